@@ -1,0 +1,39 @@
+"""Score a trained classifier (D4M, section 4)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Shares of test images whose class is the first, or among the first five, of the ranking."""
+
+    top1: float
+    top5: float
+
+
+def score_classifier(
+    model: nn.Module,
+    pixels: Float[Tensor, "image channel height width"],
+    class_ids: Int64[Tensor, "image"],
+) -> Scores:
+    """Top-1 and top-5 accuracy; with five classes or fewer, top-5 is 1.
+
+    Args:
+        model: a classifier in evaluation mode, on the device of `pixels`.
+        pixels: test images, not augmented.
+        class_ids: their classes.
+    """
+    with torch.inference_mode():
+        logits = torch.cat([model(batch) for batch in pixels.split(_BATCH)])
+    ranking = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    hits = ranking == class_ids[:, None]
+    return Scores(
+        top1=float(hits[:, 0].float().mean()), top5=float(hits.any(dim=1).float().mean())
+    )
+

@@ -1,0 +1,112 @@
+"""All stages of a recipe, in one process and without Dagster."""
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from d4m.errors import DamagedUnitError, StoreError
+from d4m.recipe import Recipe
+from d4m.stages.base import Stage, StageContext, StageReport, run_stage
+from d4m.stages.distilled_dataset import DistilledDataset
+from d4m.stages.evaluation_scores import EvaluationScores
+from d4m.stages.generator import Generator
+from d4m.stages.latents import Latents
+from d4m.stages.plan_ahead import PlannedUnit, plan_ahead
+from d4m.stages.prototypes import Prototypes
+from d4m.stages.real_images import RealImages, check_class_sizes
+from d4m.stages.soft_labels import SoftLabels
+from d4m.stages.synthetic_images import SyntheticImages
+from d4m.stages.teacher import Teacher
+from d4m.store.store import ArtifactStore
+
+_log = logging.getLogger(__name__)
+_MOST_REPAIRS = 100
+
+STAGES: tuple[Stage, ...] = (
+    RealImages(),
+    Generator(),
+    Latents(),
+    Prototypes(),
+    SyntheticImages(),
+    Teacher(),
+    SoftLabels(),
+    EvaluationScores(),
+    DistilledDataset(),
+)
+_BY_NAME = {stage.name: stage for stage in STAGES}
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A recipe and the place where its artifacts are kept.
+
+    Attributes:
+        recipe: what is made.
+        store_root: folder of the store.
+        device: `auto` (CUDA where there is a device, else the CPU), `cpu`, `cuda`, `cuda:1`, ...
+    """
+
+    recipe: Recipe
+    store_root: Path
+    device: str = "auto"
+
+    def context(self, stage_name: str | None = None) -> StageContext:
+        """What a stage sees: the current manifests of its upstream, or of all stages."""
+        names = _BY_NAME[stage_name].upstream if stage_name else tuple(_BY_NAME)
+        context = StageContext(self.recipe, ArtifactStore(self.store_root), self._device())
+        manifests = {name: context.manifests.current(name) for name in names}
+        return replace(context, upstream={n: m.units for n, m in manifests.items() if m})
+
+    def run(self) -> Iterator[StageReport]:
+        """Run every stage in order; each report comes when its stage is done."""
+        for stage in STAGES:
+            yield self.run_stage(stage.name)
+
+    def run_stage(self, name: str) -> StageReport:
+        """Compute what one artifact lacks; a damaged upstream unit is computed again on the way.
+
+        Raises:
+            MissingUpstreamError: an upstream artifact has not been made.
+            D4MError: the stage cannot do what the recipe asks.
+        """
+        for _ in range(_MOST_REPAIRS):
+            try:
+                report = run_stage(_BY_NAME[name], self.context(name))
+            except DamagedUnitError as damage:
+                _log.warning("%s", damage)
+                self.run_stage(damage.stage if damage.stage != name else name)
+            else:
+                if name == RealImages.name:
+                    check_class_sizes(replace(self.context(), upstream={name: report.manifest.units}))
+                return report
+        msg = f"{name}: units were damaged again after {_MOST_REPAIRS} repairs; check the disk"
+        raise StoreError(msg)
+
+    def plan(self) -> dict[str, tuple[PlannedUnit, ...]]:
+        """What a run would compute, and why."""
+        return plan_ahead(STAGES, self.context())
+
+    def verify(self) -> Iterator[tuple[str, str, str]]:
+        """Read every unit of the current manifests: (stage, unit, what is wrong with it or "")."""
+        context = self.context()
+        for stage, units in context.upstream.items():
+            for name, record in units.items():
+                assert record is not None, "manifests name units that exist"
+                try:
+                    context.store.verify(stage, record.key)
+                except DamagedUnitError as damage:
+                    yield stage, name, damage.reason
+                else:
+                    yield stage, name, ""
+
+    def _device(self) -> str:
+        if self.device != "auto":
+            return self.device
+        return "cuda" if _has_cuda_device() else "cpu"
+
+
+def _has_cuda_device() -> bool:
+    """Whether the driver shows a device; asked of the system, so that planning loads no torch."""
+    return Path("/proc/driver/nvidia/version").exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != ""

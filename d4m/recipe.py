@@ -1,0 +1,157 @@
+"""recipes/<name>.yaml -> settings; every mistake in a file is reported, with its line and key."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from d4m.errors import RecipeError
+from d4m.settings import RecipeSettings
+
+_LARGEST_FILE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One distillation, read from its file.
+
+    Attributes:
+        name: the file's name without `.yaml`; Dagster's partition key.
+        folder: where the file lies; relative paths in it start here.
+        settings: what the file says, with defaults filled in.
+    """
+
+    name: str
+    folder: Path
+    settings: RecipeSettings
+
+    def locate(self, path: str | Path) -> Path:
+        """An absolute path for one that the recipe gives relative to its own file."""
+        return (self.folder / Path(path).expanduser()).resolve()
+
+
+def load_recipe(path: Path) -> Recipe:
+    """The recipe in a YAML file, validated as a whole.
+
+    Args:
+        path: the file; its name without `.yaml` becomes the recipe's name.
+
+    Raises:
+        RecipeError: the file is missing, is not YAML, or holds wrong settings. One line per problem:
+            file, line, key, the value found and what is allowed.
+    """
+    if not path.is_file():
+        msg = f"{path}: no such recipe{_did_you_mean(path.stem, recipe_names(path.parent))}"
+        raise RecipeError(msg)
+    document = _parse(path)
+    try:
+        settings = RecipeSettings.model_validate(_plain(document))
+    except ValidationError as failure:
+        lines = sorted(_describe(path, document, error) for error in failure.errors())
+        raise RecipeError("\n".join(text for _, text in lines)) from None
+    return Recipe(name=path.stem, folder=path.parent.resolve(), settings=settings)
+
+
+def recipe_names(folder: Path) -> list[str]:
+    """Names of the recipes in a folder, sorted; hidden files are not recipes."""
+    return sorted(path.stem for path in folder.glob("*.yaml") if not path.name.startswith("."))
+
+
+def _parse(path: Path) -> CommentedMap:
+    if path.stat().st_size > _LARGEST_FILE:
+        msg = f"{path}: a recipe is at most {_LARGEST_FILE} bytes, found {path.stat().st_size}"
+        raise RecipeError(msg)
+    try:
+        document = cast(Any, YAML(typ="rt")).load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as failure:
+        msg = f"{path}: wanted UTF-8 text, found byte {failure.object[failure.start]:#x}"
+        raise RecipeError(msg) from None
+    except YAMLError as failure:
+        mark = getattr(failure, "problem_mark", None)
+        line = "" if mark is None else f"{mark.line + 1}: "
+        problem = getattr(failure, "problem", None) or str(failure)
+        msg = f"{path}:{line or ' '}not valid YAML: {problem}"
+        raise RecipeError(msg) from None
+    if not isinstance(document, CommentedMap):
+        msg = f"{path}:1: wanted sections such as `dataset:`, found {_shorten(document)}"
+        raise RecipeError(msg)
+    return document
+
+
+def _plain(value: object) -> Any:
+    """Built-in types only: the parser's own subclasses must not reach the cache keys."""
+    match value:
+        case CommentedMap():
+            return {_plain(key): _plain(item) for key, item in value.items()}
+        case CommentedSeq():
+            return [_plain(item) for item in value]
+        case bool() | None:
+            return value
+        case int() | float() | str():
+            return next(kind(value) for kind in (int, float, str) if isinstance(value, kind))
+        case _:
+            return str(value)
+
+
+def _describe(path: Path, document: CommentedMap, error: Any) -> tuple[int, str]:
+    line, keys = 1, list[str]()
+    for key, line_found in _walk(document, error["loc"]):
+        keys.append(key)
+        line = line_found
+    key = ".".join(keys)
+    if error["type"] == "extra_forbidden":
+        allowed = _allowed_keys(error["loc"])
+        hint = _did_you_mean(keys[-1], allowed)
+        text = f"unknown key{hint}; allowed here: {', '.join(allowed)}"
+    elif error["type"] == "missing":
+        key = ".".join(str(part) for part in error["loc"])
+        text = "is required"
+    elif error["type"].startswith("union_tag"):
+        text = f"{error['msg'].removeprefix('Input tag ')}"
+    else:
+        text = f"{error['msg'].removeprefix('Value error, ')}; found {_shorten(error['input'])}"
+    return line, f"{path}:{line}: {key}: {text}"
+
+
+def _walk(document: Any, location: Sequence[int | str]) -> Iterator[tuple[str, int]]:
+    """The parts of an error's location that stand in the file, each with its line."""
+    for part in location:
+        if isinstance(document, CommentedMap) and part in document:
+            yield str(part), document.lc.key(part)[0] + 1
+        elif isinstance(document, CommentedSeq) and isinstance(part, int):
+            yield str(part), document.lc.item(part)[0] + 1
+        else:  # the tag of a union, or a key's own position: not in the file
+            continue
+        document = document[part]
+
+
+def _allowed_keys(location: Sequence[int | str]) -> list[str]:
+    models: list[type[BaseModel]] = [RecipeSettings]
+    for part in map(str, location[:-1]):
+        owners = [model for model in models if part in model.model_fields]
+        if owners:
+            models = [child for m in owners for child in _models_in(m.model_fields[part].annotation)]
+        else:  # the tag of the data set union picks one of its members
+            models = [m for m in models if part in get_args(m.model_fields["source"].annotation)]
+    return list(models[0].model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean `{close[0]}`?)" if close else ""
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,101 @@
+"""What every source of images offers to the stages."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from d4m.class_table import ClassTable
+from d4m.errors import SourceChangedError
+
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, Split] = ("train", "test")
+
+
+@dataclass(frozen=True)
+class ImageIndex:
+    """The images of one class in one split, without their pixels.
+
+    Attributes:
+        image_ids: a stable name for each image, in order.
+        content_digests: sha256 of what each image is made from.
+        unreadable: file -> reason, for files that are left out.
+    """
+
+    image_ids: tuple[str, ...]
+    content_digests: UInt8[np.ndarray, "image 32"]
+    unreadable: dict[str, str]
+
+
+class ImageSource(ABC):
+    """A data set: a class table, and per split and class a list of images.
+
+    Attributes:
+        class_table: the classes, in the order of their ids.
+        size_px: height and width of every image.
+        channels: 1 (grey) or 3 (RGB).
+    """
+
+    class_table: ClassTable
+    size_px: int
+    channels: int
+
+    @abstractmethod
+    def fingerprint(self, split: Split, class_id: int) -> str:
+        """A digest that changes whenever `index` could; cheap, as it is asked on every run."""
+
+    @abstractmethod
+    def index(self, split: Split, class_id: int) -> ImageIndex:
+        """The images of one class: ids and content digests, and the files that cannot be read."""
+
+    @abstractmethod
+    def _read(self, split: Split, class_id: int, image_id: str) -> tuple[bytes, np.ndarray]:
+        """The bytes that the content digest covers, and the image (height, width, channel)."""
+
+    def read_images(
+        self, split: Split, class_id: int, index: ImageIndex, *, batch_size: int = 256
+    ) -> Iterator[UInt8[np.ndarray, "image height width channel"]]:
+        """The images of an index, batch by batch, each checked against its content digest.
+
+        Raises:
+            SourceChangedError: an image is no longer the one that was indexed.
+        """
+        for start in range(0, len(index.image_ids), batch_size):
+            rows = range(start, min(start + batch_size, len(index.image_ids)))
+            yield np.stack([self._checked_image(split, class_id, index, row) for row in rows])
+
+    def read_all(
+        self, split: Split, class_id: int, index: ImageIndex
+    ) -> UInt8[np.ndarray, "image height width channel"]:
+        """All images of an index at once."""
+        shape = (0, self.size_px, self.size_px, self.channels)
+        return np.concatenate(
+            [np.zeros(shape, np.uint8), *self.read_images(split, class_id, index)]
+        )
+
+    def _checked_image(
+        self, split: Split, class_id: int, index: ImageIndex, row: int
+    ) -> np.ndarray:
+        image_id = index.image_ids[row]
+        content, image = self._read(split, class_id, image_id)
+        if content_digest(content).tobytes() != index.content_digests[row].tobytes():
+            msg = (
+                f"image {image_id} of class {class_id} ('{self.class_table.names[class_id]}') has "
+                f"changed since it was indexed; run the recipe again"
+            )
+            raise SourceChangedError(msg)
+        return image
+
+
+def content_digest(content: bytes) -> UInt8[np.ndarray, "32"]:
+    """sha256 as an array row."""
+    return np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
+
+
+def stack_digests(digests: list[np.ndarray]) -> UInt8[np.ndarray, "image 32"]:
+    """Digests as rows, also of no images at all."""
+    return np.stack(digests) if digests else np.zeros((0, 32), np.uint8)

@@ -1,0 +1,111 @@
+"""Artifact `distilled_dataset`: what a user takes away."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from d4m.contact_sheet import draw_contact_sheet
+from d4m.stages.base import Product, Stage, StageContext
+from d4m.stages.real_images import class_unit
+from d4m.stages.score_table import score_rows
+from d4m.stages.synthetic_images import read_synthetic_images
+from d4m.store.layout import write_group
+from d4m.store.store import Unit
+
+_CARD = """# {name}: a distilled data set
+
+{images} images of {classes} classes, {ipc} per class, made by D4M (Su et al., CVPR 2024) from {source}.
+
+| file | what it holds |
+|---|---|
+| `images/<class>/<number>.png` | the images, for people and for any image loader |
+| `synthetic_images.zarr` | the same as one array in class order, with the seed of each |
+| `soft_labels.zarr` | the teacher's logits for every epoch, with the crops, flips and mixes they belong to |
+| `classes.json` | class id, name, prompt |
+| `recipe.json` | every setting that was used |
+| `scores.json` | scores of the students, with the baselines from the same run |
+| `contact_sheet.png` | all of it at a glance |
+
+Labels are raw scores: divide by the temperature of your choice before the softmax.
+"""
+
+
+class DistilledDataset(Stage):
+    """Unit: the whole, as a folder of plain files."""
+
+    name: ClassVar[str] = "distilled_dataset"
+    upstream: ClassVar[tuple[str, ...]] = ("synthetic_images", "soft_labels", "evaluation_scores")
+    sections: ClassVar[tuple[str, ...]] = ("prompts", "seed")
+
+    def plan(self, context: StageContext) -> list[Unit]:
+        """One unit; it depends on all that it packs."""
+        table, prompts = context.source.class_table, context.recipe.settings.prompts
+        settings = {
+            "recipe": context.recipe.name,
+            "settings": context.recipe.settings.model_dump(mode="json"),
+            "classes": [
+                {"class_id": c, "name": table.names[c], "prompt": table.prompt(c, prompts)}
+                for c in context.class_ids
+            ],
+        }
+        reads = [unit for asset in self.upstream for unit in context.all_of(asset)]
+        return [context.unit(self, "distilled_dataset", settings, reads)]
+
+    def compute(
+        self, context: StageContext, missing: Sequence[Unit]
+    ) -> Iterator[tuple[Unit, Product]]:
+        """Write the folder."""
+        for unit in missing:
+
+            def write(folder: Path, unit: Unit = unit) -> None:
+                _write(context, folder, unit.inputs["settings"])
+
+            yield unit, write
+
+
+def _write(context: StageContext, folder: Path, settings: dict[str, Any]) -> None:
+    images, class_ids = read_synthetic_images(context)
+    _write_pngs(folder / "images", images, class_ids, context.source.class_table.names)
+    seeds = [context.read("synthetic_images", class_unit(c))["seeds"] for c in context.class_ids]
+    arrays = {"images": images, "seeds": np.concatenate(seeds)}
+    attributes = {"class_ids": class_ids.tolist(), "classes": settings["classes"]}
+    write_group(folder / "synthetic_images.zarr", "synthetic_images", arrays, attributes)
+    blocks = [context.read("soft_labels", unit) for _, unit in context.all_of("soft_labels")]
+    labels = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    write_group(folder / "soft_labels.zarr", "soft_labels", labels, {})
+    draw_contact_sheet(images, class_ids, context.source.class_table.names).save(
+        folder / "contact_sheet.png"
+    )
+    _write_json(folder / "classes.json", settings["classes"])
+    _write_json(folder / "recipe.json", settings["settings"])
+    _write_json(folder / "scores.json", [asdict(row) for row in score_rows(context)])
+    card = _CARD.format(
+        name=context.recipe.name,
+        images=len(images),
+        classes=len(settings["classes"]),
+        ipc=context.recipe.settings.prototypes.ipc,
+        source=context.recipe.settings.dataset.source,
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _write_pngs(
+    folder: Path, images: np.ndarray, class_ids: np.ndarray, names: Sequence[str]
+) -> None:
+    from PIL import Image
+
+    for class_id in range(len(names)):
+        target = folder / f"{class_id:05d}"
+        target.mkdir(parents=True)
+        for number, image in enumerate(images[class_ids == class_id]):
+            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(
+                target / f"{number:05d}.png"
+            )
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,171 @@
+"""Artifact `generator`: a latent diffusion pipeline, component by component."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from d4m.seeds import stream_seed
+from d4m.stages.base import Product, Stage, StageContext
+from d4m.store.store import Unit
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+    from d4m.synthesis import ImageToImagePipeline
+
+
+class Generator(Stage):
+    """Unit: a component.
+
+    A compact generator has three: `vae`; `denoiser`, which is the U-Net with the text encoder and
+    tokenizer it was trained with; `scheduler`. A pretrained one has a fingerprint for each of `vae`,
+    `text_encoder`, `denoiser` and `scheduler`, and its weights stay where they are.
+    """
+
+    name: ClassVar[str] = "generator"
+    upstream: ClassVar[tuple[str, ...]] = ("real_images",)
+    sections: ClassVar[tuple[str, ...]] = ("generator", "seed")
+
+    def plan(self, context: StageContext) -> list[Unit]:
+        """Training settings and images, or the files of a pretrained pipeline."""
+        settings = context.recipe.settings
+        if settings.generator.pretrained is not None:
+            return self._plan_pretrained(context)
+        images = context.all_of("real_images", "train-")
+        compact = settings.generator.compact
+        vae = context.unit(
+            self,
+            "vae",
+            compact.autoencoder.model_dump(mode="json")
+            | {"seed": stream_seed(settings.seed, "generator", "vae")},
+            images,
+        )
+        denoiser = context.unit(
+            self,
+            "denoiser",
+            compact.denoiser.model_dump(mode="json")
+            | {
+                "class_names": list(context.source.class_table.names),
+                "seed": stream_seed(settings.seed, "generator", "denoiser"),
+                "vae": vae.key,
+            },
+            images,
+        )
+        return [vae, denoiser, context.unit(self, "scheduler", {"kind": "compact"})]
+
+    def compute(
+        self, context: StageContext, missing: Sequence[Unit]
+    ) -> Iterator[tuple[Unit, Product]]:
+        """Train the missing components, or take the fingerprints of the missing ones."""
+        if context.recipe.settings.generator.pretrained is not None:
+            yield from self._fingerprint(context, missing)
+            return
+        from d4m.generators import compact
+
+        wanted = {unit.name: unit for unit in missing}
+        if "scheduler" in wanted:
+            yield wanted["scheduler"], compact.save({"scheduler": compact.build_scheduler()})
+        if "vae" in wanted:
+            yield wanted["vae"], self._train_vae(context, wanted["vae"])
+        if "denoiser" in wanted:
+            yield wanted["denoiser"], self._train_denoiser(context, wanted["denoiser"])
+
+    def _train_vae(self, context: StageContext, unit: Unit) -> Product:
+        from d4m.generators import compact
+        from d4m.images import to_pixels
+        from d4m.stages.teacher import read_real_images
+
+        pixels = to_pixels(read_real_images(context)[0]).to(context.device)
+        vae = compact.train_autoencoder(
+            pixels,
+            context.recipe.settings.generator.compact.autoencoder,
+            seed=unit.inputs["settings"]["seed"],
+        )
+        return compact.save({"vae": vae})
+
+    def _train_denoiser(self, context: StageContext, unit: Unit) -> Product:
+        import numpy as np
+        import torch
+
+        from d4m.encode import encode_images
+        from d4m.generators import compact
+        from d4m.stages.teacher import read_real_images
+
+        settings = unit.inputs["settings"]
+        vae = compact.load_vae(context.store.open_files(self.name, settings["vae"]))
+        images, class_ids = read_real_images(context)
+        batches = np.array_split(images, -(-len(images) // 256))
+        latents = np.concatenate(list(encode_images(batches, vae.to(context.device))))
+        trained = compact.train_denoiser(
+            torch.from_numpy(latents.astype(np.float32)).to(context.device),
+            torch.from_numpy(class_ids).to(context.device),
+            settings["class_names"],
+            context.recipe.settings.generator.compact.denoiser,
+            seed=settings["seed"],
+        )
+        return compact.save(
+            {
+                "unet": trained.unet,
+                "text_encoder": trained.text_encoder,
+                "tokenizer": trained.tokenizer,
+            }
+        )
+
+    def _plan_pretrained(self, context: StageContext) -> list[Unit]:
+        from d4m.generators import pretrained
+
+        settings = context.recipe.settings.generator.pretrained
+        assert settings is not None
+        origin = pretrained.describe_origin(settings, context.recipe)
+        return [
+            context.unit(self, component, {"component": component, **origin.get(component, origin)})
+            for component in pretrained.COMPONENTS
+        ]
+
+    def _fingerprint(
+        self, context: StageContext, missing: Sequence[Unit]
+    ) -> Iterator[tuple[Unit, Product]]:
+        from d4m.generators import pretrained
+
+        settings = context.recipe.settings.generator.pretrained
+        assert settings is not None
+        folder = pretrained.find_folder(settings, context.recipe)
+        for unit in missing:
+            files = pretrained.component_digests(folder, unit.name)
+
+            def write(target: Path, files: dict[str, Any] = files) -> None:
+                text = json.dumps({"files": files}, indent=2, sort_keys=True)
+                (target / "component.json").write_text(text, encoding="utf-8")
+
+            yield unit, write
+
+
+def load_vae(context: StageContext) -> "AutoencoderKL":
+    """The generator's autoencoder, in evaluation mode, on the context's device."""
+    settings = context.recipe.settings.generator.pretrained
+    if settings is None:
+        from d4m.generators import compact
+
+        return compact.load_vae(context.open_files("generator", "vae")).to(context.device)
+    from d4m.generators import pretrained
+
+    folder = pretrained.find_folder(settings, context.recipe)
+    return pretrained.load_vae(folder, settings).to(context.device)
+
+
+def load_pipeline(context: StageContext) -> "ImageToImagePipeline":
+    """The generator as a stock img2img pipeline, on the context's device."""
+    settings = context.recipe.settings.generator.pretrained
+    if settings is None:
+        from d4m.generators import compact
+
+        folders = [context.open_files("generator", unit) for _, unit in context.all_of("generator")]
+        pipeline: Any = compact.load_pipeline(folders)
+    else:
+        from d4m.generators import pretrained
+
+        folder = pretrained.find_folder(settings, context.recipe)
+        pipeline = pretrained.load_pipeline(folder, settings)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(context.device)

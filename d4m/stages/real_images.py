@@ -1,0 +1,73 @@
+"""Artifact `real_images`: which images there are, per split and class."""
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from d4m.errors import SourceError
+from d4m.sources.base import SPLITS
+from d4m.stages.base import Product, Stage, StageContext
+from d4m.store.store import Unit
+
+
+def class_unit(class_id: int) -> str:
+    """Name of the unit of one class."""
+    return f"class-{class_id:05d}"
+
+
+class RealImages(Stage):
+    """Unit: one class of one split. Test images are units of their own, which only scores read."""
+
+    name: ClassVar[str] = "real_images"
+    sections: ClassVar[tuple[str, ...]] = ("dataset",)
+
+    def plan(self, context: StageContext) -> list[Unit]:
+        """A unit is known by what its source can tell without opening an image."""
+        source = context.source
+        return [
+            context.unit(
+                self,
+                f"{split}-{class_id:05d}",
+                {"fingerprint": source.fingerprint(split, class_id), "size_px": source.size_px},
+            )
+            for split in SPLITS
+            for class_id in context.class_ids
+        ]
+
+    def compute(
+        self, context: StageContext, missing: Sequence[Unit]
+    ) -> Iterator[tuple[Unit, Product]]:
+        """Open every file once."""
+        for unit in missing:
+            split, class_id = unit.name.split("-")
+            index = context.source.index(SPLITS[SPLITS.index(split)], int(class_id))  # type: ignore
+            yield (
+                unit,
+                {
+                    "image_ids": np.array(index.image_ids, dtype=object),
+                    "content_digests": index.content_digests,
+                    "unreadable_files": np.array(list(index.unreadable), dtype=object),
+                    "unreadable_reasons": np.array(list(index.unreadable.values()), dtype=object),
+                },
+            )
+
+
+def check_class_sizes(context: StageContext) -> None:
+    """Refuse a data set with a class too small for the recipe, before any model is loaded.
+
+    Raises:
+        SourceError: classes with fewer training images than `prototypes.ipc`, or without a test image.
+    """
+    ipc = context.recipe.settings.prototypes.ipc
+    problems = list[str]()
+    for class_id, name in enumerate(context.source.class_table.names):
+        train, test = (len(context.image_index(split, class_id).image_ids) for split in SPLITS)
+        if train < ipc or test == 0:
+            problems.append(f"class {class_id} ('{name}'): {train} training, {test} test images")
+    if problems:
+        msg = (
+            f"wanted at least {ipc} training images (`prototypes.ipc`) and 1 test image in every "
+            f"class; found {'; '.join(problems)}"
+        )
+        raise SourceError(msg)

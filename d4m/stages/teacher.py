@@ -1,0 +1,147 @@
+"""Artifact `teacher`: the classifier that labels (D4M, section 3.4)."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from d4m.errors import ClassifierError
+from d4m.seeds import stream_seed
+from d4m.stages.base import Product, Stage, StageContext
+from d4m.store.digest import digest_file
+from d4m.store.store import Unit
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_UNIT = "teacher"
+
+
+class Teacher(Stage):
+    """Unit: the whole. Trained on the real training images, unless the recipe names weights."""
+
+    name: ClassVar[str] = "teacher"
+    upstream: ClassVar[tuple[str, ...]] = ("real_images",)
+    sections: ClassVar[tuple[str, ...]] = ("teacher", "seed")
+
+    def plan(self, context: StageContext) -> list[Unit]:
+        """One unit; ready-made weights depend on their file and not on the images."""
+        settings = context.recipe.settings.teacher
+        shape = {
+            "architecture": settings.architecture,
+            "channels": context.source.channels,
+            "size_px": context.source.size_px,
+            "classes": len(context.class_ids),
+        }
+        if settings.weights is not None:
+            inputs = shape | {"weights": self._weights_fingerprint(context, settings.weights)}
+            return [context.unit(self, _UNIT, inputs)]
+        inputs = shape | {
+            "seed": stream_seed(context.recipe.settings.seed, "teacher"),
+            **settings.model_dump(mode="json", include={"epochs", "augmentation", "optimizer"}),
+        }
+        return [context.unit(self, _UNIT, inputs, context.all_of("real_images", "train-"))]
+
+    def compute(
+        self, context: StageContext, missing: Sequence[Unit]
+    ) -> Iterator[tuple[Unit, Product]]:
+        """Train it, or load and check its weights."""
+        from safetensors.torch import save_model
+
+        for unit in missing:
+            model = self._make(context, unit.inputs["settings"].get("seed", 0))
+
+            def write(folder: Path, model: "nn.Module" = model, unit: Unit = unit) -> None:
+                save_model(model.cpu(), str(folder / "model.safetensors"))
+                text = json.dumps(unit.inputs["settings"], indent=2, sort_keys=True)
+                (folder / "config.json").write_text(text, encoding="utf-8")
+
+            yield unit, write
+
+    def _make(self, context: StageContext, seed: int) -> "nn.Module":
+        settings = context.recipe.settings.teacher
+        if settings.weights is None:
+            return _train(context, seed)
+        if settings.weights == "timm":
+            from d4m.classifiers.timm_models import build_timm_model
+
+            return build_timm_model(
+                settings.architecture,
+                channels=context.source.channels,
+                size_px=context.source.size_px,
+                classes=len(context.class_ids),
+                pretrained=True,
+            )
+        return _load_weights(context, context.recipe.locate(settings.weights))
+
+    def _weights_fingerprint(self, context: StageContext, weights: str) -> str:
+        if weights == "timm":
+            return weights
+        path = context.recipe.locate(weights)
+        if path.suffix != ".safetensors" or not path.is_file():
+            msg = f"`teacher.weights`: wanted `timm` or a .safetensors file, found {path}"
+            raise ClassifierError(msg)
+        return digest_file(path)
+
+
+def load_teacher(context: StageContext) -> "nn.Module":
+    """The stored teacher, in evaluation mode, on the context's device."""
+    path = context.open_files("teacher", _UNIT) / "model.safetensors"
+    return _load_weights(context, path).to(context.device).eval()
+
+
+def _build(context: StageContext, architecture: str, seed: int) -> "nn.Module":
+    from d4m.classifiers.registry import build_classifier
+
+    return build_classifier(
+        architecture,
+        channels=context.source.channels,
+        size_px=context.source.size_px,
+        classes=len(context.class_ids),
+        seed=seed,
+    )
+
+
+def _load_weights(context: StageContext, path: Path) -> "nn.Module":
+    from safetensors.torch import load_model
+
+    architecture = context.recipe.settings.teacher.architecture
+    model = _build(context, architecture, seed=0)
+    try:
+        load_model(model, str(path))
+    except RuntimeError as failure:
+        msg = f"{path.name} does not hold weights of {architecture} for these images: {failure}"
+        raise ClassifierError(msg) from failure
+    return model
+
+
+def _train(context: StageContext, seed: int) -> "nn.Module":
+    import torch
+
+    from d4m.images import to_pixels
+    from d4m.student import train_with_hard_labels
+
+    settings = context.recipe.settings.teacher
+    images, class_ids = read_real_images(context)
+    model = _build(context, settings.architecture, stream_seed(seed, "weights"))
+    train_with_hard_labels(
+        model.to(context.device),
+        to_pixels(images).to(context.device),
+        torch.from_numpy(class_ids).to(context.device),
+        epochs=settings.epochs,
+        augmentation=settings.augmentation,
+        settings=settings.optimizer,
+        seed=stream_seed(seed, "views"),
+    )
+    return model
+
+
+def read_real_images(context: StageContext) -> tuple[np.ndarray, np.ndarray[Any, Any]]:
+    """All real training images in class order, and the class id of each."""
+    per_class = [
+        context.source.read_all("train", class_id, context.image_index("train", class_id))
+        for class_id in context.class_ids
+    ]
+    return np.concatenate(per_class), np.repeat(context.class_ids, [len(i) for i in per_class])

@@ -1,0 +1,1 @@
+"""The on-disk contract: write-once units, published last, checked whenever they are read."""

@@ -1,0 +1,89 @@
+"""A recipe's view of one artifact: which units it consists of, now and earlier.
+
+```
+<root>/recipes/<recipe>/<asset>/current.json
+<root>/recipes/<recipe>/<asset>/<time>-<digest>.json    every version there has been
+```
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from d4m.store.digest import canonical_json, digest_json
+from d4m.store.store import write_atomically
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class UnitRecord:
+    """Where one unit of an artifact is found (`key`) and what it holds (`digest`)."""
+
+    key: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The units of one artifact, by name.
+
+    Attributes:
+        asset: the artifact.
+        version: the version of the stage that made it.
+        units: its units, in order.
+    """
+
+    asset: str
+    version: str
+    units: Mapping[str, UnitRecord]
+
+    @property
+    def digest(self) -> str:
+        """What the artifact holds: sha256 over names and digests of its units."""
+        return digest_json({name: unit.digest for name, unit in self.units.items()})
+
+
+class ManifestFolder:
+    """The manifests of one recipe.
+
+    Args:
+        root: the store's root.
+        recipe: the recipe's name.
+    """
+
+    def __init__(self, root: Path, recipe: str) -> None:
+        """Name the folder; nothing is read or written yet."""
+        self.folder = root / "recipes" / recipe
+
+    def current(self, asset: str) -> Manifest | None:
+        """The artifact as last made for this recipe, or None if it never was."""
+        path = self.folder / asset / "current.json"
+        try:
+            return _parse(path)
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError) as failure:
+            _log.warning("%s is not a manifest (%s); the artifact counts as not made", path, failure)
+            return None
+
+    def publish(self, manifest: Manifest) -> None:
+        """Make a manifest the current one; the history keeps it if anything in it is new."""
+        current = self.current(manifest.asset)
+        if current == manifest:
+            return
+        folder = self.folder / manifest.asset
+        folder.mkdir(parents=True, exist_ok=True)
+        text = canonical_json(asdict(manifest))
+        time = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        write_atomically(folder / f"{time}-{manifest.digest[:8]}.json", text)
+        write_atomically(folder / "current.json", text)
+
+
+def _parse(path: Path) -> Manifest:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    units = {name: UnitRecord(**unit) for name, unit in document["units"].items()}
+    return Manifest(asset=document["asset"], version=document["version"], units=units)
