@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from diffusers import (
     DDIMScheduler,
-    DiffusionPipeline,
     DPMSolverMultistepScheduler,
     PNDMScheduler,
 )
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor
 
 from d4m.errors import GeneratorError
 from d4m.images import to_images
@@ -28,6 +28,7 @@ class ImageToImagePipeline(Protocol):
     """What is used of the stock img2img pipelines of diffusers."""
 
     scheduler: Any
+    vae: Any
     device: torch.device
     dtype: torch.dtype
 
@@ -52,7 +53,7 @@ def synthesize_images(
     seeds: Sequence[int],
     negative_prompt: str,
     settings: SynthesisSettings,
-    batch_size: int = 64,
+    batch_size: int = 32,
 ) -> Iterator[UInt8[np.ndarray, "image height width channel"]]:
     """One image per prototype: noise it, denoise it under its prompt, decode it; batch by batch.
 
@@ -64,7 +65,7 @@ def synthesize_images(
             depend on which others share its batch.
         negative_prompt: the same for all.
         settings: strength, guidance and number of steps.
-        batch_size: images per pipeline call.
+        batch_size: images per pipeline call; a last, smaller batch is filled up.
 
     Raises:
         GeneratorError: the strength leaves no step to run, or an image came out as NaN.
@@ -82,25 +83,54 @@ def synthesize_images(
         )
         raise GeneratorError(msg)
     for start in range(0, len(prototypes), batch_size):
-        part = slice(start, start + batch_size)
-        latents = torch.from_numpy(prototypes[part]).to(pipeline.device, pipeline.dtype)
-        with torch.inference_mode():
-            decoded = pipeline(
-                prompt=list(prompts[part]),
-                negative_prompt=[negative_prompt] * len(latents),
-                image=latents,
-                strength=settings.strength,
-                guidance_scale=settings.guidance_scale,
-                num_inference_steps=settings.num_inference_steps,
-                generator=[torch.Generator().manual_seed(seed) for seed in seeds[part]],
-                output_type="pt",
-            ).images
-        if not torch.isfinite(decoded).all():
-            msg = "the generator made NaN pixels; try float32 weights (`generator.pretrained`)"
-            raise GeneratorError(msg)
-        yield to_images(decoded * 2.0 - 1.0)
+        rows = range(start, min(start + batch_size, len(prototypes)))
+        yield _synthesize_batch(
+            pipeline,
+            torch.from_numpy(_fill(prototypes[rows], batch_size)),
+            _fill([prompts[row] for row in rows], batch_size),
+            _fill([seeds[row] for row in rows], batch_size),
+            negative_prompt,
+            settings,
+        )[: len(rows)]
 
 
-def as_pipeline(pipeline: DiffusionPipeline) -> Any:
-    """A loaded pipeline, for callers that need only what `ImageToImagePipeline` names."""
-    return pipeline
+def decode_latents(
+    pipeline: ImageToImagePipeline, latents: Float32[np.ndarray, "image channel height width"]
+) -> UInt8[np.ndarray, "image height width channel"]:
+    """What the VAE makes of scaled latents without any diffusion."""
+    vae = pipeline.vae
+    with torch.inference_mode():
+        scaled = torch.from_numpy(latents).to(pipeline.device, pipeline.dtype)
+        return to_images(vae.decode(scaled / vae.config.scaling_factor).sample)
+
+
+def _synthesize_batch(
+    pipeline: ImageToImagePipeline,
+    latents: Float[Tensor, "image channel height width"],
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    negative_prompt: str,
+    settings: SynthesisSettings,
+) -> UInt8[np.ndarray, "image height width channel"]:
+    with torch.inference_mode():
+        decoded = pipeline(
+            prompt=list(prompts),
+            negative_prompt=[negative_prompt] * len(prompts),
+            image=latents.to(pipeline.device, pipeline.dtype),
+            strength=settings.strength,
+            guidance_scale=settings.guidance_scale,
+            num_inference_steps=settings.num_inference_steps,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            output_type="pt",
+        ).images
+    if not torch.isfinite(decoded).all():
+        msg = "the generator made NaN pixels; try `generator.pretrained.precision: float32`"
+        raise GeneratorError(msg)
+    return to_images(decoded * 2.0 - 1.0)
+
+
+def _fill(rows: Any, size: int) -> Any:
+    """Rows repeated up to a full batch: calls of one shape give an image the same bits in any batch."""
+    return rows[[row % len(rows) for row in range(size)]] if isinstance(rows, np.ndarray) else [
+        rows[row % len(rows)] for row in range(size)
+    ]

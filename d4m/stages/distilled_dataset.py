@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from d4m.contact_sheet import draw_contact_sheet
+from d4m.settings import SECTIONS
 from d4m.stages.base import Product, Stage, StageContext
-from d4m.stages.real_images import class_unit
 from d4m.stages.score_table import score_rows
 from d4m.stages.synthetic_images import read_synthetic_images
-from d4m.store.layout import write_group
+from d4m.store.layout import LAYOUTS, write_group
 from d4m.store.store import Unit
 
 _CARD = """# {name}: a distilled data set
@@ -39,7 +39,7 @@ class DistilledDataset(Stage):
 
     name: ClassVar[str] = "distilled_dataset"
     upstream: ClassVar[tuple[str, ...]] = ("synthetic_images", "soft_labels", "evaluation_scores")
-    sections: ClassVar[tuple[str, ...]] = ("prompts", "seed")
+    sections: ClassVar[tuple[str, ...]] = SECTIONS
 
     def plan(self, context: StageContext) -> list[Unit]:
         """One unit; it depends on all that it packs."""
@@ -70,8 +70,9 @@ class DistilledDataset(Stage):
 def _write(context: StageContext, folder: Path, settings: dict[str, Any]) -> None:
     images, class_ids = read_synthetic_images(context)
     _write_pngs(folder / "images", images, class_ids, context.source.class_table.names)
-    seeds = [context.read("synthetic_images", class_unit(c))["seeds"] for c in context.class_ids]
-    arrays = {"images": images, "seeds": np.concatenate(seeds)}
+    arrays = {
+        name: read_synthetic_images(context, array=name)[0] for name in LAYOUTS["synthetic_images"]
+    }
     attributes = {"class_ids": class_ids.tolist(), "classes": settings["classes"]}
     write_group(folder / "synthetic_images.zarr", "synthetic_images", arrays, attributes)
     blocks = [context.read("soft_labels", unit) for _, unit in context.all_of("soft_labels")]

@@ -1,10 +1,11 @@
 """Artifact `synthetic_images`: what the diffusion model makes of each prototype (D4M, section 3.3)."""
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from d4m.seeds import stream_seed
 from d4m.stages.base import Product, Stage, StageContext
@@ -43,47 +44,64 @@ class SyntheticImages(Stage):
     ) -> Iterator[tuple[Unit, Product]]:
         """Fill batches across classes; a class is done with its last image."""
         from d4m.stages.generator import load_pipeline
-        from d4m.synthesis import synthesize_images, use_scheduler
+        from d4m.synthesis import decode_latents, synthesize_images, use_scheduler
 
+        settings = context.recipe.settings
         pipeline = load_pipeline(context)
-        use_scheduler(pipeline, context.recipe.settings.synthesis)
-        prototypes = [context.read("prototypes", unit.name)["prototypes"] for unit in missing]
-        seeds = [
-            stream_seed(unit.inputs["settings"]["seed"], row)
-            for unit, rows in zip(missing, prototypes, strict=True)
-            for row in range(len(rows))
-        ]
-        prompts = [
-            unit.inputs["settings"]["prompt"]
-            for unit, rows in zip(missing, prototypes, strict=True)
-            for _ in rows
-        ]
+        use_scheduler(pipeline, settings.synthesis)
+        orders = [_Order.of(context, unit) for unit in missing]
         batches = synthesize_images(
             pipeline,
-            np.concatenate(prototypes),
-            prompts,
-            seeds=seeds,
-            negative_prompt=context.recipe.settings.prompts.negative,
-            settings=context.recipe.settings.synthesis,
+            np.concatenate([order.prototypes for order in orders]),
+            [order.prompt for order in orders for _ in order.seeds],
+            seeds=[seed for order in orders for seed in order.seeds],
+            negative_prompt=settings.prompts.negative,
+            settings=settings.synthesis,
         )
-        waiting: list[np.ndarray] = []
-        done = 0
-        for unit, rows in zip(missing, prototypes, strict=True):
-            while sum(map(len, waiting)) < len(rows):
-                waiting.append(next(batches))
-            images = np.concatenate(waiting)
-            waiting = [images[len(rows) :]]
-            own_seeds = np.array(seeds[done : done + len(rows)], np.int64)
-            done += len(rows)
-            yield unit, {"images": images[: len(rows)], "seeds": own_seeds}
+        images = np.empty((0,))
+        for order in orders:
+            while len(images) < len(order.seeds):
+                batch = next(batches)
+                images = np.concatenate([images, batch]) if len(images) else batch
+            done, images = np.split(images, [len(order.seeds)])
+            yield (
+                order.unit,
+                {
+                    "images": done,
+                    "decoded_prototypes": decode_latents(pipeline, order.prototypes),
+                    "seeds": np.array(order.seeds, np.int64),
+                },
+            )
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What is to be made for one class."""
+
+    unit: Unit
+    prompt: str
+    prototypes: Float32[np.ndarray, "prototype channel height width"]
+    seeds: list[int]
+
+    @classmethod
+    def of(cls, context: StageContext, unit: Unit) -> Self:
+        settings = unit.inputs["settings"]
+        prototypes = context.read("prototypes", unit.name)["prototypes"]
+        seeds = [stream_seed(settings["seed"], row) for row in range(len(prototypes))]
+        return cls(unit, settings["prompt"], prototypes, seeds)
 
 
 def read_synthetic_images(
-    context: StageContext,
+    context: StageContext, *, array: str = "images"
 ) -> tuple[UInt8[np.ndarray, "image height width channel"], np.ndarray]:
-    """All synthetic images in class order, and the class id of each."""
+    """All synthetic images in class order, and the class id of each.
+
+    Args:
+        context: the recipe and its artifacts.
+        array: `images`, or `decoded_prototypes` for what the images were started from.
+    """
     per_class = [
-        context.read("synthetic_images", class_unit(class_id))["images"]
+        context.read("synthetic_images", class_unit(class_id))[array]
         for class_id in context.class_ids
     ]
     return np.concatenate(per_class), np.repeat(context.class_ids, [len(i) for i in per_class])

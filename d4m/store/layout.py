@@ -54,6 +54,7 @@ LAYOUTS: Mapping[str, Mapping[str, ArrayLayout]] = {
     },
     "synthetic_images": {
         "images": ArrayLayout(_IMAGE, "uint8", chunk_rows=10, compressed=True),
+        "decoded_prototypes": ArrayLayout(_IMAGE, "uint8", chunk_rows=10, compressed=True),
         "seeds": ArrayLayout(("image",), "int64"),
     },
     "soft_labels": {

@@ -1,0 +1,137 @@
+"""The command line: run, status, verify, show and export, all without Dagster."""
+
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.table import Table
+
+from d4m.errors import D4MError, MissingUpstreamError
+from d4m.pipeline import Pipeline
+from d4m.stages.score_table import ScoreRow, score_rows
+from d4m.workspace import device_name, find_recipe, store_root
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Dataset distillation by a disentangled diffusion model. Recipes are found in "
+    "$D4M_RECIPES (recipes/), artifacts in $D4M_STORE (store/), the device is $D4M_DEVICE (auto).",
+)
+_console = Console()
+_RecipeArgument = Annotated[
+    str, typer.Argument(help="Name of a recipe in the recipes folder, or path of a .yaml file.")
+]
+
+
+@app.command()
+def run(recipe: _RecipeArgument) -> None:
+    """Compute what the recipe's artifacts lack, stage by stage; stop and run again at will."""
+    pipeline = _open(recipe)
+    start = time.monotonic()
+    computed = 0
+    for report in pipeline.run():
+        computed += len(report.computed)
+        _console.print(
+            f"{report.manifest.asset:<18} {len(report.computed):>5} computed "
+            f"{len(report.reused):>5} reused {report.seconds:>8.1f} s"
+        )
+    _console.print(f"{computed} units computed in {time.monotonic() - start:.1f} s")
+
+
+@app.command()
+def status(recipe: _RecipeArgument) -> None:
+    """Show what is cached, what would be computed, and why; nothing is computed."""
+    table = Table("artifact", "cached", "to compute", "follows", "why", box=None)
+    for stage, units in _open(recipe).plan().items():
+        states = [unit.state for unit in units]
+        reasons = list(dict.fromkeys(f"{u.name}: {u.reason}" for u in units if u.reason))
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        table.add_row(
+            stage,
+            *(str(states.count(state)) for state in ("cached", "compute", "follows")),
+            escape(reasons[0] + more if reasons else ""),
+        )
+    _console.print(table)
+
+
+@app.command()
+def verify(recipe: _RecipeArgument) -> None:
+    """Read every stored unit of the recipe and check its digest."""
+    good = 0
+    damaged = list[str]()
+    for stage, unit, reason in _open(recipe).verify():
+        if reason:
+            damaged.append(f"{stage}/{unit}: {reason}")
+        else:
+            good += 1
+    for line in damaged:
+        _console.print(f"[red]damaged[/red] {escape(line)}", soft_wrap=True)
+    _console.print(f"{good} units are what was written, {len(damaged)} are damaged")
+    if damaged:
+        _console.print("damaged units were set aside; `d4m run` computes them again")
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(recipe: _RecipeArgument) -> None:
+    """Print the score table and where the distilled data set and its contact sheet are."""
+    pipeline = _open(recipe)
+    _console.print(_score_table(score_rows(pipeline.context())))
+    folder = pipeline.context().open_files("distilled_dataset", "distilled_dataset")
+    _console.print(f"distilled data set: {escape(str(folder))}", soft_wrap=True)
+    _console.print(f"contact sheet:      {escape(str(folder / 'contact_sheet.png'))}", soft_wrap=True)
+
+
+@app.command()
+def export(
+    recipe: _RecipeArgument,
+    folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+) -> None:
+    """Copy the distilled data set out of the store, as a folder of plain files."""
+    if folder.exists():
+        msg = f"wanted a folder that does not exist yet, found {folder}; choose another name"
+        raise D4MError(msg)
+    context = _open(recipe).context()
+    shutil.copytree(context.open_files("distilled_dataset", "distilled_dataset"), folder)
+    _console.print(f"wrote {escape(str(folder))}", soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command line; errors raised on purpose are printed without a traceback."""
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(show_path=False)]
+    )
+    try:
+        app()
+    except D4MError as failure:
+        Console(stderr=True).print(f"[red]error:[/red] {escape(str(failure))}", soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+def _open(recipe: str) -> Pipeline:
+    return Pipeline(find_recipe(recipe), store_root(), device_name())
+
+
+def _score_table(rows: list[ScoreRow]) -> Table:
+    if not rows:
+        msg = "there are no scores yet"
+        raise MissingUpstreamError(msg)
+    table = Table("training set", "IPC", "labels", "student", "top-1 %", "top-5 %", "seeds", box=None)
+    for row in rows:
+        table.add_row(
+            row.training_set,
+            str(row.ipc or "all"),
+            "-" if row.training_set == "teacher" else row.labels,
+            row.student,
+            f"{100 * row.top1:.2f}" + (f" ± {100 * row.top1_std:.2f}" if row.seeds > 1 else ""),
+            f"{100 * row.top5:.2f}",
+            str(row.seeds),
+        )
+    return table

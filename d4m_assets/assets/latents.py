@@ -1,0 +1,22 @@
+"""Asset `latents`."""
+
+import dagster as dg
+
+from d4m.pipeline import Pipeline
+from d4m.stages.latents import Latents
+from d4m_assets.stage_asset import Metadata, stage_asset
+
+
+def _describe(pipeline: Pipeline) -> Metadata:
+    context = pipeline.context()
+    counts = [len(context.image_index("train", class_id).image_ids) for class_id in context.class_ids]
+    return {"dagster/row_count": dg.MetadataValue.int(sum(counts))}
+
+
+latents = stage_asset(
+    Latents(),
+    group="real",
+    description="Every real training image through the VAE's encoder, class by class (D4M, 3.2).",
+    describe=_describe,
+    pool="gpu",
+)

@@ -1,0 +1,33 @@
+"""Asset `real_images`."""
+
+import dagster as dg
+
+from d4m.pipeline import Pipeline
+from d4m.sources.base import SPLITS
+from d4m.stages.real_images import RealImages
+from d4m_assets.checks import readable_files
+from d4m_assets.stage_asset import Metadata, stage_asset
+
+_ROWS = 100
+
+
+def _describe(pipeline: Pipeline) -> Metadata:
+    context = pipeline.context()
+    rows = [
+        dg.TableRecord(
+            {"class_id": class_id, "name": name}
+            | {split: len(context.image_index(split, class_id).image_ids) for split in SPLITS}
+        )
+        for class_id, name in enumerate(context.source.class_table.names[:_ROWS])
+    ]
+    return {"classes": dg.MetadataValue.table(rows)}
+
+
+real_images = stage_asset(
+    RealImages(),
+    group="real",
+    description="The index of the real images: ids and content digests per class and split, and the "
+    "files that cannot be read, with the reason. Test images are read by the scores only.",
+    describe=_describe,
+    checks=[readable_files],
+)

@@ -1,0 +1,22 @@
+"""Asset `teacher`."""
+
+import dagster as dg
+
+from d4m.pipeline import Pipeline
+from d4m.stages.teacher import Teacher
+from d4m_assets.stage_asset import Metadata, stage_asset
+
+
+def _describe(pipeline: Pipeline) -> Metadata:
+    settings = pipeline.recipe.settings.teacher
+    return {"settings": dg.MetadataValue.json(settings.model_dump(mode="json"))}
+
+
+teacher = stage_asset(
+    Teacher(),
+    group="real",
+    description="The classifier that labels: trained on the real images, or given by its weights. Its "
+    "test score stands in the score table.",
+    describe=_describe,
+    pool="gpu",
+)

@@ -1,0 +1,103 @@
+"""Jobs, the sensor that watches recipes and images, and the nightly schedule."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import dagster as dg
+
+from d4m.errors import D4MError
+from d4m.sources.base import SPLITS
+from d4m.sources.registry import open_source
+from d4m.store.digest import digest_json
+from d4m_assets.partitions import recipe_partitions
+from d4m_assets.recipe import section_key
+from d4m_assets.resources import RecipesResource
+
+_EVERYTHING = dg.AssetSelection.all()
+
+distill = dg.define_asset_job(
+    "distill", _EVERYTHING, description="Everything, from the recipe to the distilled data set."
+)
+synthesize = dg.define_asset_job(
+    "synthesize",
+    dg.AssetSelection.assets("synthetic_images").upstream(),
+    description="Up to the synthetic images: no teacher, no students.",
+)
+evaluate = dg.define_asset_job(
+    "evaluate",
+    dg.AssetSelection.assets("evaluation_scores", "distilled_dataset")
+    | dg.AssetSelection.assets(section_key("evaluation")),
+    description="Train and score students on what is there, and pack the data set anew.",
+)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the sensor knows of a recipe: its last state, and how many states there have been."""
+
+    state: str
+    generation: int
+
+
+@dg.sensor(
+    job=distill,
+    minimum_interval_seconds=30,
+    description="A recipe or one of its images is new or changed: registers it and requests one run.",
+)
+def changed_recipes(
+    context: dg.SensorEvaluationContext, recipes: RecipesResource
+) -> dg.SensorResult:
+    """Compare every recipe with what the cursor remembers; a broken one does not hold up the rest."""
+    seen = {name: _Seen(**value) for name, value in json.loads(context.cursor or "{}").items()}
+    now = dict[str, _Seen]()
+    requests = list[dg.RunRequest]()
+    for name in recipes.names():
+        before = seen.get(name, _Seen("", 0))
+        state, problem = _look_at(recipes, name)
+        if state == before.state:
+            now[name] = before
+            continue
+        now[name] = _Seen(state, before.generation + 1)
+        if problem:
+            context.log.error(f"recipe {name} is not run: {problem}")
+        else:  # the generation lets an old state come back under a run key of its own
+            key = f"{name}:{now[name].generation}:{state[:12]}"
+            requests.append(dg.RunRequest(run_key=key, partition_key=name))
+    registered = set(context.instance.get_dynamic_partitions("recipe"))
+    new = sorted({request.partition_key for request in requests if request.partition_key} - registered)
+    return dg.SensorResult(
+        run_requests=requests,
+        dynamic_partitions_requests=[recipe_partitions.build_add_request(new)] if new else [],
+        cursor=json.dumps({name: asdict(value) for name, value in now.items()}),
+    )
+
+
+@dg.schedule(
+    job=distill,
+    cron_schedule="0 2 * * *",
+    description="Every recipe, every night: what is unchanged is reused, so it costs little.",
+)
+def nightly(
+    context: dg.ScheduleEvaluationContext, recipes: RecipesResource
+) -> Iterator[dg.RunRequest]:
+    """Request a run for each recipe that is there."""
+    names = recipes.names()
+    context.instance.add_dynamic_partitions("recipe", names)
+    for name in names:
+        yield dg.RunRequest(run_key=f"{name}:{context.scheduled_execution_time}", partition_key=name)
+
+
+def _look_at(recipes: RecipesResource, name: str) -> tuple[str, str]:
+    """A digest of a recipe and of the images it names, and what is wrong with it or ""."""
+    try:
+        recipe = recipes.load(name)
+        source = open_source(recipe)
+        images = [
+            source.fingerprint(split, class_id)
+            for split in SPLITS
+            for class_id in range(len(source.class_table))
+        ]
+    except D4MError as failure:
+        return digest_json({"problem": str(failure)}), str(failure)
+    return digest_json({"settings": recipe.settings.model_dump(mode="json"), "images": images}), ""

@@ -1,0 +1,109 @@
+"""What must hold of the artifacts; every check reads what is stored and loads no model."""
+
+import dagster as dg
+import numpy as np
+
+from d4m.pipeline import Pipeline
+from d4m.settings import ImageFolderSettings
+from d4m.sources.base import SPLITS
+from d4m.stages.score_table import ScoreRow, score_rows
+from d4m.stages.synthetic_images import read_synthetic_images
+from d4m_assets.stage_asset import Check
+
+_BLANK_SPREAD = 1.0  # grey levels: below this, an image is one colour
+
+
+def _readable_files(pipeline: Pipeline) -> dg.AssetCheckResult:
+    context = pipeline.context()
+    indexes = [context.image_index(s, c) for s in SPLITS for c in context.class_ids]
+    unreadable = sum(len(index.unreadable) for index in indexes)
+    share = unreadable / max(1, unreadable + sum(len(index.image_ids) for index in indexes))
+    dataset = pipeline.recipe.settings.dataset
+    limit = dataset.unreadable_share if isinstance(dataset, ImageFolderSettings) else 0.0
+    listed = [f"{file}: {why}" for index in indexes for file, why in index.unreadable.items()]
+    return dg.AssetCheckResult(
+        check_name="readable_files",
+        passed=share <= limit,
+        metadata={"unreadable": unreadable, "share": share, "limit": limit, "files": listed[:100]},
+    )
+
+
+def _no_blank_image(pipeline: Pipeline) -> dg.AssetCheckResult:
+    images, class_ids = read_synthetic_images(pipeline.context())
+    blank = np.flatnonzero(images.reshape(len(images), -1).std(axis=1) < _BLANK_SPREAD)
+    classes = sorted({int(class_ids[row]) for row in blank})
+    return dg.AssetCheckResult(
+        check_name="no_blank_image",
+        passed=len(blank) == 0,
+        metadata={"blank_images": len(blank), "images": len(images), "classes": classes[:100]},
+    )
+
+
+def _ipc_images_per_class(pipeline: Pipeline) -> dg.AssetCheckResult:
+    _, class_ids = read_synthetic_images(pipeline.context())
+    wanted = pipeline.recipe.settings.prototypes.ipc
+    counts = np.bincount(class_ids, minlength=len(pipeline.context().class_ids))
+    wrong = {str(class_id): int(n) for class_id, n in enumerate(counts) if n != wanted}
+    return dg.AssetCheckResult(
+        check_name="ipc_images_per_class",
+        passed=not wrong,
+        metadata={"wanted": wanted, "classes_with_other_counts": wrong},
+    )
+
+
+def _class_order(pipeline: Pipeline) -> dg.AssetCheckResult:
+    """The teacher, asked about every view of a class's images, names that class."""
+    context = pipeline.context()
+    logits = context.read("soft_labels", context.all_of("soft_labels")[0][1])["logits"]
+    _, class_ids = read_synthetic_images(context)
+    mean = logits.astype(np.float64).mean(axis=0)
+    verdicts = [int(mean[class_ids == c].mean(axis=0).argmax()) for c in context.class_ids]
+    wrong = {str(c): v for c, v in enumerate(verdicts) if c != v}
+    agreement = float((mean.argmax(axis=1) == class_ids).mean())
+    many = len(wrong) * 2 > len(verdicts)
+    return dg.AssetCheckResult(
+        check_name="class_order",
+        passed=not wrong,
+        severity=dg.AssetCheckSeverity.ERROR if many else dg.AssetCheckSeverity.WARN,
+        metadata={"share_of_images_recognised": agreement, "class_taken_for": wrong},
+    )
+
+
+def _beats_random_real(pipeline: Pipeline) -> dg.AssetCheckResult:
+    rows = score_rows(pipeline.context())
+    synthetic, random = _soft_row(rows, "synthetic"), _soft_row(rows, "random_real")
+    if synthetic is None or random is None:
+        return dg.AssetCheckResult(
+            check_name="beats_random_real",
+            passed=True,
+            metadata={"note": "the recipe has no random_real baseline"},
+        )
+    return dg.AssetCheckResult(
+        check_name="beats_random_real",
+        passed=synthetic.top1 > random.top1,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"synthetic {100 * synthetic.top1:.2f} %, random real {100 * random.top1:.2f} %",
+        metadata={"synthetic_top1": synthetic.top1, "random_real_top1": random.top1},
+    )
+
+
+def _soft_row(rows: list[ScoreRow], training_set: str) -> ScoreRow | None:
+    wanted = (row for row in rows if row.training_set == training_set and row.labels == "soft")
+    return next(wanted, None)
+
+
+readable_files = Check(
+    "readable_files", "The share of unreadable files is within the recipe's limit.", _readable_files
+)
+no_blank_image = Check("no_blank_image", "No image is of a single colour.", _no_blank_image)
+ipc_images_per_class = Check(
+    "ipc_images_per_class", "Every class has IPC images.", _ipc_images_per_class
+)
+class_order = Check(
+    "class_order", "The teacher recognises each class's images as that class.", _class_order
+)
+beats_random_real = Check(
+    "beats_random_real",
+    "With soft labels, synthetic images train a better student than random real ones.",
+    _beats_random_real,
+)

@@ -1,0 +1,71 @@
+"""Artifacts as people look at them: contact sheets, score tables, learning curves."""
+
+import base64
+from collections.abc import Sequence
+from io import BytesIO
+
+import dagster as dg
+import numpy as np
+from PIL import Image
+
+from d4m.contact_sheet import draw_contact_sheet
+from d4m.stages.score_table import ScoreRow
+
+_CLASSES = 20
+
+
+def contact_sheet(
+    images: np.ndarray, class_ids: np.ndarray, names: Sequence[str]
+) -> dg.MarkdownMetadataValue:
+    """The first classes' images as a picture; metadata lives in the event log, so not all of them."""
+    shown = class_ids < _CLASSES
+    return picture(draw_contact_sheet(images[shown], class_ids[shown], names))
+
+
+def picture(image: Image.Image) -> dg.MarkdownMetadataValue:
+    """A picture that the UI shows in place."""
+    buffer = BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return dg.MetadataValue.md(f"![picture](data:image/png;base64,{encoded})")
+
+
+def score_table(rows: Sequence[ScoreRow]) -> dg.TableMetadataValue:
+    """Scores in percent, one row per training set, kind of labels and student."""
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    "training set": row.training_set,
+                    "images per class": "all" if row.ipc is None else str(row.ipc),
+                    "labels": row.labels,
+                    "student": row.student,
+                    "top-1 %": round(100 * row.top1, 2),
+                    "± over seeds": round(100 * row.top1_std, 2),
+                    "top-5 %": round(100 * row.top5, 2),
+                    "seeds": row.seeds,
+                }
+            )
+            for row in rows
+        ]
+    )
+
+
+def learning_curves(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
+    """Mean test accuracy along the training of each row."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), dpi=90, layout="constrained")
+    axes = figure.add_subplot()
+    for row in rows:
+        if row.curve:
+            epochs, top1 = np.array(row.curve).T
+            label = f"{row.training_set}, {row.labels}, {row.student}"
+            axes.plot(epochs / epochs.max(), 100 * top1, label=label, linewidth=1.4)
+    axes.set(xlabel="share of the training", ylabel="top-1 on test images, %")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return picture(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))

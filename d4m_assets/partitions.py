@@ -1,0 +1,22 @@
+"""One partition per recipe, shared by every asset, so that `--select '*'` takes them all."""
+
+import os
+
+import dagster as dg
+
+from d4m.recipe import recipe_names
+from d4m.workspace import recipes_folder
+
+recipe_partitions = dg.DynamicPartitionsDefinition(name="recipe")
+
+
+def register_recipes() -> None:
+    """Register the recipes that are there with the instance of $DAGSTER_HOME, if there is one.
+
+    No Dagster command registers a dynamic partition, so without this `dagster asset materialize`
+    could not name a recipe on a fresh machine. Recipes that come later are the sensor's.
+    """
+    names = recipe_names(recipes_folder())
+    if "DAGSTER_HOME" in os.environ and names:
+        with dg.DagsterInstance.get() as instance:
+            instance.add_dynamic_partitions("recipe", names)

@@ -1,0 +1,48 @@
+"""The sections of a recipe as assets, so that an edit makes stale what it changes and nothing else."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from d4m.errors import D4MError
+from d4m.settings import SECTIONS, RecipeSettings
+from d4m.store.digest import digest_json
+from d4m_assets.partitions import recipe_partitions
+from d4m_assets.resources import RecipesResource
+
+
+def section_key(section: str) -> dg.AssetKey:
+    """Key of the asset of one section."""
+    return dg.AssetKey(["recipe", section])
+
+
+@dg.multi_asset(
+    name="recipe",
+    specs=[
+        dg.AssetSpec(
+            section_key(section),
+            partitions_def=recipe_partitions,
+            group_name="recipe",
+            kinds={"yaml"},
+            description=f"Section `{section}` of recipes/<recipe>.yaml: "
+            f"{RecipeSettings.model_fields[section].description}",
+        )
+        for section in SECTIONS
+    ],
+    can_subset=True,
+)
+def recipe(
+    context: dg.AssetExecutionContext, recipes: RecipesResource
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Read the recipe; the data version of a section is the digest of its settings."""
+    try:
+        settings = recipes.load(context.partition_key).settings.model_dump(mode="json")
+    except D4MError as failure:
+        raise dg.Failure(str(failure), allow_retries=False) from failure
+    for section in SECTIONS:
+        if section_key(section) in context.selected_asset_keys:
+            yield dg.MaterializeResult(
+                asset_key=section_key(section),
+                data_version=dg.DataVersion(digest_json(settings[section])),
+                metadata={section: dg.MetadataValue.json(settings[section])},
+            )

@@ -1,0 +1,109 @@
+"""A stage of the library as a Dagster asset: cached, versioned, checked, with pictures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from d4m.errors import D4MError
+from d4m.pipeline import Pipeline
+from d4m.stages.base import Stage, StageReport
+from d4m_assets.partitions import recipe_partitions
+from d4m_assets.recipe import section_key
+from d4m_assets.resources import RecipesResource, StoreResource
+
+Metadata = Mapping[str, dg.MetadataValue[object]]
+_ROWS = 100
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that must hold of an artifact.
+
+    Attributes:
+        name: the check's name.
+        description: what it promises.
+        examine: looks at the stored artifact; runs on a cache hit too.
+    """
+
+    name: str
+    description: str
+    examine: Callable[[Pipeline], dg.AssetCheckResult]
+
+
+def stage_asset(
+    stage: Stage,
+    *,
+    group: str,
+    description: str,
+    describe: Callable[[Pipeline], Metadata],
+    checks: Sequence[Check] = (),
+    pool: str | None = None,
+) -> dg.AssetsDefinition:
+    """The asset of a stage.
+
+    Its body asks the library to compute what is missing, and returns the manifest's digest as the data
+    version, on a cache hit too: unchanged content makes nothing downstream stale.
+
+    Args:
+        stage: what is computed.
+        group: where it stands on the graph page.
+        description: what a person reads there.
+        describe: metadata from the stored artifact; must load no model.
+        checks: what must hold of it.
+        pool: the pool whose slots it takes, `gpu` where a device is used.
+    """
+
+    @dg.asset(
+        name=stage.name,
+        partitions_def=recipe_partitions,
+        deps=[*stage.upstream, *(section_key(section) for section in stage.sections)],
+        code_version=stage.version,
+        group_name=group,
+        description=description,
+        pool=pool,
+        kinds={"zarr"},
+        check_specs=[
+            dg.AssetCheckSpec(check.name, asset=stage.name, description=check.description)
+            for check in checks
+        ],
+    )
+    def asset(
+        context: dg.AssetExecutionContext, store: StoreResource, recipes: RecipesResource
+    ) -> dg.MaterializeResult[None]:
+        try:
+            pipeline = store.pipeline(recipes.load(context.partition_key))
+            report = pipeline.run_stage(stage.name)
+            context.log.info(
+                f"{stage.name}[{context.partition_key}]: computed {len(report.computed)}, "
+                f"reused {len(report.reused)} in {report.seconds:.1f} s"
+            )
+            return dg.MaterializeResult(
+                data_version=dg.DataVersion(report.manifest.digest),
+                metadata={**_counts(report), **describe(pipeline)},
+                check_results=[check.examine(pipeline) for check in checks],
+            )
+        except D4MError as failure:
+            raise dg.Failure(str(failure), allow_retries=False) from failure
+
+    return asset
+
+
+def _counts(report: StageReport) -> Metadata:
+    units = report.manifest.units
+    rows = [
+        dg.TableRecord(
+            {
+                "unit": name,
+                "cached": "no" if name in report.computed else "yes",
+                "digest": units[name].digest[:12],
+            }
+        )
+        for name in list(units)[:_ROWS]
+    ]
+    return {
+        "computed": dg.MetadataValue.int(len(report.computed)),
+        "reused": dg.MetadataValue.int(len(report.reused)),
+        "seconds": dg.MetadataValue.float(round(report.seconds, 3)),
+        "units": dg.MetadataValue.table(rows),
+    }
