@@ -1,7 +1,7 @@
 """Random views of images: drawn from counter-based streams, recorded, and replayed bit by bit.
 
-A view is crop, rotation and flip in one resampling, then CutMix. What an image gets in an epoch depends
-on (seed, epoch, image) alone, so labels do not depend on batch size or order.
+A view is crop, rotation and flip in one resampling, then CutMix. What an image gets in an epoch
+depends on (seed, epoch, image) alone, so labels do not depend on batch size or order.
 """
 
 from dataclasses import dataclass
@@ -74,7 +74,9 @@ def draw_views(
 
 
 def replay_views(
-    pixels: Float[Tensor, "image channel height width"], views: Views, rows: Int64[np.ndarray, "row"]
+    pixels: Float[Tensor, "image channel height width"],
+    views: Views,
+    rows: Int64[np.ndarray, "row"],
 ) -> Float[Tensor, "row channel height width"]:
     """The views of some images of a set, on the device of `pixels`.
 
@@ -103,8 +105,7 @@ def _draw_crops(
     aspect = np.exp(np.log(_ASPECT[0]) + np.log(_ASPECT[1] / _ASPECT[0]) * draws[1])
     width, height = (np.minimum(np.sqrt(a), 1.0) for a in (area * aspect, area / aspect))
     centre_x, centre_y = (
-        size / 2 + (1 - size) * draw
-        for size, draw in zip((width, height), draws[2:], strict=True)
+        size / 2 + (1 - size) * draw for size, draw in zip((width, height), draws[2:], strict=True)
     )
     return np.stack([centre_x, centre_y, width, height], axis=1).astype(np.float32)
 
@@ -124,7 +125,9 @@ def _draw_cutmix(
 
 
 def _warp(
-    pixels: Float[Tensor, "image channel height width"], views: Views, rows: Int64[np.ndarray, "row"]
+    pixels: Float[Tensor, "image channel height width"],
+    views: Views,
+    rows: Int64[np.ndarray, "row"],
 ) -> Float[Tensor, "row channel height width"]:
     """Crop, rotate and flip by one bilinear resampling; beyond the border its pixels go on."""
     x, y, width, height = views.crops[rows].T

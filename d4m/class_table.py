@@ -1,8 +1,8 @@
 """class_id <-> name <-> prompt, in one place, so that the three cannot come apart.
 
-A class *is* its `class_id`: its position in the table. Labels, artifacts and cache units carry the id
-and nothing else; names and prompts are display text looked up here by id. A source makes its table
-once, in the order in which it numbers its labels, and no other code orders classes.
+A class *is* its `class_id`: its position in the table. Labels, artifacts and cache units carry the
+id and nothing else; names and prompts are display text looked up here by id. A source makes its
+table once, in the order in which it numbers its labels, and no other code orders classes.
 """
 
 from dataclasses import dataclass

@@ -86,7 +86,9 @@ def show(recipe: _RecipeArgument) -> None:
     _console.print(_score_table(score_rows(pipeline.context())))
     folder = pipeline.context().open_files("distilled_dataset", "distilled_dataset")
     _console.print(f"distilled data set: {escape(str(folder))}", soft_wrap=True)
-    _console.print(f"contact sheet:      {escape(str(folder / 'contact_sheet.png'))}", soft_wrap=True)
+    _console.print(
+        f"contact sheet:      {escape(str(folder / 'contact_sheet.png'))}", soft_wrap=True
+    )
 
 
 @app.command()
@@ -123,7 +125,9 @@ def _score_table(rows: list[ScoreRow]) -> Table:
     if not rows:
         msg = "there are no scores yet"
         raise MissingUpstreamError(msg)
-    table = Table("training set", "IPC", "labels", "student", "top-1 %", "top-5 %", "seeds", box=None)
+    table = Table(
+        "training set", "IPC", "labels", "student", "top-1 %", "top-5 %", "seeds", box=None
+    )
     for row in rows:
         table.add_row(
             row.training_set,

@@ -1,6 +1,7 @@
 """Real images -> latents (D4M, section 3.2, `Z = E(T)`)."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ def encode_images(
     Args:
         batches: images of the size and channels that the VAE was made for.
         vae: a diffusers autoencoder, in evaluation mode, on the device to use.
-        sample_seed: None takes the posterior's mean; a seed takes one draw from it per image, as the
+        sample_seed: None takes the posterior's mean; a seed takes one draw from it per image, as
+        the
             published code does.
 
     Source:
@@ -35,7 +37,7 @@ def encode_images(
     for images in batches:
         with torch.inference_mode():
             pixels = to_pixels(images).to(vae.device, vae.dtype)
-            posterior = vae.encode(pixels).latent_dist  # pyright: ignore
+            posterior = cast(Any, vae).encode(pixels).latent_dist
             latents = posterior.mean
             if sample_seed is not None:
                 noise = [

@@ -2,7 +2,7 @@
 
 ```
 D4MError
-├── RecipeError            a recipe file that cannot be used: every problem in it, with file, line and key
+├── RecipeError            a recipe that cannot be used: each problem with file, line and key
 ├── SourceError            images that cannot be found, read or split as the recipe asks
 │   └── SourceChangedError an image is no longer the one that was indexed
 ├── PrototypeError         latents that cannot be clustered as asked

@@ -33,7 +33,4 @@ def score_classifier(
         logits = torch.cat([model(batch) for batch in pixels.split(_BATCH)])
     ranking = logits.topk(min(5, logits.shape[1]), dim=1).indices
     hits = ranking == class_ids[:, None]
-    return Scores(
-        top1=float(hits[:, 0].float().mean()), top5=float(hits.any(dim=1).float().mean())
-    )
-
+    return Scores(top1=float(hits[:, 0].float().mean()), top5=float(hits.any(dim=1).float().mean()))

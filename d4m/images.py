@@ -6,9 +6,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 
-def to_pixels(images: UInt8[np.ndarray, "image height width channel"]) -> Float[
-    Tensor, "image channel height width"
-]:
+def to_pixels(
+    images: UInt8[np.ndarray, "image height width channel"],
+) -> Float[Tensor, "image channel height width"]:
     """Pixels in [-1, 1] of uint8 images.
 
     Example:
@@ -19,9 +19,9 @@ def to_pixels(images: UInt8[np.ndarray, "image height width channel"]) -> Float[
     return tensor.to(torch.float32) / 127.5 - 1.0
 
 
-def to_images(pixels: Float[Tensor, "image channel height width"]) -> UInt8[
-    np.ndarray, "image height width channel"
-]:
+def to_images(
+    pixels: Float[Tensor, "image channel height width"],
+) -> UInt8[np.ndarray, "image height width channel"]:
     """uint8 images of pixels; values outside [-1, 1] are clipped, the rest rounded to nearest."""
     levels = ((pixels.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -79,7 +79,9 @@ class Pipeline:
                 self.run_stage(damage.stage if damage.stage != name else name)
             else:
                 if name == RealImages.name:
-                    check_class_sizes(replace(self.context(), upstream={name: report.manifest.units}))
+                    check_class_sizes(
+                        replace(self.context(), upstream={name: report.manifest.units})
+                    )
                 return report
         msg = f"{name}: units were damaged again after {_MOST_REPAIRS} repairs; check the disk"
         raise StoreError(msg)
@@ -109,4 +111,7 @@ class Pipeline:
 
 def _has_cuda_device() -> bool:
     """Whether the driver shows a device; asked of the system, so that planning loads no torch."""
-    return Path("/proc/driver/nvidia/version").exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+    return (
+        Path("/proc/driver/nvidia/version").exists()
+        and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+    )

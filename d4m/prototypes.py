@@ -1,5 +1,8 @@
 """Latents of one class -> its prototypes (D4M, section 3.2, algorithm 1)."""
 
+# scikit-learn's inferred types are wrong in places:
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false
+
 from dataclasses import dataclass
 
 import numpy as np

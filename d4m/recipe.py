@@ -42,7 +42,8 @@ def load_recipe(path: Path) -> Recipe:
         path: the file; its name without `.yaml` becomes the recipe's name.
 
     Raises:
-        RecipeError: the file is missing, is not YAML, or holds wrong settings. One line per problem:
+        RecipeError: the file is missing, is not YAML, or holds wrong settings. One line per
+        problem:
             file, line, key, the value found and what is allowed.
     """
     if not path.is_file():
@@ -92,8 +93,10 @@ def _plain(value: object) -> Any:
             return [_plain(item) for item in value]
         case bool() | None:
             return value
-        case int() | float() | str():
-            return next(kind(value) for kind in (int, float, str) if isinstance(value, kind))
+        case int():
+            return int(value)
+        case float():
+            return float(value)
         case _:
             return str(value)
 
@@ -135,7 +138,9 @@ def _allowed_keys(location: Sequence[int | str]) -> list[str]:
     for part in map(str, location[:-1]):
         owners = [model for model in models if part in model.model_fields]
         if owners:
-            models = [child for m in owners for child in _models_in(m.model_fields[part].annotation)]
+            models = [
+                child for m in owners for child in _models_in(m.model_fields[part].annotation)
+            ]
         else:  # the tag of the data set union picks one of its members
             models = [m for m in models if part in get_args(m.model_fields["source"].annotation)]
     return list(models[0].model_fields)

@@ -1,7 +1,7 @@
 """Independent random streams, all named and all grown from the recipe's one root seed.
 
-Nothing here holds state: a stream is addressed by its names, so a result does not depend on what was
-computed before it, on the batch it was computed in, or on whether the run was resumed.
+Nothing here holds state: a stream is addressed by its names, so a result does not depend on what
+was computed before it, on the batch it was computed in, or on whether the run was resumed.
 """
 
 import hashlib

@@ -110,7 +110,13 @@ class DenoiserSettings(Section):
         default=32, ge=8, le=77, description="Tokens per prompt; longer prompts are cut."
     )
     captions: tuple[str, ...] = Field(
-        default=("{name}", "a {name}", "a photo of {name}", "a photo of the {name}", "an image of the {name}"),
+        default=(
+            "{name}",
+            "a {name}",
+            "a photo of {name}",
+            "a photo of the {name}",
+            "an image of the {name}",
+        ),
         min_length=1,
         description="Training captions; {name} is the class's name. They are the generator's own: "
         "changing a prompt of the recipe does not train it anew.",

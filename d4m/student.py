@@ -60,7 +60,6 @@ def train_with_soft_labels(
         D4M, section 3.4 and equation 7.
     """
 
-
     def labelled(epoch: int) -> Epoch:
         teacher_logits = torch.from_numpy(labels[epoch].logits.astype(np.float32)).to(pixels)
 
@@ -99,7 +98,9 @@ def train_with_hard_labels(
     size_px = pixels.shape[-1]
 
     def labelled(epoch: int) -> Epoch:
-        views = draw_views(augmentation, seed=seed, epoch=epoch, images=len(pixels), size_px=size_px)
+        views = draw_views(
+            augmentation, seed=seed, epoch=epoch, images=len(pixels), size_px=size_px
+        )
         partner_ids = class_ids[torch.from_numpy(views.partners).to(class_ids.device)]
         shares = torch.from_numpy(views.own_shares(size_px)).to(pixels)
 

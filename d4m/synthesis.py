@@ -61,7 +61,8 @@ def synthesize_images(
         pipeline: a stock diffusers img2img pipeline, with the scheduler to use.
         prototypes: scaled latents.
         prompts: one per prototype.
-        seeds: one per prototype; an image's noise comes from its own seed alone, so that it does not
+        seeds: one per prototype; an image's noise comes from its own seed alone, so that it does
+        not
             depend on which others share its batch.
         negative_prompt: the same for all.
         settings: strength, guidance and number of steps.
@@ -130,7 +131,9 @@ def _synthesize_batch(
 
 
 def _fill(rows: Any, size: int) -> Any:
-    """Rows repeated up to a full batch: calls of one shape give an image the same bits in any batch."""
-    return rows[[row % len(rows) for row in range(size)]] if isinstance(rows, np.ndarray) else [
-        rows[row % len(rows)] for row in range(size)
-    ]
+    """Rows repeated up to a full batch: in calls of one shape an image keeps its bits."""
+    return (
+        rows[[row % len(rows) for row in range(size)]]
+        if isinstance(rows, np.ndarray)
+        else [rows[row % len(rows)] for row in range(size)]
+    )

@@ -43,7 +43,7 @@ class _Seen:
 @dg.sensor(
     job=distill,
     minimum_interval_seconds=30,
-    description="A recipe or one of its images is new or changed: registers it and requests one run.",
+    description="A recipe or an image of it is new or changed: registers it, requests one run.",
 )
 def changed_recipes(
     context: dg.SensorEvaluationContext, recipes: RecipesResource
@@ -65,7 +65,9 @@ def changed_recipes(
             key = f"{name}:{now[name].generation}:{state[:12]}"
             requests.append(dg.RunRequest(run_key=key, partition_key=name))
     registered = set(context.instance.get_dynamic_partitions("recipe"))
-    new = sorted({request.partition_key for request in requests if request.partition_key} - registered)
+    new = sorted(
+        {request.partition_key for request in requests if request.partition_key} - registered
+    )
     return dg.SensorResult(
         run_requests=requests,
         dynamic_partitions_requests=[recipe_partitions.build_add_request(new)] if new else [],
@@ -85,7 +87,9 @@ def nightly(
     names = recipes.names()
     context.instance.add_dynamic_partitions("recipe", names)
     for name in names:
-        yield dg.RunRequest(run_key=f"{name}:{context.scheduled_execution_time}", partition_key=name)
+        yield dg.RunRequest(
+            run_key=f"{name}:{context.scheduled_execution_time}", partition_key=name
+        )
 
 
 def _look_at(recipes: RecipesResource, name: str) -> tuple[str, str]:

@@ -82,7 +82,7 @@ def _beats_random_real(pipeline: Pipeline) -> dg.AssetCheckResult:
         check_name="beats_random_real",
         passed=synthetic.top1 > random.top1,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"synthetic {100 * synthetic.top1:.2f} %, random real {100 * random.top1:.2f} %",
+        description=f"synthetic {synthetic.top1:.2%}, random real {random.top1:.2%}",
         metadata={"synthetic_top1": synthetic.top1, "random_real_top1": random.top1},
     )
 

@@ -17,7 +17,7 @@ _CLASSES = 20
 def contact_sheet(
     images: np.ndarray, class_ids: np.ndarray, names: Sequence[str]
 ) -> dg.MarkdownMetadataValue:
-    """The first classes' images as a picture; metadata lives in the event log, so not all of them."""
+    """The first classes' images as a picture; the event log is no place for all of them."""
     shown = class_ids < _CLASSES
     return picture(draw_contact_sheet(images[shown], class_ids[shown], names))
 

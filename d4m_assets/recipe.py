@@ -1,4 +1,4 @@
-"""The sections of a recipe as assets, so that an edit makes stale what it changes and nothing else."""
+"""The sections of a recipe as assets: an edit makes stale what it changes, nothing else."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,7 @@ def section_key(section: str) -> dg.AssetKey:
 )
 def recipe(
     context: dg.AssetExecutionContext, recipes: RecipesResource
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult]:
     """Read the recipe; the data version of a section is the digest of its settings."""
     try:
         settings = recipes.load(context.partition_key).settings.model_dump(mode="json")
@@ -44,5 +44,5 @@ def recipe(
             yield dg.MaterializeResult(
                 asset_key=section_key(section),
                 data_version=dg.DataVersion(digest_json(settings[section])),
-                metadata={section: dg.MetadataValue.json(settings[section])},
+                metadata={"settings": dg.MetadataValue.json({section: settings[section]})},
             )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
@@ -12,7 +13,7 @@ from d4m_assets.partitions import recipe_partitions
 from d4m_assets.recipe import section_key
 from d4m_assets.resources import RecipesResource, StoreResource
 
-Metadata = Mapping[str, dg.MetadataValue[object]]
+Metadata = Mapping[str, dg.MetadataValue[Any]]
 _ROWS = 100
 
 
@@ -42,8 +43,8 @@ def stage_asset(
 ) -> dg.AssetsDefinition:
     """The asset of a stage.
 
-    Its body asks the library to compute what is missing, and returns the manifest's digest as the data
-    version, on a cache hit too: unchanged content makes nothing downstream stale.
+    Its body asks the library to compute what is missing, and returns the manifest's digest as the
+    data version, on a cache hit too: unchanged content makes nothing downstream stale.
 
     Args:
         stage: what is computed.
@@ -70,7 +71,7 @@ def stage_asset(
     )
     def asset(
         context: dg.AssetExecutionContext, store: StoreResource, recipes: RecipesResource
-    ) -> dg.MaterializeResult[None]:
+    ) -> dg.MaterializeResult:
         try:
             pipeline = store.pipeline(recipes.load(context.partition_key))
             report = pipeline.run_stage(stage.name)

@@ -17,8 +17,8 @@ class ConvNet3(nn.Module):
         width: convolution channels.
 
     Source:
-        Zhao et al., "Dataset condensation with gradient matching" (ICLR 2021), as in their public code:
-        instance norm is a group norm with one group per channel and affine weights; the first
+        Zhao et al., "Dataset condensation with gradient matching" (ICLR 2021), as in their public
+        code: instance norm is a group norm with one group per channel and affine weights; the first
         convolution pads one-channel images by 3, so that MNIST's 28 px become 32.
 
     Differs:

@@ -19,8 +19,8 @@ def build_timm_model(
     """A timm model for images of this size.
 
     Models with a fixed grid of patches get patches small enough for 14 on a side, 2 px at least.
-    Below 64 px, the stem of a convolutional model no longer shrinks the image: its first convolution
-    gets stride 1 and its max-pooling goes, as is customary for CIFAR.
+    Below 64 px, the stem of a convolutional model no longer shrinks the image: its first
+    convolution gets stride 1 and its max-pooling goes, as is customary for CIFAR.
 
     Args:
         architecture: timm's name.

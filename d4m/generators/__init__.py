@@ -1,1 +1,1 @@
-"""Latent diffusion models: compact ones trained here, and pretrained ones of the diffusers library."""
+"""Latent diffusion models: compact ones trained here, pretrained ones loaded."""

@@ -1,9 +1,12 @@
 """A small latent diffusion model of the Stable Diffusion family, trained on the recipe's images.
 
 Its parts are stock classes, laid out as in a Stable Diffusion pipeline folder: `AutoencoderKL`,
-`UNet2DConditionModel`, and a `CLIPTextModel` with a `CLIPTokenizer` of its own. Trained data sets fit in
-memory: a generator for millions of images is a pretrained one.
+`UNet2DConditionModel`, and a `CLIPTextModel` with a `CLIPTokenizer` of its own. Trained data sets
+fit in memory: a generator for millions of images is a pretrained one.
 """
+
+# The types that diffusers and transformers declare are wrong in places:
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +42,7 @@ _WARM_UP = 0.05
 
 @dataclass(frozen=True)
 class CompactDenoiser:
-    """A trained denoiser with the text side it was trained with; averaged weights, evaluation mode."""
+    """A trained denoiser and its text side; averaged weights, evaluation mode."""
 
     unet: UNet2DConditionModel
     text_encoder: CLIPTextModel
@@ -107,12 +110,14 @@ def train_denoiser(
         seed: the stream of initial weights, captions, batches, timesteps and noise.
 
     Source:
-        Rombach et al. 2022, section 3.3; classifier-free guidance: Ho & Salimans 2022; prediction of
-        the velocity: Salimans & Ho 2022.
+        Rombach et al. 2022, section 3.3; classifier-free guidance: Ho & Salimans 2022; prediction
+        of the velocity: Salimans & Ho 2022.
     """
     generator = torch.Generator(latents.device).manual_seed(seed)
     words = torch.Generator().manual_seed(seed)
-    texts = [caption.replace("{name}", name) for name in class_names for caption in settings.captions]
+    texts = [
+        caption.replace("{name}", name) for name in class_names for caption in settings.captions
+    ]
     tokenizer = build_tokenizer(texts, max_length=settings.text_length)
     drawn = [tokenize(tokenizer, draw_captions(name, settings, words)) for name in class_names]
     captions, empty = torch.stack(drawn).to(latents.device), tokenize(tokenizer, [""])
@@ -154,7 +159,7 @@ def save(components: Mapping[str, Any]) -> Callable[[Path], None]:
     return write
 
 
-def load_vae(folder: Path) -> AutoencoderKL:
+def load_vae(folder: Path) -> Any:
     """The autoencoder of a stored component."""
     return AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True).eval()
 
@@ -174,9 +179,7 @@ def load_pipeline(folders: Sequence[Path]) -> StableDiffusionImg2ImgPipeline:
     )
 
 
-def _build_autoencoder(
-    channels: int, size_px: int, settings: AutoencoderSettings
-) -> AutoencoderKL:
+def _build_autoencoder(channels: int, size_px: int, settings: AutoencoderSettings) -> AutoencoderKL:
     levels = len(settings.channels)
     return AutoencoderKL(
         in_channels=channels,
@@ -233,7 +236,7 @@ def _build_denoiser(
 def _draw_tokens(
     captions: Tensor, empty: Tensor, class_ids: Tensor, dropout: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """One caption per class of the batch with the empty one last, and which of them each latent gets."""
+    """One caption per class of the batch, the empty one last; and which of them each latent gets."""
     present, which = class_ids.unique(return_inverse=True)
     device = captions.device
     drawn = torch.randint(captions.shape[1], present.shape, generator=generator, device=device)

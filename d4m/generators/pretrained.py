@@ -4,15 +4,12 @@ Telling which pipeline a recipe means loads neither torch nor diffusers; loading
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from d4m.errors import GeneratorError
 from d4m.recipe import Recipe
 from d4m.settings import PretrainedSettings
 from d4m.store.digest import digest_file
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
 
 COMPONENTS = ("vae", "text_encoder", "denoiser", "scheduler")
 _FOLDERS = {
@@ -24,21 +21,22 @@ _FOLDERS = {
 _SUFFIXES = (".safetensors", ".json", ".txt", ".model")
 
 
-def describe_origin(settings: PretrainedSettings, recipe: Recipe) -> dict[str, Any]:
+def describe_origin(settings: PretrainedSettings, recipe: Recipe) -> dict[str, dict[str, Any]]:
     """What identifies the components without reading weights.
 
     A folder is described by size and time of each component's files, a hub id by its revision.
     """
     folder = recipe.locate(settings.model)
     if not folder.is_dir():
-        return {"model": settings.model, "revision": settings.revision}
+        origin = settings.model_dump(mode="json")
+        return dict.fromkeys(COMPONENTS, origin)
     return {
         component: {
-            "files": {
+            "precision": settings.precision,
+            **{
                 path.relative_to(folder).as_posix(): [path.stat().st_size, path.stat().st_mtime_ns]
                 for path in _component_files(folder, component)
             },
-            "precision": settings.precision,
         }
         for component in COMPONENTS
     }
@@ -90,7 +88,7 @@ def component_digests(folder: Path, component: str) -> dict[str, str]:
     return files
 
 
-def load_vae(folder: Path, settings: PretrainedSettings) -> "AutoencoderKL":
+def load_vae(folder: Path, settings: PretrainedSettings) -> Any:
     """The pipeline's autoencoder, in evaluation mode."""
     import torch
     from diffusers import AutoencoderKL

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from jaxtyping import Int64
@@ -36,16 +37,14 @@ def build_tokenizer(texts: Sequence[str], *, max_length: int) -> CLIPTokenizer:
             vocabulary.append(left + right)
     words = dict.fromkeys([*vocabulary, _START, _END])
     tokens = {token: number for number, token in enumerate(words)}
-    return CLIPTokenizer(vocab=tokens, merges=merges, model_max_length=max_length)
+    return CLIPTokenizer(vocab=tokens, merges=cast(Any, merges), model_max_length=max_length)
 
 
-def draw_captions(
-    name: str, settings: DenoiserSettings, generator: torch.Generator
-) -> list[str]:
+def draw_captions(name: str, settings: DenoiserSettings, generator: torch.Generator) -> list[str]:
     """Captions of one class: a template each, some with made-up words among the template's own.
 
-    The made-up words teach the text encoder to pass over words it does not know, so that a recipe may
-    word its prompts freely.
+    The made-up words teach the text encoder to pass over words it does not know, so that a recipe
+    may word its prompts freely.
     """
 
     def draw(high: int) -> int:
@@ -69,7 +68,7 @@ def tokenize(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Int64[Tensor, "t
 
 
 def _words(texts: Sequence[str]) -> list[str]:
-    """The distinct words of the texts as CLIP splits them, in byte letters, in order of appearance."""
+    """The distinct words of texts as CLIP splits them, in byte letters, in order."""
     backend = CLIPTokenizer().backend_tokenizer
     split = [
         backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))

@@ -53,7 +53,7 @@ class ImageSource(ABC):
         """The images of one class: ids and content digests, and the files that cannot be read."""
 
     @abstractmethod
-    def _read(self, split: Split, class_id: int, image_id: str) -> tuple[bytes, np.ndarray]:
+    def _read(self, split: Split, image_id: str) -> tuple[bytes, np.ndarray]:
         """The bytes that the content digest covers, and the image (height, width, channel)."""
 
     def read_images(
@@ -81,7 +81,7 @@ class ImageSource(ABC):
         self, split: Split, class_id: int, index: ImageIndex, row: int
     ) -> np.ndarray:
         image_id = index.image_ids[row]
-        content, image = self._read(split, class_id, image_id)
+        content, image = self._read(split, image_id)
         if content_digest(content).tobytes() != index.content_digests[row].tobytes():
             msg = (
                 f"image {image_id} of class {class_id} ('{self.class_table.names[class_id]}') has "

@@ -48,7 +48,7 @@ class DigitsSource(ImageSource):
         digests = [content_digest(self._images[row].tobytes()) for row in rows]
         return ImageIndex(tuple(f"digit-{row:04d}" for row in rows), stack_digests(digests), {})
 
-    def _read(self, split: Split, class_id: int, image_id: str) -> tuple[bytes, np.ndarray]:
+    def _read(self, split: Split, image_id: str) -> tuple[bytes, np.ndarray]:  # noqa: ARG002
         image = self._images[int(image_id.removeprefix("digit-"))]
         return image.tobytes(), image
 

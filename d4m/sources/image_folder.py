@@ -20,8 +20,8 @@ _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"
 class ImageFolderSource(ImageSource):
     """Images below `<path>/<class>/`, or below `<path>/train/<class>/` and `<path>/test/<class>/`.
 
-    Without a test folder, a share of every class is held out by a fixed seed and the file's own name,
-    so that adding a file never moves another to the other side.
+    Without a test folder, a share of every class is held out by a fixed seed and the file's own
+    name, so that adding a file never moves another to the other side.
 
     Args:
         settings: path, class table, size and resizing.
@@ -47,17 +47,18 @@ class ImageFolderSource(ImageSource):
         self.class_table = ClassTable(tuple(names[folder] for folder in self._folders))
 
     def fingerprint(self, split: Split, class_id: int) -> str:
-        """Digest of the paths, sizes and modification times of the class's files."""
+        """Digest of the class's paths, sizes and times, and of how images are decoded."""
         root = self._roots[split]
         stats = {file: (root / file).stat() for file in self._files(split, class_id)}
-        return digest_json({name: [s.st_size, s.st_mtime_ns] for name, s in stats.items()})
+        files = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+        return digest_json({"files": files, "decoding": self._decoding})
 
     def index(self, split: Split, class_id: int) -> ImageIndex:
         """Every file of the class, opened once; those that cannot be read are listed with why."""
         ids, digests, unreadable = list[str](), list[np.ndarray](), dict[str, str]()
         for file in self._files(split, class_id):
             try:
-                content, _ = self._read(split, class_id, file)
+                content, _ = self._read(split, file)
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as failure:
                 unreadable[file] = _reason(failure)
             else:
@@ -65,9 +66,9 @@ class ImageFolderSource(ImageSource):
                 digests.append(content_digest(content))
         return ImageIndex(tuple(ids), stack_digests(digests), unreadable)
 
-    def _read(self, split: Split, class_id: int, image_id: str) -> tuple[bytes, np.ndarray]:
-        content = (self._roots[split] / image_id).read_bytes()
-        with Image.open(BytesIO(content)) as opened:
+    def _read(self, split: Split, image_id: str) -> tuple[bytes, np.ndarray]:
+        file = (self._roots[split] / image_id).read_bytes()
+        with Image.open(BytesIO(file)) as opened:
             upright = ImageOps.exif_transpose(opened)
             image = upright.convert("L" if self.channels == 1 else "RGB")
         size = (self.size_px, self.size_px)
@@ -76,7 +77,14 @@ class ImageFolderSource(ImageSource):
             image = ImageOps.fit(image, size, resample)
         else:
             image = image.resize(size, resample)
-        return content, np.asarray(image, np.uint8).reshape(*size, self.channels)
+        return self._decoding.encode() + file, np.asarray(image, np.uint8).reshape(
+            *size, self.channels
+        )
+
+    @property
+    def _decoding(self) -> str:
+        """How a file becomes an image: part of its content, as another size is another image."""
+        return f"{self.size_px} px, {self.channels} channels, {self._settings.resize}"
 
     def _class_folders(self) -> tuple[str, ...]:
         found = sorted(p.name for p in self._roots["train"].iterdir() if p.is_dir())
@@ -95,9 +103,11 @@ class ImageFolderSource(ImageSource):
         listed = self._listings[split][self._folders[class_id]]
         if self._roots["train"] != self._roots["test"]:
             return listed
-        return [file for file in listed if (self._draw(file) < self._settings.test_share) == (
-            split == "test"
-        )]
+        return [
+            file
+            for file in listed
+            if (self._draw(file) < self._settings.test_share) == (split == "test")
+        ]
 
     def _draw(self, file: str) -> float:
         return float(stream_generator(0, "image_folder", "split", file).random())

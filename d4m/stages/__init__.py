@@ -1,4 +1,4 @@
-"""The artifacts of a distillation: what each consists of, what its units depend on, how they are made.
+"""The artifacts of a distillation: their units, what these depend on, how they are made.
 
 Planning a stage loads neither torch nor a model; only computing a missing unit does.
 """

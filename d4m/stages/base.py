@@ -182,9 +182,7 @@ def run_stage(stage: Stage, context: StageContext) -> StageReport:
     units = stage.plan(context)
     records = _found(context, units)
     missing = [unit for unit in units if unit.name not in records]
-    bar = tqdm(
-        total=len(missing), desc=stage.name, unit="unit", disable=None if missing else True
-    )
+    bar = tqdm(total=len(missing), desc=stage.name, unit="unit", disable=None if missing else True)
     with bar:
         for unit, product in stage.compute(context, missing) if missing else ():
             records[unit.name] = _publish(context, unit, product)

@@ -18,13 +18,14 @@ from d4m.store.store import Unit
 
 _CARD = """# {name}: a distilled data set
 
-{images} images of {classes} classes, {ipc} per class, made by D4M (Su et al., CVPR 2024) from {source}.
+{images} images of {classes} classes, {ipc} per class, made from {source} by D4M
+(Su et al., CVPR 2024).
 
 | file | what it holds |
 |---|---|
 | `images/<class>/<number>.png` | the images, for people and for any image loader |
 | `synthetic_images.zarr` | the same as one array in class order, with the seed of each |
-| `soft_labels.zarr` | the teacher's logits for every epoch, with the crops, flips and mixes they belong to |
+| `soft_labels.zarr` | the teacher's logits for every epoch, and the views they belong to |
 | `classes.json` | class id, name, prompt |
 | `recipe.json` | every setting that was used |
 | `scores.json` | scores of the students, with the baselines from the same run |

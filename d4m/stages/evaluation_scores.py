@@ -1,7 +1,7 @@
-"""Artifact `evaluation_scores`: students trained on each training set, scored on the test images."""
+"""Artifact `evaluation_scores`: students of each training set, scored on the test images."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -82,14 +82,13 @@ def student_runs(context: StageContext) -> list[StudentRun]:
     """Every student of the score table, row by row."""
     settings = context.recipe.settings.evaluation
     first = settings.students[0]
-    rows: list[tuple[TrainingSet, Labels, str]] = [
-        ("synthetic", "soft", student) for student in settings.students
-    ]
-    rows.append(("synthetic", "hard", first))
+    rows = [StudentRun("synthetic", "soft", student, 0) for student in settings.students]
+    rows.append(StudentRun("synthetic", "hard", first, 0))
     for baseline in settings.baselines:
-        labels: tuple[Labels, ...] = ("hard",) if baseline == "full_data" else ("soft", "hard")
-        rows += [(baseline, label, first) for label in labels]
-    runs = [StudentRun(*row, seed) for row in rows for seed in range(settings.seeds)]
+        if baseline != "full_data":
+            rows.append(StudentRun(baseline, "soft", first, 0))
+        rows.append(StudentRun(baseline, "hard", first, 0))
+    runs = [replace(row, seed=seed) for row in rows for seed in range(settings.seeds)]
     architecture = context.recipe.settings.teacher.architecture
     return [*runs, StudentRun("teacher", "hard", architecture, 0)]
 
@@ -269,4 +268,6 @@ class _Laboratory:
 
 def _set_name(run: StudentRun) -> tuple[str | int, ...]:
     """What tells training sets apart: random ones are drawn anew for every seed."""
-    return (run.training_set, run.seed) if run.training_set == "random_real" else (run.training_set,)
+    return (
+        (run.training_set, run.seed) if run.training_set == "random_real" else (run.training_set,)
+    )

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from d4m.seeds import stream_seed
+from d4m.settings import PretrainedSettings
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.store.store import Unit
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
-
     from d4m.synthesis import ImageToImagePipeline
 
 
@@ -19,8 +18,8 @@ class Generator(Stage):
     """Unit: a component.
 
     A compact generator has three: `vae`; `denoiser`, which is the U-Net with the text encoder and
-    tokenizer it was trained with; `scheduler`. A pretrained one has a fingerprint for each of `vae`,
-    `text_encoder`, `denoiser` and `scheduler`, and its weights stay where they are.
+    tokenizer it was trained with; `scheduler`. A pretrained one has a fingerprint for each of
+    `vae`, `text_encoder`, `denoiser` and `scheduler`, and its weights stay where they are.
     """
 
     name: ClassVar[str] = "generator"
@@ -31,7 +30,7 @@ class Generator(Stage):
         """Training settings and images, or the files of a pretrained pipeline."""
         settings = context.recipe.settings
         if settings.generator.pretrained is not None:
-            return self._plan_pretrained(context)
+            return self._plan_pretrained(context, settings.generator.pretrained)
         images = context.all_of("real_images", "train-")
         compact = settings.generator.compact
         vae = context.unit(
@@ -58,8 +57,9 @@ class Generator(Stage):
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
         """Train the missing components, or take the fingerprints of the missing ones."""
-        if context.recipe.settings.generator.pretrained is not None:
-            yield from self._fingerprint(context, missing)
+        settings = context.recipe.settings.generator.pretrained
+        if settings is not None:
+            yield from self._fingerprint(context, settings, missing)
             return
         from d4m.generators import compact
 
@@ -112,36 +112,33 @@ class Generator(Stage):
             }
         )
 
-    def _plan_pretrained(self, context: StageContext) -> list[Unit]:
+    def _plan_pretrained(self, context: StageContext, settings: PretrainedSettings) -> list[Unit]:
         from d4m.generators import pretrained
 
-        settings = context.recipe.settings.generator.pretrained
-        assert settings is not None
         origin = pretrained.describe_origin(settings, context.recipe)
         return [
-            context.unit(self, component, {"component": component, **origin.get(component, origin)})
+            context.unit(self, component, {"component": component, "origin": origin[component]})
             for component in pretrained.COMPONENTS
         ]
 
     def _fingerprint(
-        self, context: StageContext, missing: Sequence[Unit]
+        self, context: StageContext, settings: PretrainedSettings, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
         from d4m.generators import pretrained
 
-        settings = context.recipe.settings.generator.pretrained
-        assert settings is not None
         folder = pretrained.find_folder(settings, context.recipe)
         for unit in missing:
             files = pretrained.component_digests(folder, unit.name)
 
-            def write(target: Path, files: dict[str, Any] = files) -> None:
-                text = json.dumps({"files": files}, indent=2, sort_keys=True)
+            def write(target: Path, files: dict[str, str] = files) -> None:
+                content = {"files": files, "precision": settings.precision}
+                text = json.dumps(content, indent=2, sort_keys=True)
                 (target / "component.json").write_text(text, encoding="utf-8")
 
             yield unit, write
 
 
-def load_vae(context: StageContext) -> "AutoencoderKL":
+def load_vae(context: StageContext) -> Any:
     """The generator's autoencoder, in evaluation mode, on the context's device."""
     settings = context.recipe.settings.generator.pretrained
     if settings is None:

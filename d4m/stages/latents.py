@@ -12,7 +12,7 @@ from d4m.store.store import Unit
 
 
 class Latents(Stage):
-    """Unit: one class. Depends on the VAE alone, so another prompt or sampler re-encodes nothing."""
+    """Unit: one class. Depends on the VAE alone: another sampler re-encodes nothing."""
 
     name: ClassVar[str] = "latents"
     upstream: ClassVar[tuple[str, ...]] = ("real_images", "generator")
@@ -43,7 +43,10 @@ class Latents(Stage):
             index = context.image_index("train", class_id)
             batches = context.source.read_images("train", class_id, index)
             seed = unit.inputs["settings"].get("sample_seed")
-            yield unit, {"latents": np.concatenate(list(encode_images(batches, vae, sample_seed=seed)))}
+            yield (
+                unit,
+                {"latents": np.concatenate(list(encode_images(batches, vae, sample_seed=seed)))},
+            )
 
     def _settings(self, context: StageContext, class_id: int) -> dict[str, Any]:
         settings = context.recipe.settings

@@ -1,12 +1,12 @@
 """Artifact `real_images`: which images there are, per split and class."""
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 
 from d4m.errors import SourceError
-from d4m.sources.base import SPLITS
+from d4m.sources.base import SPLITS, Split
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.store.store import Unit
 
@@ -29,7 +29,7 @@ class RealImages(Stage):
             context.unit(
                 self,
                 f"{split}-{class_id:05d}",
-                {"fingerprint": source.fingerprint(split, class_id), "size_px": source.size_px},
+                {"fingerprint": source.fingerprint(split, class_id)},
             )
             for split in SPLITS
             for class_id in context.class_ids
@@ -41,7 +41,7 @@ class RealImages(Stage):
         """Open every file once."""
         for unit in missing:
             split, class_id = unit.name.split("-")
-            index = context.source.index(SPLITS[SPLITS.index(split)], int(class_id))  # type: ignore
+            index = context.source.index(cast(Split, split), int(class_id))
             yield (
                 unit,
                 {
@@ -57,7 +57,8 @@ def check_class_sizes(context: StageContext) -> None:
     """Refuse a data set with a class too small for the recipe, before any model is loaded.
 
     Raises:
-        SourceError: classes with fewer training images than `prototypes.ipc`, or without a test image.
+        SourceError: classes with fewer training images than `prototypes.ipc`, or without a test
+        image.
     """
     ipc = context.recipe.settings.prototypes.ipc
     problems = list[str]()

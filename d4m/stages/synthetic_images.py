@@ -1,4 +1,4 @@
-"""Artifact `synthetic_images`: what the diffusion model makes of each prototype (D4M, section 3.3)."""
+"""Artifact `synthetic_images`: what the generator makes of each prototype (D4M, 3.3)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """What a thing *is*, as a sha256: of settings, of arrays, of files.
 
-Digests cover decoded values, never stored bytes: the same array compressed by another library version
-keeps its digest.
+Digests cover decoded values, never stored bytes: the same array compressed by another library
+version keeps its digest.
 """
 
 import hashlib

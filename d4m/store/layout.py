@@ -1,7 +1,8 @@
 """How each artifact's arrays lie on disk: axes, number format, chunks and codecs.
 
-Chunks follow the way an artifact is read: a few MB of latents, some images, one epoch of labels. Every
-array ends in `crc32c` and writes every chunk, so a flipped bit or a lost chunk is an error, never data.
+Chunks follow the way an artifact is read: a few MB of latents, some images, one epoch of labels.
+Every array ends in `crc32c` and writes every chunk, so a flipped bit or a lost chunk is an error,
+never data.
 """
 
 from collections.abc import Mapping

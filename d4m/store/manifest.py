@@ -67,7 +67,9 @@ class ManifestFolder:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as failure:
-            _log.warning("%s is not a manifest (%s); the artifact counts as not made", path, failure)
+            _log.warning(
+                "%s is not a manifest (%s); the artifact counts as not made", path, failure
+            )
             return None
 
     def publish(self, manifest: Manifest) -> None:

@@ -6,9 +6,10 @@
 <root>/recipes/<recipe>/<asset>/current.json       see manifest.py
 ```
 
-A writer fills a prefix of its own, makes it durable, then creates the small reference; whoever creates
-it first wins, and later writers of the same key take the winner's unit. Readers follow references only.
-Nothing is ever renamed but references, so the protocol also holds on an object store.
+A writer fills a prefix of its own, makes it durable, then creates the small reference; whoever
+creates it first wins, and later writers of the same key take the winner's unit. Readers follow
+references only. Nothing is ever renamed but references, so the protocol also holds on an object
+store.
 """
 
 import json
@@ -16,7 +17,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,7 +40,8 @@ class Unit:
         stage: the artifact it is part of.
         version: the stage's version: raised when its code gives other results.
         name: its name within the artifact, such as `class-00003`.
-        inputs: everything its content depends on: the settings it uses, the digests of what it reads.
+        inputs: everything its content depends on: the settings it uses, the digests of what it
+        reads.
     """
 
     stage: str
@@ -90,8 +92,8 @@ class ArtifactStore:
     def find(self, stage: str, key: str) -> Reference | None:
         """The unit's reference, or None if it must be computed.
 
-        Reads no array: a unit whose files have the sizes and times they were published with is taken
-        as it is; one whose files were touched is read and checked.
+        Reads no array: a unit whose files have the sizes and times they were published with is
+        taken as it is; one whose files were touched is read and checked.
 
         A damaged unit is reported, set aside and counts as missing.
         """
@@ -231,7 +233,7 @@ class ArtifactStore:
         path.rename(path.with_suffix(f".damaged-{secrets.token_hex(4)}"))
 
     @contextmanager
-    def _new_prefix(self, unit: Unit) -> Iterator[Path]:
+    def _new_prefix(self, unit: Unit) -> Generator[Path]:
         """A folder of this writer's own, removed again unless the unit was published from it."""
         parent = self._reference_path(unit.stage, unit.key).parent
         folder = parent / f"{unit.key}-{secrets.token_hex(8)}"
@@ -241,7 +243,9 @@ class ArtifactStore:
         except BaseException as failure:
             shutil.rmtree(folder, ignore_errors=True)
             if isinstance(failure, OSError):
-                msg = f"cannot write {unit.stage}/{unit.name} to the store at {self.root}: {failure}"
+                msg = (
+                    f"cannot write {unit.stage}/{unit.name} to the store at {self.root}: {failure}"
+                )
                 raise StoreError(msg) from failure
             raise
 

@@ -18,7 +18,7 @@ def _describe(pipeline: Pipeline) -> Metadata:
 distilled_dataset = stage_asset(
     DistilledDataset(),
     group="distilled",
-    description="What a user takes away: images, soft labels, class table, scores and a data card, as "
-    "a folder of plain files.",
+    description="What a user takes away: images, soft labels, class table, scores and a data "
+    "card, as a folder of plain files.",
     describe=_describe,
 )

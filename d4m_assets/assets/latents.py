@@ -9,7 +9,9 @@ from d4m_assets.stage_asset import Metadata, stage_asset
 
 def _describe(pipeline: Pipeline) -> Metadata:
     context = pipeline.context()
-    counts = [len(context.image_index("train", class_id).image_ids) for class_id in context.class_ids]
+    counts = [
+        len(context.image_index("train", class_id).image_ids) for class_id in context.class_ids
+    ]
     return {"dagster/row_count": dg.MetadataValue.int(sum(counts))}
 
 

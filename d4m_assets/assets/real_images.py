@@ -26,8 +26,8 @@ def _describe(pipeline: Pipeline) -> Metadata:
 real_images = stage_asset(
     RealImages(),
     group="real",
-    description="The index of the real images: ids and content digests per class and split, and the "
-    "files that cannot be read, with the reason. Test images are read by the scores only.",
+    description="The index of the real images: ids and content digests per class and split, and "
+    "the files that cannot be read, with the reason. Test images are read by the scores only.",
     describe=_describe,
     checks=[readable_files],
 )

@@ -15,8 +15,8 @@ def _describe(pipeline: Pipeline) -> Metadata:
 soft_labels = stage_asset(
     SoftLabels(),
     group="distilled",
-    description="The teacher's logits for every epoch's crops, rotations, flips and mixes, with all "
-    "that it takes to make the same pixels again (D4M, 3.4).",
+    description="The teacher's logits for every epoch's crops, rotations, flips and mixes, with "
+    "all that it takes to make the same pixels again (D4M, 3.4).",
     describe=_describe,
     checks=[class_order],
     pool="gpu",

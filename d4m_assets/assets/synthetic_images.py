@@ -31,7 +31,8 @@ def _describe(pipeline: Pipeline) -> Metadata:
 synthetic_images = stage_asset(
     SyntheticImages(),
     group="distilled",
-    description="What the diffusion model makes of each prototype under its class's prompt (D4M, 3.3).",
+    description="What the diffusion model makes of each prototype under its class's prompt "
+    "(D4M, 3.3).",
     describe=_describe,
     checks=[no_blank_image, ipc_images_per_class],
     pool="gpu",

@@ -15,8 +15,8 @@ def _describe(pipeline: Pipeline) -> Metadata:
 teacher = stage_asset(
     Teacher(),
     group="real",
-    description="The classifier that labels: trained on the real images, or given by its weights. Its "
-    "test score stands in the score table.",
+    description="The classifier that labels: trained on the real images, or given by its weights. "
+    "Its test score stands in the score table.",
     describe=_describe,
     pool="gpu",
 )
