@@ -1,0 +1,44 @@
+# The one front door. Every target sets up what it needs; a fresh clone needs git, make and Python 3.11+.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+export DAGSTER_HOME := $(CURDIR)/dagster_home
+export D4M_STORE := $(CURDIR)/store
+export D4M_RECIPES := $(CURDIR)/recipes
+
+.PHONY: demo test check format dev bench clean
+
+demo: $(READY)                 ## Distil the digits and print their scores.
+	$(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits
+	$(BIN)/d4m show digits
+
+test: check                    ## Everything that must hold before a change lands.
+	$(BIN)/pytest -q
+
+check: $(READY)                ## Format, lint, types and layers.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+format: $(READY)               ## Put the code into the house's format.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+dev: $(READY)                  ## The Dagster UI on http://127.0.0.1:3000.
+	$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1
+
+bench: $(READY)                ## Measure anew what benchmarks/README.md reports.
+	$(BIN)/python benchmarks/digits.py
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] >= (3, 11) else "d4m needs Python 3.11 or later")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	touch $@
+
+clean:                         ## Forget the installation; recipes and artifacts stay.
+	rm -rf $(VENV) build *.egg-info

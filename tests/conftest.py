@@ -1,0 +1,87 @@
+"""What every test may use: a tiny recipe, and a store in which it has been run."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from d4m.pipeline import Pipeline
+from d4m.recipe import load_recipe
+
+TINY_RECIPE = """\
+dataset: {source: digits}
+generator:
+  compact:
+    autoencoder: {steps: 30, channels: [8, 16]}
+    denoiser: {steps: 20, channels: [8, 16], text_width: 16}
+prototypes: {ipc: 3, starts: 1}
+synthesis: {num_inference_steps: 4}
+teacher: {epochs: 2, optimizer: {batch_size: 128}}
+soft_labels: {epochs: 4, epochs_per_block: 2}
+evaluation: {students: [convnet3, test_vit], seeds: 2, full_data_epochs: 1}
+"""
+
+
+class Workspace:
+    """A folder with `recipes/` and `store/`, as a user has it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.recipes = folder / "recipes"
+        self.store = folder / "store"
+        self.recipes.mkdir(parents=True, exist_ok=True)
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.recipes / f"{name}.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def pipeline(self, name: str = "tiny") -> Pipeline:
+        return Pipeline(load_recipe(self.recipes / f"{name}.yaml"), self.store, device="cpu")
+
+    def run(self, name: str = "tiny") -> dict[str, tuple[str, ...]]:
+        """Names of the units that a run computed, by stage."""
+        return {report.manifest.asset: report.computed for report in self.pipeline(name).run()}
+
+    def digests(self, name: str = "tiny") -> dict[str, dict[str, str]]:
+        """Digest of every unit of the current manifests."""
+        manifests = self.pipeline(name).context().upstream
+        return {
+            stage: {unit: record.digest for unit, record in units.items() if record}
+            for stage, units in manifests.items()
+        }
+
+    def environment(self) -> dict[str, str]:
+        """What a process that works in here needs to know."""
+        return os.environ | {
+            "D4M_RECIPES": str(self.recipes),
+            "D4M_STORE": str(self.store),
+            "D4M_DEVICE": "cpu",
+            "DAGSTER_HOME": str(self.folder / "dagster_home"),
+        }
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """An empty store beside the tiny recipe."""
+    made = Workspace(tmp_path / "workspace")
+    made.write("tiny", TINY_RECIPE)
+    return made
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The tiny recipe, run once for all tests: copy it, do not change it."""
+    made = Workspace(tmp_path_factory.mktemp("finished") / "workspace")
+    made.write("tiny", TINY_RECIPE)
+    made.run()
+    return made
+
+
+@pytest.fixture
+def finished(finished_once: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of the workspace in which the tiny recipe has been run."""
+    folder = tmp_path / "workspace"
+    shutil.copytree(finished_once.folder, folder)
+    return Workspace(folder)
