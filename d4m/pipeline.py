@@ -74,14 +74,14 @@ class Pipeline:
         for _ in range(_MOST_REPAIRS):
             try:
                 report = run_stage(_BY_NAME[name], self.context(name))
+                if name == RealImages.name:
+                    units = report.manifest.units
+                    check_class_sizes(replace(self.context(), upstream={name: units}))
             except DamagedUnitError as damage:
                 _log.warning("%s", damage)
-                self.run_stage(damage.stage if damage.stage != name else name)
+                if damage.stage != name:
+                    self.run_stage(damage.stage)
             else:
-                if name == RealImages.name:
-                    check_class_sizes(
-                        replace(self.context(), upstream={name: report.manifest.units})
-                    )
                 return report
         msg = f"{name}: units were damaged again after {_MOST_REPAIRS} repairs; check the disk"
         raise StoreError(msg)

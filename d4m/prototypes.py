@@ -3,6 +3,7 @@
 # scikit-learn's inferred types are wrong in places:
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +60,7 @@ def fit_prototypes(
         >>> result.prototypes.ravel().round(2).tolist(), result.cluster_shares.tolist()
         ([9.0, 0.33], [0.625, 0.375])
     """
-    points = latents.reshape(len(latents), -1).astype(np.float64)
+    points = latents.reshape(len(latents), math.prod(latents.shape[1:])).astype(np.float64)
     distinct = len(np.unique(points, axis=0)) if len(points) >= settings.ipc else 0
     if distinct < settings.ipc:
         msg = (

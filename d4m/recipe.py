@@ -72,7 +72,7 @@ def _parse(path: Path) -> CommentedMap:
     except UnicodeDecodeError as failure:
         msg = f"{path}: wanted UTF-8 text, found byte {failure.object[failure.start]:#x}"
         raise RecipeError(msg) from None
-    except YAMLError as failure:
+    except (YAMLError, ValueError, LookupError, RecursionError) as failure:  # the parser's own too
         mark = getattr(failure, "problem_mark", None)
         line = "" if mark is None else f"{mark.line + 1}: "
         problem = getattr(failure, "problem", None) or str(failure)
@@ -109,10 +109,13 @@ def _describe(path: Path, document: CommentedMap, error: Any) -> tuple[int, str]
     key = ".".join(keys)
     if error["type"] == "extra_forbidden":
         allowed = _allowed_keys(error["loc"])
-        hint = _did_you_mean(keys[-1], allowed)
+        name = str(error["loc"][-1])
+        if keys[-1:] != [name]:  # not text in the file, such as a date
+            key = ".".join([*keys, name])
+        hint = _did_you_mean(name, allowed)
         text = f"unknown key{hint}; allowed here: {', '.join(allowed)}"
     elif error["type"] == "missing":
-        key = ".".join(str(part) for part in error["loc"])
+        key = ".".join([*keys, str(error["loc"][-1])])
         text = "is required"
     elif error["type"].startswith("union_tag"):
         text = f"{error['msg'].removeprefix('Input tag ')}"
@@ -123,19 +126,21 @@ def _describe(path: Path, document: CommentedMap, error: Any) -> tuple[int, str]
 
 def _walk(document: Any, location: Sequence[int | str]) -> Iterator[tuple[str, int]]:
     """The parts of an error's location that stand in the file, each with its line."""
+    line = 1
     for part in location:
-        if isinstance(document, CommentedMap) and part in document:
-            yield str(part), document.lc.key(part)[0] + 1
-        elif isinstance(document, CommentedSeq) and isinstance(part, int):
-            yield str(part), document.lc.item(part)[0] + 1
-        else:  # the tag of a union, or a key's own position: not in the file
-            continue
+        in_map = isinstance(document, CommentedMap) and part in document
+        if not in_map and not (isinstance(document, CommentedSeq) and isinstance(part, int)):
+            continue  # the tag of a union, or a key's own position: not in the file
+        # A key merged by `<<` has no line of its own: its section's stands for it.
+        place = (document.lc.data or {}).get(part)
+        line = line if place is None else place[0] + 1
+        yield str(part), line
         document = document[part]
 
 
 def _allowed_keys(location: Sequence[int | str]) -> list[str]:
     models: list[type[BaseModel]] = [RecipeSettings]
-    for part in map(str, location[:-1]):
+    for part in (part for part in location[:-1] if isinstance(part, str)):
         owners = [model for model in models if part in model.model_fields]
         if owners:
             models = [

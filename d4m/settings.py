@@ -8,7 +8,7 @@ size; what was tuned for small images says so.
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -84,21 +84,21 @@ class AutoencoderSettings(Section):
     """The compact VAE and its training. Defaults tuned on 8 px digits."""
 
     channels: tuple[Width, ...] = Field(
-        default=(32, 64), min_length=1, description="Width per level; each further level halves."
+        default=(24, 48), min_length=1, description="Width per level; each further level halves."
     )
     layers_per_block: int = Field(default=1, ge=1, le=4, description="Residual blocks a level.")
-    steps: int = Field(default=800, ge=1, description="Optimiser steps.")
-    batch_size: int = Field(default=128, ge=1, description="Images a step.")
+    steps: int = Field(default=400, ge=1, description="Optimiser steps.")
+    batch_size: int = Field(default=64, ge=1, description="Images a step.")
     learning_rate: float = Field(default=2e-3, gt=0, description="Peak rate of AdamW.")
     l1_weight: float = Field(default=0.1, ge=0, description="Weight of the absolute error.")
-    kl_weight: float = Field(default=1e-4, ge=0, description="Weight of the KL term to N(0, 1).")
+    kl_weight: float = Field(default=1e-3, ge=0, description="Weight of the KL term to N(0, 1).")
 
 
 class DenoiserSettings(Section):
     """The compact U-Net with its text encoder, and their training. Defaults tuned on digits."""
 
     channels: tuple[Width, ...] = Field(
-        default=(64, 128), min_length=1, description="Width per level; each further level halves."
+        default=(48, 64), min_length=1, description="Width per level; each further level halves."
     )
     layers_per_block: int = Field(default=1, ge=1, le=4, description="Residual blocks a level.")
     attention_from: int = Field(
@@ -125,7 +125,7 @@ class DenoiserSettings(Section):
         default=0.5, description="Share of captions with made-up words among the real ones."
     )
     prompt_dropout: Share = Field(default=0.12, description="Share trained without a prompt.")
-    steps: int = Field(default=1000, ge=1, description="Optimiser steps.")
+    steps: int = Field(default=700, ge=1, description="Optimiser steps.")
     batch_size: int = Field(default=64, ge=1, description="Latents a step.")
     learning_rate: float = Field(default=2e-3, gt=0, description="Peak rate of AdamW.")
     ema_decay: float = Field(default=0.995, ge=0, lt=1, description="Decay of the kept weights.")
@@ -230,12 +230,43 @@ class OptimizerSettings(Section):
     weight_decay: float = Field(default=0.01, ge=0, description="Decoupled weight decay.")
 
 
-class TeacherSettings(Section):
-    """The classifier whose verdicts become soft labels."""
+Option = bool | int | float | str | tuple[int, ...]
+
+
+class ClassifierSettings(Section):
+    """A network: the field's 3-layer ConvNet, or one of timm's."""
 
     architecture: str = Field(
         default="convnet3", description="`convnet3`, or any timm architecture by its name."
     )
+    options: dict[str, Option] = Field(
+        default_factory=dict, description="timm's own arguments, such as layers or channels."
+    )
+
+
+class StudentSettings(ClassifierSettings):
+    """A network to train, and what the score table calls it."""
+
+    name: str = Field(
+        default="", pattern=r"^[A-Za-z0-9_.]*$", description="Its name; else its architecture's."
+    )
+
+    @property
+    def label(self) -> str:
+        """What the score table calls it."""
+        return self.name or self.architecture
+
+
+def _named_student(value: object) -> object:
+    return {"architecture": value} if isinstance(value, str) else value
+
+
+Student = Annotated[StudentSettings, BeforeValidator(_named_student)]
+
+
+class TeacherSettings(ClassifierSettings):
+    """The classifier whose verdicts become soft labels."""
+
     weights: str | None = Field(
         default=None,
         description="None: trained here. `timm`: timm's own. Else a .safetensors file, relative "
@@ -266,10 +297,10 @@ TrainingSet = Literal["random_real", "nearest_real", "full_data"]
 class EvaluationSettings(Section):
     """Students trained and scored on the test images (D4M, section 4)."""
 
-    students: tuple[str, ...] = Field(
-        default=("convnet3",),
+    students: tuple[Student, ...] = Field(
+        default=(StudentSettings(),),
         min_length=1,
-        description="`convnet3` or timm names; the first is trained on every training set.",
+        description="Architectures, by name or with options; the first is trained on every set.",
     )
     seeds: int = Field(default=3, ge=1, le=100, description="Students per row of the table.")
     baselines: tuple[TrainingSet, ...] = Field(
@@ -284,13 +315,22 @@ class EvaluationSettings(Section):
         default=30, ge=1, description="Passes over the real images in the full_data row."
     )
 
-    @field_validator("students", "baselines")
+    @field_validator("students")
     @classmethod
-    def _no_repeats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(names)) != len(names):
+    def _students_differ(cls, students: tuple[Student, ...]) -> tuple[Student, ...]:
+        labels = [student.label for student in students]
+        if len(set(labels)) != len(labels):
+            msg = "students must differ in `name` or, without one, in `architecture`"
+            raise ValueError(msg)
+        return students
+
+    @field_validator("baselines")
+    @classmethod
+    def _baselines_differ(cls, baselines: tuple[TrainingSet, ...]) -> tuple[TrainingSet, ...]:
+        if len(set(baselines)) != len(baselines):
             msg = "names must not repeat"
             raise ValueError(msg)
-        return names
+        return baselines
 
 
 class RecipeSettings(Section):

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from d4m.augment import Views, draw_views, replay_views
 from d4m.matching import hard_label_loss, soft_label_loss
-from d4m.seeds import stream_generator
+from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import AugmentationSettings, OptimizerSettings
 from d4m.soft_labels import EpochLabels
 
@@ -135,14 +135,17 @@ class _Fit:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
         looks = {epochs * point // _CURVE_POINTS - 1 for point in range(1, _CURVE_POINTS + 1)}
         curve = LearningCurve([], [], [])
-        for epoch in tqdm(range(epochs), desc="train", unit="epoch", leave=False, disable=None):
-            views, loss = labelled(epoch)
-            mean_loss = self._epoch(epoch, steps, views, loss, optimizer, schedule)
-            if epoch in looks:
-                self.model.eval()
-                curve.epochs.append(epoch + 1)
-                curve.losses.append(mean_loss)
-                curve.top1.append(self.probe(self.model) if self.probe else float("nan"))
+        own_devices = [self.pixels.device] if self.pixels.is_cuda else []
+        with torch.random.fork_rng(devices=own_devices):
+            torch.manual_seed(stream_seed(self.seed, "dropout"))  # which layers draw globally
+            for epoch in tqdm(range(epochs), desc="train", unit="epoch", leave=False, disable=None):
+                views, loss = labelled(epoch)
+                mean_loss = self._epoch(epoch, steps, views, loss, optimizer, schedule)
+                if epoch in looks:
+                    self.model.eval()
+                    curve.epochs.append(epoch + 1)
+                    curve.losses.append(mean_loss)
+                    curve.top1.append(self.probe(self.model) if self.probe else float("nan"))
         self.model.eval()
         return curve
 

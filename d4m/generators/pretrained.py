@@ -82,8 +82,9 @@ def component_digests(folder: Path, component: str) -> dict[str, str]:
         path.relative_to(folder).as_posix(): digest_file(path)
         for path in _component_files(folder, component)
     }
-    if not files:
-        msg = f"{folder} has no {component}: none of {_FOLDERS[component]} holds {_SUFFIXES}"
+    needed = ".json" if component == "scheduler" else ".safetensors"
+    if not any(name.endswith(needed) for name in files):
+        msg = f"{folder} has no {component}: none of {_FOLDERS[component]} holds a {needed} file"
         raise GeneratorError(msg)
     return files
 
@@ -95,7 +96,7 @@ def load_vae(folder: Path, settings: PretrainedSettings) -> Any:
 
     dtype = getattr(torch, settings.precision)
     return AutoencoderKL.from_pretrained(
-        folder, subfolder="vae", torch_dtype=dtype, use_safetensors=True
+        folder, subfolder="vae", dtype=dtype, use_safetensors=True
     ).eval()
 
 
@@ -111,7 +112,7 @@ def load_pipeline(folder: Path, settings: PretrainedSettings) -> Any:
     extra = {} if not (folder / "safety_checker").is_dir() else {"safety_checker": None}
     try:
         return AutoPipelineForImage2Image.from_pretrained(
-            folder, torch_dtype=dtype, use_safetensors=True, **extra
+            folder, dtype=dtype, use_safetensors=True, **extra
         )
     except (OSError, ValueError) as failure:
         msg = f"diffusers cannot load an img2img pipeline from {folder}: {failure}"

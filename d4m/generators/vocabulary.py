@@ -1,7 +1,7 @@
 """The words of a compact generator: its tokenizer, and the captions it is trained on."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -20,8 +20,8 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 def build_tokenizer(texts: Sequence[str], *, max_length: int) -> CLIPTokenizer:
     """A CLIP tokenizer that spells any text in bytes and knows every word of `texts` as one token.
 
-    Each new word is segmented by the merges so far, then its pieces are merged from left to right.
-    Later merges rank lower, so a word that is one token stays one.
+    Each new word is segmented by the merges so far, and its first two pieces get a merge, until it
+    is one piece. Later merges rank lower, so a word that is one token stays one.
 
     Args:
         texts: captions whose words get a token each.
@@ -29,15 +29,14 @@ def build_tokenizer(texts: Sequence[str], *, max_length: int) -> CLIPTokenizer:
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = [*alphabet, *(letter + "</w>" for letter in alphabet)]
-    merges = list[tuple[str, str]]()
+    ranks = dict[tuple[str, str], int]()
     for word in _words(texts):
-        pieces = _segment(word, merges)
-        for left, right in zip(itertools.accumulate(pieces), pieces[1:], strict=False):
-            merges.append((left, right))
-            vocabulary.append(left + right)
+        while len(pieces := _segment(word, ranks)) > 1:
+            ranks[pieces[0], pieces[1]] = len(ranks)
+            vocabulary.append(pieces[0] + pieces[1])
     words = dict.fromkeys([*vocabulary, _START, _END])
     tokens = {token: number for number, token in enumerate(words)}
-    return CLIPTokenizer(vocab=tokens, merges=cast(Any, merges), model_max_length=max_length)
+    return CLIPTokenizer(vocab=tokens, merges=cast(Any, list(ranks)), model_max_length=max_length)
 
 
 def draw_captions(name: str, settings: DenoiserSettings, generator: torch.Generator) -> list[str]:
@@ -77,9 +76,8 @@ def _words(texts: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(word for text in split for word, _ in text))
 
 
-def _segment(word: str, merges: Sequence[tuple[str, str]]) -> list[str]:
+def _segment(word: str, ranks: Mapping[tuple[str, str], int]) -> list[str]:
     pieces = [*word[:-1], word[-1] + "</w>"]
-    ranks = {pair: rank for rank, pair in enumerate(merges)}
     while known := [pair for pair in itertools.pairwise(pieces) if pair in ranks]:
         best = min(known, key=ranks.__getitem__)
         at = next(i for i, pair in enumerate(itertools.pairwise(pieces)) if pair == best)

@@ -69,7 +69,7 @@ class ImageFolderSource(ImageSource):
     def _read(self, split: Split, image_id: str) -> tuple[bytes, np.ndarray]:
         file = (self._roots[split] / image_id).read_bytes()
         with Image.open(BytesIO(file)) as opened:
-            upright = ImageOps.exif_transpose(opened)
+            upright = _eight_bits(ImageOps.exif_transpose(opened))
             image = upright.convert("L" if self.channels == 1 else "RGB")
         size = (self.size_px, self.size_px)
         resample = Image.Resampling.LANCZOS
@@ -127,6 +127,17 @@ def _list_images(root: Path, folder: str) -> list[str]:
         for path in paths
         if path.suffix.lower() in _SUFFIXES and path.is_file()
     )
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The image with 8 bits a channel: where there are more, Pillow would cut them off at 255."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        msg = f"wanted 8 or 16 bits a channel, found Pillow's mode {image.mode}"
+        raise ValueError(msg)
+    # Pillow warns of colours that share a palette with transparency, unless asked for both.
+    return image.convert("RGBA") if "transparency" in image.info else image
 
 
 def _reason(failure: Exception) -> str:

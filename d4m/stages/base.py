@@ -107,20 +107,23 @@ class StageContext:
         return self.upstream[asset]
 
     def _digest(self, asset: str, unit: str) -> str | None:
+        record = self._find(asset, unit)
+        return None if record is None else record.digest
+
+    def _record(self, asset: str, unit: str) -> UnitRecord:
+        record = self._find(asset, unit)
+        assert record is not None, "nothing is computed from a plan made ahead"
+        return record
+
+    def _find(self, asset: str, unit: str) -> UnitRecord | None:
         units = self._units(asset)
         if unit not in units:
             msg = (
                 f"{asset} of recipe {self.recipe.name} has no unit {unit}: it was made for other "
-                f"settings; materialize {asset} again"
+                f"settings; run the recipe or materialize {asset} again"
             )
             raise MissingUpstreamError(msg)
-        record = units[unit]
-        return None if record is None else record.digest
-
-    def _record(self, asset: str, unit: str) -> UnitRecord:
-        record = self._units(asset)[unit]
-        assert record is not None, "nothing is computed from a plan made ahead"
-        return record
+        return units[unit]
 
 
 class Stage(ABC):

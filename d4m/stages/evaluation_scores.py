@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from d4m.seeds import stream_generator, stream_seed
+from d4m.settings import StudentSettings
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.stages.real_images import class_unit
 from d4m.stages.soft_labels import read_soft_labels
@@ -32,7 +33,7 @@ class StudentRun:
     Attributes:
         training_set: what it was trained on; `teacher` is the teacher itself.
         labels: the teacher's, or the class's own.
-        student: its architecture.
+        student: its name.
         seed: which of the seeds.
     """
 
@@ -81,8 +82,8 @@ class EvaluationScores(Stage):
 def student_runs(context: StageContext) -> list[StudentRun]:
     """Every student of the score table, row by row."""
     settings = context.recipe.settings.evaluation
-    first = settings.students[0]
-    rows = [StudentRun("synthetic", "soft", student, 0) for student in settings.students]
+    first = settings.students[0].label
+    rows = [StudentRun("synthetic", "soft", student.label, 0) for student in settings.students]
     rows.append(StudentRun("synthetic", "hard", first, 0))
     for baseline in settings.baselines:
         if baseline != "full_data":
@@ -100,7 +101,7 @@ def _settings(context: StageContext, run: StudentRun) -> dict[str, Any]:
     used: dict[str, Any] = {
         "training_set": run.training_set,
         "labels": run.labels,
-        "student": run.student,
+        "student": _student(context, run).model_dump(mode="json", exclude={"name"}),
         "seed": stream_seed(settings.seed, "student", run.student, run.seed),
         "optimizer": settings.evaluation.optimizer.model_dump(mode="json"),
         "augmentation": settings.soft_labels.augmentation.model_dump(mode="json"),
@@ -113,6 +114,11 @@ def _settings(context: StageContext, run: StudentRun) -> dict[str, Any]:
     if run.labels == "soft":
         used["temperature"] = settings.evaluation.temperature
     return used
+
+
+def _student(context: StageContext, run: StudentRun) -> StudentSettings:
+    students = context.recipe.settings.evaluation.students
+    return next(student for student in students if student.label == run.student)
 
 
 def _reads(context: StageContext, run: StudentRun) -> list[tuple[str, str]]:
@@ -162,7 +168,7 @@ class _Laboratory:
         source, settings = self._context.source, self._context.recipe.settings
         used = _settings(self._context, run)
         model = build_classifier(
-            run.student,
+            _student(self._context, run),
             channels=source.channels,
             size_px=source.size_px,
             classes=len(source.class_table),

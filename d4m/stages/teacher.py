@@ -31,6 +31,7 @@ class Teacher(Stage):
         settings = context.recipe.settings.teacher
         shape = {
             "architecture": settings.architecture,
+            "options": settings.model_dump(mode="json")["options"],
             "channels": context.source.channels,
             "size_px": context.source.size_px,
             "classes": len(context.class_ids),
@@ -68,7 +69,7 @@ class Teacher(Stage):
             from d4m.classifiers.timm_models import build_timm_model
 
             return build_timm_model(
-                settings.architecture,
+                settings,
                 channels=context.source.channels,
                 size_px=context.source.size_px,
                 classes=len(context.class_ids),
@@ -92,11 +93,11 @@ def load_teacher(context: StageContext) -> "nn.Module":
     return _load_weights(context, path).to(context.device).eval()
 
 
-def _build(context: StageContext, architecture: str, seed: int) -> "nn.Module":
+def _build(context: StageContext, seed: int) -> "nn.Module":
     from d4m.classifiers.registry import build_classifier
 
     return build_classifier(
-        architecture,
+        context.recipe.settings.teacher,
         channels=context.source.channels,
         size_px=context.source.size_px,
         classes=len(context.class_ids),
@@ -108,7 +109,7 @@ def _load_weights(context: StageContext, path: Path) -> "nn.Module":
     from safetensors.torch import load_model
 
     architecture = context.recipe.settings.teacher.architecture
-    model = _build(context, architecture, seed=0)
+    model = _build(context, seed=0)
     try:
         load_model(model, str(path))
     except RuntimeError as failure:
@@ -125,7 +126,7 @@ def _train(context: StageContext, seed: int) -> "nn.Module":
 
     settings = context.recipe.settings.teacher
     images, class_ids = read_real_images(context)
-    model = _build(context, settings.architecture, stream_seed(seed, "weights"))
+    model = _build(context, stream_seed(seed, "weights"))
     train_with_hard_labels(
         model.to(context.device),
         to_pixels(images).to(context.device),

@@ -39,7 +39,7 @@ def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
     """sha256 over name, dtype, shape and little-endian bytes of every array, in name order."""
     hasher = hashlib.sha256()
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = np.asarray(arrays[name], order="C")  # ascontiguousarray would turn () into (1,)
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         hasher.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
         hasher.update(array.reshape(-1).view(np.uint8).data)

@@ -66,7 +66,7 @@ class ManifestFolder:
             return _parse(path)
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError) as failure:
+        except (AttributeError, LookupError, TypeError, ValueError) as failure:
             _log.warning(
                 "%s is not a manifest (%s); the artifact counts as not made", path, failure
             )

@@ -18,7 +18,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ from d4m.store.digest import canonical_json, digest_folder, digest_json
 from d4m.store.layout import digest_group, read_group, write_group
 
 _log = logging.getLogger(__name__)
+
+# What a reader meets where metadata is not what was written: any word of it may be wrong.
+_BROKEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class ArtifactStore:
         reference = self._existing_reference(stage, key)
         try:
             arrays = read_group(self.root / reference.path, stage)
-        except (ValueError, KeyError, OSError, RuntimeError) as failure:
+        except (*_BROKEN, OSError) as failure:
             raise self._set_aside(reference, f"cannot be read ({failure})") from failure
         if digest_group(stage, arrays) != reference.digest:
             raise self._set_aside(reference, "content digest differs from the published one")
@@ -202,22 +205,22 @@ class ArtifactStore:
                 if is_group
                 else digest_folder(folder)
             )
-        except (ValueError, KeyError, OSError, RuntimeError) as failure:
+        except (*_BROKEN, OSError) as failure:
             raise self._set_aside(reference, f"cannot be read ({failure})") from failure
         if digest != reference.digest:
             raise self._set_aside(reference, "content digest differs from the published one")
         confirmed = replace(reference, files=found)
         path = self._reference_path(reference.stage, reference.key)
-        write_atomically(path, canonical_json(asdict(confirmed)))
+        write_atomically(path, _reference_text(confirmed))
         return confirmed
 
     def _load_reference(self, stage: str, key: str) -> Reference | None:
         path = self._reference_path(stage, key)
         try:
-            return Reference(**json.loads(path.read_text(encoding="utf-8")))
+            return _parse_reference(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError) as failure:
+        except _BROKEN as failure:
             self._retire(path)
             raise DamagedUnitError(stage, key, f"its reference is broken ({failure})") from failure
 
@@ -230,7 +233,8 @@ class ArtifactStore:
         return DamagedUnitError(reference.stage, reference.key, reason)
 
     def _retire(self, path: Path) -> None:
-        path.rename(path.with_suffix(f".damaged-{secrets.token_hex(4)}"))
+        with suppress(FileNotFoundError):  # another process was faster
+            path.rename(path.with_suffix(f".damaged-{secrets.token_hex(4)}"))
 
     @contextmanager
     def _new_prefix(self, unit: Unit) -> Generator[Path]:
@@ -263,7 +267,7 @@ class ArtifactStore:
             provenance=dict(provenance),
         )
         path = self._reference_path(unit.stage, unit.key)
-        while not create_atomically(path, canonical_json(asdict(reference))):
+        while not create_atomically(path, _reference_text(reference)):
             winner = self.find(unit.stage, unit.key)
             if winner is not None:
                 shutil.rmtree(folder)
@@ -298,6 +302,19 @@ def _durable_temporary(path: Path, text: str) -> Path:
         file.flush()
         os.fsync(file.fileno())
     return temporary
+
+
+def _reference_text(reference: Reference) -> str:
+    content = asdict(reference)
+    return canonical_json(content | {"checksum": digest_json(content)})
+
+
+def _parse_reference(text: str) -> Reference:
+    content = json.loads(text)
+    if content.pop("checksum") != digest_json(content):
+        msg = "its checksum differs"
+        raise ValueError(msg)
+    return Reference(**content)
 
 
 def _unit_json(unit: Unit) -> dict[str, Any]:

@@ -1,0 +1,72 @@
+"""A Dagster instance of its own for every test, and runs as users start them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from d4m_assets.definitions import defs
+from d4m_assets.resources import RecipesResource, StoreResource
+from tests.conftest import Workspace
+
+
+class Instance:
+    """Dagster over a workspace, inside this process."""
+
+    def __init__(self, workspace: Workspace, instance: dg.DagsterInstance) -> None:
+        self.workspace = workspace
+        self.dagster = instance
+        self.recipes = RecipesResource(folder=str(workspace.recipes))
+        self.store = StoreResource(root=str(workspace.store), device="cpu")
+        instance.add_dynamic_partitions("recipe", ["tiny"])
+
+    def materialize(self, recipe: str = "tiny", selection: str = "*") -> dg.ExecuteInProcessResult:
+        job = dg.define_asset_job("test", dg.AssetSelection.from_string(selection))
+        definitions = dg.Definitions(
+            assets=defs.assets,
+            jobs=[job],
+            resources={"recipes": self.recipes, "store": self.store},
+        )
+        return definitions.resolve_job_def("test").execute_in_process(
+            partition_key=recipe, instance=self.dagster, raise_on_error=False
+        )
+
+    def computed(self, result: dg.ExecuteInProcessResult) -> dict[str, int]:
+        """How many units each stage of a run computed."""
+        counts = {}
+        for event in result.get_asset_materialization_events():
+            materialization = event.materialization
+            if "computed" in materialization.metadata:
+                counts[materialization.asset_key.to_user_string()] = materialization.metadata[
+                    "computed"
+                ].value
+        return counts
+
+
+@pytest.fixture
+def instance(finished: Workspace, tmp_path: Path) -> Iterator[Instance]:
+    """An instance that knows nothing, over a store in which the tiny recipe has been run."""
+    home = tmp_path / "home"
+    home.mkdir()
+    with dg.DagsterInstance.local_temp(
+        str(home), overrides={"telemetry": {"enabled": False}}
+    ) as made:
+        yield Instance(finished, made)
+
+
+def run_dagster(workspace: Workspace, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`dagster ...` as a user types it, in the workspace."""
+    command = [str(Path(sys.executable).with_name("dagster")), *arguments]
+    return subprocess.run(
+        command,
+        cwd=workspace.folder,
+        env=workspace.environment() | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )

@@ -1,0 +1,120 @@
+"""What Dagster runs compute and reuse, and what they call stale."""
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
+
+from d4m.pipeline import STAGES
+from d4m_assets.definitions import defs
+from tests.assets.conftest import Instance, run_dagster
+from tests.conftest import TINY_RECIPE, Workspace
+
+CLASS_3 = TINY_RECIPE + 'prompts: {per_class: {three: "a bold three"}}\n'
+NOTHING = {stage.name: 0 for stage in STAGES}
+ONE_PROMPT = NOTHING | {
+    "synthetic_images": 1,
+    "soft_labels": 2,
+    "evaluation_scores": 6,  # two soft students and one hard, two seeds each
+    "distilled_dataset": 1,
+}
+
+
+def stale_assets(instance: Instance, recipe: str = "tiny") -> set[str]:
+    """Assets whose partition the UI shows as stale."""
+    graph = defs.resolve_asset_graph()
+    loading = LoadingContextForTest(instance.dagster)
+    resolver = CachingStaleStatusResolver(instance.dagster, graph, loading)
+    return {
+        key.to_user_string()
+        for key in graph.get_all_asset_keys()
+        if resolver.get_status(key, recipe) == StaleStatus.STALE
+    }
+
+
+def test_dagster_and_the_command_line_share_one_cache(instance: Instance):
+    before = instance.workspace.digests()
+    result = instance.materialize()
+    assert result.success
+    assert instance.computed(result) == NOTHING
+    assert instance.workspace.digests() == before
+
+
+def test_a_changed_prompt_computes_one_unit_and_what_follows_and_back_computes_nothing(
+    instance: Instance,
+):
+    instance.materialize()
+    instance.workspace.write("tiny", CLASS_3)
+    assert instance.computed(instance.materialize()) == ONE_PROMPT
+    instance.workspace.write("tiny", TINY_RECIPE)
+    assert instance.computed(instance.materialize()) == NOTHING
+
+
+def test_staleness_is_right_at_every_step(instance: Instance):
+    instance.materialize()
+    assert stale_assets(instance) == set()
+    instance.workspace.write("tiny", CLASS_3)
+    instance.materialize(selection='key:"recipe/prompts"')
+    assert stale_assets(instance) == {"synthetic_images", "distilled_dataset"}
+    instance.materialize(selection="key:synthetic_images")
+    follows = {"soft_labels", "evaluation_scores", "distilled_dataset"}
+    assert stale_assets(instance) == follows  # Dagster looks at direct dependencies only
+    instance.materialize(selection="key:soft_labels+")
+    assert stale_assets(instance) == set()
+
+
+def test_data_versions_are_digests_and_a_hit_gives_the_same_ones_again(instance: Instance):
+    instance.materialize()
+    first = data_versions(instance)
+    instance.materialize()
+    assert data_versions(instance) == first
+    manifests = instance.workspace.pipeline().context().manifests
+    assert first["latents"] == manifests.current("latents").digest
+
+
+def data_versions(instance: Instance) -> dict[str, str]:
+    """The data version of every stage's asset."""
+    versions = {}
+    for stage in STAGES:
+        record = instance.dagster.get_latest_data_version_record(
+            dg.AssetKey(stage.name), partition_key="tiny"
+        )
+        assert record is not None
+        tags = record.event_log_entry.tags or {}
+        versions[stage.name] = tags["dagster/data_version"]
+    return versions
+
+
+def test_another_recipe_is_not_touched(instance: Instance):
+    instance.workspace.write("other", TINY_RECIPE.replace("ipc: 3", "ipc: 2"))
+    instance.dagster.add_dynamic_partitions("recipe", ["other"])
+    instance.materialize()
+    computed = instance.computed(instance.materialize("other"))
+    assert {name for name, count in computed.items() if count == 0} == {
+        "real_images",
+        "generator",
+        "latents",
+        "teacher",
+    }
+    instance.workspace.write("tiny", CLASS_3)
+    instance.materialize("tiny")
+    assert stale_assets(instance, "other") == set()
+
+
+def test_a_broken_recipe_fails_its_run_with_every_problem_and_no_retry(instance: Instance):
+    instance.workspace.write("tiny", "dataset: {source: digits}\nprototypes: {ipc: 0, ipcs: 3}\n")
+    result = instance.materialize()
+    assert not result.success
+    message = result.failure_data_for_node("recipe").user_failure_data.description
+    assert "tiny.yaml:2: prototypes.ipc: Input should be greater than or equal to 1" in message
+    assert "tiny.yaml:2: prototypes.ipcs: unknown key (did you mean `ipc`?)" in message
+
+
+@pytest.mark.faults
+def test_the_plain_command_works_with_nothing_registered_by_hand(finished: Workspace):
+    (finished.folder / "dagster_home").mkdir()
+    arguments = ("asset", "materialize", "-m", "d4m_assets", "--select", "*", "--partition", "tiny")
+    done = run_dagster(finished, *arguments)
+    assert done.returncode == 0, done.stderr[-2000:]
+    counts = [line for line in done.stderr.splitlines() if "computed 0, reused" in line]
+    assert len(counts) == len(STAGES)

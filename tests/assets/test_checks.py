@@ -1,0 +1,106 @@
+"""Asset checks and what people see of the artifacts."""
+
+import base64
+from io import BytesIO
+
+import dagster as dg
+import numpy as np
+from PIL import Image
+
+from d4m.stages.synthetic_images import SyntheticImages
+from d4m_assets.checks import class_order, ipc_images_per_class, no_blank_image
+from tests.assets.conftest import Instance
+from tests.conftest import Workspace
+
+
+def test_every_check_runs_also_when_everything_is_reused(instance: Instance):
+    result = instance.materialize()
+    names = {evaluation.check_name for evaluation in result.get_asset_check_evaluations()}
+    assert names == {
+        "readable_files",
+        "no_blank_image",
+        "ipc_images_per_class",
+        "class_order",
+        "beats_random_real",
+    }
+
+
+def test_the_score_check_states_both_figures(instance: Instance):
+    result = instance.materialize()
+    found = next(
+        evaluation
+        for evaluation in result.get_asset_check_evaluations()
+        if evaluation.check_name == "beats_random_real"
+    )
+    synthetic = found.metadata["synthetic_top1"].value
+    random = found.metadata["random_real_top1"].value
+    assert found.passed == (synthetic > random)
+    assert found.severity == dg.AssetCheckSeverity.WARN
+    assert f"synthetic {synthetic:.2%}, random real {random:.2%}" in found.description
+
+
+def replace_images(workspace: Workspace, class_id: int, images: np.ndarray) -> None:
+    """Publish other images of one class, as a generator gone wrong would have made them."""
+    pipeline = workspace.pipeline()
+    context = pipeline.context("synthetic_images")
+    unit = SyntheticImages().plan(context)[class_id]
+    arrays = context.store.read_arrays(unit.stage, unit.key) | {"images": images}
+    (workspace.store / "objects" / unit.stage / unit.key[:2] / f"{unit.key}.json").unlink()
+    context.store.publish_arrays(unit, arrays, {})
+
+
+def test_a_blank_image_fails_its_check_and_names_the_class(finished: Workspace):
+    assert no_blank_image.examine(finished.pipeline()).passed
+    images = finished.pipeline().context().read("synthetic_images", "class-00004")["images"].copy()
+    images[1] = 0
+    replace_images(finished, 4, images)
+    outcome = no_blank_image.examine(finished.pipeline())
+    assert not outcome.passed
+    assert outcome.metadata["blank_images"].value == 1
+    assert outcome.metadata["classes"].value == [4]
+
+
+def test_a_class_that_lost_an_image_fails_its_check(finished: Workspace):
+    assert ipc_images_per_class.examine(finished.pipeline()).passed
+    images = finished.pipeline().context().read("synthetic_images", "class-00007")["images"]
+    replace_images(finished, 7, images[:2])
+    outcome = ipc_images_per_class.examine(finished.pipeline())
+    assert not outcome.passed
+    assert outcome.metadata["classes_with_other_counts"].value == {"7": 2}
+
+
+def test_the_class_order_check_follows_the_teacher(finished: Workspace):
+    context = finished.pipeline().context()
+    logits = context.read("soft_labels", "epochs-000000")["logits"].astype(np.float64).mean(axis=0)
+    verdicts = [int(logits[3 * c : 3 * c + 3].mean(axis=0).argmax()) for c in range(10)]
+    outcome = class_order.examine(finished.pipeline())
+    assert outcome.passed == (verdicts == list(range(10)))
+    wrong = {str(c): v for c, v in enumerate(verdicts) if c != v}
+    assert outcome.metadata["class_taken_for"].value == wrong
+
+
+def test_contact_sheets_are_pictures_with_a_row_per_class(instance: Instance):
+    result = instance.materialize()
+    event = result.asset_materializations_for_node("synthetic_images")[0]
+    for name in ("synthetic images", "their prototypes, decoded"):
+        markdown = event.metadata[name].value
+        encoded = markdown.removeprefix("![picture](data:image/png;base64,").removesuffix(")")
+        with Image.open(BytesIO(base64.b64decode(encoded))) as sheet:
+            assert sheet.size == (110 + 3 * 68 + 4, 10 * 68 + 4)
+
+
+def test_the_score_table_has_a_row_per_training_set_labels_and_student(instance: Instance):
+    result = instance.materialize()
+    event = result.asset_materializations_for_node("evaluation_scores")[0]
+    rows = [record.data for record in event.metadata["scores"].records]
+    assert [(row["training set"], row["labels"], row["student"]) for row in rows] == [
+        ("synthetic", "soft", "convnet3"),
+        ("synthetic", "soft", "test_vit"),
+        ("synthetic", "hard", "convnet3"),
+        ("random_real", "soft", "convnet3"),
+        ("random_real", "hard", "convnet3"),
+        ("nearest_real", "soft", "convnet3"),
+        ("nearest_real", "hard", "convnet3"),
+        ("full_data", "hard", "convnet3"),
+        ("teacher", "hard", "convnet3"),
+    ]

@@ -1,0 +1,153 @@
+"""Plan, look up, compute what is missing, publish."""
+
+import numpy as np
+import pytest
+
+from d4m.errors import D4MError, MissingUpstreamError
+from d4m.stages.base import Stage, StageContext, run_stage
+from d4m.store.manifest import UnitRecord
+from d4m.store.store import ArtifactStore, Unit
+
+
+class Squares(Stage):
+    """Ten units in the layout of latents; the numbers in them are the squares of their names."""
+
+    name = "latents"
+    sections = ()
+
+    def __init__(self, *, names=range(10), breaks_at=None, backwards=False):
+        self.names = names
+        self.breaks_at = breaks_at
+        self.backwards = backwards
+        self.asked = []
+        self.there_before = []
+
+    def plan(self, context):
+        return [context.unit(self, f"{number:02d}", {"number": number}) for number in self.names]
+
+    def compute(self, context, missing):
+        self.asked.append([unit.name for unit in missing])
+        for unit in reversed(missing) if self.backwards else missing:
+            if int(unit.name) == self.breaks_at:
+                msg = f"no square of {unit.name}"
+                raise D4MError(msg)
+            self.there_before.append(
+                sum(context.store.find(u.stage, u.key) is not None for u in missing)
+            )
+            yield unit, {"latents": np.full((1, 4, 2, 2), int(unit.name) ** 2, "float16")}
+
+
+class Broken(Squares):
+    """Touches no unit: planning is all that may happen."""
+
+    def compute(self, context, missing):  # noqa: ARG002
+        msg = "nothing was missing"
+        raise AssertionError(msg)
+
+
+@pytest.fixture
+def context(workspace):
+    recipe = workspace.pipeline().recipe
+    return StageContext(recipe, ArtifactStore(workspace.store), "cpu")
+
+
+def _value(context, record):
+    return context.store.read_arrays("latents", record.key)["latents"].max()
+
+
+def test_a_stage_gets_the_list_of_missing_units_and_its_manifest_keeps_their_order(context):
+    report = run_stage(Squares(backwards=True), context)
+    assert report.computed == tuple(report.manifest.units) == tuple(f"{n:02d}" for n in range(10))
+    assert report.reused == ()
+    assert [_value(context, r) for r in report.manifest.units.values()] == [
+        n * n for n in range(10)
+    ]
+    assert context.manifests.current("latents") == report.manifest
+
+
+def test_every_unit_is_published_before_the_next_one_is_asked_for(context):
+    stage = Squares()
+    run_stage(stage, context)
+    assert stage.there_before == list(range(10))
+
+
+def test_only_missing_units_are_computed_all_in_one_call(context):
+    run_stage(Squares(names=[2, 5]), context)
+    stage = Squares()
+    report = run_stage(stage, context)
+    assert stage.asked == [["00", "01", "03", "04", "06", "07", "08", "09"]]
+    assert report.reused == ("02", "05")
+    assert list(report.manifest.units) == [f"{n:02d}" for n in range(10)]
+
+
+def test_a_hit_computes_nothing_but_still_makes_the_manifest(context, workspace):
+    first = run_stage(Squares(), context)
+    elsewhere = StageContext(
+        workspace.pipeline().recipe.__class__(
+            "other", context.recipe.folder, context.recipe.settings
+        ),
+        context.store,
+        "cpu",
+    )
+    report = run_stage(Broken(), elsewhere)
+    assert report.computed == ()
+    assert len(report.reused) == 10
+    assert elsewhere.manifests.current("latents") == first.manifest
+
+
+def test_a_stage_that_fails_keeps_what_it_had_published_and_its_earlier_manifest(context):
+    earlier = run_stage(Squares(names=[1]), context)
+    with pytest.raises(D4MError, match="no square of 06"):
+        run_stage(Squares(breaks_at=6), context)
+    assert context.manifests.current("latents") == earlier.manifest
+    stage = Squares()
+    report = run_stage(stage, context)
+    assert stage.asked == [["06", "07", "08", "09"]]
+    assert len(report.manifest.units) == 10
+
+
+def test_another_version_of_a_stage_computes_everything_anew(context):
+    run_stage(Squares(), context)
+    stage = Squares()
+    stage.version = "2"
+    report = run_stage(stage, context)
+    assert len(report.computed) == 10
+    assert report.manifest.version == "2"
+
+
+def test_reading_what_was_never_made_says_what_to_do(context):
+    with pytest.raises(MissingUpstreamError, match=r"recipe tiny has no latents yet; .*`d4m run"):
+        context.unit(Squares(), "x", {}, [("latents", "00")])
+    with pytest.raises(MissingUpstreamError, match="recipe tiny has no latents yet"):
+        context.read("latents", "00")
+
+
+def test_reading_a_unit_that_was_made_for_other_settings_says_what_to_do(context):
+    made = StageContext(context.recipe, context.store, "cpu", {"latents": {}})
+    for read in (made.read, made.open_files, lambda *names: made.unit(Squares(), "x", {}, [names])):
+        with pytest.raises(
+            MissingUpstreamError, match=r"latents of recipe tiny has no unit 00: .*"
+        ):
+            read("latents", "00")
+
+
+def test_keys_use_the_digest_of_what_is_read_and_not_its_key(context):
+    def unit(key, digest):
+        upstream = {"prototypes": {"00": UnitRecord(key, digest)}}
+        made = StageContext(context.recipe, context.store, "cpu", upstream)
+        return made.unit(Squares(), "00", {"number": 0}, [("prototypes", "00")])
+
+    assert unit("a" * 64, "d" * 64).key == unit("b" * 64, "d" * 64).key
+    assert unit("a" * 64, "d" * 64).key != unit("a" * 64, "e" * 64).key
+    assert unit("a" * 64, "d" * 64) == Unit(
+        "latents", "1", "00", {"settings": {"number": 0}, "upstream": {"prototypes/00": "d" * 64}}
+    )
+
+
+def test_provenance_tells_recipe_device_and_versions(context):
+    report = run_stage(Squares(names=[3]), context)
+    provenance = context.store.find("latents", report.manifest.units["03"].key).provenance
+    assert provenance["recipe"] == "tiny"
+    assert provenance["device"] == "cpu"
+    assert {"d4m", "torch", "diffusers", "zarr", "numpy"} <= set(provenance["libraries"])
+    assert provenance["computed_at"].endswith("+00:00")

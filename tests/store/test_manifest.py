@@ -1,0 +1,120 @@
+"""Manifests: a recipe's view of an artifact, with its history."""
+
+import numpy as np
+import pytest
+
+from d4m.store.digest import digest_json
+from d4m.store.manifest import Manifest, ManifestFolder, UnitRecord
+
+_UNITS = {
+    "class-00000": UnitRecord("ab" * 32, "01" * 32),
+    "class-00001": UnitRecord("cd" * 32, "23" * 32),
+}
+_MANIFEST = Manifest("latents", "1", _UNITS)
+
+
+@pytest.fixture
+def manifests(tmp_path):
+    return ManifestFolder(tmp_path / "store", "digits")
+
+
+def _history(manifests):
+    names = {path.name for path in (manifests.folder / "latents").iterdir()}
+    return sorted(names - {"current.json"})
+
+
+def test_what_is_published_is_read_back_with_its_units_in_order(manifests):
+    units = dict(reversed(_UNITS.items()))
+    manifests.publish(Manifest("latents", "1", units))
+    found = manifests.current("latents")
+    assert found == Manifest("latents", "1", units)
+    assert set(found.units) == set(units)
+
+
+def test_an_artifact_that_was_never_made_has_no_manifest_and_asking_writes_nothing(
+    manifests, tmp_path
+):
+    assert manifests.current("latents") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_history_keeps_every_version_and_nothing_twice(manifests):
+    changed_digest = {**_UNITS, "class-00001": UnitRecord("cd" * 32, "45" * 32)}
+    changed_key = {**_UNITS, "class-00001": UnitRecord("ef" * 32, "23" * 32)}
+    versions = [
+        _MANIFEST,
+        Manifest("latents", "1", changed_digest),
+        Manifest("latents", "1", changed_key),
+        Manifest("latents", "2", changed_key),
+        _MANIFEST,
+    ]
+    for number, version in enumerate(versions, start=1):
+        for _ in range(2):  # the second time nothing has changed
+            manifests.publish(version)
+            assert len(_history(manifests)) == number
+        assert manifests.current("latents") == version
+    current = (manifests.folder / "latents" / "current.json").read_bytes()
+    newest = manifests.folder / "latents" / _history(manifests)[-1]
+    assert newest.read_bytes() == current
+
+
+def test_publishing_leaves_no_temporary_files(manifests):
+    manifests.publish(_MANIFEST)
+    names = [path.name for path in manifests.folder.rglob("*") if path.is_file()]
+    assert len(names) == 2
+    assert not [name for name in names if name.startswith(".")]
+
+
+def test_digest_depends_on_names_and_digests_of_units_and_on_nothing_else():
+    by_hand = digest_json({"class-00000": "01" * 32, "class-00001": "23" * 32})
+    assert _MANIFEST.digest == by_hand
+    other_keys = {name: UnitRecord("ff" * 32, unit.digest) for name, unit in _UNITS.items()}
+    assert Manifest("latents", "2", dict(reversed(other_keys.items()))).digest == by_hand
+    renamed = {name.replace("1", "2"): unit for name, unit in _UNITS.items()}
+    assert Manifest("latents", "1", renamed).digest != by_hand
+    swapped = dict(zip(_UNITS, reversed(_UNITS.values()), strict=True))
+    assert Manifest("latents", "1", swapped).digest != by_hand
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "null", "[]", '"latents"', "{}", '{"asset":"latents","version":"1","units":[]}',
+     '{"asset":"latents","version":"1","units":{"class-00000":{"key":"ab"}}}',
+     '{"asset":"latents","version":"1","units":{"class-00000":7}}', "\x00\x01"],
+)  # fmt: skip
+def test_a_damaged_manifest_counts_as_not_made_and_is_replaced(manifests, caplog, text):
+    manifests.publish(_MANIFEST)
+    path = manifests.folder / "latents" / "current.json"
+    path.write_text(text)
+    assert manifests.current("latents") is None
+    assert str(path) in caplog.text
+    assert "counts as not made" in caplog.text
+    manifests.publish(_MANIFEST)
+    assert manifests.current("latents") == _MANIFEST
+
+
+def test_a_manifest_cut_short_anywhere_counts_as_not_made(manifests):
+    manifests.publish(_MANIFEST)
+    path = manifests.folder / "latents" / "current.json"
+    content = path.read_bytes()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        assert manifests.current("latents") is None
+
+
+def test_a_manifest_with_a_flipped_bit_never_raises(manifests):
+    manifests.publish(_MANIFEST)
+    path = manifests.folder / "latents" / "current.json"
+    content = path.read_bytes()
+    for place in np.random.default_rng(0).choice(8 * len(content), 500, replace=False):
+        damaged = bytearray(content)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        manifests.current("latents")
+
+
+def test_recipes_and_artifacts_do_not_see_each_other(manifests):
+    other_recipe = ManifestFolder(manifests.folder.parent.parent, "other")
+    manifests.publish(_MANIFEST)
+    assert manifests.current("prototypes") is None
+    assert other_recipe.current("latents") is None

@@ -1,0 +1,203 @@
+"""Views: drawn per image, recorded, and replayed to the bit."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.transforms.functional import resized_crop
+
+from d4m.augment import Views, draw_views, replay_views
+from d4m.settings import AugmentationSettings
+
+ALL = AugmentationSettings(crop_scale=(0.2, 1.0), flip=0.5, rotation_degrees=15.0, cutmix=0.6)
+SIZE_PX = 8
+
+
+def _pixels(images=20, size_px=SIZE_PX, channels=3):
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(images, channels, size_px, size_px, generator=generator) * 2 - 1
+
+
+def _whole_images(images):
+    """The view that is the image itself."""
+    return Views(
+        crops=np.tile(np.array([0.5, 0.5, 1.0, 1.0], np.float32), (images, 1)),
+        angles=np.zeros(images, np.float32),
+        flips=np.zeros(images, bool),
+        partners=np.arange(images),
+        boxes=np.zeros((images, 4), np.int16),
+    )
+
+
+def _equal(first, second):
+    names = [field.name for field in fields(Views)]
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in names)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 19), min_size=1, max_size=30), st.integers(0, 5))
+def test_a_view_has_the_same_bits_whatever_rows_are_asked_with_it(rows, epoch):
+    pixels = _pixels()
+    views = draw_views(ALL, seed=3, epoch=epoch, images=20, size_px=SIZE_PX)
+    whole = replay_views(pixels, views, np.arange(20))
+    assert torch.equal(replay_views(pixels, views, np.array(rows)), whole[rows])
+
+
+def test_drawing_again_gives_the_same_views_and_another_epoch_or_seed_others():
+    def draw(seed, epoch):
+        return draw_views(ALL, seed=seed, epoch=epoch, images=20, size_px=SIZE_PX)
+
+    assert _equal(draw(3, 7), draw(3, 7))
+    assert not np.array_equal(draw(3, 7).crops, draw(3, 8).crops)
+    assert not np.array_equal(draw(3, 7).crops, draw(4, 7).crops)
+
+
+def test_only_the_partner_depends_on_how_many_images_there_are():
+    few = draw_views(ALL, seed=3, epoch=0, images=10, size_px=SIZE_PX)
+    many = draw_views(ALL, seed=3, epoch=0, images=1000, size_px=SIZE_PX)
+    for name in ("crops", "angles", "flips", "boxes"):
+        assert np.array_equal(getattr(few, name), getattr(many, name)[:10])
+    mixed = few.partners != np.arange(10)
+    # The partner is a share of the way through the set: the same share of a larger one.
+    assert mixed.any()
+    assert np.array_equal(few.partners[mixed], many.partners[:10][mixed] // 100)
+
+
+def test_the_whole_image_without_turn_or_flip_is_the_image_to_the_bit():
+    for size_px in (8, 32):
+        pixels = _pixels(images=4, size_px=size_px)
+        assert torch.equal(replay_views(pixels, _whole_images(4), np.arange(4)), pixels)
+    # Where 1 / size is no binary fraction, sampling positions are a rounding error away.
+    pixels = _pixels(images=4, size_px=28)
+    replayed = replay_views(pixels, _whole_images(4), np.arange(4))
+    assert float((replayed - pixels).abs().max()) < 28 * 2**-22
+
+
+def test_settings_without_change_leave_only_the_aspect_ratio_to_chance():
+    # As in torchvision, a crop's aspect ratio is drawn from [3/4, 4/3] even at scale 1: the longer
+    # side is narrowed to the image, the shorter keeps between sqrt(3/4) and 1 of it.
+    still = AugmentationSettings(crop_scale=(1.0, 1.0), flip=0.0, rotation_degrees=0.0, cutmix=0.0)
+    views = draw_views(still, seed=0, epoch=0, images=5000, size_px=SIZE_PX)
+    width, height = views.crops[:, 2], views.crops[:, 3]
+    assert np.array_equal(np.maximum(width, height), np.ones(5000, np.float32))
+    shorter = np.minimum(width, height)
+    assert shorter.min() == pytest.approx(np.sqrt(0.75), abs=1e-3)
+    assert shorter.max() == pytest.approx(1.0, abs=1e-3)
+    assert not views.flips.any()
+    assert not views.angles.any()
+    assert not views.boxes.any()
+    assert np.array_equal(views.partners, np.arange(5000))
+    assert np.array_equal(views.own_shares(SIZE_PX), np.ones(5000))
+
+
+def test_crops_have_the_drawn_area_and_aspect_and_lie_inside_the_image():
+    settings_ = AugmentationSettings(crop_scale=(0.1, 0.5))
+    crops = draw_views(settings_, seed=0, epoch=0, images=20_000, size_px=SIZE_PX).crops
+    x, y, width, height = crops.astype(np.float64).T
+    assert (x - width / 2).min() > -1e-6
+    assert (x + width / 2).max() < 1 + 1e-6
+    assert (y - height / 2).min() > -1e-6
+    assert (y + height / 2).max() < 1 + 1e-6
+    area, aspect = width * height, width / height  # no side reaches 1 below an area of 3/4
+    assert area.min() == pytest.approx(0.1, abs=1e-3)
+    assert area.max() == pytest.approx(0.5, abs=1e-3)
+    assert area.mean() == pytest.approx(0.3, abs=0.005)
+    assert aspect.min() == pytest.approx(3 / 4, abs=1e-3)
+    assert aspect.max() == pytest.approx(4 / 3, abs=1e-3)
+    assert np.log(aspect).mean() == pytest.approx(0.0, abs=0.005)
+
+
+def test_a_flip_mirrors_the_columns_to_the_bit():
+    pixels = _pixels(images=3)
+    views = replace(_whole_images(3), flips=np.array([True, False, True]))
+    replayed = replay_views(pixels, views, np.arange(3))
+    assert torch.equal(replayed[0], pixels[0].flip(-1))
+    assert torch.equal(replayed[1], pixels[1])
+    assert torch.equal(replayed[2], pixels[2].flip(-1))
+
+
+def test_a_quarter_turn_turns_the_image():
+    pixels = _pixels(images=1)
+    views = replace(_whole_images(1), angles=np.array([np.pi / 2], np.float32))
+    replayed = replay_views(pixels, views, np.arange(1))
+    expected = torch.rot90(pixels, 1, dims=(-2, -1))
+    # cos(pi / 2) is 4e-8 in float32, times 8 px, times differences of up to 2.
+    assert torch.allclose(replayed, expected, rtol=0, atol=1e-5)
+
+
+def test_flips_turns_and_mixes_come_as_often_as_the_settings_say():
+    views = draw_views(ALL, seed=1, epoch=0, images=20_000, size_px=SIZE_PX)
+    assert views.flips.mean() == pytest.approx(0.5, abs=0.015)
+    assert np.rad2deg(np.abs(views.angles)).max() == pytest.approx(15.0, abs=0.01)
+    assert np.rad2deg(views.angles).mean() == pytest.approx(0.0, abs=0.3)
+    assert (views.partners != np.arange(20_000)).mean() == pytest.approx(0.6, abs=0.015)
+
+
+def test_a_cutmix_box_holds_the_partners_view_and_the_rest_the_images_own():
+    pixels = _pixels()
+    views = draw_views(ALL, seed=5, epoch=2, images=20, size_px=SIZE_PX)
+    unmixed = replace(views, boxes=np.zeros_like(views.boxes))
+    own = replay_views(pixels, unmixed, np.arange(20))
+    replayed = replay_views(pixels, views, np.arange(20))
+    areas = np.zeros(20)
+    for row, (top, bottom, left, right) in enumerate(views.boxes):
+        expected = own[row].clone()
+        expected[:, top:bottom, left:right] = own[views.partners[row]][:, top:bottom, left:right]
+        assert torch.equal(replayed[row], expected)
+        areas[row] = (bottom - top) * (right - left)
+    assert np.count_nonzero(areas) > 5
+    assert np.allclose(views.own_shares(SIZE_PX), 1 - areas / SIZE_PX**2, rtol=0, atol=1e-15)
+
+
+def test_own_shares_by_hand():
+    boxes = np.array([[0, 0, 0, 0], [0, 4, 2, 4], [0, 8, 0, 8], [3, 3, 0, 8]], np.int16)
+    views = replace(_whole_images(4), boxes=boxes)
+    assert views.own_shares(8).tolist() == [1.0, 1 - 8 / 64, 0.0, 1.0]
+
+
+def test_boxes_stay_inside_the_image_and_before_clipping_their_area_is_uniform():
+    settings_ = AugmentationSettings(cutmix=1.0)
+    views = draw_views(settings_, seed=0, epoch=0, images=20_000, size_px=64)
+    top, bottom, left, right = views.boxes.astype(int).T
+    assert (top >= 0).all()
+    assert (bottom <= 64).all()
+    assert (top <= bottom).all()
+    assert (left <= right).all()
+    # Boxes that touch no border are not clipped: they are squares (to a pixel, for the floors).
+    inside = (top > 0) & (bottom < 64) & (left > 0) & (right < 64)
+    assert inside.sum() > 1000
+    assert np.abs((bottom - top) - (right - left))[inside].max() <= 1
+    # E[clipped edge / size] at a given edge e: 1 - (1 - e / 2)^2 - ... = e - e^2 / 4, twice; with
+    # e = sqrt(1 - u) for uniform u: E[(e - e^2 / 4)^2] = 1/2 - 1/5 + 1/48.
+    assert 1 - views.own_shares(64).mean() == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.01)
+
+
+def test_a_set_of_one_image_is_its_own_partner():
+    views = draw_views(ALL, seed=0, epoch=0, images=1, size_px=SIZE_PX)
+    assert views.partners.tolist() == [0]
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    ("top", "left", "height", "width"), [(0, 0, 4, 4), (2, 1, 4, 5), (1, 0, 7, 8)]
+)
+def test_an_aligned_crop_is_torchvisions_resized_crop_inside_its_border(top, left, height, width):
+    pixels = _pixels(images=1)
+    crop = [(left + width / 2) / 8, (top + height / 2) / 8, width / 8, height / 8]
+    views = replace(_whole_images(1), crops=np.array([crop], np.float32))
+    ours = replay_views(pixels, views, np.arange(1))
+    theirs = resized_crop(pixels, top, left, height, width, [8, 8], antialias=False)
+    # torchvision repeats the crop's outermost pixels, where we go on to the image's own: the two
+    # agree where all four neighbours lie in the crop, or the crop ends with the image.
+    y = top + (np.arange(8) + 0.5) * height / 8 - 0.5
+    x = left + (np.arange(8) + 0.5) * width / 8 - 0.5
+    within_y = ((y >= top) | (top == 0)) & ((y <= top + height - 1) | (top + height == 8))
+    within_x = ((x >= left) | (left == 0)) & ((x <= left + width - 1) | (left + width == 8))
+    assert within_y.sum() >= 6
+    assert within_x.sum() >= 6
+    window = np.ix_([0], [0, 1, 2], within_y.nonzero()[0], within_x.nonzero()[0])
+    # Positions are computed in another order of roundings: 8 px times 2^-23, differences up to 2.
+    assert np.abs(ours.numpy()[window] - theirs.numpy()[window]).max() < 8e-6
