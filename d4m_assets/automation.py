@@ -48,7 +48,7 @@ class _Seen:
 def changed_recipes(
     context: dg.SensorEvaluationContext, recipes: RecipesResource
 ) -> dg.SensorResult:
-    """Compare every recipe with what the cursor remembers; a broken one does not hold up the rest."""
+    """Compare every recipe with what the cursor remembers; a broken one holds up no other."""
     seen = {name: _Seen(**value) for name, value in json.loads(context.cursor or "{}").items()}
     now = dict[str, _Seen]()
     requests = list[dg.RunRequest]()

@@ -8,7 +8,8 @@ fit in memory: a generator for millions of images is a pretrained one.
 # The types that diffusers and transformers declare are wrong in places:
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from d4m.errors import GeneratorError
 from d4m.generators.vocabulary import build_tokenizer, draw_captions, tokenize
@@ -136,7 +138,7 @@ def train_denoiser(
 
 
 def build_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule with velocity prediction; other samplers take its config."""
+    """Stable Diffusion's noise schedule, with velocity prediction; samplers take its config."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
@@ -153,8 +155,9 @@ def save(components: Mapping[str, Any]) -> Callable[[Path], None]:
     """A function that writes components, each into its folder of a diffusers pipeline."""
 
     def write(folder: Path) -> None:
-        for name, component in components.items():
-            component.save_pretrained(folder / name)
+        with _without_loading_bars():
+            for name, component in components.items():
+                component.save_pretrained(folder / name)
 
     return write
 
@@ -167,9 +170,11 @@ def load_vae(folder: Path) -> Any:
 def load_pipeline(folders: Sequence[Path]) -> StableDiffusionImg2ImgPipeline:
     """The stock img2img pipeline of the stored components, wherever each of them is."""
     where = {path.name: path for folder in folders for path in folder.iterdir()}
+    with _without_loading_bars():
+        text = CLIPTextModel.from_pretrained(where["text_encoder"], use_safetensors=True)
     return StableDiffusionImg2ImgPipeline(
         vae=AutoencoderKL.from_pretrained(where["vae"], use_safetensors=True),
-        text_encoder=CLIPTextModel.from_pretrained(where["text_encoder"], use_safetensors=True),
+        text_encoder=text,
         tokenizer=CLIPTokenizer.from_pretrained(where["tokenizer"]),
         unet=UNet2DConditionModel.from_pretrained(where["unet"], use_safetensors=True),
         scheduler=DDIMScheduler.from_pretrained(where["scheduler"]),
@@ -177,6 +182,18 @@ def load_pipeline(folders: Sequence[Path]) -> StableDiffusionImg2ImgPipeline:
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+@contextmanager
+def _without_loading_bars() -> Generator[None]:
+    """Keep transformers from drawing a bar for every file of a few milliseconds."""
+    enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            transformers_logging.enable_progress_bar()
 
 
 def _build_autoencoder(channels: int, size_px: int, settings: AutoencoderSettings) -> AutoencoderKL:
@@ -236,7 +253,7 @@ def _build_denoiser(
 def _draw_tokens(
     captions: Tensor, empty: Tensor, class_ids: Tensor, dropout: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """One caption per class of the batch, the empty one last; and which of them each latent gets."""
+    """One caption per class of the batch, the empty one last; and which one each latent gets."""
     present, which = class_ids.unique(return_inverse=True)
     device = captions.device
     drawn = torch.randint(captions.shape[1], present.shape, generator=generator, device=device)

@@ -62,8 +62,8 @@ def find_folder(settings: PretrainedSettings, recipe: Recipe) -> Path:
             )
         except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as failure:
             msg = (
-                f"`generator.pretrained.model`: wanted a hub id or a pipeline folder, found neither "
-                f"a folder {folder} nor a hub model '{settings.model}': {failure}"
+                f"`generator.pretrained.model`: wanted a hub id or a pipeline folder, found "
+                f"neither a folder {folder} nor a hub model '{settings.model}': {failure}"
             )
             raise GeneratorError(msg) from failure
     if not (folder / "model_index.json").is_file():
@@ -90,14 +90,22 @@ def component_digests(folder: Path, component: str) -> dict[str, str]:
 
 
 def load_vae(folder: Path, settings: PretrainedSettings) -> Any:
-    """The pipeline's autoencoder, in evaluation mode."""
+    """The pipeline's autoencoder, in evaluation mode.
+
+    Raises:
+        GeneratorError: diffusers cannot load it.
+    """
     import torch
     from diffusers import AutoencoderKL
 
     dtype = getattr(torch, settings.precision)
-    return AutoencoderKL.from_pretrained(
-        folder, subfolder="vae", dtype=dtype, use_safetensors=True
-    ).eval()
+    try:
+        return AutoencoderKL.from_pretrained(
+            folder, subfolder="vae", dtype=dtype, use_safetensors=True
+        ).eval()
+    except (OSError, ValueError) as failure:
+        msg = f"diffusers cannot load an autoencoder from {folder}: {failure}"
+        raise GeneratorError(msg) from failure
 
 
 def load_pipeline(folder: Path, settings: PretrainedSettings) -> Any:

@@ -49,7 +49,7 @@ class StudentRun:
 
 
 class EvaluationScores(Stage):
-    """Unit: one student. Depends only on what that student is trained on, and on the test images."""
+    """Unit: one student. Depends on what that student is trained on and on the test images."""
 
     name: ClassVar[str] = "evaluation_scores"
     upstream: ClassVar[tuple[str, ...]] = (

@@ -1,5 +1,7 @@
 """Plan, look up, compute what is missing, publish."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -80,15 +82,10 @@ def test_only_missing_units_are_computed_all_in_one_call(context):
     assert list(report.manifest.units) == [f"{n:02d}" for n in range(10)]
 
 
-def test_a_hit_computes_nothing_but_still_makes_the_manifest(context, workspace):
+def test_a_hit_computes_nothing_but_still_makes_the_manifest(context):
     first = run_stage(Squares(), context)
-    elsewhere = StageContext(
-        workspace.pipeline().recipe.__class__(
-            "other", context.recipe.folder, context.recipe.settings
-        ),
-        context.store,
-        "cpu",
-    )
+    other = replace(context.recipe, name="other")
+    elsewhere = StageContext(other, context.store, "cpu")
     report = run_stage(Broken(), elsewhere)
     assert report.computed == ()
     assert len(report.reused) == 10

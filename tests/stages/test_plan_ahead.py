@@ -177,7 +177,7 @@ EDITS = {
         ("real_images/test-00000", "fingerprint: "),
     ),
     "defaults spelled out": (
-        {"synthesis.strength": 0.7, "prompts.template": "{name}", "prompts.per_class": {}, "seed": 0},
+        {"synthesis.strength": 0.7, "prompts.template": "{name}", "seed": 0},
         {},
         {},
         None,
@@ -186,9 +186,12 @@ EDITS = {
         {"prompts.per_class": {"three": "three"}},
         {"distilled_dataset": ("*",)},
         {},
-        ("distilled_dataset/distilled_dataset", "settings.prompts.per_class.three: 'unset' -> 'three'"),
+        (
+            "distilled_dataset/distilled_dataset",
+            "settings.prompts.per_class.three: 'unset' -> 'three'",
+        ),
     ),
-}  # fmt: skip
+}
 
 
 def _edited(edits):
@@ -221,9 +224,13 @@ def _names(plan, state):
 def _expand(plan, patterns):
     """The planned units that are meant by one of a stage's patterns."""
     return {
-        stage: {u.name for u in units if any(fnmatchcase(u.name, p) for p in patterns.get(stage, ()))}
+        stage: {
+            unit.name
+            for unit in units
+            if any(fnmatchcase(unit.name, pattern) for pattern in patterns.get(stage, ()))
+        }
         for stage, units in plan.items()
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("edit", EDITS)
@@ -252,9 +259,7 @@ def test_every_unit_that_is_not_cached_has_a_reason_and_no_other_has(finished_on
 
 def _snapshot(folder):
     paths = sorted(folder.rglob("*"))
-    return {
-        p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else None) for p in paths
-    }  # fmt: skip
+    return {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else None) for p in paths}
 
 
 def test_planning_writes_nothing_into_the_store(finished_once, tmp_path):

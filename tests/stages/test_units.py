@@ -2,9 +2,10 @@
 
 import pytest
 
-from d4m.pipeline import _BY_NAME, STAGES
+from d4m.pipeline import STAGES
 from d4m.store.digest import digest_json
 
+BY_NAME = {stage.name: stage for stage in STAGES}
 CLASSES = [f"class-{class_id:05d}" for class_id in range(10)]
 TRAIN = [f"real_images/train-{class_id:05d}" for class_id in range(10)]
 TEST = [f"real_images/test-{class_id:05d}" for class_id in range(10)]
@@ -46,7 +47,7 @@ READS = {
 def planned(request, finished_once):
     """One stage of the tiny recipe and its planned units."""
     pipeline = finished_once.pipeline()
-    return request.param, _BY_NAME[request.param].plan(pipeline.context(request.param))
+    return request.param, BY_NAME[request.param].plan(pipeline.context(request.param))
 
 
 def test_every_unit_reads_what_its_artifact_is_made_of_and_nothing_else(planned):
@@ -72,7 +73,7 @@ def test_units_of_an_artifact_have_keys_of_their_own(planned):
     assert len(set(keys)) == len(keys)
 
 
-def test_manifests_name_the_planned_keys_in_the_planned_order(planned, finished_once):
+def test_manifests_name_the_planned_units_with_their_keys(planned, finished_once):
     stage, units = planned
     manifest = finished_once.pipeline().context().manifests.current(stage)
     assert set(manifest.units) == {unit.name for unit in units}
@@ -93,7 +94,7 @@ def test_keys_know_neither_the_recipes_name_nor_its_place_nor_the_device(planned
 def test_a_stage_reads_no_artifact_that_it_does_not_declare(planned):
     stage, units = planned
     read = {name.split("/")[0] for unit in units for name in unit.inputs["upstream"]}
-    assert read <= set(_BY_NAME[stage].upstream)
+    assert read <= set(BY_NAME[stage].upstream)
 
 
 def test_stages_run_after_all_that_they_read():

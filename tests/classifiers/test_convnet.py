@@ -1,0 +1,88 @@
+"""The field's ConvNet: its size by hand, and its forward pass written out."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from d4m.classifiers.convnet import ConvNet3
+
+
+def _network(*arguments, **more):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = ConvNet3(*arguments, **more)
+        for parameter in network.parameters():  # also the norms' weights, which start at 1 and 0
+            torch.nn.init.normal_(parameter, std=0.3)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("channels", "size_px", "features", "parameters"),
+    [
+        # convolutions 9 c 128 + 128 and twice 9 * 128 * 128 + 128; three norms of 2 * 128; linear
+        (1, 28, 2048, 1280 + 2 * 147_584 + 768 + 20_490),  # the 317,706 that the field reports
+        (1, 8, 128, 1280 + 2 * 147_584 + 768 + 1290),
+        (3, 32, 2048, 3584 + 2 * 147_584 + 768 + 20_490),  # the 320,010 of CIFAR-10
+        (3, 28, 1152, 3584 + 2 * 147_584 + 768 + 11_530),
+        (1, 64, 8192, 1280 + 2 * 147_584 + 768 + 81_930),
+    ],
+)
+def test_features_and_parameters_by_hand(channels, size_px, features, parameters):
+    network = ConvNet3(channels, size_px, 10)
+    assert network.classifier.in_features == features
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    with torch.inference_mode():
+        pixels = torch.zeros(2, channels, size_px, size_px)
+        assert network.features(pixels).flatten(1).shape == (2, features)
+        assert network(pixels).shape == (2, 10)
+
+
+def test_the_fields_sizes_are_these_two_numbers():
+    counts = [
+        sum(parameter.numel() for parameter in ConvNet3(channels, size_px, 10).parameters())
+        for channels, size_px in ((1, 28), (3, 32))
+    ]
+    assert counts == [317_706, 320_010]
+
+
+def test_width_and_classes_are_those_asked_for():
+    network = ConvNet3(3, 16, 7, width=24)
+    assert network.classifier.weight.shape == (7, 24 * 4)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(("channels", "size_px", "padding"), [(1, 28, 3), (1, 8, 1), (3, 28, 1)])
+def test_logits_are_those_of_the_published_network_written_out(channels, size_px, padding):
+    network = _network(channels, size_px, 5, width=12)
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randn(4, channels, size_px, size_px, generator=generator)
+    weights = list(network.parameters())
+    with torch.inference_mode():
+        x = pixels
+        for depth in range(3):
+            filters, bias, scale, shift = weights[4 * depth : 4 * depth + 4]
+            x = F.conv2d(x, filters, bias, padding=padding if depth == 0 else 1)
+            x = F.instance_norm(x, weight=scale, bias=shift)
+            x = F.avg_pool2d(torch.relu(x), 2)
+        expected = F.linear(x.flatten(1), *weights[12:])
+        # One group per channel and instance norm sum alike, but not always in the same order.
+        assert torch.allclose(network(pixels), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_contrast_and_brightness_of_an_image_do_not_change_its_logits():
+    # Instance norm removes both, up to its epsilon, once the borders are out of play.
+    network = _network(1, 8, 5, width=12).eval()
+    with torch.no_grad():
+        network.features[0].bias.zero_()
+    pixels = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        assert torch.allclose(network(pixels), network(pixels * 3), rtol=1e-3, atol=1e-3)
+
+
+def test_an_images_logits_do_not_depend_on_its_batch_or_on_the_mode():
+    network = _network(1, 8, 5, width=12)
+    pixels = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        together = network.train()(pixels)
+        alone = torch.cat([network.eval()(pixel[None]) for pixel in pixels])
+    assert torch.allclose(together, alone, rtol=1e-5, atol=1e-5)

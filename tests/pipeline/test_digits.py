@@ -1,0 +1,87 @@
+"""The digits at a smaller size, with a generator, a teacher and students that are worth the name."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from d4m.evaluation import score_classifier
+from d4m.images import to_pixels
+from d4m.stages.generator import load_pipeline
+from d4m.stages.real_images import class_unit
+from d4m.stages.score_table import ScoreRow, score_rows
+from d4m.stages.synthetic_images import read_synthetic_images
+from d4m.stages.teacher import load_teacher
+from d4m.synthesis import synthesize_images, use_scheduler
+from tests.conftest import Workspace
+
+RECIPE = """\
+dataset: {source: digits}
+prompts: {template: "a handwritten {name}"}
+prototypes: {ipc: 1}
+synthesis: {strength: 0.5, guidance_scale: 6, num_inference_steps: 20}
+teacher:
+  epochs: 15
+  augmentation: {crop_scale: [0.6, 1], flip: 0, rotation_degrees: 12, cutmix: 0}
+soft_labels: {epochs: 300, augmentation: {crop_scale: [0.5, 1], flip: 0, cutmix: 0.5}}
+evaluation:
+  temperature: 4
+  optimizer: {batch_size: 50, learning_rate: 1.0e-2}
+  full_data_epochs: 5
+"""
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    made = Workspace(Path(tmp_path_factory.mktemp("digits")))
+    made.write("digits", RECIPE)
+    made.run("digits")
+    return made
+
+
+def row(rows: list[ScoreRow], training_set: str, labels: str) -> ScoreRow:
+    return next(r for r in rows if (r.training_set, r.labels) == (training_set, labels))
+
+
+def test_the_teacher_recognises_every_synthetic_image(digits: Workspace):
+    context = digits.pipeline("digits").context()
+    images, class_ids = read_synthetic_images(context)
+    scores = score_classifier(load_teacher(context), to_pixels(images), torch.from_numpy(class_ids))
+    assert scores.top1 == 1.0
+
+
+def test_a_prototype_under_another_class_s_prompt_becomes_that_class(digits: Workspace):
+    context = digits.pipeline("digits").context()
+    settings = context.recipe.settings
+    names = context.source.class_table.names
+    pairs = [(start, told) for start in range(10) for told in range(10) if start != told]
+    starts = [context.read("prototypes", class_unit(c))["prototypes"][0] for c, _ in pairs]
+    pipeline = load_pipeline(context)
+    use_scheduler(pipeline, settings.synthesis)
+    images = synthesize_images(
+        pipeline,
+        np.stack(starts),
+        [f"a handwritten {names[told]}" for _, told in pairs],
+        seeds=list(range(len(pairs))),
+        negative_prompt=settings.prompts.negative,
+        settings=settings.synthesis,
+    )
+    told = torch.tensor([told for _, told in pairs])
+    scores = score_classifier(load_teacher(context), to_pixels(np.concatenate(list(images))), told)
+    assert scores.top1 >= 0.75
+
+
+def test_one_synthetic_image_per_class_beats_a_random_real_one(digits: Workspace):
+    rows = score_rows(digits.pipeline("digits").context())
+    synthetic, random = row(rows, "synthetic", "soft"), row(rows, "random_real", "soft")
+    assert synthetic.ipc == random.ipc == 1
+    assert synthetic.seeds == random.seeds == 3
+    assert synthetic.top1 > random.top1
+    assert synthetic.top1 >= 0.80
+
+
+def test_soft_labels_beat_hard_ones_and_the_teacher_beats_all(digits: Workspace):
+    rows = score_rows(digits.pipeline("digits").context())
+    assert row(rows, "synthetic", "soft").top1 > row(rows, "synthetic", "hard").top1
+    assert row(rows, "teacher", "hard").top1 == max(r.top1 for r in rows) >= 0.97
