@@ -15,7 +15,7 @@ demo: $(READY)                 ## Distil the digits and print their scores.
 	$(BIN)/d4m show digits
 
 test: check                    ## Everything that must hold before a change lands.
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
 
 check: $(READY)                ## Format, lint, types and layers.
 	$(BIN)/ruff format --check .

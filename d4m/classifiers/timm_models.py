@@ -12,6 +12,7 @@ from d4m.settings import ClassifierSettings
 
 _SMALL_PX = 64
 _TOKENS_A_SIDE = 14
+_REFUSALS = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, ZeroDivisionError)
 
 
 def build_timm_model(
@@ -20,7 +21,6 @@ def build_timm_model(
     channels: int,
     size_px: int,
     classes: int,
-    pretrained: bool = False,
 ) -> nn.Module:
     """A timm model for images of this size.
 
@@ -33,13 +33,56 @@ def build_timm_model(
         channels: 1 or 3.
         size_px: height and width of the images.
         classes: number of classes.
-        pretrained: load timm's own weights; the model then keeps the shape they were trained in.
 
     Raises:
         ClassifierError: timm does not know the name or an argument, or the model cannot take such
             images.
     """
+    _check_name(settings.architecture)
+    arguments: dict[str, Any] = {"in_chans": channels, "num_classes": classes, **settings.options}
+    try:
+        model = _create(settings.architecture, size_px, arguments)
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, channels, size_px, size_px))
+    except _REFUSALS as failure:
+        msg = f"timm's {settings.architecture} cannot be built for {size_px} px images: {failure}"
+        raise ClassifierError(msg) from failure
+    return model.train()
+
+
+def load_timm_model(
+    settings: ClassifierSettings, *, channels: int, classes: int, with_weights: bool
+) -> nn.Module:
+    """A timm model in the shape that timm's own weights were trained in.
+
+    Args:
+        settings: timm's name for the architecture, with or without the weights' tag.
+        channels: 1 or 3; timm adapts the first convolution.
+        classes: number of classes, which must be that of the weights.
+        with_weights: load timm's weights from the hub, or leave random ones in.
+
+    Raises:
+        ClassifierError: timm does not know the name, has no weights for it, or they are for another
+            number of classes (timm would replace the classifier by an untrained one).
+    """
     architecture = settings.architecture
+    _check_name(architecture)
+    configuration = timm.get_pretrained_cfg(architecture)
+    found = None if configuration is None else configuration.num_classes
+    if found != classes:
+        msg = (
+            f"wanted weights of {architecture} for {classes} classes, timm's are for {found}; "
+            f"leave out `teacher.weights` to train a teacher here"
+        )
+        raise ClassifierError(msg)
+    try:
+        return timm.create_model(architecture, pretrained=with_weights, in_chans=channels)
+    except (RuntimeError, OSError) as failure:
+        msg = f"timm cannot load its weights of {architecture}: {failure}"
+        raise ClassifierError(msg) from failure
+
+
+def _check_name(architecture: str) -> None:
     if not timm.is_model(architecture.partition(".")[0]):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
         msg = (
@@ -47,17 +90,6 @@ def build_timm_model(
             f"{f', such as {close}' if close else ''}"
         )
         raise ClassifierError(msg)
-    arguments: dict[str, Any] = {"in_chans": channels, "num_classes": classes, **settings.options}
-    if pretrained:
-        return timm.create_model(architecture, pretrained=True, **arguments)
-    try:
-        model = _create(architecture, size_px, arguments)
-        with torch.inference_mode():
-            model.eval()(torch.zeros(1, channels, size_px, size_px))
-    except (RuntimeError, ValueError, TypeError, AssertionError, ZeroDivisionError) as failure:
-        msg = f"timm's {architecture} cannot be built for {size_px} px images: {failure}"
-        raise ClassifierError(msg) from failure
-    return model.train()
 
 
 def _create(architecture: str, size_px: int, arguments: dict[str, Any]) -> nn.Module:

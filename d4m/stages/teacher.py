@@ -62,20 +62,12 @@ class Teacher(Stage):
             yield unit, write
 
     def _make(self, context: StageContext, seed: int) -> "nn.Module":
-        settings = context.recipe.settings.teacher
-        if settings.weights is None:
+        weights = context.recipe.settings.teacher.weights
+        if weights is None:
             return _train(context, seed)
-        if settings.weights == "timm":
-            from d4m.classifiers.timm_models import build_timm_model
-
-            return build_timm_model(
-                settings,
-                channels=context.source.channels,
-                size_px=context.source.size_px,
-                classes=len(context.class_ids),
-                pretrained=True,
-            )
-        return _load_weights(context, context.recipe.locate(settings.weights))
+        if weights == "timm":
+            return _build_as_published(context, with_weights=True)
+        return _load_weights(context, context.recipe.locate(weights))
 
     def _weights_fingerprint(self, context: StageContext, weights: str) -> str:
         if weights == "timm":
@@ -93,6 +85,17 @@ def load_teacher(context: StageContext) -> "nn.Module":
     return _load_weights(context, path).to(context.device).eval()
 
 
+def _build_as_published(context: StageContext, *, with_weights: bool) -> "nn.Module":
+    from d4m.classifiers.timm_models import load_timm_model
+
+    return load_timm_model(
+        context.recipe.settings.teacher,
+        channels=context.source.channels,
+        classes=len(context.class_ids),
+        with_weights=with_weights,
+    )
+
+
 def _build(context: StageContext, seed: int) -> "nn.Module":
     from d4m.classifiers.registry import build_classifier
 
@@ -108,12 +111,18 @@ def _build(context: StageContext, seed: int) -> "nn.Module":
 def _load_weights(context: StageContext, path: Path) -> "nn.Module":
     from safetensors.torch import load_model
 
-    architecture = context.recipe.settings.teacher.architecture
-    model = _build(context, seed=0)
+    settings = context.recipe.settings.teacher
+    if settings.weights == "timm":
+        model = _build_as_published(context, with_weights=False)
+    else:
+        model = _build(context, seed=0)
     try:
         load_model(model, str(path))
     except RuntimeError as failure:
-        msg = f"{path.name} does not hold weights of {architecture} for these images: {failure}"
+        msg = (
+            f"{path.name} does not hold weights of {settings.architecture} for these images: "
+            f"{failure}"
+        )
         raise ClassifierError(msg) from failure
     return model
 

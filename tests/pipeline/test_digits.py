@@ -1,4 +1,4 @@
-"""The digits at a smaller size, with a generator, a teacher and students that are worth the name."""
+"""The digits at a smaller size, with a generator, teacher and students worth the name."""
 
 from pathlib import Path
 

@@ -1,0 +1,119 @@
+"""timm's architectures at sizes they were not made for."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from d4m.classifiers.timm_models import build_timm_model
+from d4m.errors import ClassifierError
+from d4m.settings import ClassifierSettings
+
+
+def _build(architecture, *, channels=1, size_px=8, classes=3, **options):
+    settings = ClassifierSettings(architecture=architecture, options=options)
+    return build_timm_model(settings, channels=channels, size_px=size_px, classes=classes)
+
+
+def _modules(model, kind):
+    return [module for module in model.modules() if isinstance(module, kind)]
+
+
+@pytest.mark.parametrize(
+    "architecture", ["test_vit", "test_resnet", "test_efficientnet", "resnet18"]
+)
+@pytest.mark.parametrize(("channels", "size_px"), [(1, 8), (3, 28)])
+def test_small_images_run_forwards_and_backwards(architecture, channels, size_px):
+    model = _build(architecture, channels=channels, size_px=size_px)
+    assert model.training
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(4, channels, size_px, size_px, generator=generator)
+    logits = model(pixels)
+    assert logits.shape == (4, 3)
+    nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 0])).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None]
+    assert without == []
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+def test_the_stem_keeps_small_images_at_their_size():
+    model = _build("resnet18").eval()
+    assert model.conv1.stride == (1, 1)
+    assert model.conv1.kernel_size == (3, 3)
+    assert model.conv1.bias is None
+    assert isinstance(model.maxpool, nn.Identity)
+    assert _modules(model, nn.MaxPool2d) == []
+    # Three halvings remain: 8 px become 1, 32 px become 4.
+    with torch.inference_mode():
+        assert model.forward_features(torch.zeros(1, 1, 8, 8)).shape == (1, 512, 1, 1)
+        assert model.forward_features(torch.zeros(1, 1, 32, 32)).shape == (1, 512, 4, 4)
+
+
+def test_the_adapted_resnet18_has_the_size_that_cifar_papers_report():
+    # timm's 11,689,512 for ImageNet, less 513,000 and 9,408 of linear layer and stem, plus 5,130
+    # and 1,728: the 11.17 M of CIFAR-10.
+    model = _build("resnet18", channels=3, size_px=32, classes=10)
+    assert (
+        sum(p.numel() for p in model.parameters()) == 11_689_512 - 513_000 - 9_408 + 5_130 + 1_728
+    )
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("size_px", [64, 96])
+def test_from_64_px_on_a_network_is_timms_own(size_px):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        ours = _build("test_resnet", channels=3, size_px=size_px, classes=10)
+        torch.manual_seed(0)
+        theirs = timm.create_model("test_resnet", num_classes=10)
+    assert str(ours) == str(theirs)
+    pixels = torch.randn(2, 3, size_px, size_px, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        assert torch.equal(ours.eval()(pixels), theirs.eval()(pixels))  # the same modules and order
+
+
+@pytest.mark.parametrize(
+    ("size_px", "patch_px", "tokens"), [(8, 2, 16), (28, 2, 196), (32, 2, 256), (224, 16, 196)]
+)
+def test_a_vision_transformer_gets_fourteen_patches_a_side_of_two_pixels_or_more(
+    size_px, patch_px, tokens
+):
+    model = _build("test_vit", size_px=size_px)
+    assert model.patch_embed.proj.kernel_size == (patch_px, patch_px)
+    assert model.patch_embed.num_patches == tokens
+
+
+def test_options_are_timms_own_arguments():
+    model = _build("resnet18", layers=(1, 1, 1, 1))
+    assert [len(model.get_submodule(f"layer{depth}")) for depth in range(1, 5)] == [1, 1, 1, 1]
+    assert _build("test_vit", patch_size=4).patch_embed.num_patches == 4
+
+
+@pytest.mark.parametrize("wrong", ["resnet81", "convnet4", ""])
+def test_an_unknown_name_is_refused(wrong):
+    with pytest.raises(ClassifierError, match=f"no architecture '{wrong}'; wanted convnet3 or a"):
+        _build(wrong)
+
+
+def test_an_unknown_name_gets_a_suggestion_where_there_is_one():
+    with pytest.raises(ClassifierError, match=r"such as \[.*'resnet18'"):
+        _build("resnet_18")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("inception_v3", {}),  # halves more often than 8 px can be halved
+        ("repvgg_a0", {}),  # a stem of two parallel convolutions
+        ("resnet18", {"layer": 3}),
+        ("resnet18.no_such_tag", {}),
+    ],
+)
+def test_what_cannot_be_built_is_refused_with_name_and_size(architecture, options):
+    with pytest.raises(ClassifierError, match=f"timm's {architecture} cannot be built for 8 px"):
+        _build(architecture, **options)
+
+
+def test_building_needs_no_weights_from_the_network(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert _build("test_vit.r160_in1k") is not None
