@@ -1,4 +1,4 @@
-"""Where recipes and artifacts are, unless told otherwise: below the working folder."""
+"""Where recipes and artifacts are, and how a front end behaves, unless told otherwise."""
 
 import os
 from pathlib import Path
@@ -19,6 +19,15 @@ def store_root() -> Path:
 def device_name() -> str:
     """`$D4M_DEVICE`, else `auto`."""
     return os.environ.get("D4M_DEVICE", "auto")
+
+
+def wait_without_spinning() -> None:
+    """Let idle OpenMP threads sleep, unless the environment says otherwise.
+
+    By default they spin, and a second busy process on the machine then slows small networks several
+    times (benchmarks/README.md). Results do not change. Must run before torch is imported.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def find_recipe(name_or_path: str) -> Recipe:

@@ -80,7 +80,9 @@ def test_shares_nearest_images_and_inertia_are_those_of_brute_force(images, ipc,
     assert result.cluster_shares.sum() == pytest.approx(1.0, abs=1e-12)
     assert np.array_equal(result.cluster_shares, shares)
     assert np.array_equal(np.sort(result.cluster_shares)[::-1], result.cluster_shares)
-    assert np.array_equal(result.nearest_images, gaps.argmin(axis=0))
+    # Both images of a cluster of two are equally near: either will do.
+    nearest = gaps[result.nearest_images, np.arange(ipc)]
+    assert nearest == pytest.approx(gaps.min(axis=0), rel=1e-5, abs=1e-9)
     assert result.inertia == pytest.approx(gaps.min(axis=1).sum(), rel=1e-5, abs=1e-9)
 
 

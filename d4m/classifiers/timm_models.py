@@ -67,7 +67,11 @@ def load_timm_model(
     """
     architecture = settings.architecture
     _check_name(architecture)
-    configuration = timm.get_pretrained_cfg(architecture)
+    try:
+        configuration = timm.get_pretrained_cfg(architecture)
+    except RuntimeError as failure:  # the name is known, its tag is not
+        msg = f"timm has no weights of {architecture}: {failure}"
+        raise ClassifierError(msg) from failure
     found = None if configuration is None else configuration.num_classes
     if found != classes:
         msg = (

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from d4m.classifiers.timm_models import build_timm_model
+from d4m.classifiers.timm_models import build_timm_model, load_timm_model
 from d4m.errors import ClassifierError
 from d4m.settings import ClassifierSettings
 
@@ -117,3 +117,40 @@ def test_what_cannot_be_built_is_refused_with_name_and_size(architecture, option
 def test_building_needs_no_weights_from_the_network(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert _build("test_vit.r160_in1k") is not None
+
+
+@pytest.mark.parity
+def test_a_teacher_with_timms_weights_has_timms_own_shape():
+    settings = ClassifierSettings(architecture="test_resnet.r160_in1k")
+    model = load_timm_model(settings, channels=1, classes=1000, with_weights=False)
+    assert str(model) == str(timm.create_model("test_resnet.r160_in1k", in_chans=1))
+
+
+@pytest.mark.parametrize("classes", [10, 1001])
+def test_weights_for_another_number_of_classes_are_refused_with_both_numbers(classes):
+    settings = ClassifierSettings(architecture="test_resnet")
+    message = (
+        rf"test_resnet for {classes} classes, timm's are for 1000; leave out `teacher\.weights`"
+    )
+    with pytest.raises(ClassifierError, match=message):
+        load_timm_model(settings, channels=3, classes=classes, with_weights=True)
+
+
+@pytest.mark.parametrize("with_weights", [True, False])
+def test_a_teacher_of_an_unknown_name_or_tag_is_refused(with_weights):
+    def load(architecture):
+        settings = ClassifierSettings(architecture=architecture)
+        return load_timm_model(settings, channels=3, classes=1000, with_weights=with_weights)
+
+    with pytest.raises(ClassifierError, match="no architecture 'resnet81'"):
+        load("resnet81")
+    with pytest.raises(ClassifierError, match=r"timm has no weights of test_resnet\.no_such_tag"):
+        load("test_resnet.no_such_tag")
+
+
+def test_weights_that_cannot_be_fetched_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    settings = ClassifierSettings(architecture="test_resnet")
+    with pytest.raises(ClassifierError, match="timm cannot load its weights of test_resnet"):
+        load_timm_model(settings, channels=3, classes=1000, with_weights=True)

@@ -1,0 +1,50 @@
+"""How much a second busy process slows a small network's training, by OpenMP's wait policy.
+
+Prints the time of a training step of convnet3 at 8 px beside a neighbour that keeps both cores busy,
+as a ratio to the same step on its own.
+"""
+
+import os
+import subprocess
+import sys
+
+_STEP = """
+import time, torch
+from d4m.classifiers.convnet import ConvNet3
+torch.set_num_threads(2)
+model, pixels = ConvNet3(1, 8, 10), torch.randn(50, 1, 8, 8)
+optimizer = torch.optim.AdamW(model.parameters())
+def step():
+    optimizer.zero_grad()
+    model(pixels).square().mean().backward()
+    optimizer.step()
+for _ in range(20): step()
+start = time.perf_counter()
+for _ in range(150): step()
+print((time.perf_counter() - start) / 150 * 1e3)
+"""
+_NEIGHBOUR = "import torch\nx = torch.randn(512, 512)\nwhile True: x @ x"
+
+
+def main() -> None:
+    """Measure both policies, alone and beside a neighbour."""
+    for policy in ("active", "passive"):
+        environment = os.environ | {"OMP_WAIT_POLICY": policy}
+        alone = _milliseconds(environment)
+        neighbour = subprocess.Popen([sys.executable, "-c", _NEIGHBOUR], env=environment)
+        beside = _milliseconds(environment)
+        neighbour.kill()
+        neighbour.wait()
+        print(
+            f"{policy}: alone {alone:.1f} ms, beside a neighbour {beside:.1f} ms, {beside / alone:.1f}x"
+        )
+
+
+def _milliseconds(environment: dict[str, str]) -> float:
+    command = [sys.executable, "-c", _STEP]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+if __name__ == "__main__":
+    main()

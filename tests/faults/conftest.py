@@ -1,0 +1,49 @@
+"""Where the units of a finished store lie, for tests that hurt them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Workspace
+
+
+class StoredUnits:
+    """The references, folders and files behind the manifests of the tiny recipe."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.units = workspace.pipeline().context().upstream
+
+    def names(self, stage: str) -> list[str]:
+        return list(self.units[stage])
+
+    def reference(self, stage: str, name: str) -> Path:
+        key = self.units[stage][name].key
+        return self.workspace.store / "objects" / stage / key[:2] / f"{key}.json"
+
+    def folder(self, stage: str, name: str) -> Path:
+        return self.workspace.store / json.loads(self.reference(stage, name).read_text())["path"]
+
+    def contents(self, stage: str, name: str) -> list[Path]:
+        """The chunks of a unit made of arrays, or the files of one made of files."""
+        folder = self.folder(stage, name)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        if not (folder / "zarr.json").exists():
+            return files
+        return [path for path in files if path.name != "zarr.json"]
+
+    def forget(self, stage: str, *names: str) -> None:
+        """Take references away, as if the units had never been made."""
+        for name in names or self.names(stage):
+            self.reference(stage, name).unlink()
+
+    def published(self, stage: str) -> set[str]:
+        """Names of the units that have a reference."""
+        return {name for name in self.names(stage) if self.reference(stage, name).exists()}
+
+
+@pytest.fixture
+def stored(finished: Workspace) -> StoredUnits:
+    """The units of a copy of the finished store."""
+    return StoredUnits(finished)
