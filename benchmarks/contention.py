@@ -1,7 +1,7 @@
 """How much a second busy process slows a small network's training, by OpenMP's wait policy.
 
-Prints the time of a training step of convnet3 at 8 px beside a neighbour that keeps both cores busy,
-as a ratio to the same step on its own.
+Prints the time of a training step of convnet3 at 8 px, alone and beside a neighbour that keeps both
+cores busy.
 """
 
 import os
