@@ -1,4 +1,4 @@
-"""How much a second busy process slows a small network's training, by OpenMP's wait policy.
+"""How much a second busy process slows a small network's training, by how long OpenMP spins.
 
 Prints the time of a training step of convnet3 at 8 px, alone and beside a neighbour that keeps both
 cores busy.
@@ -27,17 +27,16 @@ _NEIGHBOUR = "import torch\nx = torch.randn(512, 512)\nwhile True: x @ x"
 
 
 def main() -> None:
-    """Measure both policies, alone and beside a neighbour."""
-    for policy in ("active", "passive"):
-        environment = os.environ | {"OMP_WAIT_POLICY": policy}
+    """Measure each way to wait, alone and beside a neighbour."""
+    for wait in ({}, {"GOMP_SPINCOUNT": "3000"}, {"OMP_WAIT_POLICY": "passive"}):
+        environment = os.environ | wait
         alone = _milliseconds(environment)
         neighbour = subprocess.Popen([sys.executable, "-c", _NEIGHBOUR], env=environment)
         beside = _milliseconds(environment)
         neighbour.kill()
         neighbour.wait()
-        print(
-            f"{policy}: alone {alone:.1f} ms, beside a neighbour {beside:.1f} ms, {beside / alone:.1f}x"
-        )
+        how = wait or "default"
+        print(f"{how}: alone {alone:.1f} ms, with neighbour {beside:.1f} ms, {beside / alone:.1f}x")
 
 
 def _milliseconds(environment: dict[str, str]) -> float:

@@ -15,7 +15,7 @@ from rich.table import Table
 from d4m.errors import D4MError, MissingUpstreamError
 from d4m.pipeline import Pipeline
 from d4m.stages.score_table import ScoreRow, score_rows
-from d4m.workspace import device_name, find_recipe, store_root, wait_without_spinning
+from d4m.workspace import device_name, find_recipe, spin_briefly, store_root
 
 app = typer.Typer(
     add_completion=False,
@@ -107,7 +107,7 @@ def export(
 
 def main() -> None:
     """Run the command line; errors raised on purpose are printed without a traceback."""
-    wait_without_spinning()
+    spin_briefly()
     logging.basicConfig(
         level=logging.WARNING, format="%(message)s", handlers=[RichHandler(show_path=False)]
     )

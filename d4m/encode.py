@@ -13,11 +13,11 @@ from d4m.seeds import stream_seed
 
 
 def encode_images(
-    batches: Iterable[UInt8[np.ndarray, "image height width channel"]],
+    batches: Iterable[UInt8[np.ndarray, "_image height width channel"]],
     vae: AutoencoderKL,
     *,
     sample_seed: int | None = None,
-) -> Iterator[Float16[np.ndarray, "image channel height width"]]:
+) -> Iterator[Float16[np.ndarray, "_image latent_channel latent_height latent_width"]]:
     """Latents of images, times the VAE's `scaling_factor`, batch by batch.
 
     Args:

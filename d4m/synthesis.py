@@ -1,7 +1,7 @@
 """Prototypes + prompts -> synthetic images (D4M, section 3.3)."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ _SCHEDULERS: dict[str, Any] = {
 }
 
 
+@runtime_checkable
 class ImageToImagePipeline(Protocol):
     """What is used of the stock img2img pipelines of diffusers."""
 
@@ -47,14 +48,14 @@ def use_scheduler(pipeline: ImageToImagePipeline, settings: SynthesisSettings) -
 
 def synthesize_images(
     pipeline: ImageToImagePipeline,
-    prototypes: Float32[np.ndarray, "image channel height width"],
+    prototypes: Float32[np.ndarray, "image latent_channel latent_height latent_width"],
     prompts: Sequence[str],
     *,
     seeds: Sequence[int],
     negative_prompt: str,
     settings: SynthesisSettings,
     batch_size: int = 32,
-) -> Iterator[UInt8[np.ndarray, "image height width channel"]]:
+) -> Iterator[UInt8[np.ndarray, "_image height width channel"]]:
     """One image per prototype: noise it, denoise it under its prompt, decode it; batch by batch.
 
     Args:
@@ -96,7 +97,8 @@ def synthesize_images(
 
 
 def decode_latents(
-    pipeline: ImageToImagePipeline, latents: Float32[np.ndarray, "image channel height width"]
+    pipeline: ImageToImagePipeline,
+    latents: Float32[np.ndarray, "image latent_channel latent_height latent_width"],
 ) -> UInt8[np.ndarray, "image height width channel"]:
     """What the VAE makes of scaled latents without any diffusion."""
     vae = pipeline.vae
@@ -107,7 +109,7 @@ def decode_latents(
 
 def _synthesize_batch(
     pipeline: ImageToImagePipeline,
-    latents: Float[Tensor, "image channel height width"],
+    latents: Float[Tensor, "image latent_channel latent_height latent_width"],
     prompts: Sequence[str],
     seeds: Sequence[int],
     negative_prompt: str,

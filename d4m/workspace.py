@@ -21,13 +21,15 @@ def device_name() -> str:
     return os.environ.get("D4M_DEVICE", "auto")
 
 
-def wait_without_spinning() -> None:
-    """Let idle OpenMP threads sleep, unless the environment says otherwise.
+def spin_briefly() -> None:
+    """Let idle threads of GNU OpenMP sleep soon, unless the environment says otherwise.
 
-    By default they spin, and a second busy process on the machine then slows small networks several
-    times (benchmarks/README.md). Results do not change. Must run before torch is imported.
+    By default they spin for milliseconds, and a second busy process on the machine then slows small
+    networks several times (benchmarks/README.md). Results do not change. Must run before torch is
+    imported.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 def find_recipe(name_or_path: str) -> Recipe:

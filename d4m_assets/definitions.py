@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from d4m.workspace import device_name, recipes_folder, store_root, wait_without_spinning
+from d4m.workspace import device_name, recipes_folder, spin_briefly, store_root
 from d4m_assets.assets.distilled_dataset import distilled_dataset
 from d4m_assets.assets.evaluation_scores import evaluation_scores
 from d4m_assets.assets.generator import generator
@@ -17,7 +17,7 @@ from d4m_assets.partitions import register_recipes
 from d4m_assets.recipe import recipe
 from d4m_assets.resources import RecipesResource, StoreResource
 
-wait_without_spinning()
+spin_briefly()
 register_recipes()
 
 defs = dg.Definitions(

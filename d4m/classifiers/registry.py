@@ -25,7 +25,7 @@ def build_classifier(
         ClassifierError: timm does not know the name or an option, or the images are too small.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         if settings.architecture != "convnet3":
             return build_timm_model(settings, channels=channels, size_px=size_px, classes=classes)
         if settings.options:

@@ -278,7 +278,7 @@ def _denoising_loss(
 def _seeded(seed: int, build: Callable[[], Built]) -> Built:
     """What `build` returns under a seeded global generator, which is put back afterwards."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return build()
 
 

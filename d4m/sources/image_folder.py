@@ -39,9 +39,12 @@ class ImageFolderSource(ImageSource):
         if not path.is_dir():
             msg = f"`dataset.path`: wanted a folder of class folders, found no folder at {path}"
             raise SourceError(msg)
-        has_splits = (path / "train").is_dir()
-        self._roots: dict[Split, Path] = {"train": path / "train" if has_splits else path}
-        self._roots["test"] = path / "test" if (path / "test").is_dir() else self._roots["train"]
+        train, test = path / "train", path / "test"
+        if test.is_dir() and not train.is_dir():
+            msg = f"`dataset.path`: {path} has test/ without train/; wanted both, or neither"
+            raise SourceError(msg)
+        self._roots: dict[Split, Path] = {"train": train if train.is_dir() else path}
+        self._roots["test"] = test if test.is_dir() else self._roots["train"]
         self._folders = self._class_folders()
         names = settings.classes or {folder: folder for folder in self._folders}
         self.class_table = ClassTable(tuple(names[folder] for folder in self._folders))
@@ -87,7 +90,7 @@ class ImageFolderSource(ImageSource):
         return f"{self.size_px} px, {self.channels} channels, {self._settings.resize}"
 
     def _class_folders(self) -> tuple[str, ...]:
-        found = sorted(p.name for p in self._roots["train"].iterdir() if p.is_dir())
+        found = sorted(p.name for p in self._roots["train"].iterdir() if _is_class(p))
         wanted = list(self._settings.classes) if self._settings.classes else found
         missing = [name for name in wanted if not (self._roots["train"] / name).is_dir()]
         if missing:
@@ -118,6 +121,10 @@ class ImageFolderSource(ImageSource):
             split: {folder: _list_images(root, folder) for folder in self._folders}
             for split, root in self._roots.items()
         }
+
+
+def _is_class(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
 
 
 def _list_images(root: Path, folder: str) -> list[str]:

@@ -45,7 +45,9 @@ def _flip_a_bit(stored, stage, name, rng):
 
 
 def _delete_a_file(stored, stage, name, rng):
-    _chosen(stored.contents(stage, name), rng).unlink()
+    """Of any kind: a chunk, metadata, weights."""
+    files = [path for path in stored.folder(stage, name).rglob("*") if path.is_file()]
+    _chosen(files, rng).unlink()
 
 
 def _truncate_a_file(stored, stage, name, rng):
@@ -54,19 +56,13 @@ def _truncate_a_file(stored, stage, name, rng):
     path.write_bytes(content[: rng.integers(len(content))])
 
 
-def _delete_the_metadata(stored, stage, name, rng):
-    folder = stored.folder(stage, name)
-    _chosen([*folder.rglob("zarr.json")] or [*folder.rglob("*.json")], rng).unlink()
-
-
-def _truncate_the_reference(stored, stage, name, rng):
+def _hurt_the_reference(stored, stage, name, rng):
     path = stored.reference(stage, name)
     content = path.read_bytes()
-    path.write_bytes(content[: rng.integers(len(content))])
-
-
-def _flip_a_bit_of_the_reference(stored, stage, name, rng):
-    _flip(stored.reference(stage, name), rng)
+    if rng.random() < 0.5:
+        _flip(path, rng)
+    else:
+        path.write_bytes(content[: rng.integers(len(content))])
 
 
 def _delete_the_reference(stored, stage, name, rng):  # noqa: ARG001
@@ -103,9 +99,7 @@ def _set_aside(stored, stage, name):
         _flip_a_bit,
         _delete_a_file,
         _truncate_a_file,
-        _delete_the_metadata,
-        _truncate_the_reference,
-        _flip_a_bit_of_the_reference,
+        _hurt_the_reference,
         _delete_the_reference,
     ],
 )

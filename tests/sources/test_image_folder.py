@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -289,3 +290,15 @@ def test_names_outside_ascii_are_names(tmp_path):
     source = _open(tmp_path)
     assert set(source.class_table.names) == {"żółw", "数字"}
     assert len(_ids(source, 0) | _ids(source, 1)) == 6
+
+
+def test_a_test_folder_without_a_train_folder_is_refused_and_hidden_folders_are_no_classes(
+    tmp_path: Path,
+):
+    for name in ("cat", "dog", ".cache"):
+        (tmp_path / name).mkdir()
+    settings = ImageFolderSettings(source="image_folder", path=tmp_path)
+    assert ImageFolderSource(settings, tmp_path).class_table.names == ("cat", "dog")
+    (tmp_path / "test").mkdir()
+    with pytest.raises(SourceError, match="has test/ without train/"):
+        ImageFolderSource(settings, tmp_path)
