@@ -25,6 +25,7 @@ app = typer.Typer(
     "$D4M_RECIPES (recipes/), artifacts in $D4M_STORE (store/), the device is $D4M_DEVICE (auto).",
 )
 _console = Console()
+_REASONS = 3
 _RecipeArgument = Annotated[
     str, typer.Argument(help="Name of a recipe in the recipes folder, or path of a .yaml file.")
 ]
@@ -47,18 +48,25 @@ def run(recipe: _RecipeArgument) -> None:
 
 @app.command()
 def status(recipe: _RecipeArgument) -> None:
-    """Show what is cached, what would be computed, and why; nothing is computed."""
-    table = Table("artifact", "cached", "to compute", "follows", "why", box=None)
+    """Show what is cached, what would be computed, and why; nothing is computed.
+
+    `follows` counts units that wait for others: they are computed unless those come out unchanged.
+    """
+    table = Table("artifact", "cached", "to compute", "follows", box=None)
+    reasons = list[str]()
     for stage, units in _open(recipe).plan().items():
         states = [unit.state for unit in units]
-        reasons = list(dict.fromkeys(f"{u.name}: {u.reason}" for u in units if u.reason))
-        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-        table.add_row(
-            stage,
-            *(str(states.count(state)) for state in ("cached", "compute", "follows")),
-            escape(reasons[0] + more if reasons else ""),
-        )
+        counts = [states.count(state) for state in ("cached", "compute", "follows")]
+        table.add_row(stage, *map(str, counts))
+        why = [f"{stage}/{unit.name}: {unit.reason}" for unit in units if unit.reason]
+        reasons += why[:_REASONS]
+        if len(why) > _REASONS:
+            reasons.append(f"{stage}: and {len(why) - _REASONS} more units")
     _console.print(table)
+    for reason in reasons:
+        _console.print(escape(reason), soft_wrap=True)
+    if not reasons:
+        _console.print("everything is cached: a run would compute nothing")
 
 
 @app.command()

@@ -8,11 +8,11 @@ fit in memory: a generator for millions of images is a pretrained one.
 # The types that diffusers and transformers declare are wrong in places:
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,22 +24,18 @@ from diffusers import (
 )
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from d4m.errors import GeneratorError
+from d4m.generators.fit import Fit, seeded
 from d4m.generators.vocabulary import build_tokenizer, draw_captions, tokenize
 from d4m.settings import AutoencoderSettings, DenoiserSettings
 
-Built = TypeVar("Built")
 _LATENT_CHANNELS = 4  # by which the stock img2img pipelines tell latents from images
 _HEADS = 4
 _NORM_GROUPS = 8
-_WEIGHT_DECAY = 0.01
-_WARM_UP = 0.05
 
 
 @dataclass(frozen=True)
@@ -79,9 +75,9 @@ def train_autoencoder(
         )
         raise GeneratorError(msg)
     generator = torch.Generator(pixels.device).manual_seed(seed)
-    vae = _seeded(seed, lambda: _build_autoencoder(pixels.shape[1], pixels.shape[-1], settings))
+    vae = seeded(seed, lambda: _build_autoencoder(pixels.shape[1], pixels.shape[-1], settings))
     vae = vae.to(pixels.device).train()
-    fit = _Fit(vae, settings, generator)
+    fit = Fit(vae, settings, generator)
     for rows in fit.batches(len(pixels), "autoencoder"):
         batch = pixels[rows]
         posterior = vae.encode(batch).latent_dist
@@ -123,10 +119,10 @@ def train_denoiser(
     tokenizer = build_tokenizer(texts, max_length=settings.text_length)
     drawn = [tokenize(tokenizer, draw_captions(name, settings, words)) for name in class_names]
     captions, empty = torch.stack(drawn).to(latents.device), tokenize(tokenizer, [""])
-    parts = _seeded(seed, lambda: _build_denoiser(latents.shape[-1], tokenizer, settings))
+    parts = seeded(seed, lambda: _build_denoiser(latents.shape[-1], tokenizer, settings))
     parts = parts.to(latents.device).train()
     averaged = AveragedModel(parts, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
-    fit = _Fit(parts, settings, generator)
+    fit = Fit(parts, settings, generator)
     for rows in fit.batches(len(latents), "denoiser"):
         tokens, which = _draw_tokens(
             captions, empty.to(latents.device), class_ids[rows], settings.prompt_dropout, generator
@@ -273,49 +269,3 @@ def _denoising_loss(
     context = text_encoder(tokens).last_hidden_state[which]
     predicted = unet(noisy, steps, encoder_hidden_states=context, return_dict=False)[0]
     return F.mse_loss(predicted, scheduler.get_velocity(clean, noise, steps))
-
-
-def _seeded(seed: int, build: Callable[[], Built]) -> Built:
-    """What `build` returns under a seeded global generator, which is put back afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return build()
-
-
-class _Fit:
-    """AdamW with warm-up, cosine decay and clipped gradients."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        settings: AutoencoderSettings | DenoiserSettings,
-        generator: torch.Generator,
-    ) -> None:
-        self._model = model
-        self._settings = settings
-        self._generator = generator
-        self._optimizer = torch.optim.AdamW(
-            model.parameters(), lr=settings.learning_rate, weight_decay=_WEIGHT_DECAY, fused=True
-        )
-        self._schedule = OneCycleLR(
-            self._optimizer,
-            settings.learning_rate,
-            total_steps=settings.steps + 1,
-            pct_start=_WARM_UP,
-            cycle_momentum=False,
-        )
-
-    def batches(self, count: int, label: str) -> Iterator[Int64[Tensor, "row"]]:
-        """Rows of each step's batch, drawn with replacement."""
-        shape = (self._settings.batch_size,)
-        device = self._generator.device
-        for _ in tqdm(range(self._settings.steps), desc=label, leave=False, disable=None):
-            yield torch.randint(count, shape, generator=self._generator, device=device)
-
-    def step(self, loss: Tensor) -> None:
-        """One optimiser step."""
-        self._optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
-        self._optimizer.step()
-        self._schedule.step()

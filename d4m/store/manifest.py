@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from d4m.errors import StoreError
 from d4m.store.digest import canonical_json, digest_json
 from d4m.store.store import write_atomically
 
@@ -60,7 +61,11 @@ class ManifestFolder:
         self.folder = root / "recipes" / recipe
 
     def current(self, asset: str) -> Manifest | None:
-        """The artifact as last made for this recipe, or None if it never was."""
+        """The artifact as last made for this recipe, or None if it never was.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
         path = self.folder / asset / "current.json"
         try:
             return _parse(path)
@@ -71,6 +76,9 @@ class ManifestFolder:
                 "%s is not a manifest (%s); the artifact counts as not made", path, failure
             )
             return None
+        except OSError as failure:
+            msg = f"cannot read the manifest {path}: {failure}"
+            raise StoreError(msg) from failure
 
     def publish(self, manifest: Manifest) -> None:
         """Make a manifest the current one; the history keeps it if anything in it is new."""
@@ -78,7 +86,6 @@ class ManifestFolder:
         if current == manifest:
             return
         folder = self.folder / manifest.asset
-        folder.mkdir(parents=True, exist_ok=True)
         text = canonical_json(asdict(manifest))
         time = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         write_atomically(folder / f"{time}-{manifest.digest[:8]}.json", text)

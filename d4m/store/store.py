@@ -223,6 +223,9 @@ class ArtifactStore:
         except _BROKEN as failure:
             self._retire(path)
             raise DamagedUnitError(stage, key, f"its reference is broken ({failure})") from failure
+        except OSError as failure:
+            msg = f"cannot read {stage}/{key[:12]} in the store at {self.root}: {failure}"
+            raise StoreError(msg) from failure
 
     def _set_aside(self, reference: Reference, reason: str) -> DamagedUnitError:
         """Take the reference away, so that no reader finds the unit; its files stay for a look."""
@@ -276,10 +279,18 @@ class ArtifactStore:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a small file so that every reader sees the old text or the new one, whole."""
-    temporary = _durable_temporary(path, text)
-    temporary.replace(path)
-    _sync_folder(path.parent)
+    """Replace a small file so that every reader sees the old text or the new one, whole.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _durable_temporary(path, text).replace(path)
+        _sync_folder(path.parent)
+    except OSError as failure:
+        msg = f"cannot write {path}: {failure}"
+        raise StoreError(msg) from failure
 
 
 def create_atomically(path: Path, text: str) -> bool:
@@ -297,10 +308,14 @@ def create_atomically(path: Path, text: str) -> bool:
 
 def _durable_temporary(path: Path, text: str) -> Path:
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     return temporary
 
 

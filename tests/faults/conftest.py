@@ -14,6 +14,7 @@ class StoredUnits:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.units = workspace.pipeline().context().upstream
+        self.undisturbed = workspace.digests()
 
     def names(self, stage: str) -> list[str]:
         return list(self.units[stage])
@@ -35,7 +36,7 @@ class StoredUnits:
 
     def forget(self, stage: str, *names: str) -> None:
         """Take references away, as if the units had never been made."""
-        for name in names or self.names(stage):
+        for name in names:
             self.reference(stage, name).unlink()
 
     def published(self, stage: str) -> set[str]:

@@ -106,7 +106,7 @@ def _set_aside(stored, stage, name):
 def test_damage_to_any_artifact_is_named_set_aside_and_repaired_and_nothing_else_is_touched(
     stored, caplog, damage
 ):
-    workspace, undisturbed = stored.workspace, stored.workspace.digests()
+    workspace = stored.workspace
     rng = np.random.default_rng(sum(map(ord, damage.__name__)))
     for stage, names in VICTIMS.items():
         for name in names:
@@ -119,19 +119,18 @@ def test_damage_to_any_artifact_is_named_set_aside_and_repaired_and_nothing_else
                 continue  # nothing is left to be named or set aside
             assert f"damaged unit {stage}/{stored.units[stage][name].key[:12]}: " in caplog.text
             assert len(_set_aside(stored, stage, name)) == 1
-    assert workspace.digests() == undisturbed
+    assert workspace.digests() == stored.undisturbed
     assert not any(_run_and_watch(workspace, caplog).values())
 
 
 @pytest.mark.parametrize("component", ["vae", "denoiser"])
 def test_a_damaged_component_of_the_generator_is_trained_again_alone(stored, caplog, component):
-    undisturbed = stored.workspace.digests()
     weights = [p for p in stored.contents("generator", component) if p.suffix == ".safetensors"]
     _flip(_chosen(weights, rng := np.random.default_rng(3)), rng)
     computed = _run_and_watch(stored.workspace, caplog)
     assert {stage for stage, names in computed.items() if names} == {"generator"}
     assert computed["generator"] == {component}
-    assert stored.workspace.digests() == undisturbed
+    assert stored.workspace.digests() == stored.undisturbed
 
 
 @pytest.mark.parametrize("stage", VICTIMS)
@@ -183,7 +182,7 @@ def test_silent_rot_met_in_the_middle_of_a_stage_is_repaired_on_the_way(
     stored, caplog, rotten, name, lost
 ):
     """No lookup can see the rot; the stage that has to be computed meets it while reading."""
-    workspace, undisturbed = stored.workspace, stored.workspace.digests()
+    workspace = stored.workspace
     lost_units = stored.names(lost)
     if lost == "evaluation_scores":
         lost_units = ["teacher-hard-convnet3-00"]
@@ -193,34 +192,33 @@ def test_silent_rot_met_in_the_middle_of_a_stage_is_repaired_on_the_way(
     expected = {stage.name: set() for stage in STAGES} | {rotten: {name}, lost: set(lost_units)}
     assert computed == expected
     assert f"damaged unit {rotten}/{stored.units[rotten][name].key[:12]}: " in caplog.text
-    assert workspace.digests() == undisturbed
+    assert workspace.digests() == stored.undisturbed
     assert all(not reason for _, _, reason in workspace.pipeline().verify())
 
 
 def test_rot_in_several_upstream_units_at_once_is_repaired_one_after_the_other(stored, caplog):
-    workspace, undisturbed = stored.workspace, stored.workspace.digests()
+    workspace = stored.workspace
     rng = np.random.default_rng(9)
     victims = {"class-00000", "class-00004", "class-00009"}
     for name in victims:
         _flip(stored.contents("synthetic_images", name)[0], rng, keep_times=True)
         _flip(stored.contents("prototypes", name)[0], rng, keep_times=True)
-    stored.forget("soft_labels")
+    stored.forget("soft_labels", *stored.names("soft_labels"))
     computed = {stage: names for stage, names in _run_and_watch(workspace, caplog).items() if names}
     assert computed == {
         "prototypes": victims,
         "synthetic_images": victims,
         "soft_labels": set(stored.names("soft_labels")),
     }
-    assert workspace.digests() == undisturbed
+    assert workspace.digests() == stored.undisturbed
 
 
 def test_a_single_stage_repairs_its_upstream_too(stored, caplog):
     """As Dagster runs it: one asset, its upstream taken as the manifests have it."""
-    undisturbed = stored.workspace.digests()
     stored.forget("prototypes", "class-00003")
     _flip(stored.contents("latents", "class-00003")[0], np.random.default_rng(2), keep_times=True)
     with caplog.at_level(logging.INFO, logger="d4m"):
         stored.workspace.pipeline().run_stage("prototypes")
     computed = {stage: names for stage, names in _computed(caplog).items() if names}
     assert computed == {"latents": {"class-00003"}, "prototypes": {"class-00003"}}
-    assert stored.workspace.digests() == undisturbed
+    assert stored.workspace.digests() == stored.undisturbed

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from d4m.errors import StoreError
 from d4m.store.digest import digest_json
 from d4m.store.manifest import Manifest, ManifestFolder, UnitRecord
+from d4m.store.store import write_atomically
 
 _UNITS = {
     "class-00000": UnitRecord("ab" * 32, "01" * 32),
@@ -110,6 +112,16 @@ def test_a_manifest_with_a_flipped_bit_never_raises(manifests):
         damaged[place // 8] ^= 1 << place % 8
         path.write_bytes(damaged)
         manifests.current("latents")
+
+
+def test_manifests_that_cannot_be_read_or_written_are_errors_that_name_the_file(manifests):
+    manifests.folder.mkdir(parents=True)
+    (manifests.folder / "latents").write_text("a file where a folder is needed")
+    path = manifests.folder / "latents" / "current.json"
+    with pytest.raises(StoreError, match=f"cannot read the manifest {path}: "):
+        manifests.current("latents")
+    with pytest.raises(StoreError, match=f"cannot write {path}: "):
+        write_atomically(path, "{}")
 
 
 def test_recipes_and_artifacts_do_not_see_each_other(manifests):

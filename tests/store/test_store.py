@@ -18,7 +18,7 @@ import zarr
 from d4m.errors import DamagedUnitError, StoreError
 from d4m.store.digest import canonical_json, digest_folder
 from d4m.store.layout import digest_group
-from d4m.store.store import ArtifactStore, Unit
+from d4m.store.store import ArtifactStore, Unit, write_atomically
 
 UNIT = Unit("prototypes", "1", "class-00007", {"settings": {"ipc": 3}, "upstream": {"a/b": "01"}})
 FILES_UNIT = Unit("teacher", "1", "teacher", {"settings": {"epochs": 2}, "upstream": {}})
@@ -394,6 +394,8 @@ def test_a_store_that_cannot_be_written_is_an_error_that_names_unit_and_store(tm
         store.publish_arrays(UNIT, ARRAYS, {})
     with pytest.raises(StoreError, match=r"cannot write teacher/teacher to the store at .*"):
         store.publish_files(FILES_UNIT, _write_files, {})
+    with pytest.raises(StoreError, match=rf"cannot read prototypes/{UNIT.key[:12]} in the store"):
+        store.find(UNIT.stage, UNIT.key)
     assert _files(store) == [tmp_path / "store" / "objects"]
 
 
@@ -410,6 +412,19 @@ def test_a_store_without_room_is_an_error_that_names_the_unit_and_leaves_nothing
     assert isinstance(caught.value.__cause__, OSError)
     assert _files(store) == []
     assert store.find(UNIT.stage, UNIT.key) is None
+
+
+def test_a_small_file_that_cannot_be_written_is_an_error_and_leaves_the_old_one(tmp_path):
+    write_atomically(tmp_path / "current.json", "old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(StoreError, match=r"cannot write .*current\.json: "):
+            write_atomically(tmp_path / "current.json", "new" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["current.json"]
+    assert (tmp_path / "current.json").read_text() == "old"
 
 
 _RENAMES = """\

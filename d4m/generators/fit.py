@@ -1,0 +1,69 @@
+"""The training loop shared by the parts of a compact generator."""
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+from tqdm import tqdm
+
+from d4m.settings import AutoencoderSettings, DenoiserSettings
+
+Built = TypeVar("Built")
+_WEIGHT_DECAY = 0.01
+_WARM_UP = 0.05
+
+
+def seeded(seed: int, build: Callable[[], Built]) -> Built:
+    """What `build` returns under a seeded global generator, which is put back afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return build()
+
+
+class Fit:
+    """AdamW with warm-up, cosine decay and clipped gradients.
+
+    Args:
+        model: what is trained.
+        settings: steps, batch size and learning rate.
+        generator: the stream of the batches, on the model's device.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: AutoencoderSettings | DenoiserSettings,
+        generator: torch.Generator,
+    ) -> None:
+        """Prepare the optimiser and its schedule."""
+        self._model = model
+        self._settings = settings
+        self._generator = generator
+        self._optimizer = torch.optim.AdamW(
+            model.parameters(), lr=settings.learning_rate, weight_decay=_WEIGHT_DECAY, fused=True
+        )
+        self._schedule = OneCycleLR(
+            self._optimizer,
+            settings.learning_rate,
+            total_steps=settings.steps + 1,
+            pct_start=_WARM_UP,
+            cycle_momentum=False,
+        )
+
+    def batches(self, count: int, label: str) -> Iterator[Int64[Tensor, "row"]]:
+        """Rows of each step's batch, drawn with replacement."""
+        shape = (self._settings.batch_size,)
+        device = self._generator.device
+        for _ in tqdm(range(self._settings.steps), desc=label, leave=False, disable=None):
+            yield torch.randint(count, shape, generator=self._generator, device=device)
+
+    def step(self, loss: Tensor) -> None:
+        """One optimiser step."""
+        self._optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+        self._optimizer.step()
+        self._schedule.step()

@@ -1,0 +1,231 @@
+"""The command line: what it prints, what it returns, and how it fails."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from d4m.cli import app
+from d4m.pipeline import STAGES
+from tests.conftest import TINY_RECIPE
+
+D4M = Path(sys.executable).with_name("d4m")
+UNITS = 74
+
+
+def _call(workspace, *arguments):
+    """A command that succeeds, in this process: the lines it prints."""
+    environment = workspace.environment() | {"COLUMNS": "200"}
+    result = CliRunner().invoke(app, [*map(str, arguments)], env=environment)
+    assert result.exception is None, result.exception
+    assert result.exit_code == 0
+    return [line.rstrip() for line in result.stdout.splitlines()]
+
+
+def _fail(workspace, *arguments, code=1):
+    """A command that fails, as a process: its error text, which is no traceback."""
+    done = subprocess.run(
+        [D4M, *arguments],
+        env=workspace.environment(),
+        cwd=workspace.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert "Error:" not in done.stdout
+    return done.stdout, done.stderr
+
+
+def _digests_of_files(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_run_reports_every_stage_and_that_nothing_was_left_to_compute(finished):
+    lines = _call(finished, "run", "tiny")
+    assert [line.split()[0] for line in lines[:-1]] == [stage.name for stage in STAGES]
+    assert [line.split()[1:5] for line in lines[:2]] == [
+        ["0", "computed", "20", "reused"],
+        ["0", "computed", "3", "reused"],
+    ]
+    assert lines[-1].startswith("0 units computed in ")
+
+
+def test_run_takes_the_path_of_a_recipe_as_well(finished, tmp_path):
+    elsewhere = tmp_path / "elsewhere" / "tiny.yaml"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(TINY_RECIPE)
+    assert _call(finished, "run", elsewhere)[-1].startswith("0 units computed in ")
+
+
+def test_run_counts_what_it_computed(finished):
+    finished.write("tiny", TINY_RECIPE.replace("test_vit", "test_resnet"))
+    lines = _call(finished, "run", "tiny")
+    assert lines[7].split()[:5] == ["evaluation_scores", "2", "computed", "15", "reused"]
+    assert lines[-1].startswith("3 units computed in ")
+
+
+def test_status_of_a_finished_recipe_says_that_all_is_cached(finished):
+    lines = _call(finished, "status", "tiny")
+    rows = {line.split()[0]: line.split()[1:4] for line in lines[1:10]}
+    assert rows["real_images"] == ["20", "0", "0"]
+    assert rows["evaluation_scores"] == ["17", "0", "0"]
+    assert sum(int(row[0]) for row in rows.values()) == UNITS
+    assert "everything is cached" in lines[-1]
+
+
+def test_status_shows_what_would_be_computed_what_follows_and_why(finished):
+    finished.write("tiny", TINY_RECIPE + "prompts: {per_class: {three: 'a [b]bold[/b] 3'}}\n")
+    lines = _call(finished, "status", "tiny")
+    rows = {line.split()[0]: line.split()[1:4] for line in lines[1:10]}
+    assert rows["prototypes"] == ["10", "0", "0"]
+    assert rows["synthetic_images"] == ["9", "1", "0"]
+    assert rows["soft_labels"] == ["0", "0", "2"]
+    assert rows["evaluation_scores"] == ["11", "0", "6"]
+    assert rows["distilled_dataset"] == ["0", "0", "1"]
+    text = "\n".join(lines)
+    assert "class-00003: prompt: 'three' -> 'a [b]bold[/b] 3'" in text
+    assert "epochs-000000: waits for synthetic_images/class-00003" in text
+
+
+def test_status_of_a_recipe_that_was_never_run_makes_no_store(workspace):
+    lines = _call(workspace, "status", "tiny")
+    rows = {line.split()[0]: line.split()[1:4] for line in lines[1:10]}
+    assert rows["real_images"] == ["0", "20", "0"]
+    assert rows["generator"] == ["0", "1", "2"]
+    assert not workspace.store.exists()
+
+
+def test_verify_counts_the_units_that_are_what_was_written(finished):
+    assert _call(finished, "verify", "tiny") == [
+        f"{UNITS} units are what was written, 0 are damaged"
+    ]
+
+
+def test_verify_names_damaged_units_sets_them_aside_and_fails(finished):
+    record = finished.pipeline().context().upstream["prototypes"]["class-00004"]
+    context = finished.pipeline().context()
+    folder = finished.store / context.store.find("prototypes", record.key).path
+    chunk = next(path for path in (folder / "prototypes" / "c").rglob("*") if path.is_file())
+    content = bytearray(chunk.read_bytes())
+    content[5] ^= 1
+    chunk.write_bytes(content)
+    printed, errors = _fail(finished, "verify", "tiny")
+    assert "damaged prototypes/class-00004: " in printed
+    assert f"{UNITS - 1} units are what was written, 1 are damaged" in printed
+    assert "`d4m run` computes them again" in printed
+    assert errors == ""
+    assert context.store.find("prototypes", record.key) is None
+    assert _call(finished, "run", "tiny")[-1].startswith("1 units computed in ")
+    assert len(_call(finished, "verify", "tiny")) == 1
+
+
+def test_show_prints_the_score_table_and_where_the_data_set_is(finished):
+    lines = _call(finished, "show", "tiny")
+    rows = [line.split() for line in lines[1:10]]
+    assert [row[:4] for row in rows] == [
+        ["synthetic", "3", "soft", "convnet3"],
+        ["synthetic", "3", "soft", "test_vit"],
+        ["synthetic", "3", "hard", "convnet3"],
+        ["random_real", "3", "soft", "convnet3"],
+        ["random_real", "3", "hard", "convnet3"],
+        ["nearest_real", "3", "soft", "convnet3"],
+        ["nearest_real", "3", "hard", "convnet3"],
+        ["full_data", "all", "hard", "convnet3"],
+        ["teacher", "all", "-", "convnet3"],
+    ]
+    context = finished.pipeline().context()
+    scores = [
+        100 * float(context.read("evaluation_scores", f"synthetic-soft-convnet3-0{n}")["top1"])
+        for n in range(2)
+    ]
+    mean, deviation = np.mean(scores), np.std(scores, ddof=1)
+    assert rows[0][4:7] == [f"{mean:.2f}", "±", f"{deviation:.2f}"]
+    [sheet] = [line.split(": ")[1].strip() for line in lines if line.startswith("contact sheet")]
+    with Image.open(sheet) as image:
+        image.verify()
+
+
+def test_export_writes_plain_files_that_agree_with_the_store(finished, tmp_path):
+    lines = _call(finished, "export", "tiny", tmp_path / "out")
+    assert lines == [f"wrote {tmp_path / 'out'}"]
+    context = finished.pipeline().context()
+    stored = context.open_files("distilled_dataset", "distilled_dataset")
+    assert _digests_of_files(tmp_path / "out") == _digests_of_files(stored)
+    images = context.read("synthetic_images", "class-00006")["images"]
+    for number, image in enumerate(images):
+        with Image.open(tmp_path / "out" / "images" / "00006" / f"{number:05d}.png") as opened:
+            assert np.array_equal(np.asarray(opened), image[..., 0])
+    classes = json.loads((tmp_path / "out" / "classes.json").read_text())
+    assert classes[6] == {"class_id": 6, "name": "six", "prompt": "six"}
+    assert len(json.loads((tmp_path / "out" / "scores.json").read_text())) == 9
+
+
+def test_export_onto_something_that_exists_is_refused_and_leaves_it_alone(finished, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious.txt").write_text("mine")
+    _, errors = _fail(finished, "export", "tiny", tmp_path / "out")
+    assert f"error: wanted a folder that does not exist yet, found {tmp_path / 'out'}" in errors
+    assert _digests_of_files(tmp_path / "out") == {Path("precious.txt"): b"mine"}
+
+
+@pytest.mark.parametrize("command", [["show"], ["export", "out"]])
+def test_asking_for_results_before_the_first_run_says_what_to_do(workspace, command):
+    _, errors = _fail(workspace, command[0], "tiny", *command[1:])
+    assert "error: recipe tiny has no " in errors
+    assert "`d4m run tiny`" in errors
+    assert not workspace.store.exists()
+    assert not (workspace.folder / "out").exists()
+
+
+def test_show_after_an_edit_that_was_not_run_says_what_to_do(finished):
+    finished.write("tiny", TINY_RECIPE.replace("seeds: 2", "seeds: 3"))
+    _, errors = _fail(finished, "show", "tiny")
+    assert (
+        "error: evaluation_scores of recipe tiny has no unit synthetic-soft-convnet3-02" in errors
+    )
+    assert "run the recipe" in errors
+
+
+def test_a_missing_recipe_is_named_with_the_closest_one_there_is(workspace):
+    _, errors = _fail(workspace, "run", "tinny")
+    assert f"error: {workspace.recipes / 'tinny.yaml'}: no such recipe" in errors
+    assert "did you mean `tiny`?" in errors
+    assert not workspace.store.exists()
+
+
+def test_a_broken_recipe_is_refused_with_all_its_problems_at_once(workspace):
+    path = workspace.write(
+        "broken", "dataset: {source: digits}\nprototypes:\n  ipc: 0\n  startz: 2\nseed: red\n"
+    )
+    _, errors = _fail(workspace, "status", "broken")
+    lines = [line.removeprefix("error: ") for line in errors.splitlines()]
+    assert len(lines) == 3
+    assert lines[0].startswith(f"{path}:3: prototypes.ipc: ")
+    assert lines[1].startswith(f"{path}:4: prototypes.startz: unknown key (did you mean `starts`?)")
+    assert lines[2].startswith(f"{path}:5: seed: ")
+
+
+@pytest.mark.parametrize("command", ["run", "status", "show"])
+def test_a_store_that_cannot_be_used_is_an_error_without_a_traceback(workspace, command):
+    workspace.store.write_text("a file where a folder is needed")
+    _, errors = _fail(workspace, command, "tiny")
+    assert "error: cannot read " in errors
+    assert str(workspace.store) in errors
+    assert workspace.store.read_text() == "a file where a folder is needed"
+
+
+def test_a_damaged_data_set_is_not_exported(finished, tmp_path):
+    folder = finished.pipeline().context().open_files("distilled_dataset", "distilled_dataset")
+    shutil.rmtree(folder / "images" / "00003")
+    _, errors = _fail(finished, "export", "tiny", tmp_path / "out")
+    assert "damaged unit distilled_dataset/" in errors
+    assert "3 files are missing, such as images/00003/00000.png" in errors
+    assert not (tmp_path / "out").exists()
