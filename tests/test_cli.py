@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from d4m.cli import app
+from d4m.errors import D4MError
 from d4m.pipeline import STAGES
 from tests.conftest import TINY_RECIPE
 
@@ -42,6 +43,13 @@ def _fail(workspace, *arguments, code=1):
     assert "Traceback" not in done.stderr
     assert "Error:" not in done.stdout
     return done.stdout, done.stderr
+
+
+def _refused(workspace, *arguments):
+    """A command that fails, in this process: the message that `main` prints after `error:`."""
+    result = CliRunner().invoke(app, [*map(str, arguments)], env=workspace.environment())
+    assert isinstance(result.exception, D4MError), result.exception
+    return str(result.exception)
 
 
 def _digests_of_files(folder):
@@ -176,22 +184,23 @@ def test_export_onto_something_that_exists_is_refused_and_leaves_it_alone(finish
     assert _digests_of_files(tmp_path / "out") == {Path("precious.txt"): b"mine"}
 
 
-@pytest.mark.parametrize("command", [["show"], ["export", "out"]])
+@pytest.mark.parametrize("command", ["show", "export"])
 def test_asking_for_results_before_the_first_run_says_what_to_do(workspace, command):
-    _, errors = _fail(workspace, command[0], "tiny", *command[1:])
-    assert "error: recipe tiny has no " in errors
-    assert "`d4m run tiny`" in errors
+    folder = workspace.folder / "out"
+    error = _refused(workspace, command, "tiny", *([folder] if command == "export" else []))
+    assert error.startswith("recipe tiny has no ")
+    assert "`d4m run tiny`" in error
     assert not workspace.store.exists()
-    assert not (workspace.folder / "out").exists()
+    assert not folder.exists()
 
 
 def test_show_after_an_edit_that_was_not_run_says_what_to_do(finished):
     finished.write("tiny", TINY_RECIPE.replace("seeds: 2", "seeds: 3"))
-    _, errors = _fail(finished, "show", "tiny")
-    assert (
-        "error: evaluation_scores of recipe tiny has no unit synthetic-soft-convnet3-02" in errors
+    error = _refused(finished, "show", "tiny")
+    assert error.startswith(
+        "evaluation_scores of recipe tiny has no unit synthetic-soft-convnet3-02"
     )
-    assert "run the recipe" in errors
+    assert "run the recipe" in error
 
 
 def test_a_missing_recipe_is_named_with_the_closest_one_there_is(workspace):
@@ -213,19 +222,21 @@ def test_a_broken_recipe_is_refused_with_all_its_problems_at_once(workspace):
     assert lines[2].startswith(f"{path}:5: seed: ")
 
 
-@pytest.mark.parametrize("command", ["run", "status", "show"])
-def test_a_store_that_cannot_be_used_is_an_error_without_a_traceback(workspace, command):
+def test_a_store_that_cannot_be_used_is_an_error_without_a_traceback(workspace):
     workspace.store.write_text("a file where a folder is needed")
-    _, errors = _fail(workspace, command, "tiny")
-    assert "error: cannot read " in errors
-    assert str(workspace.store) in errors
+    _, errors = _fail(workspace, "run", "tiny")
+    assert "error: cannot read real_images/" in errors
+    assert f"in the store at {workspace.store}: " in errors
+    for command in ("status", "show", "verify"):
+        error = _refused(workspace, command, "tiny")
+        assert error.startswith(f"cannot read the manifest {workspace.store}")
     assert workspace.store.read_text() == "a file where a folder is needed"
 
 
 def test_a_damaged_data_set_is_not_exported(finished, tmp_path):
     folder = finished.pipeline().context().open_files("distilled_dataset", "distilled_dataset")
     shutil.rmtree(folder / "images" / "00003")
-    _, errors = _fail(finished, "export", "tiny", tmp_path / "out")
-    assert "damaged unit distilled_dataset/" in errors
-    assert "3 files are missing, such as images/00003/00000.png" in errors
+    error = _refused(finished, "export", "tiny", tmp_path / "out")
+    assert error.startswith("damaged unit distilled_dataset/")
+    assert "3 files are missing, such as images/00003/00000.png" in error
     assert not (tmp_path / "out").exists()

@@ -66,6 +66,7 @@ def test_another_ipc_over_the_same_images_shares_all_that_does_not_depend_on_it(
     recipes = finished.store / "recipes" / "tiny"
     before = {path: path.read_bytes() for path in recipes.rglob("*") if path.is_file()}
     text = TINY_RECIPE.replace("ipc: 3", "ipc: 4").replace("[convnet3, test_vit]", "[convnet3]")
+    text = text.replace("seeds: 2", "seeds: 1")
     finished.write("other", text)
     computed = finished.run("other")
     students = ("synthetic-soft", "synthetic-hard", "random_real-soft", "random_real-hard")
@@ -75,7 +76,7 @@ def test_another_ipc_over_the_same_images_shares_all_that_does_not_depend_on_it(
         "prototypes": CLASSES,
         "synthetic_images": CLASSES,
         "soft_labels": BLOCKS,
-        "evaluation_scores": tuple(f"{s}-convnet3-{seed:02d}" for s in students for seed in (0, 1)),
+        "evaluation_scores": tuple(f"{student}-convnet3-00" for student in students),
         "distilled_dataset": ("distilled_dataset",),
     }
     assert {path: path.read_bytes() for path in recipes.rglob("*") if path.is_file()} == before
