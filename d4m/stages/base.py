@@ -15,12 +15,13 @@ from typing import Any, ClassVar
 import numpy as np
 from tqdm import tqdm
 
-from d4m.errors import MissingUpstreamError
+from d4m.errors import MissingUpstreamError, StoreError
 from d4m.recipe import Recipe
 from d4m.sources.base import ImageIndex, ImageSource, Split
 from d4m.sources.registry import open_source
 from d4m.store.manifest import Manifest, ManifestFolder, UnitRecord
-from d4m.store.store import ArtifactStore, Unit
+from d4m.store.reference import Unit
+from d4m.store.store import ArtifactStore
 
 _log = logging.getLogger(__name__)
 _LIBRARIES = ("d4m", "torch", "diffusers", "transformers", "timm", "scikit-learn", "zarr", "numpy")
@@ -177,33 +178,51 @@ def is_known(unit: Unit) -> bool:
 def run_stage(stage: Stage, context: StageContext) -> StageReport:
     """Compute a stage's missing units, one after the other, and make its manifest the current one.
 
+    Units that read other units of the same stage are planned again once those are there.
+
     Raises:
         DamagedUnitError: an upstream unit is damaged; it was set aside.
         MissingUpstreamError: an upstream artifact has not been made.
     """
     start = time.monotonic()
-    units = stage.plan(context)
-    records = _found(context, units)
-    missing = [unit for unit in units if unit.name not in records]
-    bar = tqdm(total=len(missing), desc=stage.name, unit="unit", disable=None if missing else True)
-    with bar:
-        for unit, product in stage.compute(context, missing) if missing else ():
-            records[unit.name] = _publish(context, unit, product)
-            _log.info("computed %s/%s", stage.name, unit.name)
-            bar.update()
+    computed = list[str]()
+    while True:
+        units = stage.plan(context)
+        records = _found(context, units)
+        missing = [unit for unit in units if is_known(unit) and unit.name not in records]
+        if not missing:
+            break
+        lost = [unit.name for unit in missing if unit.name in computed]
+        if lost:
+            msg = f"{stage.name}: {lost} were stored and are gone again; check the disk"
+            raise StoreError(msg)
+        computed += _compute(stage, context, missing)
     manifest = Manifest(stage.name, stage.version, {u.name: records[u.name] for u in units})
     context.manifests.publish(manifest)
-    computed = tuple(unit.name for unit in missing)
     reused = tuple(unit.name for unit in units if unit.name not in computed)
-    return StageReport(manifest, computed, reused, time.monotonic() - start)
+    done = tuple(unit.name for unit in units if unit.name in computed)
+    return StageReport(manifest, done, reused, time.monotonic() - start)
+
+
+def _compute(stage: Stage, context: StageContext, missing: Sequence[Unit]) -> list[str]:
+    """Compute and publish units; their names, in the order in which they were done."""
+    computed = list[str]()
+    with tqdm(total=len(missing), desc=stage.name, unit="unit", disable=None) as bar:
+        for unit, product in stage.compute(context, missing):
+            _publish(context, unit, product)
+            computed.append(unit.name)
+            _log.info("computed %s/%s", stage.name, unit.name)
+            bar.update()
+    return computed
 
 
 def _found(context: StageContext, units: Sequence[Unit]) -> dict[str, UnitRecord]:
-    found = {unit.name: context.store.find(unit.stage, unit.key) for unit in units}
+    known = [unit for unit in units if is_known(unit)]
+    found = {unit.name: context.store.find(unit.stage, unit.key) for unit in known}
     return {name: UnitRecord(ref.key, ref.digest) for name, ref in found.items() if ref}
 
 
-def _publish(context: StageContext, unit: Unit, product: Product) -> UnitRecord:
+def _publish(context: StageContext, unit: Unit, product: Product) -> None:
     provenance = {
         "recipe": context.recipe.name,
         "device": context.device,
@@ -213,7 +232,6 @@ def _publish(context: StageContext, unit: Unit, product: Product) -> UnitRecord:
         "computed_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     if callable(product):
-        reference = context.store.publish_files(unit, product, provenance)
+        context.store.publish_files(unit, product, provenance)
     else:
-        reference = context.store.publish_arrays(unit, product, provenance)
-    return UnitRecord(reference.key, reference.digest)
+        context.store.publish_arrays(unit, product, provenance)

@@ -14,7 +14,7 @@ from d4m.stages.base import Product, Stage, StageContext
 from d4m.stages.score_table import score_rows
 from d4m.stages.synthetic_images import read_synthetic_images
 from d4m.store.layout import LAYOUTS, write_group
-from d4m.store.store import Unit
+from d4m.store.reference import Unit
 
 _CARD = """# {name}: a distilled data set
 

@@ -13,7 +13,7 @@ from d4m.stages.real_images import class_unit
 from d4m.stages.soft_labels import read_soft_labels
 from d4m.stages.synthetic_images import read_synthetic_images
 from d4m.stages.teacher import load_teacher, read_real_images
-from d4m.store.store import Unit
+from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from d4m.seeds import stream_seed
 from d4m.settings import PretrainedSettings
 from d4m.stages.base import Product, Stage, StageContext
-from d4m.store.store import Unit
+from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
     from d4m.synthesis import ImageToImagePipeline
@@ -31,27 +31,30 @@ class Generator(Stage):
         settings = context.recipe.settings
         if settings.generator.pretrained is not None:
             return self._plan_pretrained(context, settings.generator.pretrained)
-        images = context.all_of("real_images", "train-")
-        compact = settings.generator.compact
-        vae = context.unit(
-            self,
-            "vae",
-            compact.autoencoder.model_dump(mode="json")
-            | {"seed": stream_seed(settings.seed, "generator", "vae")},
-            images,
-        )
+        vae = self._vae_unit(context)
         denoiser = context.unit(
             self,
             "denoiser",
-            compact.denoiser.model_dump(mode="json")
+            settings.generator.compact.denoiser.model_dump(mode="json")
             | {
                 "class_names": list(context.source.class_table.names),
                 "seed": stream_seed(settings.seed, "generator", "denoiser"),
-                "vae": vae.key,
             },
-            images,
+            context.all_of("real_images", "train-"),
         )
+        trained = context.store.find(self.name, vae.key)
+        denoiser.inputs["upstream"]["generator/vae"] = trained.digest if trained else None
         return [vae, denoiser, context.unit(self, "scheduler", {"kind": "compact"})]
+
+    def _vae_unit(self, context: StageContext) -> Unit:
+        settings = context.recipe.settings
+        return context.unit(
+            self,
+            "vae",
+            settings.generator.compact.autoencoder.model_dump(mode="json")
+            | {"seed": stream_seed(settings.seed, "generator", "vae")},
+            context.all_of("real_images", "train-"),
+        )
 
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
@@ -93,7 +96,7 @@ class Generator(Stage):
         from d4m.stages.teacher import read_real_images
 
         settings = unit.inputs["settings"]
-        vae = compact.load_vae(context.store.open_files(self.name, settings["vae"]))
+        vae = compact.load_vae(context.store.open_files(self.name, self._vae_unit(context).key))
         images, class_ids = read_real_images(context)
         batches = np.array_split(images, -(-len(images) // 256))
         latents = np.concatenate(list(encode_images(batches, vae.to(context.device))))

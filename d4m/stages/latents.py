@@ -8,7 +8,7 @@ import numpy as np
 from d4m.seeds import stream_seed
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.stages.real_images import class_unit
-from d4m.store.store import Unit
+from d4m.store.reference import Unit
 
 
 class Latents(Stage):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from d4m.stages.base import Stage, StageContext, is_known
 from d4m.store.manifest import UnitRecord
-from d4m.store.store import Unit
+from d4m.store.reference import Unit
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from d4m.errors import SourceError
 from d4m.sources.base import SPLITS, Split
 from d4m.stages.base import Product, Stage, StageContext
-from d4m.store.store import Unit
+from d4m.store.reference import Unit
 
 
 def class_unit(class_id: int) -> str:

@@ -7,7 +7,7 @@ from d4m.seeds import stream_seed
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.stages.synthetic_images import read_synthetic_images
 from d4m.stages.teacher import load_teacher
-from d4m.store.store import Unit
+from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
     from d4m.soft_labels import EpochLabels

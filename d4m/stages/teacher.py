@@ -11,7 +11,7 @@ from d4m.errors import ClassifierError
 from d4m.seeds import stream_seed
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.store.digest import digest_file
-from d4m.store.store import Unit
+from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
     from torch import nn

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from d4m.errors import StoreError
 from d4m.store.digest import canonical_json, digest_json
-from d4m.store.store import write_atomically
+from d4m.store.durable import write_atomically
 
 _log = logging.getLogger(__name__)
 

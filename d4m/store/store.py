@@ -14,71 +14,26 @@ store.
 
 import json
 import logging
-import os
 import secrets
 import shutil
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from d4m.errors import DamagedUnitError, StoreError
-from d4m.store.digest import canonical_json, digest_folder, digest_json
+from d4m.store.digest import digest_folder
+from d4m.store.durable import create_atomically, file_stats, make_durable, write_atomically
 from d4m.store.layout import digest_group, read_group, write_group
+from d4m.store.reference import Reference, Unit, parse_reference, reference_text
 
 _log = logging.getLogger(__name__)
 
 # What a reader meets where metadata is not what was written: any word of it may be wrong.
 _BROKEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What is cached, resumed and recomputed as one.
-
-    Attributes:
-        stage: the artifact it is part of.
-        version: the stage's version: raised when its code gives other results.
-        name: its name within the artifact, such as `class-00003`.
-        inputs: everything its content depends on: the settings it uses, the digests of what it
-        reads.
-    """
-
-    stage: str
-    version: str
-    name: str
-    inputs: Mapping[str, Any]
-
-    @property
-    def key(self) -> str:
-        """The cache key: sha256 of stage, version and inputs; the name is not part of it."""
-        return digest_json(
-            {"stage": self.stage, "version": self.version, "inputs": dict(self.inputs)}
-        )
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The small published record of one unit.
-
-    Attributes:
-        digest: sha256 over the decoded arrays, or over the files.
-        path: the unit's folder, relative to the store's root.
-        files: size and modification time (ns) of every file, to notice a change without reading.
-        inputs: what the key was made of.
-        provenance: versions, device and time; never part of a digest.
-    """
-
-    stage: str
-    key: str
-    digest: str
-    path: str
-    files: dict[str, list[int]]
-    inputs: dict[str, Any]
-    provenance: dict[str, Any]
 
 
 class ArtifactStore:
@@ -184,7 +139,7 @@ class ArtifactStore:
         if reference is None:
             return None
         folder = self.root / reference.path
-        found = _file_stats(folder)
+        found = file_stats(folder)
         if found == reference.files:
             return reference
         lost = sorted(set(reference.files) - set(found))
@@ -211,13 +166,14 @@ class ArtifactStore:
             raise self._set_aside(reference, "content digest differs from the published one")
         confirmed = replace(reference, files=found)
         path = self._reference_path(reference.stage, reference.key)
-        write_atomically(path, _reference_text(confirmed))
+        with suppress(StoreError):  # a read-only store is read and checked every time
+            write_atomically(path, reference_text(confirmed))
         return confirmed
 
     def _load_reference(self, stage: str, key: str) -> Reference | None:
         path = self._reference_path(stage, key)
         try:
-            return _parse_reference(path.read_text(encoding="utf-8"))
+            return parse_reference(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except _BROKEN as failure:
@@ -259,77 +215,23 @@ class ArtifactStore:
     def _publish(
         self, unit: Unit, folder: Path, digest: str, provenance: Mapping[str, Any]
     ) -> Reference:
-        _make_durable(folder)
+        make_durable(folder)
         reference = Reference(
             stage=unit.stage,
             key=unit.key,
             digest=digest,
             path=folder.relative_to(self.root).as_posix(),
-            files=_file_stats(folder),
+            files=file_stats(folder),
             inputs=dict(unit.inputs),
             provenance=dict(provenance),
         )
         path = self._reference_path(unit.stage, unit.key)
-        while not create_atomically(path, _reference_text(reference)):
+        while not create_atomically(path, reference_text(reference)):
             winner = self.find(unit.stage, unit.key)
             if winner is not None:
                 shutil.rmtree(folder)
                 return winner
         return reference
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a small file so that every reader sees the old text or the new one, whole.
-
-    Raises:
-        StoreError: the file cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _durable_temporary(path, text).replace(path)
-        _sync_folder(path.parent)
-    except OSError as failure:
-        msg = f"cannot write {path}: {failure}"
-        raise StoreError(msg) from failure
-
-
-def create_atomically(path: Path, text: str) -> bool:
-    """Create a small file, whole and durable; False if there is one already."""
-    temporary = _durable_temporary(path, text)
-    try:
-        path.hardlink_to(temporary)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink()
-    _sync_folder(path.parent)
-    return True
-
-
-def _durable_temporary(path: Path, text: str) -> Path:
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    return temporary
-
-
-def _reference_text(reference: Reference) -> str:
-    content = asdict(reference)
-    return canonical_json(content | {"checksum": digest_json(content)})
-
-
-def _parse_reference(text: str) -> Reference:
-    content = json.loads(text)
-    if content.pop("checksum") != digest_json(content):
-        msg = "its checksum differs"
-        raise ValueError(msg)
-    return Reference(**content)
 
 
 def _unit_json(unit: Unit) -> dict[str, Any]:
@@ -340,28 +242,3 @@ def _unit_json(unit: Unit) -> dict[str, Any]:
         "key": unit.key,
         "inputs": dict(unit.inputs),
     }
-
-
-def _file_stats(folder: Path) -> dict[str, list[int]]:
-    return {
-        path.relative_to(folder).as_posix(): [stat.st_size, stat.st_mtime_ns]
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and (stat := path.stat())
-    }
-
-
-def _make_durable(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    for path in (*filter(Path.is_dir, folder.rglob("*")), folder, folder.parent):
-        _sync_folder(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,7 +8,8 @@ import pytest
 from d4m.errors import D4MError, MissingUpstreamError
 from d4m.stages.base import Stage, StageContext, run_stage
 from d4m.store.manifest import UnitRecord
-from d4m.store.store import ArtifactStore, Unit
+from d4m.store.reference import Unit
+from d4m.store.store import ArtifactStore
 
 
 class Squares(Stage):

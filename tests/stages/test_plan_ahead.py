@@ -146,8 +146,8 @@ EDITS = {
     ),
     "the autoencoder's steps": (
         {"generator.compact.autoencoder.steps": 31},
-        {"generator": ("vae", "denoiser")},
-        {"latents": ("*",), **DOWN_FROM_LATENTS},
+        {"generator": ("vae",)},
+        {"generator": ("denoiser",), "latents": ("*",), **DOWN_FROM_LATENTS},
         ("generator/vae", "steps: 30 -> 31"),
     ),
     "sampled latents": (
@@ -159,11 +159,12 @@ EDITS = {
     "the seed": (
         {"seed": 1},
         {
-            "generator": ("vae", "denoiser"),
+            "generator": ("vae",),
             "teacher": ("*",),
             "evaluation_scores": ("random_real-hard-*", "full_data-*"),
         },
         {
+            "generator": ("denoiser",),
             "latents": ("*",),
             **DOWN_FROM_LATENTS,
             "evaluation_scores": ("synthetic-*", "*-soft-*", "nearest_real-*", "teacher-*"),

@@ -5,8 +5,8 @@ import pytest
 
 from d4m.errors import StoreError
 from d4m.store.digest import digest_json
+from d4m.store.durable import write_atomically
 from d4m.store.manifest import Manifest, ManifestFolder, UnitRecord
-from d4m.store.store import write_atomically
 
 _UNITS = {
     "class-00000": UnitRecord("ab" * 32, "01" * 32),

@@ -17,8 +17,10 @@ import zarr
 
 from d4m.errors import DamagedUnitError, StoreError
 from d4m.store.digest import canonical_json, digest_folder
+from d4m.store.durable import write_atomically
 from d4m.store.layout import digest_group
-from d4m.store.store import ArtifactStore, Unit, write_atomically
+from d4m.store.reference import Unit
+from d4m.store.store import ArtifactStore
 
 UNIT = Unit("prototypes", "1", "class-00007", {"settings": {"ipc": 3}, "upstream": {"a/b": "01"}})
 FILES_UNIT = Unit("teacher", "1", "teacher", {"settings": {"epochs": 2}, "upstream": {}})
@@ -171,7 +173,8 @@ _RACE = """\
 import json, sys, time
 from pathlib import Path
 import numpy as np
-from d4m.store.store import ArtifactStore, Unit
+from d4m.store.reference import Unit
+from d4m.store.store import ArtifactStore
 
 root, writer = Path(sys.argv[1]), int(sys.argv[2])
 store = ArtifactStore(root)

@@ -1,0 +1,75 @@
+"""Files that survive a power cut: written whole, synced, and only then given their name."""
+
+import os
+import secrets
+from pathlib import Path
+
+from d4m.errors import StoreError
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a small file so that every reader sees the old text or the new one, whole.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _durable_temporary(path, text).replace(path)
+        _sync_folder(path.parent)
+    except OSError as failure:
+        msg = f"cannot write {path}: {failure}"
+        raise StoreError(msg) from failure
+
+
+def create_atomically(path: Path, text: str) -> bool:
+    """Create a small file, whole and durable; False if there is one already."""
+    temporary = _durable_temporary(path, text)
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    _sync_folder(path.parent)
+    return True
+
+
+def _durable_temporary(path: Path, text: str) -> Path:
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def file_stats(folder: Path) -> dict[str, list[int]]:
+    """Size and modification time (ns) of every file below a folder, by relative path."""
+    return {
+        path.relative_to(folder).as_posix(): [stat.st_size, stat.st_mtime_ns]
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and (stat := path.stat())
+    }
+
+
+def make_durable(folder: Path) -> None:
+    """Sync every file below a folder, then the folders, so that a reference may name them."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    for path in (*filter(Path.is_dir, folder.rglob("*")), folder, folder.parent):
+        _sync_folder(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

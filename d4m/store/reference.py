@@ -1,0 +1,73 @@
+"""A unit of work, and the small published record of where it is kept."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from d4m.store.digest import canonical_json, digest_json
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is cached, resumed and recomputed as one.
+
+    Attributes:
+        stage: the artifact it is part of.
+        version: the stage's version: raised when its code gives other results.
+        name: its name within the artifact, such as `class-00003`.
+        inputs: everything its content depends on: the settings it uses, the digests of what it
+        reads.
+    """
+
+    stage: str
+    version: str
+    name: str
+    inputs: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The cache key: sha256 of stage, version and inputs; the name is not part of it."""
+        return digest_json(
+            {"stage": self.stage, "version": self.version, "inputs": dict(self.inputs)}
+        )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The small published record of one unit.
+
+    Attributes:
+        digest: sha256 over the decoded arrays, or over the files.
+        path: the unit's folder, relative to the store's root.
+        files: size and modification time (ns) of every file, to notice a change without reading.
+        inputs: what the key was made of.
+        provenance: versions, device and time; never part of a digest.
+    """
+
+    stage: str
+    key: str
+    digest: str
+    path: str
+    files: dict[str, list[int]]
+    inputs: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+def reference_text(reference: Reference) -> str:
+    """A reference as JSON with a checksum of its own."""
+    content = asdict(reference)
+    return canonical_json(content | {"checksum": digest_json(content)})
+
+
+def parse_reference(text: str) -> Reference:
+    """The reference of a JSON text.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError: it is not what was written.
+    """
+    content = json.loads(text)
+    if content.pop("checksum") != digest_json(content):
+        msg = "its checksum differs"
+        raise ValueError(msg)
+    return Reference(**content)
