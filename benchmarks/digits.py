@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from d4m.store.manifest import ManifestFolder
+
 RECIPES = ("digits", "digits_ipc1")
 
 
@@ -32,6 +34,7 @@ def main() -> None:
             _, seconds = _run(recipe, folder)
             print(f"again, nothing changed: {seconds:.1f} s\n")
             print(_d4m("show", recipe, folder))
+            print(f"digest of the synthetic images: {_digest(folder, recipe)}\n")
 
 
 def _run(recipe: str, store: str) -> tuple[list[tuple[str, str, str]], float]:
@@ -53,6 +56,13 @@ def _d4m(command: str, recipe: str, store: str) -> str:
         [program, command, recipe], env=environment, capture_output=True, text=True, check=True
     )
     return done.stdout
+
+
+def _digest(store: str, recipe: str) -> str:
+    """What the synthetic images are, to compare two runs."""
+    manifest = ManifestFolder(Path(store), recipe).current("synthetic_images")
+    assert manifest is not None, "the recipe has been run"
+    return manifest.digest[:16]
 
 
 def _peak_gib() -> float:

@@ -266,6 +266,7 @@ def _denoising_loss(
     timesteps = scheduler.config["num_train_timesteps"]
     steps = torch.randint(timesteps, (len(clean),), generator=generator, device=clean.device)
     noisy = scheduler.add_noise(clean, noise, steps)
-    context = text_encoder(tokens).last_hidden_state[which]
+    # index_select, as the gradient of plain indexing adds up in any order on several threads
+    context = text_encoder(tokens).last_hidden_state.index_select(0, which)
     predicted = unet(noisy, steps, encoder_hidden_states=context, return_dict=False)[0]
     return F.mse_loss(predicted, scheduler.get_velocity(clean, noise, steps))

@@ -181,3 +181,20 @@ def test_a_trained_generator_paints_what_the_prompts_ask(folder):
     ]
     assert np.array_equal(images[0][0], images[1][0])
     assert not np.array_equal(images[0][1], images[1][1])
+
+
+def test_two_threads_train_the_same_denoiser_twice():
+    names = ("zero", "one", "two", "three")
+    latents = torch.randn(256, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    class_ids = torch.arange(256) % len(names)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first, second = (
+            compact.train_denoiser(latents, class_ids, names, DenoiserSettings(steps=30), seed=1)
+            for _ in range(2)
+        )
+    finally:
+        torch.set_num_threads(before)
+    ours, theirs = first.unet.state_dict(), second.unet.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
