@@ -5,9 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from d4m.pipeline import Pipeline
 from d4m.recipe import load_recipe
+
+# A busy machine is slow, not wrong; and the same examples every time, as in all we do.
+settings.register_profile("house", deadline=None, derandomize=True)
+settings.load_profile("house")
 
 TINY_RECIPE = """\
 dataset: {source: digits}

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.faults
 D4M = Path(sys.executable).with_name("d4m")
 PATIENCE_S = 90
 FIRST = ("zarr.json", "images")  # what a unit of arrays, and a distilled data set, begin with
-ATTEMPTS = 3  # a busy machine may be too late with its kill
+ATTEMPTS = 8  # a busy machine may be too late with its kill
 
 # A stage, the units of it that are to be made, and how many of them are made before the kill.
 HARD = ["synthetic-hard-convnet3-00", "synthetic-hard-convnet3-01", "full_data-hard-convnet3-00"]
