@@ -13,6 +13,10 @@ from d4m_assets.definitions import defs
 from d4m_assets.resources import RecipesResource, StoreResource
 from tests.conftest import Workspace
 
+# Resolved, and so cached, before any instance: Dagster keeps the last instance of the process in a
+# context variable, and asks it even after it is gone.
+GRAPH = defs.resolve_asset_graph()
+
 
 class Instance:
     """Dagster over a workspace, inside this process."""

@@ -6,8 +6,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 
 from d4m.pipeline import STAGES
-from d4m_assets.definitions import defs
-from tests.assets.conftest import Instance, run_dagster
+from tests.assets.conftest import GRAPH, Instance, run_dagster
 from tests.conftest import TINY_RECIPE, Workspace
 
 CLASS_3 = TINY_RECIPE + 'prompts: {per_class: {three: "a bold three"}}\n'
@@ -22,12 +21,11 @@ ONE_PROMPT = NOTHING | {
 
 def stale_assets(instance: Instance, recipe: str = "tiny") -> set[str]:
     """Assets whose partition the UI shows as stale."""
-    graph = defs.resolve_asset_graph()
     loading = LoadingContextForTest(instance.dagster)
-    resolver = CachingStaleStatusResolver(instance.dagster, graph, loading)
+    resolver = CachingStaleStatusResolver(instance.dagster, GRAPH, loading)
     return {
         key.to_user_string()
-        for key in graph.get_all_asset_keys()
+        for key in GRAPH.get_all_asset_keys()
         if resolver.get_status(key, recipe) == StaleStatus.STALE
     }
 

@@ -7,7 +7,7 @@ import dagster as dg
 
 from d4m.pipeline import STAGES
 from d4m.settings import SECTIONS
-from d4m_assets.definitions import defs
+from tests.assets.conftest import GRAPH
 
 
 def test_the_code_location_loads_without_torch():
@@ -20,35 +20,31 @@ def test_the_code_location_loads_without_torch():
 
 
 def test_there_is_an_asset_for_every_stage_and_every_section():
-    keys = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+    keys = {key.to_user_string() for key in GRAPH.get_all_asset_keys()}
     assert keys == {stage.name for stage in STAGES} | {f"recipe/{name}" for name in SECTIONS}
 
 
 def test_every_asset_depends_on_exactly_what_its_stage_reads():
-    graph = defs.resolve_asset_graph()
     for stage in STAGES:
-        parents = {key.to_user_string() for key in graph.get(dg.AssetKey(stage.name)).parent_keys}
+        parents = {key.to_user_string() for key in GRAPH.get(dg.AssetKey(stage.name)).parent_keys}
         assert parents == {*stage.upstream, *(f"recipe/{name}" for name in stage.sections)}
 
 
 def test_all_assets_share_one_partitions_definition_so_that_a_star_selects_them():
-    graph = defs.resolve_asset_graph()
-    partitions = {graph.get(key).partitions_def for key in graph.get_all_asset_keys()}
+    partitions = {GRAPH.get(key).partitions_def for key in GRAPH.get_all_asset_keys()}
     assert partitions == {dg.DynamicPartitionsDefinition(name="recipe")}
 
 
 def test_every_asset_has_a_group_a_description_and_a_code_version():
-    graph = defs.resolve_asset_graph()
     for stage in STAGES:
-        node = graph.get(dg.AssetKey(stage.name))
+        node = GRAPH.get(dg.AssetKey(stage.name))
         assert node.group_name in {"real", "distilled", "scores"}
         assert node.description
         assert node.code_version == stage.version
 
 
 def test_steps_that_use_a_device_wait_for_the_gpu_pool():
-    graph = defs.resolve_asset_graph()
-    pooled = {s.name for s in STAGES if "gpu" in (graph.get(dg.AssetKey(s.name)).pools or set())}
+    pooled = {s.name for s in STAGES if "gpu" in (GRAPH.get(dg.AssetKey(s.name)).pools or set())}
     assert pooled == {
         "generator",
         "latents",
