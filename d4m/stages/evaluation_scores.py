@@ -9,10 +9,10 @@ import numpy as np
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import StudentSettings
 from d4m.stages.base import Product, Stage, StageContext
-from d4m.stages.real_images import class_unit
+from d4m.stages.real_images import class_unit, read_real_images
 from d4m.stages.soft_labels import read_soft_labels
 from d4m.stages.synthetic_images import read_synthetic_images
-from d4m.stages.teacher import load_teacher, read_real_images
+from d4m.stages.teacher import load_teacher
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:

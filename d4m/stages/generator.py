@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from d4m.seeds import stream_seed
 from d4m.settings import PretrainedSettings
 from d4m.stages.base import Product, Stage, StageContext
+from d4m.stages.real_images import read_real_images
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
@@ -77,7 +78,6 @@ class Generator(Stage):
     def _train_vae(self, context: StageContext, unit: Unit) -> Product:
         from d4m.generators import compact
         from d4m.images import to_pixels
-        from d4m.stages.teacher import read_real_images
 
         pixels = to_pixels(read_real_images(context)[0]).to(context.device)
         vae = compact.train_autoencoder(
@@ -93,7 +93,6 @@ class Generator(Stage):
 
         from d4m.encode import encode_images
         from d4m.generators import compact
-        from d4m.stages.teacher import read_real_images
 
         settings = unit.inputs["settings"]
         vae = compact.load_vae(context.store.open_files(self.name, self._vae_unit(context).key))

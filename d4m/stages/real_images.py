@@ -72,3 +72,12 @@ def check_class_sizes(context: StageContext) -> None:
             f"class; found {'; '.join(problems)}"
         )
         raise SourceError(msg)
+
+
+def read_real_images(context: StageContext) -> tuple[np.ndarray, np.ndarray]:
+    """All real training images in class order, and the class id of each."""
+    per_class = [
+        context.source.read_all("train", class_id, context.image_index("train", class_id))
+        for class_id in context.class_ids
+    ]
+    return np.concatenate(per_class), np.repeat(context.class_ids, [len(i) for i in per_class])

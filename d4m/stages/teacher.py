@@ -3,13 +3,12 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, ClassVar
 
 from d4m.errors import ClassifierError
 from d4m.seeds import stream_seed
 from d4m.stages.base import Product, Stage, StageContext
+from d4m.stages.real_images import read_real_images
 from d4m.store.digest import digest_file
 from d4m.store.reference import Unit
 
@@ -146,12 +145,3 @@ def _train(context: StageContext, seed: int) -> "nn.Module":
         seed=stream_seed(seed, "views"),
     )
     return model
-
-
-def read_real_images(context: StageContext) -> tuple[np.ndarray, np.ndarray[Any, Any]]:
-    """All real training images in class order, and the class id of each."""
-    per_class = [
-        context.source.read_all("train", class_id, context.image_index("train", class_id))
-        for class_id in context.class_ids
-    ]
-    return np.concatenate(per_class), np.repeat(context.class_ids, [len(i) for i in per_class])
