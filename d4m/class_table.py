@@ -3,12 +3,30 @@
 A class *is* its `class_id`: its position in the table. Labels, artifacts and cache units carry the
 id and nothing else; names and prompts are display text looked up here by id. A source makes its
 table once, in the order in which it numbers its labels, and no other code orders classes.
+
+The tables of well-known data sets stand in `class_tables/`; a user's own file has the same format:
+tab-separated UTF-8, comment lines (`#`) first, then the line `folder<TAB>name<TAB>gloss`, then one
+line per class in the order of the class ids. A gloss, or the whole column, may be left off.
 """
 
+import re
 from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
 
 from d4m.errors import RecipeError, SourceError
 from d4m.settings import PromptSettings
+
+SHIPPED_TABLES: tuple[str, ...] = (
+    "imagenet1k",
+    "tiny_imagenet",
+    "imagenette",
+    "imagewoof",
+    "cifar10",
+    "cifar100",
+)
+
+_COLUMNS = ("folder", "name", "gloss")
 
 
 @dataclass(frozen=True)
@@ -17,21 +35,28 @@ class ClassTable:
 
     Attributes:
         names: one distinct, non-empty name per class; `names[class_id]`.
+        glosses: what an ambiguous name means, "" for a plain one; `glosses[class_id]`. An empty
+            tuple: no class has a gloss.
 
     Raises:
-        SourceError: fewer than two classes, or an empty or repeated name.
+        SourceError: fewer than two classes, an empty or repeated name, or another number of
+            glosses than of names.
     """
 
     names: tuple[str, ...]
+    glosses: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the names."""
+        """Check names and glosses."""
         if len(self.names) < 2:
             msg = f"wanted at least 2 classes, found {len(self.names)}: {list(self.names)}"
             raise SourceError(msg)
         repeated = sorted({name for name in self.names if self.names.count(name) > 1})
         if repeated or "" in self.names:
             msg = f"class names must be distinct and not empty, found twice or empty: {repeated}"
+            raise SourceError(msg)
+        if self.glosses and len(self.glosses) != len(self.names):
+            msg = f"wanted a gloss for each of {len(self.names)} classes, found {len(self.glosses)}"
             raise SourceError(msg)
 
     def __len__(self) -> int:
@@ -41,13 +66,19 @@ class ClassTable:
     def prompt(self, class_id: int, settings: PromptSettings) -> str:
         """The text prompt of one class: its own if the recipe has one, else the template's.
 
+        In the template, `{name}` stands for the class's name, and `{described}` for its name and,
+        after a comma, its gloss if it has one.
+
         Raises:
             RecipeError: `per_class` names a class that is not in the table.
 
         Example:
-            >>> table = ClassTable(("cat", "dog"))
+            >>> table = ClassTable(("crane", "dog"), ("long-necked wading bird", ""))
             >>> table.prompt(1, PromptSettings(template="a photo of a {name}"))
             'a photo of a dog'
+            >>> settings = PromptSettings(template="{described}")
+            >>> [table.prompt(class_id, settings) for class_id in range(2)]
+            ['crane, long-necked wading bird', 'dog']
         """
         unknown = sorted(set(settings.per_class) - set(self.names))
         if unknown:
@@ -57,4 +88,127 @@ class ClassTable:
             )
             raise RecipeError(msg)
         name = self.names[class_id]
-        return settings.per_class.get(name, settings.template.replace("{name}", name))
+        gloss = self.glosses[class_id] if self.glosses else ""
+        texts = {"{name}": name, "{described}": f"{name}, {gloss}" if gloss else name}
+        # One pass, so that braces in a name or a gloss stay text.
+        prompt = re.sub(r"\{name\}|\{described\}", lambda m: texts[m[0]], settings.template)
+        return settings.per_class.get(name, prompt)
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class of a class table file.
+
+    Attributes:
+        folder: the folder that holds the class's images, or the label the data set itself uses.
+        name: the name for people and prompts.
+        gloss: what the name means, "" if that is plain.
+    """
+
+    folder: str
+    name: str
+    gloss: str = ""
+
+
+def read_class_table(path: Path) -> tuple[ClassRow, ...]:
+    r"""The classes of a class table file, in the order of their ids.
+
+    Args:
+        path: a file in the format that the module describes.
+
+    Returns:
+        One row per class; `rows[class_id]`.
+
+    Raises:
+        SourceError: the file cannot be read or is not UTF-8; it has another header; a line has too
+            few or too many columns, or an empty or repeated folder or name; or there are fewer
+            than two classes. The message names the file and the line.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "classes.tsv"
+        ...     _ = path.write_text("folder\tname\tgloss\n1\tcrane\ttall wading bird\n0\tdog\n")
+        ...     [row.name for row in read_class_table(path)]
+        ['crane', 'dog']
+    """
+    lines = _read_text(path).replace("\r\n", "\n").rstrip("\n").split("\n")
+    comments = sum(1 for _ in takewhile(lambda line: line.startswith("#"), lines))
+    header = "".join(lines[comments : comments + 1])
+    columns = tuple(header.split("\t"))
+    if columns not in (_COLUMNS, _COLUMNS[:2]):
+        msg = (
+            f"{path}:{comments + 1}: wanted the header 'folder<TAB>name<TAB>gloss' after the "
+            f"comments, found {header!r}"
+        )
+        raise SourceError(msg)
+    rows = {
+        number: _parse_row(f"{path}:{number}", line, len(columns))
+        for number, line in enumerate(lines[comments + 1 :], start=comments + 2)
+    }
+    _check_distinct(path, rows)
+    if len(rows) < 2:
+        msg = f"{path}: wanted at least 2 classes, found {len(rows)}"
+        raise SourceError(msg)
+    return tuple(rows.values())
+
+
+def shipped_class_table(name: str) -> tuple[ClassRow, ...]:
+    """The classes of a well-known data set, in the order of their ids.
+
+    Args:
+        name: one of `SHIPPED_TABLES`.
+
+    Returns:
+        One row per class; `rows[class_id]`.
+
+    Raises:
+        SourceError: there is no such table.
+
+    Example:
+        >>> shipped_class_table("cifar100")[1]
+        ClassRow(folder='aquarium_fish', name='aquarium fish', gloss='')
+    """
+    if name not in SHIPPED_TABLES:
+        msg = f"wanted one of the class tables {list(SHIPPED_TABLES)}, found '{name}'"
+        raise SourceError(msg)
+    return read_class_table(Path(__file__).parent / "class_tables" / f"{name}.tsv")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        # Spreadsheets put a byte order mark first.
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as failure:
+        msg = f"wanted a class table, cannot read {path}: {failure.strerror}"
+        raise SourceError(msg) from failure
+    except UnicodeDecodeError as failure:
+        line = failure.object.count(b"\n", 0, failure.start) + 1
+        found = failure.object[failure.start]
+        msg = f"{path}:{line}: wanted UTF-8, found the byte 0x{found:02x}; save the file as UTF-8"
+        raise SourceError(msg) from failure
+
+
+def _parse_row(place: str, line: str, columns: int) -> ClassRow:
+    cells = [cell.strip() for cell in line.split("\t")]
+    if not 2 <= len(cells) <= columns:
+        wanted = "2" if columns == 2 else "2 or 3"
+        msg = f"{place}: wanted {wanted} columns separated by tabs, found {len(cells)}: {line!r}"
+        raise SourceError(msg)
+    if not cells[0] or not cells[1]:
+        msg = f"{place}: wanted a folder and a name, found '{cells[0]}' and '{cells[1]}'"
+        raise SourceError(msg)
+    return ClassRow(*cells)
+
+
+def _check_distinct(path: Path, rows: dict[int, ClassRow]) -> None:
+    first = dict[tuple[str, str], int]()
+    for number, row in rows.items():
+        for column, value in (("folder", row.folder), ("name", row.name)):
+            line = first.setdefault((column, value), number)
+            if line != number:
+                msg = (
+                    f"{path}:{number}: wanted distinct {column}s, found '{value}' again after "
+                    f"line {line}"
+                )
+                raise SourceError(msg)
