@@ -1,4 +1,4 @@
-"""The command line: run, status, verify, show and export, all without Dagster."""
+"""The command line: prompts, status, run, verify, show and export, all without Dagster."""
 
 import logging
 import shutil
@@ -15,14 +15,15 @@ from rich.table import Table
 from d4m.errors import D4MError, MissingUpstreamError
 from d4m.pipeline import Pipeline
 from d4m.stages.score_table import ScoreRow, score_rows
-from d4m.workspace import device_name, find_recipe, spin_briefly, store_root
+from d4m.workspace import compute, find_recipe, spin_briefly, store_root
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Dataset distillation by a disentangled diffusion model. Recipes are found in "
-    "$D4M_RECIPES (recipes/), artifacts in $D4M_STORE (store/), the device is $D4M_DEVICE (auto).",
+    "$D4M_RECIPES (recipes/), artifacts in $D4M_STORE (store/); the device is $D4M_DEVICE (auto), "
+    "$D4M_BATCH_SIZE images at a time (found) with $D4M_MEMORY: full, slicing or offload.",
 )
 _console = Console()
 _REASONS = 3
@@ -67,6 +68,32 @@ def status(recipe: _RecipeArgument) -> None:
         _console.print(escape(reason), soft_wrap=True)
     if not reasons:
         _console.print("everything is cached: a run would compute nothing")
+
+
+@app.command()
+def prompts(recipe: _RecipeArgument) -> None:
+    """Show what the text encoder will read for each class; nothing is computed.
+
+    Class names with several meanings are listed, unless their prompt says which one is meant.
+    """
+    context = _open(recipe).context()
+    classes, settings = context.source.class_table, context.recipe.settings.prompts
+    table = Table("class", "name", "prompt", box=None)
+    ambiguous = list[str]()
+    for class_id, name in enumerate(classes.names):
+        prompt = classes.prompt(class_id, settings)
+        table.add_row(str(class_id), escape(name), escape(prompt))
+        gloss = classes.glosses[class_id] if classes.glosses else ""
+        if gloss and gloss not in prompt and name not in settings.per_class:
+            ambiguous.append(f"{name} ({gloss})")
+    _console.print(table)
+    _console.print(f"negative prompt: {escape(settings.negative) or 'none'}", soft_wrap=True)
+    if ambiguous:
+        _console.print(
+            f"{len(ambiguous)} names have other meanings too; `{{described}}` in "
+            f"`prompts.template` adds what is meant: {escape('; '.join(ambiguous))}",
+            soft_wrap=True,
+        )
 
 
 @app.command()
@@ -127,7 +154,7 @@ def main() -> None:
 
 
 def _open(recipe: str) -> Pipeline:
-    return Pipeline(find_recipe(recipe), store_root(), device_name())
+    return Pipeline(find_recipe(recipe), store_root(), compute())
 
 
 def _score_table(rows: list[ScoreRow]) -> Table:

@@ -1,11 +1,11 @@
 """All stages of a recipe, in one process and without Dagster."""
 
 import logging
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from d4m.compute import Compute
 from d4m.errors import DamagedUnitError, StoreError
 from d4m.recipe import Recipe
 from d4m.stages.base import Stage, StageContext, StageReport, run_stage
@@ -45,17 +45,17 @@ class Pipeline:
     Attributes:
         recipe: what is made.
         store_root: folder of the store.
-        device: `auto` (CUDA where there is a device, else the CPU), `cpu`, `cuda`, `cuda:1`, ...
+        compute: the device, and what fits on it.
     """
 
     recipe: Recipe
     store_root: Path
-    device: str = "auto"
+    compute: Compute = field(default_factory=Compute)
 
     def context(self, stage_name: str | None = None) -> StageContext:
         """What a stage sees: the current manifests of its upstream, or of all stages."""
         names = _BY_NAME[stage_name].upstream if stage_name else tuple(_BY_NAME)
-        context = StageContext(self.recipe, ArtifactStore(self.store_root), self._device())
+        context = StageContext(self.recipe, ArtifactStore(self.store_root), self.compute)
         manifests = {name: context.manifests.current(name) for name in names}
         return replace(context, upstream={n: m.units for n, m in manifests.items() if m})
 
@@ -102,16 +102,3 @@ class Pipeline:
                     yield stage, name, damage.reason
                 else:
                     yield stage, name, ""
-
-    def _device(self) -> str:
-        if self.device != "auto":
-            return self.device
-        return "cuda" if _has_cuda_device() else "cpu"
-
-
-def _has_cuda_device() -> bool:
-    """Whether the driver shows a device; asked of the system, so that planning loads no torch."""
-    return (
-        Path("/proc/driver/nvidia/version").exists()
-        and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
-    )

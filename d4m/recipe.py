@@ -11,6 +11,7 @@ from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from d4m.errors import RecipeError
+from d4m.presets import PRESETS, fill_in
 from d4m.settings import RecipeSettings
 
 _LARGEST_FILE = 1_000_000
@@ -50,8 +51,10 @@ def load_recipe(path: Path) -> Recipe:
         msg = f"{path}: no such recipe{_did_you_mean(path.stem, recipe_names(path.parent))}"
         raise RecipeError(msg)
     document = _parse(path)
+    sections = _plain(document)
+    presets = _presets(path, document, sections.pop("preset", []))
     try:
-        settings = RecipeSettings.model_validate(_plain(document))
+        settings = RecipeSettings.model_validate(fill_in(sections, presets))
     except ValidationError as failure:
         lines = sorted(_describe(path, document, error) for error in failure.errors())
         raise RecipeError("\n".join(text for _, text in lines)) from None
@@ -82,6 +85,20 @@ def _parse(path: Path) -> CommentedMap:
         msg = f"{path}:1: wanted sections such as `dataset:`, found {_shorten(document)}"
         raise RecipeError(msg)
     return document
+
+
+def _presets(path: Path, document: CommentedMap, value: object) -> list[str]:
+    names = cast("list[object]", value) if isinstance(value, list) else [value]
+    unknown = [name for name in names if name not in PRESETS]
+    if unknown:
+        line = document.lc.data["preset"][0] + 1
+        hint = _did_you_mean(str(unknown[0]), list(PRESETS))
+        msg = (
+            f"{path}:{line}: preset: wanted one of {', '.join(PRESETS)} or a list of them; found "
+            f"{_shorten(unknown[0])}{hint}"
+        )
+        raise RecipeError(msg)
+    return [str(name) for name in names]
 
 
 def _plain(value: object) -> Any:
@@ -148,7 +165,8 @@ def _allowed_keys(location: Sequence[int | str]) -> list[str]:
             ]
         else:  # the tag of the data set union picks one of its members
             models = [m for m in models if part in get_args(m.model_fields["source"].annotation)]
-    return list(models[0].model_fields)
+    preset = ["preset"] if len(location) == 1 else []
+    return [*models[0].model_fields, *preset]
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -2,7 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import cast
 
+from d4m.compute import Compute, Memory
+from d4m.errors import D4MError
 from d4m.recipe import Recipe, load_recipe
 
 
@@ -16,9 +19,21 @@ def store_root() -> Path:
     return Path(os.environ.get("D4M_STORE", "store")).absolute()
 
 
-def device_name() -> str:
-    """`$D4M_DEVICE`, else `auto`."""
-    return os.environ.get("D4M_DEVICE", "auto")
+def compute() -> Compute:
+    """`$D4M_DEVICE` (auto), `$D4M_BATCH_SIZE` (found) and `$D4M_MEMORY` (full).
+
+    Raises:
+        D4MError: a value is none that `Compute` knows.
+    """
+    batch_size = os.environ.get("D4M_BATCH_SIZE")
+    if batch_size is not None and not batch_size.isdecimal():
+        msg = f"D4M_BATCH_SIZE: wanted a whole number of at least 1, found {batch_size!r}"
+        raise D4MError(msg)
+    return Compute(
+        os.environ.get("D4M_DEVICE", "auto"),
+        None if batch_size is None else int(batch_size),
+        cast(Memory, os.environ.get("D4M_MEMORY", "full")),
+    )
 
 
 def spin_briefly() -> None:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from d4m.workspace import device_name, recipes_folder, spin_briefly, store_root
+from d4m.workspace import compute, recipes_folder, spin_briefly, store_root
 from d4m_assets.assets.distilled_dataset import distilled_dataset
 from d4m_assets.assets.evaluation_scores import evaluation_scores
 from d4m_assets.assets.generator import generator
@@ -38,7 +38,7 @@ defs = dg.Definitions(
     schedules=[nightly],
     resources={
         "recipes": RecipesResource(folder=str(recipes_folder())),
-        "store": StoreResource(root=str(store_root()), device=device_name()),
+        "store": StoreResource.at(store_root(), compute()),
     },
     executor=dg.in_process_executor,  # a hit costs 0.1 s in process, 3 s in a process of its own
 )

@@ -1,9 +1,11 @@
 """Where recipes and artifacts are: nothing in here changes a result."""
 
 from pathlib import Path
+from typing import Self
 
 import dagster as dg
 
+from d4m.compute import Compute, Memory
 from d4m.pipeline import Pipeline
 from d4m.recipe import Recipe, load_recipe, recipe_names
 
@@ -32,11 +34,26 @@ class StoreResource(dg.ConfigurableResource[None]):
     Attributes:
         root: absolute path.
         device: `auto`, `cpu`, `cuda`, ...
+        batch_size: images at a time through a generator; None: as many as are found to fit.
+        memory: `full`, `slicing` or `offload`.
     """
 
     root: str
     device: str = "auto"
+    batch_size: int | None = None
+    memory: Memory = "full"
+
+    @classmethod
+    def at(cls, root: Path, compute: Compute) -> Self:
+        """A store in a folder, computed on by a machine."""
+        return cls(
+            root=str(root),
+            device=compute.requested_device,
+            batch_size=compute.batch_size,
+            memory=compute.memory,
+        )
 
     def pipeline(self, recipe: Recipe) -> Pipeline:
         """A recipe's stages over this store."""
-        return Pipeline(recipe, Path(self.root), self.device)
+        compute = Compute(self.device, self.batch_size, self.memory)
+        return Pipeline(recipe, Path(self.root), compute)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from d4m.compute import Compute
 from d4m.pipeline import Pipeline
 from d4m.recipe import load_recipe
 
@@ -43,7 +44,7 @@ class Workspace:
         return path
 
     def pipeline(self, name: str = "tiny") -> Pipeline:
-        return Pipeline(load_recipe(self.recipes / f"{name}.yaml"), self.store, device="cpu")
+        return Pipeline(load_recipe(self.recipes / f"{name}.yaml"), self.store, Compute("cpu"))
 
     def run(self, name: str = "tiny") -> dict[str, tuple[str, ...]]:
         """Names of the units that a run computed, by stage."""

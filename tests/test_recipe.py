@@ -142,7 +142,8 @@ def test_an_unknown_source_names_the_sources_there_are(tmp_path):
     assert _problems(tmp_path, "dataset: {source: digit}\n") == [
         (
             "mine.yaml:1: dataset: 'digit' found using 'source' does not match any of the expected "
-            "tags: 'digits', 'image_folder'"
+            "tags: 'digits', 'mnist', 'fashion_mnist', 'cifar10', 'cifar100', 'image_folder', "
+            "'huggingface'"
         )
     ]
     (problem,) = _problems(tmp_path, "seed: 1\ndataset: {test_images: 20}\n")

@@ -24,7 +24,9 @@ DIGITS = DigitsSettings(source="digits")
 
 
 def _sections(model: type[BaseModel]) -> list[type[BaseModel]]:
-    nested = [child for child in model.__subclasses__() if child.__module__ == model.__module__]
+    nested = [
+        child for child in model.__subclasses__() if child.__module__.startswith("d4m.settings")
+    ]
     return [model, *(found for child in nested for found in _sections(child))]
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from d4m.compute import Compute
 from d4m.errors import D4MError, MissingUpstreamError
 from d4m.stages.base import Stage, StageContext, run_stage
 from d4m.store.manifest import UnitRecord
@@ -51,7 +52,7 @@ class Broken(Squares):
 @pytest.fixture
 def context(workspace):
     recipe = workspace.pipeline().recipe
-    return StageContext(recipe, ArtifactStore(workspace.store), "cpu")
+    return StageContext(recipe, ArtifactStore(workspace.store), Compute("cpu"))
 
 
 def _value(context, record):
@@ -86,7 +87,7 @@ def test_only_missing_units_are_computed_all_in_one_call(context):
 def test_a_hit_computes_nothing_but_still_makes_the_manifest(context):
     first = run_stage(Squares(), context)
     other = replace(context.recipe, name="other")
-    elsewhere = StageContext(other, context.store, "cpu")
+    elsewhere = StageContext(other, context.store, Compute("cpu"))
     report = run_stage(Broken(), elsewhere)
     assert report.computed == ()
     assert len(report.reused) == 10
@@ -121,7 +122,7 @@ def test_reading_what_was_never_made_says_what_to_do(context):
 
 
 def test_reading_a_unit_that_was_made_for_other_settings_says_what_to_do(context):
-    made = StageContext(context.recipe, context.store, "cpu", {"latents": {}})
+    made = StageContext(context.recipe, context.store, Compute("cpu"), {"latents": {}})
     for read in (made.read, made.open_files, lambda *names: made.unit(Squares(), "x", {}, [names])):
         with pytest.raises(
             MissingUpstreamError, match=r"latents of recipe tiny has no unit 00: .*"
@@ -132,7 +133,7 @@ def test_reading_a_unit_that_was_made_for_other_settings_says_what_to_do(context
 def test_keys_use_the_digest_of_what_is_read_and_not_its_key(context):
     def unit(key, digest):
         upstream = {"prototypes": {"00": UnitRecord(key, digest)}}
-        made = StageContext(context.recipe, context.store, "cpu", upstream)
+        made = StageContext(context.recipe, context.store, Compute("cpu"), upstream)
         return made.unit(Squares(), "00", {"number": 0}, [("prototypes", "00")])
 
     assert unit("a" * 64, "d" * 64).key == unit("b" * 64, "d" * 64).key

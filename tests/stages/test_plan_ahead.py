@@ -6,6 +6,7 @@ from io import StringIO
 import pytest
 from ruamel.yaml import YAML
 
+from d4m.compute import Compute
 from d4m.pipeline import STAGES, Pipeline
 from d4m.recipe import load_recipe
 from tests.conftest import TINY_RECIPE, Workspace
@@ -215,7 +216,7 @@ def _plan(finished_once, folder, text, name="tiny"):
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.yaml").write_text(text)
     recipe = load_recipe(folder / f"{name}.yaml")
-    return Pipeline(recipe, finished_once.store, device="cpu").plan()
+    return Pipeline(recipe, finished_once.store, Compute("cpu")).plan()
 
 
 def _names(plan, state):

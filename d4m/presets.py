@@ -1,0 +1,93 @@
+"""Published and proven settings under a name: `preset: paper` in a recipe, or a list of names.
+
+A preset is the recipe's sections with some keys filled in. What the recipe says itself goes first,
+then the last preset it names.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Sections = dict[str, Any]
+
+
+def paper() -> Sections:
+    """The published settings for ImageNet-1K.
+
+    Source:
+        D4M, section 4.1, and the authors' public code (suduo94/D4M): Stable Diffusion 1.5 at
+        512 px, sampled latents, PNDM with 50 steps of which strength 0.7 runs 35, guidance 8, bare
+        labels as prompts, 224 px out; students by AdamW for 300 epochs at temperature 20.
+
+    Differs:
+        Prototypes are exact k-means: the published mini-batches lose images (docs/generators.md).
+    """
+    return {
+        "dataset": {"size_px": 512, "channels": 3, "resize": "squash"},
+        "prompts": {"template": "{name}", "negative": "cartoon, anime, painting"},
+        "generator": {
+            "pretrained": {"model": "stable-diffusion-v1-5/stable-diffusion-v1-5"},
+            "latents": "sample",
+        },
+        "synthesis": {
+            "strength": 0.7,
+            "guidance_scale": 8.0,
+            "num_inference_steps": 50,
+            "scheduler": "pndm",
+            "size_px": 224,
+        },
+        "teacher": {"architecture": "resnet18", "weights": "timm"},
+        "soft_labels": {
+            "epochs": 300,
+            "augmentation": {"crop_scale": [0.08, 1.0], "flip": 0.5, "cutmix": 1.0},
+        },
+        "evaluation": {
+            "students": ["resnet18"],
+            "temperature": 20.0,
+            "optimizer": {"batch_size": 1024, "learning_rate": 1e-3, "weight_decay": 0.01},
+        },
+    }
+
+
+def fast() -> Sections:
+    """A modern few-step sampler in place of PNDM's 50 steps; goes with any generator.
+
+    Source:
+        Lu et al., "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models"
+        (2022): second order, 15 steps; the trade is measured in benchmarks/README.md.
+    """
+    return {"synthesis": {"scheduler": "dpmsolver++", "num_inference_steps": 15}}
+
+
+PRESETS: Mapping[str, Callable[[], Sections]] = {"paper": paper, "fast": fast}
+
+
+def fill_in(sections: Mapping[str, Any], names: list[str]) -> Sections:
+    """A recipe's sections, with what they leave open taken from presets.
+
+    Args:
+        sections: the recipe as it stands in its file.
+        names: presets; later ones go before earlier ones.
+
+    Example:
+        >>> fill_in({"synthesis": {"strength": 0.5}}, ["fast"])["synthesis"]["scheduler"]
+        'dpmsolver++'
+    """
+    filled: Sections = {}
+    for name in names:
+        filled = _merge(filled, PRESETS[name]())
+    own_generator = sections.get("generator")
+    if isinstance(own_generator, dict) and "compact" in own_generator:
+        filled.get("generator", {}).pop("pretrained", None)
+    own_dataset = sections.get("dataset")
+    if isinstance(own_dataset, dict) and own_dataset.get("source") == "digits":
+        filled.pop("dataset", None)  # which have one size
+    return _merge(filled, sections)
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Sections:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(value, dict) and isinstance(below, dict)
+        merged[key] = _merge(below, value) if both else value
+    return merged

@@ -1,0 +1,104 @@
+"""The images to distil: one model per kind of source."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from d4m.settings.section import Section, Share
+
+Channels = Literal[1, 3]
+Level = Annotated[int, Field(ge=0, le=255)]
+SizePx = Annotated[int, Field(ge=8, le=4096)]
+
+
+class DigitsSettings(Section):
+    """scikit-learn's 1,797 handwritten digits of 8 x 8 grey pixels (Alpaydin & Kaynak, 1998)."""
+
+    source: Literal["digits"] = Field(description="The source of the images.")
+    test_images: int = Field(
+        default=360, ge=10, le=1000, description="Images held out for the final scores, stratified."
+    )
+
+
+class MnistSettings(Section):
+    """MNIST (LeCun et al., 1998) or Fashion-MNIST (Xiao et al., 2017), from their IDX files."""
+
+    source: Literal["mnist", "fashion_mnist"] = Field(description="The source of the images.")
+    path: Path | None = Field(
+        default=None,
+        description="Folder of the four IDX files, packed (.gz) or not, relative to the recipe "
+        "file; else the system's own copy, else downloaded.",
+    )
+    size_px: SizePx = Field(default=28, description="Height and width; other than 28 is resized.")
+    channels: Channels = Field(default=1, description="1: grey, 3: RGB.")
+
+
+class CifarSettings(Section):
+    """CIFAR-10 or CIFAR-100 (Krizhevsky, 2009), through torchvision."""
+
+    source: Literal["cifar10", "cifar100"] = Field(description="The source of the images.")
+    path: Path | None = Field(
+        default=None,
+        description="Folder that holds torchvision's copy, relative to the recipe file; else the "
+        "user's cache folder, filled by a download.",
+    )
+    size_px: SizePx = Field(default=32, description="Height and width; other than 32 is resized.")
+    channels: Channels = Field(default=3, description="1: grey, 3: RGB.")
+
+
+class FileImageSettings(Section):
+    """How image files of any size and format become images of one size."""
+
+    classes: dict[str, str] | str | None = Field(
+        default=None,
+        min_length=1,
+        description="Class table: a shipped one by name (imagenet1k, tiny_imagenet, imagenette, "
+        "imagewoof), a .tsv file relative to the recipe file, or folder -> class name in order.",
+    )
+    size_px: SizePx = Field(default=512, description="Images are resized to a square.")
+    channels: Channels = Field(default=3, description="1: grey, 3: RGB.")
+    resize: Literal["squash", "crop"] = Field(
+        default="squash", description="Squash to a square as the paper does, or crop the centre."
+    )
+    background: tuple[Level, Level, Level] = Field(
+        default=(255, 255, 255), description="Colour behind transparent pixels: red, green, blue."
+    )
+    test_share: float = Field(
+        default=0.2, gt=0.0, lt=1.0, description="Share held out where there is no test split."
+    )
+    unreadable_share: Share = Field(
+        default=0.01, description="The asset check fails above this share of unreadable images."
+    )
+
+
+class ImageFolderSettings(FileImageSettings):
+    """A folder with one sub-folder of image files per class."""
+
+    source: Literal["image_folder"] = Field(description="The source of the images.")
+    path: Path = Field(
+        description="Folder of class folders, or of train/ and test/; relative to the recipe file."
+    )
+
+
+class HuggingFaceSettings(FileImageSettings):
+    """A data set of the Hugging Face hub, or one saved to a folder."""
+
+    source: Literal["huggingface"] = Field(description="The source of the images.")
+    path: str = Field(
+        min_length=1, description="Hub id, or a saved data set's folder relative to the recipe."
+    )
+    configuration: str | None = Field(default=None, description="Name of the configuration.")
+    revision: str | None = Field(default=None, description="Commit, tag or branch of the hub id.")
+    train_split: str = Field(default="train", description="Split of the training images.")
+    test_split: str | None = Field(
+        default="test", description="Split of the test images; none: a share of the training split."
+    )
+    image_column: str = Field(default="image", description="Column of the images.")
+    label_column: str = Field(default="label", description="Column of the class labels.")
+
+
+DatasetSettings = Annotated[
+    DigitsSettings | MnistSettings | CifarSettings | ImageFolderSettings | HuggingFaceSettings,
+    Field(discriminator="source"),
+]

@@ -1,0 +1,67 @@
+"""Prompts, prototypes and synthesis: the method's own knobs (D4M, sections 3.2 and 3.3)."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from d4m.settings.section import Section
+
+
+class PromptSettings(Section):
+    """What the text encoder reads for each class (D4M, section 3.3)."""
+
+    template: str = Field(
+        default="{name}",
+        description="The prompt; {name} is the class's name, {described} adds the class table's "
+        "gloss to an ambiguous one (`crane, large long-necked wading bird`).",
+    )
+    negative: str = Field(
+        default="cartoon, anime, painting", description="Negative prompt of every image."
+    )
+    per_class: dict[str, str] = Field(
+        default_factory=dict, description="Class name -> the whole prompt of that class."
+    )
+
+    @field_validator("template")
+    @classmethod
+    def _template_names_the_class(cls, template: str) -> str:
+        rest = template.replace("{name}", "").replace("{described}", "")
+        if rest == template or "{" in rest:
+            msg = "must contain {name} or {described} and no other placeholder"
+            raise ValueError(msg)
+        return template
+
+
+class PrototypeSettings(Section):
+    """Clustering of each class's latents (D4M, section 3.2)."""
+
+    ipc: int = Field(default=10, ge=1, le=5000, description="Images per class: prototypes.")
+    method: Literal["kmeans", "minibatch_kmeans"] = Field(
+        default="kmeans", description="Exact Lloyd iterations, or the paper's mini-batches."
+    )
+    batch_size: int = Field(
+        default=1024, ge=1, description="Latents a mini-batch (minibatch_kmeans only)."
+    )
+    starts: int = Field(default=4, ge=1, le=100, description="k-means++ starts; the best is kept.")
+
+
+class SynthesisSettings(Section):
+    """From prototypes to images (D4M, section 3.3; defaults are the published code's)."""
+
+    strength: float = Field(
+        default=0.7, gt=0, le=1, description="Share of the noise schedule that is run."
+    )
+    guidance_scale: float = Field(default=8.0, ge=1, description="Classifier-free guidance.")
+    num_inference_steps: int = Field(
+        default=50, ge=1, le=1000, description="Length of the schedule; strength of it is run."
+    )
+    scheduler: Literal["pipeline", "pndm", "ddim", "dpmsolver++", "unipc"] = Field(
+        default="pndm", description="Sampler; `pipeline` keeps the generator's own."
+    )
+    size_px: int | None = Field(
+        default=None,
+        ge=8,
+        le=4096,
+        description="Height and width of the distilled images, and of the real ones that teacher "
+        "and students see; none: the data set's own.",
+    )
