@@ -14,6 +14,7 @@ from torch import Tensor
 
 from d4m.seeds import uniforms
 from d4m.settings import AugmentationSettings
+from d4m.spool import Spool
 
 _ASPECT = (3 / 4, 4 / 3)
 _DRAWS = 11
@@ -74,7 +75,7 @@ def draw_views(
 
 
 def replay_views(
-    pixels: Float[Tensor, "image channel height width"],
+    pixels: Float[Tensor, "image channel height width"] | Spool,
     views: Views,
     rows: Int64[np.ndarray, "row"],
 ) -> Float[Tensor, "row channel height width"]:
@@ -125,7 +126,7 @@ def _draw_cutmix(
 
 
 def _warp(
-    pixels: Float[Tensor, "image channel height width"],
+    pixels: Float[Tensor, "image channel height width"] | Spool,
     views: Views,
     rows: Int64[np.ndarray, "row"],
 ) -> Float[Tensor, "row channel height width"]:
@@ -142,6 +143,6 @@ def _warp(
     ).astype(np.float32)
     chosen = pixels[torch.from_numpy(rows).to(pixels.device)]
     grid = F.affine_grid(
-        torch.from_numpy(theta).to(pixels), list(chosen.shape), align_corners=False
+        torch.from_numpy(theta).to(chosen), list(chosen.shape), align_corners=False
     )
     return F.grid_sample(chosen, grid, padding_mode="border", align_corners=False)

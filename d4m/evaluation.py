@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from d4m.spool import Spool, ranges
+
 _BATCH = 1024
 
 
@@ -19,7 +21,7 @@ class Scores:
 
 def score_classifier(
     model: nn.Module,
-    pixels: Float[Tensor, "image channel height width"],
+    pixels: Float[Tensor, "image channel height width"] | Spool,
     class_ids: Int64[Tensor, "image"],
 ) -> Scores:
     """Top-1 and top-5 accuracy; with five classes or fewer, top-5 is 1.
@@ -30,7 +32,7 @@ def score_classifier(
         class_ids: their classes.
     """
     with torch.inference_mode():
-        logits = torch.cat([model(batch) for batch in pixels.split(_BATCH)])
+        logits = torch.cat([model(pixels[rows]) for rows in ranges(len(pixels), _BATCH)])
     ranking = logits.topk(min(5, logits.shape[1]), dim=1).indices
     hits = ranking == class_ids[:, None]
     return Scores(top1=float(hits[:, 0].float().mean()), top5=float(hits.any(dim=1).float().mean()))

@@ -3,20 +3,23 @@
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 
 
 def to_pixels(
-    images: UInt8[np.ndarray, "image height width channel"],
+    images: UInt8[np.ndarray, "image height width channel"]
+    | UInt8[Tensor, "image height width channel"],
 ) -> Float[Tensor, "image channel height width"]:
-    """Pixels in [-1, 1] of uint8 images.
+    """Pixels in [-1, 1] of uint8 images, on the device of the images.
 
     Example:
         >>> to_pixels(np.array([[[[0], [255]]]], np.uint8)).flatten().tolist()
         [-1.0, 1.0]
     """
-    tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).contiguous()
-    return tensor.to(torch.float32) / 127.5 - 1.0
+    if isinstance(images, np.ndarray):
+        images = torch.from_numpy(np.ascontiguousarray(images))
+    return images.permute(0, 3, 1, 2).contiguous().to(torch.float32) / 127.5 - 1.0
 
 
 def to_images(
@@ -25,3 +28,20 @@ def to_images(
     """uint8 images of pixels; values outside [-1, 1] are clipped, the rest rounded to nearest."""
     levels = ((pixels.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def resize_images(
+    images: UInt8[np.ndarray, "image height width channel"], size_px: int
+) -> UInt8[np.ndarray, "image size size channel"]:
+    """Square images of another size, by Pillow's antialiased Lanczos filter, channel by channel."""
+    if images.shape[1:3] == (size_px, size_px):
+        return images
+    planes = [
+        Image.fromarray(plane).resize((size_px, size_px), Image.Resampling.LANCZOS)
+        for plane in np.ascontiguousarray(np.moveaxis(images, -1, 1)).reshape(
+            -1, *images.shape[1:3]
+        )
+    ]
+    shape = (len(images), images.shape[-1], size_px, size_px)
+    resized = np.stack([np.asarray(plane, np.uint8) for plane in planes]).reshape(shape)
+    return np.ascontiguousarray(np.moveaxis(resized, 1, -1))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from d4m.augment import Views, draw_views, replay_views
 from d4m.settings import AugmentationSettings
+from d4m.spool import Spool
 
 _BATCH = 1024
 
@@ -23,7 +24,7 @@ class EpochLabels:
 
 
 def label_epoch(
-    pixels: Float[Tensor, "image channel height width"],
+    pixels: Float[Tensor, "image channel height width"] | Spool,
     teacher: nn.Module,
     settings: AugmentationSettings,
     *,

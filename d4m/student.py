@@ -14,6 +14,7 @@ from d4m.matching import hard_label_loss, soft_label_loss
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import AugmentationSettings, OptimizerSettings
 from d4m.soft_labels import EpochLabels
+from d4m.spool import Spool
 
 Rows = Int64[np.ndarray, "row"]
 Epoch = tuple[Views, Callable[[Tensor, Rows], Tensor]]  # the views, and the loss of logits of rows
@@ -37,7 +38,7 @@ class LearningCurve:
 
 def train_with_soft_labels(
     model: nn.Module,
-    pixels: Float[Tensor, "image channel height width"],
+    pixels: Float[Tensor, "image channel height width"] | Spool,
     labels: Sequence[EpochLabels],
     *,
     settings: OptimizerSettings,
@@ -61,7 +62,7 @@ def train_with_soft_labels(
     """
 
     def labelled(epoch: int) -> Epoch:
-        teacher_logits = torch.from_numpy(labels[epoch].logits.astype(np.float32)).to(pixels)
+        teacher_logits = torch.from_numpy(labels[epoch].logits.astype(np.float32)).to(pixels.device)
 
         def loss(logits: Tensor, rows: Rows) -> Tensor:
             return soft_label_loss(logits, teacher_logits[rows], temperature)
@@ -74,7 +75,7 @@ def train_with_soft_labels(
 
 def train_with_hard_labels(
     model: nn.Module,
-    pixels: Float[Tensor, "image channel height width"],
+    pixels: Float[Tensor, "image channel height width"] | Spool,
     class_ids: Int64[Tensor, "image"],
     *,
     epochs: int,
@@ -102,7 +103,7 @@ def train_with_hard_labels(
             augmentation, seed=seed, epoch=epoch, images=len(pixels), size_px=size_px
         )
         partner_ids = class_ids[torch.from_numpy(views.partners).to(class_ids.device)]
-        shares = torch.from_numpy(views.own_shares(size_px)).to(pixels)
+        shares = torch.from_numpy(views.own_shares(size_px)).to(pixels.device, torch.float32)
 
         def loss(logits: Tensor, rows: Rows) -> Tensor:
             return hard_label_loss(logits, class_ids[rows], partner_ids[rows], shares[rows])
@@ -118,7 +119,7 @@ class _Fit:
     """The loop shared by both kinds of labels: AdamW, cosine decay to zero, shuffled batches."""
 
     model: nn.Module
-    pixels: Float[Tensor, "image channel height width"]
+    pixels: Float[Tensor, "image channel height width"] | Spool
     settings: OptimizerSettings
     seed: int
     probe: Callable[[nn.Module], float] | None
@@ -135,7 +136,7 @@ class _Fit:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
         looks = {epochs * point // _CURVE_POINTS - 1 for point in range(1, _CURVE_POINTS + 1)}
         curve = LearningCurve([], [], [])
-        own_devices = [self.pixels.device] if self.pixels.is_cuda else []
+        own_devices = [self.pixels.device] if self.pixels.device.type == "cuda" else []
         with torch.random.fork_rng(devices=own_devices):
             torch.manual_seed(stream_seed(self.seed, "dropout"))  # which layers draw globally
             for epoch in tqdm(range(epochs), desc="train", unit="epoch", leave=False, disable=None):

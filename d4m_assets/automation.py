@@ -3,16 +3,19 @@
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import dagster as dg
 
 from d4m.errors import D4MError
+from d4m.recipe import Recipe
+from d4m.settings import DigitsSettings, HuggingFaceSettings
 from d4m.sources.base import SPLITS
 from d4m.sources.registry import open_source
 from d4m.store.digest import digest_json
 from d4m_assets.partitions import recipe_partitions
 from d4m_assets.recipe import section_key
-from d4m_assets.resources import RecipesResource
+from d4m_assets.resources import RecipesResource, StoreResource
 
 _EVERYTHING = dg.AssetSelection.all()
 
@@ -46,7 +49,7 @@ class _Seen:
     description="A recipe or an image of it is new or changed: registers it, requests one run.",
 )
 def changed_recipes(
-    context: dg.SensorEvaluationContext, recipes: RecipesResource
+    context: dg.SensorEvaluationContext, recipes: RecipesResource, store: StoreResource
 ) -> dg.SensorResult:
     """Compare every recipe with what the cursor remembers; a broken one holds up no other."""
     seen = {name: _Seen(**value) for name, value in json.loads(context.cursor or "{}").items()}
@@ -54,7 +57,7 @@ def changed_recipes(
     requests = list[dg.RunRequest]()
     for name in recipes.names():
         before = seen.get(name, _Seen("", 0))
-        state, problem = _look_at(recipes, name)
+        state, problem = _look_at(recipes, name, Path(store.root) / "cache")
         if state == before.state:
             now[name] = before
             continue
@@ -92,16 +95,33 @@ def nightly(
         )
 
 
-def _look_at(recipes: RecipesResource, name: str) -> tuple[str, str]:
-    """A digest of a recipe and of the images it names, and what is wrong with it or ""."""
+def _look_at(recipes: RecipesResource, name: str, cache: Path) -> tuple[str, str]:
+    """A digest of a recipe and of the images in its folder, and what is wrong with it or ""."""
+    images = list[str]()
     try:
         recipe = recipes.load(name)
-        source = open_source(recipe)
-        images = [
-            source.fingerprint(split, class_id)
-            for split in SPLITS
-            for class_id in range(len(source.class_table))
-        ]
+        if _has_folder(recipe):
+            source = open_source(recipe, cache)
+            images = [
+                source.fingerprint(split, class_id)
+                for split in SPLITS
+                for class_id in range(len(source.class_table))
+            ]
     except D4MError as failure:
         return digest_json({"problem": str(failure)}), str(failure)
     return digest_json({"settings": recipe.settings.model_dump(mode="json"), "images": images}), ""
+
+
+def _has_folder(recipe: Recipe) -> bool:
+    """Whether a recipe names a folder of images; published data sets are not watched.
+
+    They do not change, and a tick must not wait for a download.
+    """
+    dataset = recipe.settings.dataset
+    match dataset:
+        case DigitsSettings():
+            return False
+        case HuggingFaceSettings():
+            return recipe.locate(dataset.path).is_dir()
+        case _:
+            return dataset.path is not None

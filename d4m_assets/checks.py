@@ -4,10 +4,11 @@ import dagster as dg
 import numpy as np
 
 from d4m.pipeline import Pipeline
-from d4m.settings import ImageFolderSettings
+from d4m.settings import FileImageSettings
 from d4m.sources.base import SPLITS
 from d4m.stages.score_table import ScoreRow, score_rows
-from d4m.stages.synthetic_images import read_synthetic_images
+from d4m.stages.training_sets import synthetic_classes
+from d4m_assets.metadata import unreadable_table
 from d4m_assets.stage_asset import Check
 
 _BLANK_SPREAD = 1.0  # grey levels: below this, an image is one colour
@@ -19,31 +20,42 @@ def _readable_files(pipeline: Pipeline) -> dg.AssetCheckResult:
     unreadable = sum(len(index.unreadable) for index in indexes)
     share = unreadable / max(1, unreadable + sum(len(index.image_ids) for index in indexes))
     dataset = pipeline.recipe.settings.dataset
-    limit = dataset.unreadable_share if isinstance(dataset, ImageFolderSettings) else 0.0
-    listed = [f"{file}: {why}" for index in indexes for file, why in index.unreadable.items()]
+    limit = dataset.unreadable_share if isinstance(dataset, FileImageSettings) else 0.0
     return dg.AssetCheckResult(
         check_name="readable_files",
         passed=share <= limit,
-        metadata={"unreadable": unreadable, "share": share, "limit": limit, "files": listed[:100]},
+        description=f"{unreadable} unreadable images, {share:.2%}; the limit is {limit:.2%}",
+        metadata={
+            "unreadable": unreadable,
+            "share": share,
+            "limit": limit,
+            "files": unreadable_table(context),
+        },
     )
 
 
 def _no_blank_image(pipeline: Pipeline) -> dg.AssetCheckResult:
-    images, class_ids = read_synthetic_images(pipeline.context())
-    blank = np.flatnonzero(images.reshape(len(images), -1).std(axis=1) < _BLANK_SPREAD)
-    classes = sorted({int(class_ids[row]) for row in blank})
+    images, blank = 0, dict[str, int]()
+    for class_id, arrays in enumerate(synthetic_classes(pipeline.context())):
+        spread = arrays["images"].reshape(len(arrays["images"]), -1).std(axis=1)
+        images += len(spread)
+        if (spread < _BLANK_SPREAD).any():
+            blank[str(class_id)] = int((spread < _BLANK_SPREAD).sum())
     return dg.AssetCheckResult(
         check_name="no_blank_image",
-        passed=len(blank) == 0,
-        metadata={"blank_images": len(blank), "images": len(images), "classes": classes[:100]},
+        passed=not blank,
+        metadata={
+            "blank_images": sum(blank.values()),
+            "images": images,
+            "blank_images_per_class": dict(list(blank.items())[:100]),
+        },
     )
 
 
 def _ipc_images_per_class(pipeline: Pipeline) -> dg.AssetCheckResult:
-    _, class_ids = read_synthetic_images(pipeline.context())
     wanted = pipeline.recipe.settings.prototypes.ipc
-    counts = np.bincount(class_ids, minlength=len(pipeline.context().class_ids))
-    wrong = {str(class_id): int(n) for class_id, n in enumerate(counts) if n != wanted}
+    counts = [len(arrays["images"]) for arrays in synthetic_classes(pipeline.context())]
+    wrong = {str(class_id): count for class_id, count in enumerate(counts) if count != wanted}
     return dg.AssetCheckResult(
         check_name="ipc_images_per_class",
         passed=not wrong,
@@ -55,8 +67,8 @@ def _class_order(pipeline: Pipeline) -> dg.AssetCheckResult:
     """The teacher, asked about every view of a class's images, names that class."""
     context = pipeline.context()
     logits = context.read("soft_labels", context.all_of("soft_labels")[0][1])["logits"]
-    _, class_ids = read_synthetic_images(context)
-    mean = logits.astype(np.float64).mean(axis=0)
+    mean = logits.mean(axis=0, dtype=np.float64)
+    class_ids = np.repeat(context.class_ids, len(mean) // len(context.class_ids))
     verdicts = [int(mean[class_ids == c].mean(axis=0).argmax()) for c in context.class_ids]
     wrong = {str(c): v for c, v in enumerate(verdicts) if c != v}
     agreement = float((mean.argmax(axis=1) == class_ids).mean())

@@ -3,23 +3,27 @@
 import base64
 from collections.abc import Sequence
 from io import BytesIO
+from itertools import islice
 
 import dagster as dg
 import numpy as np
 from PIL import Image
 
 from d4m.contact_sheet import draw_contact_sheet
+from d4m.sources.base import SPLITS
+from d4m.stages.base import StageContext
 from d4m.stages.score_table import ScoreRow
 
-_CLASSES = 20
+SHEET_CLASSES = 20
+_FILES = 100
+_UNREADABLE = dg.TableSchema([dg.TableColumn(name) for name in ("split", "file", "reason")])
 
 
 def contact_sheet(
     images: np.ndarray, class_ids: np.ndarray, names: Sequence[str]
 ) -> dg.MarkdownMetadataValue:
-    """The first classes' images as a picture; the event log is no place for all of them."""
-    shown = class_ids < _CLASSES
-    return picture(draw_contact_sheet(images[shown], class_ids[shown], names))
+    """Some classes' images as a picture: `SHEET_CLASSES` of them are enough for the event log."""
+    return picture(draw_contact_sheet(images, class_ids, names))
 
 
 def picture(image: Image.Image) -> dg.MarkdownMetadataValue:
@@ -49,6 +53,17 @@ def score_table(rows: Sequence[ScoreRow]) -> dg.TableMetadataValue:
             for row in rows
         ]
     )
+
+
+def unreadable_table(context: StageContext) -> dg.TableMetadataValue:
+    """The first images that cannot be read, one row each, with the reason."""
+    found = (
+        dg.TableRecord({"split": split, "file": file, "reason": reason})
+        for split in SPLITS
+        for class_id in context.class_ids
+        for file, reason in context.image_index(split, class_id).unreadable.items()
+    )
+    return dg.MetadataValue.table(list(islice(found, _FILES)), schema=_UNREADABLE)
 
 
 def learning_curves(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:

@@ -1,8 +1,7 @@
 """A small latent diffusion model of the Stable Diffusion family, trained on the recipe's images.
 
 Its parts are stock classes, laid out as in a Stable Diffusion pipeline folder: `AutoencoderKL`,
-`UNet2DConditionModel`, and a `CLIPTextModel` with a `CLIPTokenizer` of its own. Trained data sets
-fit in memory: a generator for millions of images is a pretrained one.
+`UNet2DConditionModel`, and a `CLIPTextModel` with a `CLIPTokenizer` of its own.
 """
 
 # The types that diffusers and transformers declare are wrong in places:
@@ -32,6 +31,7 @@ from d4m.errors import GeneratorError
 from d4m.generators.fit import Fit, seeded
 from d4m.generators.vocabulary import build_tokenizer, draw_captions, tokenize
 from d4m.settings import AutoencoderSettings, DenoiserSettings
+from d4m.spool import Spool, ranges
 
 _LATENT_CHANNELS = 4  # by which the stock img2img pipelines tell latents from images
 _HEADS = 4
@@ -48,7 +48,10 @@ class CompactDenoiser:
 
 
 def train_autoencoder(
-    pixels: Float[Tensor, "image channel height width"], settings: AutoencoderSettings, *, seed: int
+    pixels: Float[Tensor, "image channel height width"] | Spool,
+    settings: AutoencoderSettings,
+    *,
+    seed: int,
 ) -> AutoencoderKL:
     """An autoencoder of the images; its `scaling_factor` gives latents a standard deviation of 1.
 
@@ -91,7 +94,7 @@ def train_autoencoder(
 
 
 def train_denoiser(
-    latents: Float[Tensor, "image 4 height width"],
+    latents: Float[Tensor, "image 4 height width"] | Spool,
     class_ids: Int64[Tensor, "image"],
     class_names: Sequence[str],
     settings: DenoiserSettings,
@@ -208,10 +211,17 @@ def _build_autoencoder(channels: int, size_px: int, settings: AutoencoderSetting
     )
 
 
-def _latent_spread(vae: AutoencoderKL, pixels: Tensor, batch_size: int) -> float:
+def _latent_spread(vae: AutoencoderKL, pixels: Tensor | Spool, batch_size: int) -> float:
+    """Standard deviation of all latents, from sums over batches."""
+    count, total, squares = 0, 0.0, 0.0
     with torch.inference_mode():
-        means = [vae.encode(batch).latent_dist.mean for batch in pixels.split(batch_size)]
-    return float(torch.cat(means).std())
+        for rows in ranges(len(pixels), batch_size):
+            means = vae.encode(pixels[rows]).latent_dist.mean.double()
+            count += means.numel()
+            total += float(means.sum())
+            squares += float(means.square().sum())
+    variance = (squares - total**2 / count) / (count - 1)
+    return float(torch.tensor(variance, dtype=torch.float64).sqrt().float())
 
 
 def _build_denoiser(

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from tqdm import tqdm
 
+from d4m.compute import Compute
 from d4m.errors import MissingUpstreamError, StoreError
 from d4m.recipe import Recipe
 from d4m.sources.base import ImageIndex, ImageSource, Split
@@ -37,17 +38,22 @@ class StageContext:
     Attributes:
         recipe: the settings.
         store: where units are.
-        device: where tensors are computed: `cpu`, `cuda`, ...
+        compute: the device, and what fits on it.
         upstream: per upstream artifact, its units by name; None for one whose content is not known
             yet, which only happens while planning ahead.
     """
 
     recipe: Recipe
     store: ArtifactStore
-    device: str
+    compute: Compute
     upstream: Mapping[str, Mapping[str, UnitRecord | None]] = field(
         default_factory=dict[str, Mapping[str, UnitRecord | None]]
     )
+
+    @property
+    def device(self) -> str:
+        """Where tensors are computed: `cpu`, `cuda`, ..."""
+        return self.compute.device
 
     @property
     def manifests(self) -> ManifestFolder:
@@ -57,7 +63,7 @@ class StageContext:
     @cached_property
     def source(self) -> ImageSource:
         """The recipe's images."""
-        return open_source(self.recipe)
+        return open_source(self.recipe, self.store.root / "cache")
 
     @property
     def class_ids(self) -> range:

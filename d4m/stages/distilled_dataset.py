@@ -12,8 +12,8 @@ from d4m.contact_sheet import draw_contact_sheet
 from d4m.settings import SECTIONS
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.stages.score_table import score_rows
-from d4m.stages.synthetic_images import read_synthetic_images
-from d4m.store.layout import LAYOUTS, write_group
+from d4m.stages.training_sets import synthetic_classes
+from d4m.store.layout import write_group_in_pieces
 from d4m.store.reference import Unit
 
 _CARD = """# {name}: a distilled data set
@@ -29,10 +29,12 @@ _CARD = """# {name}: a distilled data set
 | `classes.json` | class id, name, prompt |
 | `recipe.json` | every setting that was used |
 | `scores.json` | scores of the students, with the baselines from the same run |
-| `contact_sheet.png` | all of it at a glance |
+| `contact_sheet.png` | the first hundred classes at a glance |
 
 Labels are raw scores: divide by the temperature of your choice before the softmax.
 """
+
+_SHEET_ROWS = 100
 
 
 class DistilledDataset(Stage):
@@ -69,44 +71,66 @@ class DistilledDataset(Stage):
 
 
 def _write(context: StageContext, folder: Path, settings: dict[str, Any]) -> None:
-    images, class_ids = read_synthetic_images(context)
-    _write_pngs(folder / "images", images, class_ids, context.source.class_table.names)
-    arrays = {
-        name: read_synthetic_images(context, array=name)[0] for name in LAYOUTS["synthetic_images"]
-    }
-    attributes = {"class_ids": class_ids.tolist(), "classes": settings["classes"]}
-    write_group(folder / "synthetic_images.zarr", "synthetic_images", arrays, attributes)
-    blocks = [context.read("soft_labels", unit) for _, unit in context.all_of("soft_labels")]
-    labels = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-    write_group(folder / "soft_labels.zarr", "soft_labels", labels, {})
-    draw_contact_sheet(images, class_ids, context.source.class_table.names).save(
-        folder / "contact_sheet.png"
+    counts = _write_images(context, folder, settings["classes"])
+    labels = context.recipe.settings.soft_labels
+    write_group_in_pieces(
+        folder / "soft_labels.zarr",
+        "soft_labels",
+        (context.read("soft_labels", unit) for _, unit in context.all_of("soft_labels")),
+        rows=labels.epochs,
+        attributes={},
     )
     _write_json(folder / "classes.json", settings["classes"])
     _write_json(folder / "recipe.json", settings["settings"])
     _write_json(folder / "scores.json", [asdict(row) for row in score_rows(context)])
     card = _CARD.format(
         name=context.recipe.name,
-        images=len(images),
-        classes=len(settings["classes"]),
+        images=sum(counts),
+        classes=len(counts),
         ipc=context.recipe.settings.prototypes.ipc,
         source=context.recipe.settings.dataset.source,
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _write_pngs(
-    folder: Path, images: np.ndarray, class_ids: np.ndarray, names: Sequence[str]
-) -> None:
+def _write_images(
+    context: StageContext, folder: Path, classes: Sequence[dict[str, Any]]
+) -> list[int]:
+    """PNG files, the array, the contact sheet; the number of images of each class."""
+    counts = [context.recipe.settings.prototypes.ipc] * len(classes)
+
+    def pieces() -> Iterator[dict[str, np.ndarray]]:
+        for class_id, arrays in enumerate(synthetic_classes(context)):
+            _write_pngs(folder / "images" / f"{class_id:05d}", arrays["images"])
+            yield arrays
+
+    write_group_in_pieces(
+        folder / "synthetic_images.zarr",
+        "synthetic_images",
+        pieces(),
+        rows=sum(counts),
+        attributes={
+            "class_ids": np.repeat(np.arange(len(counts)), counts).tolist(),
+            "classes": list(classes),
+        },
+    )
+    first = [arrays["images"] for arrays in synthetic_classes(context, most_classes=_SHEET_ROWS)]
+    draw_contact_sheet(
+        np.concatenate(first),
+        np.repeat(np.arange(len(first)), counts[: len(first)]),
+        context.source.class_table.names,
+    ).save(folder / "contact_sheet.png")
+    return counts
+
+
+def _write_pngs(folder: Path, images: np.ndarray) -> None:
     from PIL import Image
 
-    for class_id in range(len(names)):
-        target = folder / f"{class_id:05d}"
-        target.mkdir(parents=True)
-        for number, image in enumerate(images[class_ids == class_id]):
-            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(
-                target / f"{number:05d}.png"
-            )
+    folder.mkdir(parents=True)
+    for number, image in enumerate(images):
+        Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(
+            folder / f"{number:05d}.png"
+        )
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -9,10 +9,14 @@ import numpy as np
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import StudentSettings
 from d4m.stages.base import Product, Stage, StageContext
-from d4m.stages.real_images import class_unit, read_real_images
-from d4m.stages.soft_labels import read_soft_labels
-from d4m.stages.synthetic_images import read_synthetic_images
+from d4m.stages.real_images import class_unit
+from d4m.stages.soft_labels import StoredLabels
 from d4m.stages.teacher import load_teacher
+from d4m.stages.training_sets import (
+    spool_real_images,
+    spool_synthetic_images,
+    view_size_px,
+)
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from d4m.soft_labels import EpochLabels
+    from d4m.spool import Spool
     from d4m.student import LearningCurve
 
 TrainingSet = Literal["synthetic", "random_real", "nearest_real", "full_data", "teacher"]
@@ -59,7 +64,14 @@ class EvaluationScores(Stage):
         "prototypes",
         "teacher",
     )
-    sections: ClassVar[tuple[str, ...]] = ("evaluation", "soft_labels", "prototypes", "seed")
+    sections: ClassVar[tuple[str, ...]] = (
+        "dataset",
+        "synthesis",
+        "prototypes",
+        "soft_labels",
+        "evaluation",
+        "seed",
+    )
 
     def plan(self, context: StageContext) -> list[Unit]:
         """One unit per student of `student_runs`."""
@@ -96,8 +108,12 @@ def student_runs(context: StageContext) -> list[StudentRun]:
 
 def _settings(context: StageContext, run: StudentRun) -> dict[str, Any]:
     settings = context.recipe.settings
+    pixels = {
+        "size_px": view_size_px(context),
+        "decoding": dict(context.source.decoding),
+    }
     if run.training_set == "teacher":
-        return {"training_set": "teacher"}
+        return {"training_set": "teacher", **pixels}
     used: dict[str, Any] = {
         "training_set": run.training_set,
         "labels": run.labels,
@@ -106,6 +122,7 @@ def _settings(context: StageContext, run: StudentRun) -> dict[str, Any]:
         "optimizer": settings.evaluation.optimizer.model_dump(mode="json"),
         "augmentation": settings.soft_labels.augmentation.model_dump(mode="json"),
         "epochs": settings.soft_labels.epochs,
+        **pixels,
     }
     if run.training_set == "full_data":
         used["epochs"] = settings.evaluation.full_data_epochs
@@ -139,9 +156,9 @@ class _Laboratory:
 
     def __init__(self, context: StageContext) -> None:
         self._context = context
-        self._set: tuple[Any, torch.Tensor, torch.Tensor] | None = None
+        self._set: tuple[Any, Spool, torch.Tensor] | None = None
         self._labels: tuple[Any, list[EpochLabels]] | None = None
-        self._test: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._test: tuple[Spool, torch.Tensor] | None = None
 
     def train_and_score(self, run: StudentRun) -> dict[str, np.ndarray]:
         """The arrays of one unit."""
@@ -170,7 +187,7 @@ class _Laboratory:
         model = build_classifier(
             _student(self._context, run),
             channels=source.channels,
-            size_px=source.size_px,
+            size_px=view_size_px(self._context),
             classes=len(source.class_table),
             seed=stream_seed(used["seed"], "weights"),
         ).to(self._context.device)
@@ -203,23 +220,21 @@ class _Laboratory:
             )
         return model, curve
 
-    def _training_set(self, run: StudentRun) -> "tuple[torch.Tensor, torch.Tensor]":
+    def _training_set(self, run: StudentRun) -> "tuple[Spool, torch.Tensor]":
         wanted = _set_name(run)
         if self._set is None or self._set[0] != wanted:
-            self._set = (wanted, *self._on_device(*self._read_set(run)))
+            images, class_ids = self._read_set(run)
+            self._set = (wanted, images, self._on_device(class_ids))
         return self._set[1], self._set[2]
 
-    def _read_set(self, run: StudentRun) -> tuple[np.ndarray, np.ndarray]:
+    def _read_set(self, run: StudentRun) -> "tuple[Spool, np.ndarray]":
         if run.training_set == "synthetic":
-            return read_synthetic_images(self._context)
-        images, class_ids = read_real_images(self._context)
+            return spool_synthetic_images(self._context)
         if run.training_set == "full_data":
-            return images, class_ids
-        rows = [
-            np.flatnonzero(class_ids == class_id)[self._chosen(run, class_id)]
-            for class_id in self._context.class_ids
-        ]
-        return images[np.concatenate(rows)], class_ids[np.concatenate(rows)]
+            return spool_real_images(self._context, "train")
+        return spool_real_images(
+            self._context, "train", choose=lambda class_id: self._chosen(run, class_id)
+        )
 
     def _chosen(self, run: StudentRun, class_id: int) -> np.ndarray:
         """Rows within the class: those nearest to the prototypes, or a draw of its own per seed."""
@@ -230,9 +245,9 @@ class _Laboratory:
         draw = stream_generator(settings.seed, "random_real", class_id, run.seed)
         return np.sort(draw.choice(images, settings.prototypes.ipc, replace=False))
 
-    def _soft_labels(self, run: StudentRun) -> "list[EpochLabels]":
+    def _soft_labels(self, run: StudentRun) -> "Sequence[EpochLabels]":
         if run.training_set == "synthetic":
-            return read_soft_labels(self._context)
+            return StoredLabels(self._context)
         wanted = _set_name(run)
         if self._labels is None or self._labels[0] != wanted:
             self._labels = (wanted, self._label(run))
@@ -250,26 +265,16 @@ class _Laboratory:
             for epoch in range(settings.soft_labels.epochs)
         ]
 
-    def _test_set(self) -> "tuple[torch.Tensor, torch.Tensor]":
+    def _test_set(self) -> "tuple[Spool, torch.Tensor]":
         if self._test is None:
-            context = self._context
-            per_class = [
-                context.source.read_all("test", class_id, context.image_index("test", class_id))
-                for class_id in context.class_ids
-            ]
-            class_ids = np.repeat(context.class_ids, [len(images) for images in per_class])
-            self._test = self._on_device(np.concatenate(per_class), class_ids)
+            images, class_ids = spool_real_images(self._context, "test")
+            self._test = (images, self._on_device(class_ids))
         return self._test
 
-    def _on_device(
-        self, images: np.ndarray, class_ids: np.ndarray
-    ) -> "tuple[torch.Tensor, torch.Tensor]":
+    def _on_device(self, class_ids: np.ndarray) -> "torch.Tensor":
         import torch
 
-        from d4m.images import to_pixels
-
-        device = self._context.device
-        return to_pixels(images).to(device), torch.from_numpy(class_ids).to(device)
+        return torch.from_numpy(class_ids).to(self._context.device)
 
 
 def _set_name(run: StudentRun) -> tuple[str | int, ...]:

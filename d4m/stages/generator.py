@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from d4m.seeds import stream_seed
 from d4m.settings import PretrainedSettings
 from d4m.stages.base import Product, Stage, StageContext
-from d4m.stages.real_images import read_real_images
+from d4m.stages.training_sets import real_batches, spool_images
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
@@ -20,12 +20,13 @@ class Generator(Stage):
 
     A compact generator has three: `vae`; `denoiser`, which is the U-Net with the text encoder and
     tokenizer it was trained with; `scheduler`. A pretrained one has a fingerprint for each of
-    `vae`, `text_encoder`, `denoiser` and `scheduler`, and its weights stay where they are.
+    `vae`, `text_encoder` (a DiT has none), `denoiser` and `scheduler`, and its weights stay where
+    they are.
     """
 
     name: ClassVar[str] = "generator"
     upstream: ClassVar[tuple[str, ...]] = ("real_images",)
-    sections: ClassVar[tuple[str, ...]] = ("generator", "seed")
+    sections: ClassVar[tuple[str, ...]] = ("dataset", "generator", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Training settings and images, or the files of a pretrained pipeline."""
@@ -37,6 +38,7 @@ class Generator(Stage):
             self,
             "denoiser",
             settings.generator.compact.denoiser.model_dump(mode="json")
+            | _pixels_read(context)
             | {
                 "class_names": list(context.source.class_table.names),
                 "seed": stream_seed(settings.seed, "generator", "denoiser"),
@@ -53,6 +55,7 @@ class Generator(Stage):
             self,
             "vae",
             settings.generator.compact.autoencoder.model_dump(mode="json")
+            | _pixels_read(context)
             | {"seed": stream_seed(settings.seed, "generator", "vae")},
             context.all_of("real_images", "train-"),
         )
@@ -77,9 +80,8 @@ class Generator(Stage):
 
     def _train_vae(self, context: StageContext, unit: Unit) -> Product:
         from d4m.generators import compact
-        from d4m.images import to_pixels
 
-        pixels = to_pixels(read_real_images(context)[0]).to(context.device)
+        pixels = spool_images(real_batches(context, "train"), context.device)
         vae = compact.train_autoencoder(
             pixels,
             context.recipe.settings.generator.compact.autoencoder,
@@ -88,20 +90,21 @@ class Generator(Stage):
         return compact.save({"vae": vae})
 
     def _train_denoiser(self, context: StageContext, unit: Unit) -> Product:
-        import numpy as np
         import torch
 
         from d4m.encode import encode_images
         from d4m.generators import compact
+        from d4m.spool import Spool
 
         settings = unit.inputs["settings"]
         vae = compact.load_vae(context.store.open_files(self.name, self._vae_unit(context).key))
-        images, class_ids = read_real_images(context)
-        batches = np.array_split(images, -(-len(images) // 256))
-        latents = np.concatenate(list(encode_images(batches, vae.to(context.device))))
+        batches = encode_images(real_batches(context, "train"), vae.to(context.device))
+        counts = [len(context.image_index("train", c).image_ids) for c in context.class_ids]
         trained = compact.train_denoiser(
-            torch.from_numpy(latents.astype(np.float32)).to(context.device),
-            torch.from_numpy(class_ids).to(context.device),
+            Spool(batches, torch.Tensor.float, device=context.device),
+            torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(
+                context.device
+            ),
             settings["class_names"],
             context.recipe.settings.generator.compact.denoiser,
             seed=settings["seed"],
@@ -117,10 +120,10 @@ class Generator(Stage):
     def _plan_pretrained(self, context: StageContext, settings: PretrainedSettings) -> list[Unit]:
         from d4m.generators import pretrained
 
-        origin = pretrained.describe_origin(settings, context.recipe)
+        origins = pretrained.describe_origin(settings, context.recipe, context.device)
         return [
-            context.unit(self, component, {"component": component, "origin": origin[component]})
-            for component in pretrained.COMPONENTS
+            context.unit(self, component, {"component": component, "origin": origin})
+            for component, origin in origins.items()
         ]
 
     def _fingerprint(
@@ -128,16 +131,23 @@ class Generator(Stage):
     ) -> Iterator[tuple[Unit, Product]]:
         from d4m.generators import pretrained
 
-        folder = pretrained.find_folder(settings, context.recipe)
+        model = pretrained.find_model(settings, context.recipe, context.device)
         for unit in missing:
-            files = pretrained.component_digests(folder, unit.name)
+            if unit.name not in model.kind.folders:
+                continue  # planned before the pipeline was downloaded; the next plan knows better
+            files = pretrained.component_digests(model, unit.name)
 
             def write(target: Path, files: dict[str, str] = files) -> None:
-                content = {"files": files, "precision": settings.precision}
+                content = {"files": files, "precision": model.precision}
                 text = json.dumps(content, indent=2, sort_keys=True)
                 (target / "component.json").write_text(text, encoding="utf-8")
 
             yield unit, write
+
+
+def _pixels_read(context: StageContext) -> dict[str, Any]:
+    """What decides, beside the files, which pixels a compact generator is trained on."""
+    return {"size_px": context.source.size_px, "decoding": dict(context.source.decoding)}
 
 
 def load_vae(context: StageContext) -> Any:
@@ -149,12 +159,14 @@ def load_vae(context: StageContext) -> Any:
         return compact.load_vae(context.open_files("generator", "vae")).to(context.device)
     from d4m.generators import pretrained
 
-    folder = pretrained.find_folder(settings, context.recipe)
-    return pretrained.load_vae(folder, settings).to(context.device)
+    model = pretrained.find_model(settings, context.recipe, context.device)
+    return pretrained.load_vae(model).to(context.device)
 
 
 def load_pipeline(context: StageContext) -> "ImageToImagePipeline":
-    """The generator as a stock img2img pipeline, on the context's device."""
+    """The generator as an img2img pipeline, on the context's device, in its memory."""
+    from d4m.generators.placement import place_pipeline
+
     settings = context.recipe.settings.generator.pretrained
     if settings is None:
         from d4m.generators import compact
@@ -164,7 +176,6 @@ def load_pipeline(context: StageContext) -> "ImageToImagePipeline":
     else:
         from d4m.generators import pretrained
 
-        folder = pretrained.find_folder(settings, context.recipe)
-        pipeline = pretrained.load_pipeline(folder, settings)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(context.device)
+        model = pretrained.find_model(settings, context.recipe, context.device)
+        pipeline = pretrained.load_pipeline(model)
+    return place_pipeline(pipeline, context.compute)

@@ -16,7 +16,7 @@ class Latents(Stage):
 
     name: ClassVar[str] = "latents"
     upstream: ClassVar[tuple[str, ...]] = ("real_images", "generator")
-    sections: ClassVar[tuple[str, ...]] = ("generator", "seed")
+    sections: ClassVar[tuple[str, ...]] = ("dataset", "generator", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
         """One unit per class; the seed matters only where latents are sampled."""
@@ -41,7 +41,12 @@ class Latents(Stage):
         for unit in missing:
             class_id = int(unit.name.removeprefix("class-"))
             index = context.image_index("train", class_id)
-            batches = context.source.read_images("train", class_id, index)
+            batches = context.source.read_images(
+                "train",
+                class_id,
+                index,
+                batch_size=context.compute.encode_batch_size(context.source.size_px),
+            )
             seed = unit.inputs["settings"].get("sample_seed")
             yield (
                 unit,
@@ -49,7 +54,8 @@ class Latents(Stage):
             )
 
     def _settings(self, context: StageContext, class_id: int) -> dict[str, Any]:
-        settings = context.recipe.settings
+        settings, source = context.recipe.settings, context.source
+        pixels = {"size_px": source.size_px, "decoding": dict(source.decoding)}
         if settings.generator.latents == "mean":
-            return {"latents": "mean"}
-        return {"sample_seed": stream_seed(settings.seed, "latents", class_id)}
+            return {"latents": "mean", **pixels}
+        return {"sample_seed": stream_seed(settings.seed, "latents", class_id), **pixels}

@@ -39,7 +39,7 @@ def plan_ahead(
     planned = dict[str, tuple[PlannedUnit, ...]]()
     upstream = dict[str, Mapping[str, UnitRecord | None]]()
     for stage in stages:
-        ahead = StageContext(context.recipe, context.store, context.device, upstream)
+        ahead = StageContext(context.recipe, context.store, context.compute, upstream)
         units = stage.plan(ahead)
         found = {u.name: context.store.find(u.stage, u.key) for u in units if is_known(u)}
         upstream[stage.name] = {

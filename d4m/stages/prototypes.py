@@ -16,6 +16,7 @@ class Prototypes(Stage):
     """Unit: one class."""
 
     name: ClassVar[str] = "prototypes"
+    version: ClassVar[str] = "2"
     upstream: ClassVar[tuple[str, ...]] = ("latents",)
     sections: ClassVar[tuple[str, ...]] = ("prototypes", "seed")
 
@@ -55,7 +56,7 @@ class Prototypes(Stage):
             yield (
                 unit,
                 {
-                    "prototypes": fitted.prototypes,
+                    "prototypes": fitted.prototypes.astype(np.float16),  # as exact as latents
                     "cluster_shares": fitted.cluster_shares,
                     "nearest_images": fitted.nearest_images,
                     "inertia": np.array(fitted.inertia),

@@ -10,6 +10,8 @@ from d4m.sources.base import SPLITS, Split
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.store.reference import Unit
 
+_MOST_NAMED = 20
+
 
 def class_unit(class_id: int) -> str:
     """Name of the unit of one class."""
@@ -61,23 +63,26 @@ def check_class_sizes(context: StageContext) -> None:
         image.
     """
     ipc = context.recipe.settings.prototypes.ipc
-    problems = list[str]()
-    for class_id, name in enumerate(context.source.class_table.names):
-        train, test = (len(context.image_index(split, class_id).image_ids) for split in SPLITS)
-        if train < ipc or test == 0:
-            problems.append(f"class {class_id} ('{name}'): {train} training, {test} test images")
+    found = (_describe_class(context, class_id, ipc) for class_id in context.class_ids)
+    problems = [problem for problem in found if problem]
     if problems:
+        more = len(problems) - _MOST_NAMED
+        listed = problems[:_MOST_NAMED] + ([f"and {more} more classes"] if more > 0 else [])
         msg = (
             f"wanted at least {ipc} training images (`prototypes.ipc`) and 1 test image in every "
-            f"class; found {'; '.join(problems)}"
+            f"class; found {'; '.join(listed)}; add images, or lower `prototypes.ipc`"
         )
         raise SourceError(msg)
 
 
-def read_real_images(context: StageContext) -> tuple[np.ndarray, np.ndarray]:
-    """All real training images in class order, and the class id of each."""
-    per_class = [
-        context.source.read_all("train", class_id, context.image_index("train", class_id))
-        for class_id in context.class_ids
-    ]
-    return np.concatenate(per_class), np.repeat(context.class_ids, [len(i) for i in per_class])
+def _describe_class(context: StageContext, class_id: int, ipc: int) -> str:
+    """How many images a class has, if they are too few."""
+    train, test = (context.image_index(split, class_id) for split in SPLITS)
+    if len(train.image_ids) >= ipc and len(test.image_ids) > 0:
+        return ""
+    text = (
+        f"class {class_id} ('{context.source.class_table.names[class_id]}'): "
+        f"{len(train.image_ids)} training, {len(test.image_ids)} test images"
+    )
+    unreadable = len(train.unreadable) + len(test.unreadable)
+    return f"{text} ({unreadable} more cannot be read)" if unreadable else text

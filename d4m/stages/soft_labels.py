@@ -1,12 +1,12 @@
 """Artifact `soft_labels`: the teacher's verdict on every epoch's views (D4M, section 3.4)."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, overload
 
 from d4m.seeds import stream_seed
 from d4m.stages.base import Product, Stage, StageContext
-from d4m.stages.synthetic_images import read_synthetic_images
 from d4m.stages.teacher import load_teacher
+from d4m.stages.training_sets import spool_synthetic_images
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
@@ -43,10 +43,9 @@ class SoftLabels(Stage):
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
         """Label block after block; images and teacher stay on the device."""
-        from d4m.images import to_pixels
         from d4m.soft_labels import label_epoch, stack_epochs
 
-        pixels = to_pixels(read_synthetic_images(context)[0]).to(context.device)
+        pixels, _ = spool_synthetic_images(context)
         teacher = load_teacher(context)
         augmentation = context.recipe.settings.soft_labels.augmentation
         for unit in missing:
@@ -58,9 +57,37 @@ class SoftLabels(Stage):
             yield unit, stack_epochs(labelled)
 
 
-def read_soft_labels(context: StageContext) -> list["EpochLabels"]:
-    """Every labelled epoch, in order."""
-    from d4m.soft_labels import unstack_epochs
+class StoredLabels(Sequence["EpochLabels"]):
+    """Every labelled epoch of a recipe, in order, with one stored block in memory at a time.
 
-    blocks = [context.read("soft_labels", unit) for _, unit in context.all_of("soft_labels")]
-    return [epoch for block in blocks for epoch in unstack_epochs(block)]
+    Args:
+        context: the recipe and its artifacts.
+    """
+
+    def __init__(self, context: StageContext) -> None:
+        """Nothing is read before it is asked for."""
+        self._context = context
+        self._settings = context.recipe.settings.soft_labels
+        self._block: tuple[int, list[EpochLabels]] = (-1, [])
+
+    def __len__(self) -> int:
+        """Number of epochs."""
+        return self._settings.epochs
+
+    @overload
+    def __getitem__(self, epoch: int) -> "EpochLabels": ...
+    @overload
+    def __getitem__(self, epoch: slice) -> list["EpochLabels"]: ...
+    def __getitem__(self, epoch: int | slice) -> "EpochLabels | list[EpochLabels]":
+        """One epoch, or some."""
+        if isinstance(epoch, slice):
+            return [self[each] for each in range(*epoch.indices(len(self)))]
+        if not 0 <= epoch < len(self):
+            raise IndexError(epoch)
+        number, row = divmod(epoch, self._settings.epochs_per_block)
+        if self._block[0] != number:
+            from d4m.soft_labels import unstack_epochs
+
+            unit = f"epochs-{number * self._settings.epochs_per_block:06d}"
+            self._block = (number, unstack_epochs(self._context.read("soft_labels", unit)))
+        return self._block[1][row]

@@ -1,8 +1,9 @@
 """Artifact `synthetic_images`: what the generator makes of each prototype (D4M, 3.3)."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -11,6 +12,9 @@ from d4m.seeds import stream_seed
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.stages.real_images import class_unit
 from d4m.store.reference import Unit
+
+if TYPE_CHECKING:
+    from d4m.synthesis import ImageRequest
 
 
 class SyntheticImages(Stage):
@@ -43,35 +47,31 @@ class SyntheticImages(Stage):
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
         """Fill batches across classes; a class is done with its last image."""
+        from d4m.generators.conditions import check_prompts
         from d4m.stages.generator import load_pipeline
         from d4m.synthesis import decode_latents, synthesize_images, use_scheduler
 
         settings = context.recipe.settings
         pipeline = load_pipeline(context)
+        check_prompts(pipeline, [unit.inputs["settings"]["prompt"] for unit in missing])
         use_scheduler(pipeline, settings.synthesis)
-        orders = [_Order.of(context, unit) for unit in missing]
+        orders = _Orders(context, missing)
         batches = synthesize_images(
             pipeline,
-            np.concatenate([order.prototypes for order in orders]),
-            [order.prompt for order in orders for _ in order.seeds],
-            seeds=[seed for order in orders for seed in order.seeds],
+            orders.requests(),
             negative_prompt=settings.prompts.negative,
             settings=settings.synthesis,
+            compute=context.compute,
         )
-        images = np.empty((0,))
-        for order in orders:
-            while len(images) < len(order.seeds):
-                batch = next(batches)
-                images = np.concatenate([images, batch]) if len(images) else batch
-            done, images = np.split(images, [len(order.seeds)])
-            yield (
-                order.unit,
-                {
-                    "images": done,
-                    "decoded_prototypes": decode_latents(pipeline, order.prototypes),
-                    "seeds": np.array(order.seeds, np.int64),
-                },
+        for order, images in orders.fill(batches):
+            decoded = decode_latents(
+                pipeline,
+                order.prototypes,
+                compute=context.compute,
+                size_px=settings.synthesis.size_px,
             )
+            seeds = np.array(order.seeds, np.int64)
+            yield order.unit, {"images": images, "decoded_prototypes": decoded, "seeds": seeds}
 
 
 @dataclass(frozen=True)
@@ -79,29 +79,44 @@ class _Order:
     """What is to be made for one class."""
 
     unit: Unit
-    prompt: str
     prototypes: Float32[np.ndarray, "prototype channel height width"]
     seeds: list[int]
 
     @classmethod
     def of(cls, context: StageContext, unit: Unit) -> Self:
         settings = unit.inputs["settings"]
-        prototypes = context.read("prototypes", unit.name)["prototypes"]
+        prototypes = context.read("prototypes", unit.name)["prototypes"].astype(np.float32)
         seeds = [stream_seed(settings["seed"], row) for row in range(len(prototypes))]
-        return cls(unit, settings["prompt"], prototypes, seeds)
+        return cls(unit, prototypes, seeds)
 
 
-def read_synthetic_images(
-    context: StageContext, *, array: str = "images"
-) -> tuple[UInt8[np.ndarray, "image height width channel"], np.ndarray]:
-    """All synthetic images in class order, and the class id of each.
+class _Orders:
+    """The classes of one run, each in memory from its first request to its last image."""
 
-    Args:
-        context: the recipe and its artifacts.
-        array: `images`, or `decoded_prototypes` for what the images were started from.
-    """
-    per_class = [
-        context.read("synthetic_images", class_unit(class_id))[array]
-        for class_id in context.class_ids
-    ]
-    return np.concatenate(per_class), np.repeat(context.class_ids, [len(i) for i in per_class])
+    def __init__(self, context: StageContext, units: Sequence[Unit]) -> None:
+        self._context = context
+        self._units = units
+        self._open = deque[_Order]()
+
+    def requests(self) -> Iterator["ImageRequest"]:
+        """Every image of every class; a class is read when its first is asked for."""
+        from d4m.synthesis import ImageRequest
+
+        for unit in self._units:
+            order = _Order.of(self._context, unit)
+            self._open.append(order)
+            for prototype, seed in zip(order.prototypes, order.seeds, strict=True):
+                yield ImageRequest(prototype, unit.inputs["settings"]["prompt"], seed)
+
+    def fill(
+        self, batches: Iterable[UInt8[np.ndarray, "_image height width channel"]]
+    ) -> Iterator[tuple[_Order, UInt8[np.ndarray, "image height width channel"]]]:
+        """Each class with its images, made of the batches that its requests gave."""
+        kept = list[np.ndarray]()
+        for batch in batches:
+            kept.append(batch)
+            while self._open and sum(map(len, kept)) >= len(self._open[0].seeds):
+                order = self._open.popleft()
+                done, rest = np.split(np.concatenate(kept), [len(order.seeds)])
+                kept = [rest] if len(rest) else []
+                yield order, done

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from d4m.errors import ClassifierError
 from d4m.seeds import stream_seed
 from d4m.stages.base import Product, Stage, StageContext
-from d4m.stages.real_images import read_real_images
+from d4m.stages.training_sets import spool_real_images, view_size_px
 from d4m.store.digest import digest_file
 from d4m.store.reference import Unit
 
@@ -23,7 +23,7 @@ class Teacher(Stage):
 
     name: ClassVar[str] = "teacher"
     upstream: ClassVar[tuple[str, ...]] = ("real_images",)
-    sections: ClassVar[tuple[str, ...]] = ("teacher", "seed")
+    sections: ClassVar[tuple[str, ...]] = ("dataset", "synthesis", "teacher", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
         """One unit; ready-made weights depend on their file and not on the images."""
@@ -32,7 +32,7 @@ class Teacher(Stage):
             "architecture": settings.architecture,
             "options": settings.model_dump(mode="json")["options"],
             "channels": context.source.channels,
-            "size_px": context.source.size_px,
+            "size_px": view_size_px(context),
             "classes": len(context.class_ids),
         }
         if settings.weights is not None:
@@ -40,6 +40,7 @@ class Teacher(Stage):
             return [context.unit(self, _UNIT, inputs)]
         inputs = shape | {
             "seed": stream_seed(context.recipe.settings.seed, "teacher"),
+            "decoding": dict(context.source.decoding),
             **settings.model_dump(mode="json", include={"epochs", "augmentation", "optimizer"}),
         }
         return [context.unit(self, _UNIT, inputs, context.all_of("real_images", "train-"))]
@@ -101,7 +102,7 @@ def _build(context: StageContext, seed: int) -> "nn.Module":
     return build_classifier(
         context.recipe.settings.teacher,
         channels=context.source.channels,
-        size_px=context.source.size_px,
+        size_px=view_size_px(context),
         classes=len(context.class_ids),
         seed=seed,
     )
@@ -129,15 +130,14 @@ def _load_weights(context: StageContext, path: Path) -> "nn.Module":
 def _train(context: StageContext, seed: int) -> "nn.Module":
     import torch
 
-    from d4m.images import to_pixels
     from d4m.student import train_with_hard_labels
 
     settings = context.recipe.settings.teacher
-    images, class_ids = read_real_images(context)
+    pixels, class_ids = spool_real_images(context, "train")
     model = _build(context, stream_seed(seed, "weights"))
     train_with_hard_labels(
         model.to(context.device),
-        to_pixels(images).to(context.device),
+        pixels,
         torch.from_numpy(class_ids).to(context.device),
         epochs=settings.epochs,
         augmentation=settings.augmentation,

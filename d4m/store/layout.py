@@ -5,7 +5,8 @@ Every array ends in `crc32c` and writes every chunk, so a flipped bit or a lost 
 never data.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -48,7 +49,7 @@ LAYOUTS: Mapping[str, Mapping[str, ArrayLayout]] = {
     },
     "latents": {"latents": ArrayLayout(("image", *_LATENT), "float16")},
     "prototypes": {
-        "prototypes": ArrayLayout(("prototype", *_LATENT), "float32"),
+        "prototypes": ArrayLayout(("prototype", *_LATENT), "float16"),
         "cluster_shares": ArrayLayout(("prototype",), "float64"),
         "nearest_images": ArrayLayout(("prototype",), "int64"),
         "inertia": ArrayLayout((), "float64"),
@@ -84,38 +85,55 @@ def write_group(
     Raises:
         StoreError: names, number formats or numbers of axes differ from the layout.
     """
-    layouts = LAYOUTS[stage]
     _check(stage, arrays)
     group = zarr.open_group(folder, mode="w", zarr_format=3, attributes=dict(attributes))
     for name, array in arrays.items():
-        layout = layouts[name]
-        codecs = [*([ZstdCodec(level=3)] if layout.compressed else []), Crc32cCodec()]
-        stored = group.create_array(
-            name,
-            shape=array.shape,
-            dtype=cast(Any, str if layout.dtype == "str" else array.dtype),
-            chunks=_chunk_shape(array, layout),
-            compressors=codecs,
-            dimension_names=layout.axes,
-            config={"write_empty_chunks": True},
-        )
-        stored[...] = array
+        _create(group, stage, name, array.shape, array.dtype)[...] = array
+
+
+def write_group_in_pieces(
+    folder: Path,
+    stage: str,
+    pieces: Iterable[Mapping[str, np.ndarray]],
+    *,
+    rows: int,
+    attributes: Mapping[str, Any],
+) -> None:
+    """Write a group whose arrays come piece by piece along their common first axis.
+
+    Args:
+        folder: the group's folder.
+        stage: whose layout it has.
+        pieces: arrays that follow one another.
+        rows: how many rows all pieces have together.
+        attributes: the group's own.
+
+    Raises:
+        StoreError: a piece does not fit the layout.
+    """
+    group = zarr.open_group(folder, mode="w", zarr_format=3, attributes=dict(attributes))
+    stored, start = dict[str, "zarr.Array[Any]"](), 0
+    for piece in pieces:
+        _check(stage, piece)
+        for name, array in piece.items():
+            if name not in stored:
+                shape = (rows, *array.shape[1:])
+                stored[name] = _create(group, stage, name, shape, array.dtype)
+            stored[name][start : start + len(array)] = array
+        start += len(next(iter(piece.values())))
+    assert start == rows, "the caller counted the rows"
 
 
 def read_group(folder: Path, stage: str) -> dict[str, np.ndarray]:
-    """All arrays of one unit.
+    """All arrays of one unit; a lost chunk reads as zeros, which only the digest can tell.
 
     Raises:
-        ValueError, KeyError, OSError: chunks are missing, checksums fail or metadata is broken.
+        ValueError, KeyError, OSError: checksums fail or metadata is broken.
     """
-    group = zarr.open_group(folder, mode="r", zarr_format=3)
+    found = dict(zarr.open_group(folder, mode="r", zarr_format=3).arrays())  # all at once
     arrays = dict[str, np.ndarray]()
     for name, layout in LAYOUTS[stage].items():
-        stored = cast("zarr.Array[Any]", group[name])
-        if stored.nchunks_initialized != stored.nchunks:
-            msg = f"array {name} has {stored.nchunks_initialized} of {stored.nchunks} chunks"
-            raise ValueError(msg)
-        values = np.asarray(stored[...])
+        values = np.asarray(found[name][...])
         arrays[name] = values.astype(object) if layout.dtype == "str" else values
     return arrays
 
@@ -141,9 +159,27 @@ def _check(stage: str, arrays: Mapping[str, np.ndarray]) -> None:
         raise StoreError(msg)
 
 
-def _chunk_shape(array: np.ndarray, layout: ArrayLayout) -> tuple[int, ...]:
-    if array.ndim == 0:
+def _create(
+    group: zarr.Group, stage: str, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> "zarr.Array[Any]":
+    layout = LAYOUTS[stage][name]
+    codecs = [*([ZstdCodec(level=3)] if layout.compressed else []), Crc32cCodec()]
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype=cast(Any, str if layout.dtype == "str" else dtype),
+        chunks=_chunk_shape(shape, dtype, layout),
+        compressors=codecs,
+        dimension_names=layout.axes,
+        config={"write_empty_chunks": True},
+    )
+
+
+def _chunk_shape(
+    shape: tuple[int, ...], dtype: np.dtype[Any], layout: ArrayLayout
+) -> tuple[int, ...]:
+    if not shape:
         return ()
-    row_bytes = max(1, array[:1].nbytes)
+    row_bytes = max(1, dtype.itemsize * math.prod(shape[1:]))
     rows = layout.chunk_rows or max(1, _CHUNK_BYTES // row_bytes)
-    return (max(1, min(rows, len(array))), *(max(1, size) for size in array.shape[1:]))
+    return (max(1, min(rows, shape[0])), *(max(1, size) for size in shape[1:]))

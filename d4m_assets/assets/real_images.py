@@ -6,6 +6,7 @@ from d4m.pipeline import Pipeline
 from d4m.sources.base import SPLITS
 from d4m.stages.real_images import RealImages
 from d4m_assets.checks import readable_files
+from d4m_assets.metadata import unreadable_table
 from d4m_assets.stage_asset import Metadata, stage_asset
 
 _ROWS = 100
@@ -13,14 +14,21 @@ _ROWS = 100
 
 def _describe(pipeline: Pipeline) -> Metadata:
     context = pipeline.context()
+    indexes = {(s, c): context.image_index(s, c) for s in SPLITS for c in context.class_ids}
     rows = [
         dg.TableRecord(
             {"class_id": class_id, "name": name}
-            | {split: len(context.image_index(split, class_id).image_ids) for split in SPLITS}
+            | {split: len(indexes[split, class_id].image_ids) for split in SPLITS}
+            | {"unreadable": sum(len(indexes[split, class_id].unreadable) for split in SPLITS)}
         )
         for class_id, name in enumerate(context.source.class_table.names[:_ROWS])
     ]
-    return {"classes": dg.MetadataValue.table(rows)}
+    return {
+        "images": dg.MetadataValue.int(sum(len(i.image_ids) for i in indexes.values())),
+        "classes": dg.MetadataValue.table(rows),
+        "unreadable": dg.MetadataValue.int(sum(len(i.unreadable) for i in indexes.values())),
+        "unreadable_files": unreadable_table(context),
+    }
 
 
 real_images = stage_asset(

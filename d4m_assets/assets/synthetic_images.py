@@ -1,11 +1,13 @@
 """Asset `synthetic_images`."""
 
 import dagster as dg
+import numpy as np
 
 from d4m.pipeline import Pipeline
-from d4m.stages.synthetic_images import SyntheticImages, read_synthetic_images
+from d4m.stages.synthetic_images import SyntheticImages
+from d4m.stages.training_sets import synthetic_classes
 from d4m_assets.checks import ipc_images_per_class, no_blank_image
-from d4m_assets.metadata import contact_sheet
+from d4m_assets.metadata import SHEET_CLASSES, contact_sheet
 from d4m_assets.stage_asset import Metadata, stage_asset
 
 _ROWS = 100
@@ -13,8 +15,13 @@ _ROWS = 100
 
 def _describe(pipeline: Pipeline) -> Metadata:
     context = pipeline.context()
-    images, class_ids = read_synthetic_images(context)
-    decoded, _ = read_synthetic_images(context, array="decoded_prototypes")
+    first = list(synthetic_classes(context, most_classes=SHEET_CLASSES))
+    class_ids = np.repeat(np.arange(len(first)), [len(arrays["images"]) for arrays in first])
+    images, decoded = (
+        np.concatenate([arrays[name] for arrays in first])
+        for name in ("images", "decoded_prototypes")
+    )
+    ipc = pipeline.recipe.settings.prototypes.ipc
     table, prompts = context.source.class_table, pipeline.recipe.settings.prompts
     rows = [
         dg.TableRecord({"class_id": c, "name": table.names[c], "prompt": table.prompt(c, prompts)})
@@ -24,7 +31,7 @@ def _describe(pipeline: Pipeline) -> Metadata:
         "synthetic images": contact_sheet(images, class_ids, table.names),
         "their prototypes, decoded": contact_sheet(decoded, class_ids, table.names),
         "prompts": dg.MetadataValue.table(rows),
-        "dagster/row_count": dg.MetadataValue.int(len(images)),
+        "dagster/row_count": dg.MetadataValue.int(len(context.class_ids) * ipc),
     }
 
 

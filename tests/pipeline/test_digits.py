@@ -11,9 +11,9 @@ from d4m.images import to_pixels
 from d4m.stages.generator import load_pipeline
 from d4m.stages.real_images import class_unit
 from d4m.stages.score_table import ScoreRow, score_rows
-from d4m.stages.synthetic_images import read_synthetic_images
 from d4m.stages.teacher import load_teacher
-from d4m.synthesis import synthesize_images, use_scheduler
+from d4m.stages.training_sets import spool_synthetic_images
+from d4m.synthesis import ImageRequest, synthesize_images, use_scheduler
 from tests.conftest import Workspace
 
 RECIPE = """\
@@ -46,8 +46,8 @@ def row(rows: list[ScoreRow], training_set: str, labels: str) -> ScoreRow:
 
 def test_the_teacher_recognises_every_synthetic_image(digits: Workspace):
     context = digits.pipeline("digits").context()
-    images, class_ids = read_synthetic_images(context)
-    scores = score_classifier(load_teacher(context), to_pixels(images), torch.from_numpy(class_ids))
+    images, class_ids = spool_synthetic_images(context)
+    scores = score_classifier(load_teacher(context), images, torch.from_numpy(class_ids))
     assert scores.top1 == 1.0
 
 
@@ -61,11 +61,13 @@ def test_a_prototype_under_another_class_s_prompt_becomes_that_class(digits: Wor
     use_scheduler(pipeline, settings.synthesis)
     images = synthesize_images(
         pipeline,
-        np.stack(starts),
-        [f"a handwritten {names[told]}" for _, told in pairs],
-        seeds=list(range(len(pairs))),
+        [
+            ImageRequest(start.astype(np.float32), f"a handwritten {names[told]}", seed)
+            for seed, (start, (_, told)) in enumerate(zip(starts, pairs, strict=True))
+        ],
         negative_prompt=settings.prompts.negative,
         settings=settings.synthesis,
+        compute=context.compute,
     )
     told = torch.tensor([told for _, told in pairs])
     scores = score_classifier(load_teacher(context), to_pixels(np.concatenate(list(images))), told)

@@ -1,0 +1,83 @@
+"""Training sets of any size: rows in memory while they are few, in a temporary file beyond."""
+
+import tempfile
+from collections.abc import Callable, Iterable
+from io import FileIO
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+_LARGEST_IN_MEMORY = 256 << 20  # bytes
+
+
+class Spool:
+    """Rows of one shape, gathered by number like those of a tensor.
+
+    Args:
+        batches: arrays of rows that follow one another; each is read once and let go.
+        convert: makes a float tensor of a tensor of rows, such as `to_pixels`.
+        device: where gathered rows go; rows that are held in memory stay there.
+        largest_in_memory: bytes; beyond that, rows lie in a nameless file in the system's folder
+            for temporary files (`$TMPDIR`), which is gone with the process.
+
+    Attributes:
+        shape: number of rows, then the shape of a converted row.
+        device: where gathered rows go.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+
+    def __init__(
+        self,
+        batches: Iterable[np.ndarray],
+        convert: Callable[[Tensor], Tensor],
+        *,
+        device: str | torch.device = "cpu",
+        largest_in_memory: int = _LARGEST_IN_MEMORY,
+    ) -> None:
+        """Take all batches in."""
+        self.device = torch.device(device)
+        self._convert = convert
+        self._file: FileIO | None = None
+        self._row = np.empty((0,))
+        held, count, size = list[np.ndarray](), 0, 0
+        for batch in batches:
+            held.append(batch)
+            count, size, self._row = count + len(batch), size + batch.nbytes, batch[:1]
+            if size > largest_in_memory:
+                self._spill(held)
+                held.clear()
+        if count == 0:
+            msg = "wanted rows to keep, found none"
+            raise ValueError(msg)
+        if self._file is None:
+            self._held = torch.from_numpy(np.concatenate(held)).to(self.device)
+        self.shape = (count, *convert(torch.from_numpy(self._row)).shape[1:])
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: Int64[Tensor, "row"]) -> Float[Tensor, "row ..."]:
+        """The rows of these numbers, converted, on the device."""
+        if self._file is None:
+            return self._convert(self._held[rows.to(self.device)])
+        gathered = np.empty((len(rows), *self._row.shape[1:]), self._row.dtype)
+        for place, row in enumerate(rows.tolist()):
+            self._file.seek(row * self._row.nbytes)
+            self._file.readinto(gathered[place].data)
+        return self._convert(torch.from_numpy(gathered).to(self.device))
+
+    def _spill(self, held: list[np.ndarray]) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="d4m-", buffering=0)  # noqa: SIM115
+        for batch in held:
+            self._file.write(np.ascontiguousarray(batch).data)
+
+
+def ranges(count: int, size: int) -> list[Int64[Tensor, "row"]]:
+    """The numbers from 0 to `count`, in order, as batches of `size`; the last may be shorter."""
+    return list(torch.arange(count).split(size))
