@@ -8,7 +8,7 @@ export DAGSTER_HOME := $(CURDIR)/dagster_home
 export D4M_STORE := $(CURDIR)/store
 export D4M_RECIPES := $(CURDIR)/recipes
 
-.PHONY: demo test check format dev bench clean
+.PHONY: demo test check format dev bench bench-synthesis bench-samplers bench-scale clean
 
 demo: $(READY)                 ## Distil the digits and print their scores.
 	$(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits
@@ -32,6 +32,15 @@ dev: $(READY)                  ## The Dagster UI on http://127.0.0.1:3000.
 
 bench: $(READY)                ## Measure anew what benchmarks/README.md reports.
 	$(BIN)/python benchmarks/digits.py
+
+bench-synthesis: $(READY)      ## The published procedure beside ours: images a second, prototypes.
+	$(BIN)/python benchmarks/synthesis.py
+
+bench-samplers: $(READY)       ## Few-step samplers beside PNDM: time and closeness.
+	$(BIN)/python benchmarks/samplers.py
+
+bench-scale: $(READY)          ## Memory and time over 5,000 and 50,000 files.
+	$(BIN)/python benchmarks/scale.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] >= (3, 11) else "d4m needs Python 3.11 or later")'

@@ -78,7 +78,7 @@ def learning_curves(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
             epochs, top1 = np.array(row.curve).T
             label = f"{row.training_set}, {row.labels}, {row.student}"
             axes.plot(epochs / epochs.max(), 100 * top1, label=label, linewidth=1.4)
-    axes.set(xlabel="share of the training", ylabel="top-1 on test images, %")
+    axes.set(xlabel="share of the training", ylabel="top-1 on up to 1,000 test images, %")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
     canvas = FigureCanvasAgg(figure)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TrainingSet = Literal["synthetic", "random_real", "nearest_real", "full_data", "teacher"]
 Labels = Literal["soft", "hard"]
+_PROBE_IMAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ class _Laboratory:
         seed = stream_seed(used["seed"], "training")
 
         def probe(model: "nn.Module") -> float:
-            return score_classifier(model, *self._test_set()).top1
+            return score_classifier(model, *self._probe_set()).top1
 
         if run.labels == "soft":
             curve = train_with_soft_labels(
@@ -270,6 +271,14 @@ class _Laboratory:
             images, class_ids = spool_real_images(self._context, "test")
             self._test = (images, self._on_device(class_ids))
         return self._test
+
+    def _probe_set(self) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Test images for the learning curve, some of each class where there are many."""
+        import torch
+
+        images, class_ids = self._test_set()
+        rows = torch.linspace(0, len(images) - 1, min(_PROBE_IMAGES, len(images))).round().long()
+        return images[rows], class_ids[rows.to(class_ids.device)]
 
     def _on_device(self, class_ids: np.ndarray) -> "torch.Tensor":
         import torch
