@@ -24,10 +24,13 @@ dataset: {{source: image_folder, path: {images}, size_px: 16}}
 generator: {{pretrained: {{model: {model}}}}}
 prototypes: {{ipc: 1}}
 synthesis: {{num_inference_steps: 4}}
-teacher: {{architecture: resnet18, epochs: 1, options: {{layers: [1, 1, 1, 1], channels: [8, 8, 16, 16]}}}}
+teacher:
+  architecture: resnet18
+  epochs: 1
+  options: &narrow {{layers: [1, 1, 1, 1], channels: [8, 8, 16, 16]}}
 soft_labels: {{epochs: 4, epochs_per_block: 2}}
 evaluation:
-  students: [{{name: narrow, architecture: resnet18, options: {{layers: [1, 1, 1, 1], channels: [8, 8, 16, 16]}}}}]
+  students: [{{architecture: resnet18, options: *narrow}}]
   seeds: 1
   full_data_epochs: 1
 """
