@@ -1,6 +1,7 @@
 """Where and how arrays are computed: the device, and what fits on it. Never what comes out."""
 
 import os
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from d4m.errors import D4MError
 Memory = Literal["full", "slicing", "offload"]
 _BATCH_PIXELS = 16 * 512**2
 _LARGEST_BATCH = 256
+_DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class Compute:
 
     def __post_init__(self) -> None:
         """Check the values, which come from the environment."""
+        if not _DEVICE.fullmatch(self.requested_device):
+            msg = (
+                f"D4M_DEVICE: wanted auto, cpu, cuda, cuda:<number>, mps or xpu, found "
+                f"{self.requested_device!r}"
+            )
+            raise D4MError(msg)
         if self.memory not in get_args(Memory):
             msg = f"D4M_MEMORY: wanted one of {get_args(Memory)}, found {self.memory!r}"
             raise D4MError(msg)

@@ -8,6 +8,7 @@ import torch
 from diffusers import AutoencoderKL
 from jaxtyping import Float16, UInt8
 
+from d4m.generators.autoencoder import check_finite, scale_latents
 from d4m.images import to_pixels
 from d4m.seeds import stream_seed
 
@@ -22,10 +23,13 @@ def encode_images(
 
     Args:
         batches: images of the size and channels that the VAE was made for.
-        vae: a diffusers autoencoder, in evaluation mode, on the device to use.
+        vae: a diffusers autoencoder, in evaluation mode, on the device and in the precision to
+            use: one that overflows in float16 is loaded in float32.
         sample_seed: None takes the posterior's mean; a seed takes one draw from it per image, as
-        the
-            published code does.
+            the published code does.
+
+    Raises:
+        GeneratorError: latents came out as NaN or infinite.
 
     Source:
         D4M, section 3.2; checked against `vae.encode(...).latent_dist`.
@@ -49,5 +53,6 @@ def encode_images(
                 ]
                 latents = latents + posterior.std * torch.stack(noise).to(latents)
             position += len(images)
-            scaled = latents.float() * vae.config["scaling_factor"]
+            scaled = scale_latents(latents.float(), vae)
+            check_finite(scaled, "latents", vae.dtype)
             yield scaled.cpu().numpy().astype(np.float16)

@@ -1,7 +1,10 @@
 """Prototypes + prompts -> synthetic images (D4M, section 3.3)."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -9,18 +12,39 @@ from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     PNDMScheduler,
+    UniPCMultistepScheduler,
 )
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
+from d4m.compute import Compute
 from d4m.errors import GeneratorError
-from d4m.images import to_images
+from d4m.generators.autoencoder import check_finite, unscale_latents
+from d4m.generators.conditions import Conditions
+from d4m.images import resize_images, to_images
 from d4m.settings import SynthesisSettings
 
-_SCHEDULERS: dict[str, Any] = {
-    "pndm": PNDMScheduler,
-    "ddim": DDIMScheduler,
-    "dpmsolver++": DPMSolverMultistepScheduler,
+_log = logging.getLogger(__name__)
+_LARGEST_BATCH = 32
+_CPU_BATCH_VALUES = 32 * 32**2
+_Row = TypeVar("_Row")
+_Result = TypeVar("_Result")
+
+# `strength` counts steps: a share of time only where steps are even in time. Karras's would make
+# the same recipe start at another noise level, and differ by what a pipeline's own sampler was.
+_EVEN_STEPS = {
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+}
+_SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "pndm": (PNDMScheduler, {"skip_prk_steps": True}),
+    "ddim": (DDIMScheduler, {"clip_sample": False}),  # latents are not bounded by 1
+    "dpmsolver++": (
+        DPMSolverMultistepScheduler,
+        {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_lu_lambdas": False} | _EVEN_STEPS,
+    ),
+    "unipc": (UniPCMultistepScheduler, _EVEN_STEPS),
 }
 
 
@@ -30,47 +54,70 @@ class ImageToImagePipeline(Protocol):
 
     scheduler: Any
     vae: Any
-    device: torch.device
-    dtype: torch.dtype
 
     def __call__(self, **arguments: Any) -> Any:
-        """Denoise noised latents under a prompt and decode them."""
+        """Denoise noised latents under a prompt."""
         ...
 
 
+@dataclass(frozen=True)
+class ImageRequest:
+    """What one synthetic image is made of.
+
+    Attributes:
+        prototype: scaled latents.
+        prompt: what the image shows; for a class-conditional generator its label or number.
+        seed: of the image's noise, which no other image shares.
+    """
+
+    prototype: Float32[np.ndarray, "latent_channel latent_height latent_width"]
+    prompt: str
+    seed: int
+
+
 def use_scheduler(pipeline: ImageToImagePipeline, settings: SynthesisSettings) -> None:
-    """Give a pipeline the sampler that the settings name, with its own noise schedule."""
+    """Give a pipeline the sampler that the settings name, with its own noise schedule.
+
+    Its betas, kind of prediction and spacing of steps stay. A named sampler is the same whatever
+    the pipeline's own was: PNDM without Runge-Kutta steps, DDIM without clipping, DPM-Solver++ of
+    second order, the last two with steps even in time.
+    """
     if settings.scheduler != "pipeline":
-        kind = _SCHEDULERS[settings.scheduler]
-        extra = {"skip_prk_steps": True} if settings.scheduler == "pndm" else {}
-        pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **extra)
+        kind, options = _SCHEDULERS[settings.scheduler]
+        pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **options)
 
 
 def synthesize_images(
     pipeline: ImageToImagePipeline,
-    prototypes: Float32[np.ndarray, "image latent_channel latent_height latent_width"],
-    prompts: Sequence[str],
+    requests: Iterable[ImageRequest],
     *,
-    seeds: Sequence[int],
     negative_prompt: str,
     settings: SynthesisSettings,
-    batch_size: int = 32,
+    compute: Compute,
 ) -> Iterator[UInt8[np.ndarray, "_image height width channel"]]:
-    """One image per prototype: noise it, denoise it under its prompt, decode it; batch by batch.
+    """One image per request: noise its prototype, denoise it under its prompt, decode it.
+
+    Requests are read as they are needed, so that one batch is in memory however many there are.
+    An image depends on its own request alone: in calls of one batch size to the bit, whatever
+    else they hold. Another batch size lets matrix kernels sum in another order: at float32 on a
+    CPU, between batch sizes 1, 3, 8 and 32, images of tiny pipelines of all kinds differ by
+    one level of 255 at most, in fewer than one value in a thousand.
 
     Args:
-        pipeline: a stock diffusers img2img pipeline, with the scheduler to use.
-        prototypes: scaled latents.
-        prompts: one per prototype.
-        seeds: one per prototype; an image's noise comes from its own seed alone, so that it does
-        not
-            depend on which others share its batch.
-        negative_prompt: the same for all.
-        settings: strength, guidance and number of steps.
-        batch_size: images per pipeline call; a last, smaller batch is filled up.
+        pipeline: a diffusers img2img pipeline, with the scheduler to use.
+        requests: prototypes with prompts and seeds, all of one size.
+        negative_prompt: the same for all; class-conditional generators have none.
+        settings: strength, guidance, number of steps, and size of the images.
+        compute: the device the pipeline was placed on, and images per call of it: those asked
+            for, else up to 32. A batch that does not fit is halved; a last, smaller one is filled
+            up, so that all calls have one shape.
+
+    Returns:
+        Images in the order of the requests, batch by batch.
 
     Raises:
-        GeneratorError: the strength leaves no step to run, or an image came out as NaN.
+        GeneratorError: the strength leaves no step to run, an image came out as NaN, or not even
+            one fits in memory.
 
     Source:
         D4M, section 3.3. The stock img2img pipelines take four-channel input for scaled latents.
@@ -78,64 +125,131 @@ def synthesize_images(
     Differs:
         The published code runs one image per call from an unseeded generator.
     """
+    _check_steps(settings)
+    guided = settings.guidance_scale > 1
+    conditions = Conditions(pipeline, negative_prompt, device=compute.device, guided=guided)
+
+    def draw(batch: Sequence[ImageRequest], size: int) -> UInt8[np.ndarray, "..."]:
+        filled = [batch[row % len(batch)] for row in range(size)]
+        latents = _denoise(pipeline, filled, conditions, settings)
+        return _decode(pipeline, latents, compute, settings.size_px)[: len(batch)]
+
+    rows = iter(requests)
+    first = list(islice(rows, 1))
+    if first:
+        size = _first_batch_size(compute, first[0].prototype)
+        yield from _in_fitting_batches(chain(first, rows), size, draw)
+
+
+def decode_latents(
+    pipeline: ImageToImagePipeline,
+    latents: Float32[np.ndarray, "image latent_channel latent_height latent_width"],
+    *,
+    compute: Compute,
+    size_px: int | None = None,
+) -> UInt8[np.ndarray, "image height width channel"]:
+    """What the VAE makes of scaled latents without any diffusion, in batches that fit.
+
+    Args:
+        pipeline: whose VAE decodes.
+        latents: scaled latents.
+        compute: the device the pipeline was placed on, and images at a time.
+        size_px: height and width of the images; None: as they are decoded.
+
+    Raises:
+        GeneratorError: an image came out as NaN, or not even one fits in memory.
+    """
+    return _decode(pipeline, torch.from_numpy(latents), compute, size_px)
+
+
+def _denoise(
+    pipeline: ImageToImagePipeline,
+    requests: Sequence[ImageRequest],
+    conditions: Conditions,
+    settings: SynthesisSettings,
+) -> Float[Tensor, "image latent_channel latent_height latent_width"]:
+    with torch.inference_mode():
+        return pipeline(
+            **conditions.arguments([request.prompt for request in requests]),
+            image=torch.from_numpy(np.stack([request.prototype for request in requests])),
+            strength=settings.strength,
+            guidance_scale=settings.guidance_scale,
+            num_inference_steps=settings.num_inference_steps,
+            # On the CPU whatever the device, so that all devices see the same noise.
+            generator=[torch.Generator().manual_seed(request.seed) for request in requests],
+            output_type="latent",
+        ).images
+
+
+def _decode(
+    pipeline: ImageToImagePipeline,
+    latents: Float[Tensor, "image latent_channel latent_height latent_width"],
+    compute: Compute,
+    size_px: int | None,
+) -> UInt8[np.ndarray, "image height width channel"]:
+    vae = pipeline.vae
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    size = min(_LARGEST_BATCH, compute.encode_batch_size(latents.shape[-1] * factor))
+
+    def draw(batch: Sequence[Tensor], _: int) -> UInt8[np.ndarray, "..."]:
+        with torch.inference_mode():
+            scaled = torch.stack(list(batch)).to(compute.device, vae.dtype)
+            pixels = vae.decode(unscale_latents(scaled, vae)).sample
+        check_finite(pixels, "pixels", vae.dtype)
+        images = to_images(pixels)
+        return images if size_px is None else resize_images(images, size_px)
+
+    return np.concatenate(list(_in_fitting_batches(latents, size, draw)))
+
+
+def _in_fitting_batches(
+    rows: Iterable[_Row], size: int, draw: Callable[[Sequence[_Row], int], _Result]
+) -> Iterator[_Result]:
+    """What `draw` makes of rows, `size` of them at a time; half as many where those do not fit."""
+    remaining = iter(rows)
+    waiting = list(islice(remaining, size))
+    while waiting:
+        result = None
+        try:
+            result = draw(waiting[:size], size)
+        except torch.OutOfMemoryError as failure:
+            size = _halved(size, failure)
+        if result is None:
+            torch.cuda.empty_cache()  # outside of `except`, which still holds the failed batch
+            continue
+        yield result
+        waiting = waiting[size:]
+        waiting += islice(remaining, max(0, size - len(waiting)))
+
+
+def _halved(size: int, failure: Exception) -> int:
+    if size == 1:
+        msg = (
+            "not even one image fits in the device's memory: free it, set D4M_MEMORY=slicing or "
+            "offload, or distil smaller images (`dataset.size_px`)"
+        )
+        raise GeneratorError(msg) from failure
+    _log.warning(
+        "%d images at a time do not fit in memory; going on with D4M_BATCH_SIZE=%d",
+        size,
+        size // 2,
+    )
+    return size // 2
+
+
+def _first_batch_size(compute: Compute, prototype: Float32[np.ndarray, "..."]) -> int:
+    """Images at a time to begin with: a CPU, which has no error to learn from, gets fewer."""
+    if compute.batch_size is not None:
+        return compute.batch_size
+    if compute.device.startswith("cuda"):
+        return _LARGEST_BATCH
+    return max(1, min(_LARGEST_BATCH, _CPU_BATCH_VALUES // prototype[0].size))
+
+
+def _check_steps(settings: SynthesisSettings) -> None:
     if int(settings.num_inference_steps * settings.strength) < 1:
         msg = (
             f"strength {settings.strength} of {settings.num_inference_steps} steps leaves no step "
             f"to run; raise `synthesis.strength` or `synthesis.num_inference_steps`"
         )
         raise GeneratorError(msg)
-    for start in range(0, len(prototypes), batch_size):
-        rows = range(start, min(start + batch_size, len(prototypes)))
-        yield _synthesize_batch(
-            pipeline,
-            torch.from_numpy(_fill(prototypes[rows], batch_size)),
-            _fill([prompts[row] for row in rows], batch_size),
-            _fill([seeds[row] for row in rows], batch_size),
-            negative_prompt,
-            settings,
-        )[: len(rows)]
-
-
-def decode_latents(
-    pipeline: ImageToImagePipeline,
-    latents: Float32[np.ndarray, "image latent_channel latent_height latent_width"],
-) -> UInt8[np.ndarray, "image height width channel"]:
-    """What the VAE makes of scaled latents without any diffusion."""
-    vae = pipeline.vae
-    with torch.inference_mode():
-        scaled = torch.from_numpy(latents).to(pipeline.device, pipeline.dtype)
-        return to_images(vae.decode(scaled / vae.config.scaling_factor).sample)
-
-
-def _synthesize_batch(
-    pipeline: ImageToImagePipeline,
-    latents: Float[Tensor, "image latent_channel latent_height latent_width"],
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    negative_prompt: str,
-    settings: SynthesisSettings,
-) -> UInt8[np.ndarray, "image height width channel"]:
-    with torch.inference_mode():
-        decoded = pipeline(
-            prompt=list(prompts),
-            negative_prompt=[negative_prompt] * len(prompts),
-            image=latents.to(pipeline.device, pipeline.dtype),
-            strength=settings.strength,
-            guidance_scale=settings.guidance_scale,
-            num_inference_steps=settings.num_inference_steps,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            output_type="pt",
-        ).images
-    if not torch.isfinite(decoded).all():
-        msg = "the generator made NaN pixels; try `generator.pretrained.precision: float32`"
-        raise GeneratorError(msg)
-    return to_images(decoded * 2.0 - 1.0)
-
-
-def _fill(rows: Any, size: int) -> Any:
-    """Rows repeated up to a full batch: in calls of one shape an image keeps its bits."""
-    return (
-        rows[[row % len(rows) for row in range(size)]]
-        if isinstance(rows, np.ndarray)
-        else [rows[row % len(rows)] for row in range(size)]
-    )

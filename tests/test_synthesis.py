@@ -6,15 +6,18 @@ import torch
 from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionImg2ImgPipeline,
+    UniPCMultistepScheduler,
 )
 
+from d4m.compute import Compute
 from d4m.errors import GeneratorError
 from d4m.generators import compact
 from d4m.images import to_images
 from d4m.settings import AutoencoderSettings, DenoiserSettings, SynthesisSettings
-from d4m.synthesis import decode_latents, synthesize_images, use_scheduler
+from d4m.synthesis import ImageRequest, decode_latents, synthesize_images, use_scheduler
 
 # diffusers 0.42 hands a tensor to `np.array` in a way that numpy 2 deprecates.
 COPY_KEYWORD = pytest.mark.filterwarnings(
@@ -67,21 +70,23 @@ def _synthesize(pipeline, prototypes, prompts, seeds, *, batch_size=8, **setting
     use_scheduler(pipeline, settings)
     batches = synthesize_images(
         pipeline,
-        prototypes,
-        prompts,
-        seeds=seeds,
+        _requests(prototypes, prompts, seeds),
         negative_prompt="cartoon",
         settings=settings,
-        batch_size=batch_size,
+        compute=Compute("cpu", batch_size=batch_size),
     )
     return np.concatenate(list(batches))
+
+
+def _requests(prototypes, prompts, seeds):
+    return map(ImageRequest, prototypes, prompts, seeds)
 
 
 PROMPTS = ["zero", "a photo of one", "two", "zero", "one of many", "two"]
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("scheduler", ["pipeline", "pndm", "ddim", "dpmsolver++"])
+@pytest.mark.parametrize("scheduler", ["pipeline", "pndm", "ddim", "dpmsolver++", "unipc"])
 @COPY_KEYWORD
 def test_images_are_those_of_the_stock_pipeline_called_by_hand(pipeline, scheduler):
     prototypes = _prototypes(6)
@@ -154,12 +159,10 @@ def test_batches_come_in_order_and_the_last_is_not_padded(pipeline):
     settings = SynthesisSettings(num_inference_steps=2)
     batches = synthesize_images(
         pipeline,
-        _prototypes(7),
-        ["zero"] * 7,
-        seeds=range(7),
+        _requests(_prototypes(7), ["zero"] * 7, range(7)),
         negative_prompt="",
         settings=settings,
-        batch_size=3,
+        compute=Compute("cpu", batch_size=3),
     )
     assert [len(batch) for batch in batches] == [3, 3, 1]
 
@@ -177,7 +180,7 @@ def test_seed_prompt_and_prototype_each_change_their_own_image_and_no_other(pipe
 
 def test_a_low_strength_keeps_the_prototype_and_a_high_one_does_not(pipeline):
     prototypes = _prototypes(6)
-    decoded = decode_latents(pipeline, prototypes).astype(float)
+    decoded = decode_latents(pipeline, prototypes, compute=Compute("cpu")).astype(float)
     gaps = [
         np.abs(
             _synthesize(
@@ -197,6 +200,7 @@ def test_a_low_strength_keeps_the_prototype_and_a_high_one_does_not(pipeline):
         ("pndm", PNDMScheduler),
         ("ddim", DDIMScheduler),
         ("dpmsolver++", DPMSolverMultistepScheduler),
+        ("unipc", UniPCMultistepScheduler),
     ],
 )
 def test_every_scheduler_keeps_the_generators_noise_schedule(pipeline, name, kind):
@@ -213,9 +217,9 @@ def test_the_sampler_changes_the_images(pipeline):
         scheduler: _synthesize(
             pipeline, _prototypes(4), PROMPTS[:4], range(4), scheduler=scheduler
         ).tobytes()
-        for scheduler in ("pndm", "ddim", "dpmsolver++")
+        for scheduler in ("pndm", "ddim", "dpmsolver++", "unipc")
     }
-    assert len(set(images.values())) == 3
+    assert len(set(images.values())) == 4
 
 
 @pytest.mark.parametrize(("steps", "strength"), [(1, 0.99), (4, 0.2), (50, 0.01)])
@@ -231,7 +235,7 @@ def test_a_generator_that_paints_nan_is_refused():
     pipeline = _pipeline()
     with torch.no_grad():
         pipeline.unet.conv_out.bias.fill_(float("nan"))
-    with pytest.raises(GeneratorError, match="NaN pixels"):
+    with pytest.raises(GeneratorError, match="NaN or infinite pixels in float32; its weights"):
         _synthesize(pipeline, _prototypes(2), ["zero", "one"], [0, 1])
 
 
@@ -247,7 +251,22 @@ def test_decoded_latents_are_the_vaes_own(pipeline):
     with torch.inference_mode():
         scaled = torch.from_numpy(latents) / pipeline.vae.config.scaling_factor
         decoded = pipeline.vae.decode(scaled).sample.clamp(-1, 1).permute(0, 2, 3, 1).numpy()
-    ours = decode_latents(pipeline, latents)
+    ours = decode_latents(pipeline, latents, compute=Compute("cpu"))
     # A level is 2 / 255 wide and rounded to nearest: half of it, and float32.
     assert np.abs(ours / 127.5 - 1 - decoded).max() <= 1 / 255 + 1e-6
     assert np.array_equal(ours, np.round((decoded + 1) * 127.5).astype(np.uint8))
+
+
+@COPY_KEYWORD
+def test_a_sampler_by_name_is_the_same_whatever_the_pipelines_own_was(pipeline):
+    pipeline.scheduler = EulerDiscreteScheduler.from_config(
+        compact.build_scheduler().config, use_karras_sigmas=True
+    )
+    for name in ("dpmsolver++", "unipc"):
+        use_scheduler(pipeline, SynthesisSettings(scheduler=name))
+        pipeline.scheduler.set_timesteps(10)
+        steps = -np.diff(pipeline.scheduler.timesteps.numpy())
+        assert steps.max() - steps.min() <= 1
+    pipeline.scheduler = EulerDiscreteScheduler()
+    use_scheduler(pipeline, SynthesisSettings(scheduler="ddim"))
+    assert not pipeline.scheduler.config.clip_sample

@@ -77,7 +77,8 @@ class ImageFolderSettings(FileImageSettings):
 
     source: Literal["image_folder"] = Field(description="The source of the images.")
     path: Path = Field(
-        description="Folder of class folders, or of train/ and test/; relative to the recipe file."
+        description="Folder of class folders, or of train/ and test/ (or val/); relative to the "
+        "recipe file."
     )
 
 

@@ -16,7 +16,8 @@ class PromptSettings(Section):
         "gloss to an ambiguous one (`crane, large long-necked wading bird`).",
     )
     negative: str = Field(
-        default="cartoon, anime, painting", description="Negative prompt of every image."
+        default="cartoon, anime, painting",
+        description="Negative prompt of every image; a DiT has none.",
     )
     per_class: dict[str, str] = Field(
         default_factory=dict, description="Class name -> the whole prompt of that class."

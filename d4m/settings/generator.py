@@ -77,7 +77,7 @@ class PretrainedSettings(Section):
     model: str = Field(
         min_length=1,
         description="Hub id, or relative to the recipe file a folder in diffusers' layout or one "
-        ".safetensors file.",
+        ".safetensors file, whose configurations lie in a folder beside it with the file's name.",
     )
     revision: str | None = Field(default=None, description="Commit, tag or branch of the hub id.")
     precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(

@@ -54,9 +54,8 @@ def folder(vae, denoiser, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def pipeline_folder(folder, tmp_path_factory):
-    """The same generator, saved by diffusers as an ordinary pipeline folder."""
-    saved = tmp_path_factory.mktemp("pipeline")
-    compact.load_pipeline([folder]).save_pretrained(saved)
-    return saved
+@pytest.fixture(autouse=True)
+def offline(monkeypatch, tmp_path):
+    """An empty hub of one's own, and no network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))

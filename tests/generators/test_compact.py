@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline
 
+from d4m.compute import Compute
 from d4m.errors import GeneratorError
 from d4m.generators import compact
 from d4m.generators.vocabulary import tokenize
 from d4m.images import to_pixels
 from d4m.settings import AutoencoderSettings, DenoiserSettings
-from d4m.synthesis import SynthesisSettings, synthesize_images
+from d4m.synthesis import ImageRequest, SynthesisSettings, synthesize_images
 
 
 def _weights(*modules):
@@ -169,12 +170,10 @@ def test_a_trained_generator_paints_what_the_prompts_ask(folder):
         next(
             synthesize_images(
                 pipeline,
-                latents,
-                prompts,
-                seeds=[0, 1],
+                map(ImageRequest, latents, prompts, [0, 1]),
                 negative_prompt="",
                 settings=SynthesisSettings(num_inference_steps=4, scheduler="pipeline"),
-                batch_size=2,
+                compute=Compute("cpu", batch_size=2),
             )
         )
         for prompts in (["zero", "one"], ["zero", "an image of the nine"])

@@ -1,0 +1,65 @@
+"""Latents as the VAE makes them, and scaled as the denoiser wants them."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from d4m.errors import GeneratorError
+
+
+def scale_latents(
+    latents: Float[Tensor, "image latent_channel height width"], vae: Any
+) -> Float[Tensor, "image latent_channel height width"]:
+    """The VAE's latents times its `scaling_factor`.
+
+    Where it states its latents' mean and spread, those are normalised first, as the stock SDXL
+    pipelines do.
+    """
+    statistics = _statistics(vae, latents)
+    if statistics is None:
+        return latents * vae.config.scaling_factor
+    mean, spread = statistics
+    return (latents - mean) * vae.config.scaling_factor / spread
+
+
+def unscale_latents(
+    latents: Float[Tensor, "image latent_channel height width"], vae: Any
+) -> Float[Tensor, "image latent_channel height width"]:
+    """The inverse of `scale_latents`: what the VAE's decoder takes."""
+    statistics = _statistics(vae, latents)
+    if statistics is None:
+        return latents / vae.config.scaling_factor
+    mean, spread = statistics
+    return latents * spread / vae.config.scaling_factor + mean
+
+
+def check_finite(values: Tensor, name: str, dtype: torch.dtype) -> None:
+    """Refuse NaN and infinities, which half precision makes of numbers out of its range.
+
+    Args:
+        values: what a generator made.
+        name: what it is, for the message.
+        dtype: the precision it was made in.
+
+    Raises:
+        GeneratorError: a value is NaN or infinite.
+    """
+    if torch.isfinite(values).all():
+        return
+    precision = str(dtype).removeprefix("torch.")
+    remedy = (
+        "its weights are broken: download or train it again"
+        if dtype == torch.float32
+        else "set `generator.pretrained.precision` to float32 or bfloat16"
+    )
+    msg = f"the generator made NaN or infinite {name} in {precision}; {remedy}"
+    raise GeneratorError(msg)
+
+
+def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor] | None:
+    mean, spread = vae.config.get("latents_mean"), vae.config.get("latents_std")
+    if mean is None or spread is None:
+        return None
+    return tuple(torch.tensor(v).view(1, -1, 1, 1).to(like) for v in (mean, spread))  # pyright: ignore[reportReturnType]

@@ -1,0 +1,83 @@
+"""Prompts as a denoiser reads them, each distinct text encoded once."""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from d4m.generators.dit import DiTImg2ImgPipeline
+
+_KEPT_TEXTS = 256
+_Encoded = tuple[Tensor, ...]
+_ARGUMENTS = ("prompt_embeds", "pooled_prompt_embeds")
+
+
+def check_prompts(pipeline: Any, prompts: Iterable[str]) -> None:
+    """Refuse prompts that the pipeline cannot follow, before anything is computed.
+
+    Raises:
+        GeneratorError: prompts of a class-conditional pipeline name none of its classes.
+    """
+    if isinstance(pipeline, DiTImg2ImgPipeline):
+        pipeline.find_class_ids(list(prompts))
+
+
+class Conditions:
+    """What a pipeline's call takes for prompts.
+
+    Texts are encoded one by one, so that an embedding does not depend on its company, and the
+    last 256 are kept: as many as any batch has, whatever the number of classes.
+
+    Args:
+        pipeline: Stable Diffusion 1.x, 2.x or XL, or a DiT.
+        negative_prompt: of every image; where it is empty an SDXL pipeline uses the zeros that its
+            `force_zeros_for_empty_prompt` says. A DiT has none.
+        device: where the text encoder runs.
+        guided: whether classifier-free guidance is on; else there is no negative prompt.
+    """
+
+    def __init__(
+        self, pipeline: Any, negative_prompt: str, *, device: str, guided: bool = True
+    ) -> None:
+        """Encode nothing yet."""
+        self._pipeline = pipeline
+        self._negative_prompt = negative_prompt
+        self._device = torch.device(device)
+        self._guided = guided
+        self._negative: _Encoded | None = None
+        self._kept = lru_cache(maxsize=_KEPT_TEXTS)(self._encode)
+
+    def arguments(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """Keyword arguments of the pipeline's call for these prompts, one per image."""
+        if isinstance(self._pipeline, DiTImg2ImgPipeline):
+            return {"class_labels": self._pipeline.find_class_ids(prompts)}
+        encoded = [self._kept(prompt) for prompt in prompts]
+        arguments = {
+            name: torch.cat(tensors)
+            for name, tensors in zip(_ARGUMENTS, zip(*encoded, strict=True), strict=False)
+        }
+        if self._guided:
+            self._negative = self._negative or self._encode_negative()
+            for name, tensor in zip(_ARGUMENTS, self._negative, strict=False):
+                repeats = (len(prompts), *[1] * (tensor.ndim - 1))
+                arguments[f"negative_{name}"] = tensor.repeat(repeats)
+        return arguments
+
+    def _encode(self, text: str) -> _Encoded:
+        """The text's states; from an SDXL pipeline the pooled ones too."""
+        with torch.inference_mode():
+            encoded = self._pipeline.encode_prompt(
+                prompt=text,
+                device=self._device,
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=False,
+            )
+        return tuple(encoded[::2])  # every second one is the negative prompt's
+
+    def _encode_negative(self) -> _Encoded:
+        zeros = self._pipeline.config.get("force_zeros_for_empty_prompt", False)
+        if self._negative_prompt or not zeros:
+            return self._encode(self._negative_prompt)
+        return tuple(torch.zeros_like(tensor) for tensor in self._encode(""))

@@ -1,0 +1,177 @@
+"""Image-to-image for class-conditional diffusion transformers, which diffusers has none of."""
+
+# The types that diffusers declares are wrong in places:
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# pyright: reportIncompatibleMethodOverride=false, reportGeneralTypeIssues=false, reportCallIssue=false
+
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DiTPipeline, DiTTransformer2DModel, ImagePipelineOutput
+from diffusers.utils.torch_utils import randn_tensor
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from d4m.errors import GeneratorError
+
+_NAMED_IN_FULL = 20
+
+
+class DiTImg2ImgPipeline(DiTPipeline):
+    """The stock DiT pipeline, started from noised latents instead of noise.
+
+    A class stands in for the prompt. There is no negative prompt: classifier-free guidance is
+    against the transformer's own null class.
+
+    Source:
+        Peebles & Xie, "Scalable diffusion models with transformers" (ICCV 2023); the denoising is
+        `DiTPipeline.__call__`'s, the start `StableDiffusionImg2ImgPipeline`'s.
+
+    Differs:
+        The null class is read from the transformer's `num_embeds_ada_norm`, where the stock
+        pipeline writes 1000. A scheduler for learned variances gets fixed ones: like the stock
+        pipeline, this one drops the variances that the transformer predicts.
+    """
+
+    def __init__(
+        self,
+        transformer: DiTTransformer2DModel,
+        vae: AutoencoderKL,
+        scheduler: Any,
+        id2label: Mapping[str, str] | None = None,
+    ) -> None:
+        """Hold the parts; `id2label` is class number -> synonyms with commas between them."""
+        super().__init__(transformer, vae, _with_fixed_variance(scheduler))
+        self.class_ids = dict[str, set[int]]()
+        for number, synonyms in (id2label or {}).items():
+            for label in (synonyms, *synonyms.split(",")):
+                self.class_ids.setdefault(label.strip(), set()).add(int(number))
+
+    def find_class_ids(self, prompts: Sequence[str]) -> list[int]:
+        """The class that each prompt names: a label of the pipeline, or a number.
+
+        Raises:
+            GeneratorError: prompts name no class, or a label that several classes share.
+        """
+        found = {prompt: self._find(prompt) for prompt in dict.fromkeys(prompts)}
+        wrong = [prompt for prompt, class_ids in found.items() if len(class_ids) != 1]
+        if wrong:
+            lines = [f"  {self._complaint(prompt)}" for prompt in wrong[:_NAMED_IN_FULL]]
+            if len(wrong) > _NAMED_IN_FULL:
+                lines.append(f"  and {len(wrong) - _NAMED_IN_FULL} more")
+            msg = (
+                f"a DiT takes for a prompt one of its {len(self.class_ids)} labels, or a class "
+                f"number below {self._classes}; give such prompts in `prompts.per_class` instead "
+                f"of these {len(wrong)}:\n" + "\n".join(lines)
+            )
+            raise GeneratorError(msg)
+        return [next(iter(found[prompt])) for prompt in prompts]
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        *,
+        class_labels: Sequence[int],
+        image: Float[Tensor, "image latent_channel height width"],
+        strength: float,
+        guidance_scale: float,
+        num_inference_steps: int,
+        generator: Sequence[torch.Generator],
+        output_type: str = "latent",
+    ) -> ImagePipelineOutput:
+        """Denoise noised latents under their classes.
+
+        Args:
+            class_labels: the class of each image.
+            image: scaled latents, of the size that the transformer was made for.
+            strength: share of the schedule that is run.
+            guidance_scale: weight of classifier-free guidance; 1 turns it off.
+            num_inference_steps: length of the schedule.
+            generator: one per image, for its noise.
+            output_type: `latent`, the only one.
+
+        Raises:
+            GeneratorError: latents have another size.
+        """
+        assert output_type == "latent", "synthesis decodes all pipelines' latents itself"
+        self._check_size(image)
+        device, dtype = self._execution_device, self.transformer.dtype
+        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        timesteps = self._timesteps(num_inference_steps, strength)
+        noise = randn_tensor(image.shape, generator=list(generator), device=device, dtype=dtype)
+        latents = image.to(device, dtype)
+        latents = self.scheduler.add_noise(latents, noise, timesteps[:1].repeat(len(latents)))
+        classes = torch.tensor(class_labels, device=device)
+        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
+        extra = {"generator": list(generator)} if takes_generator else {}
+        for timestep in self.progress_bar(timesteps):
+            predicted = self._predict(latents, timestep, classes, guidance_scale)
+            latents = self.scheduler.step(predicted, timestep, latents, **extra).prev_sample
+        self.maybe_free_model_hooks()
+        return ImagePipelineOutput(images=latents)
+
+    def _timesteps(self, num_inference_steps: int, strength: float) -> Tensor:
+        """The part of the schedule that is run, as the stock img2img pipelines cut it."""
+        kept = min(int(num_inference_steps * strength), num_inference_steps)
+        begin = (num_inference_steps - kept) * self.scheduler.order
+        if hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(begin)
+        return self.scheduler.timesteps[begin:]
+
+    def _predict(
+        self,
+        latents: Float[Tensor, "image latent_channel height width"],
+        timestep: Tensor,
+        classes: Int64[Tensor, "image"],
+        guidance_scale: float,
+    ) -> Float[Tensor, "image latent_channel height width"]:
+        guided = guidance_scale > 1
+        if guided:
+            classes = torch.cat([classes, torch.full_like(classes, self._classes)])
+        scaled = self.scheduler.scale_model_input(
+            torch.cat([latents, latents]) if guided else latents, timestep
+        )
+        steps = timestep.reshape(1).to(scaled.device).expand(len(scaled))
+        output = self.transformer(scaled, timestep=steps, class_labels=classes).sample
+        noise = output[:, : latents.shape[1]]  # the rest, if any, is the learned variance
+        if not guided:
+            return noise
+        told, free = noise.chunk(2)
+        return free + guidance_scale * (told - free)
+
+    @property
+    def _classes(self) -> int:
+        """Number of classes; also the number of the null class, which follows the last one."""
+        return int(self.transformer.config.num_embeds_ada_norm)
+
+    def _find(self, prompt: str) -> set[int]:
+        named = self.class_ids.get(prompt.strip(), set())
+        if not named and prompt.isascii() and prompt.isdecimal() and int(prompt) < self._classes:
+            return {int(prompt)}
+        return named
+
+    def _complaint(self, prompt: str) -> str:
+        if shared := sorted(self._find(prompt)):
+            return f"'{prompt}' names classes {', '.join(map(str, shared))}: give the number"
+        near = difflib.get_close_matches(prompt, self.class_ids, n=1)
+        return f"'{prompt}'" + (f" (is it '{near[0]}'?)" if near else "")
+
+    def _check_size(self, image: Tensor) -> None:
+        config = self.transformer.config
+        wanted = (config.in_channels, config.sample_size, config.sample_size)
+        if tuple(image.shape[1:]) != wanted:
+            factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+            msg = (
+                f"this DiT takes latents of shape {wanted}, found {tuple(image.shape[1:])}; set "
+                f"`dataset.size_px: {config.sample_size * factor}`"
+            )
+            raise GeneratorError(msg)
+
+
+def _with_fixed_variance(scheduler: Any) -> Any:
+    if scheduler.config.get("variance_type") not in ("learned", "learned_range"):
+        return scheduler
+    return type(scheduler).from_config(scheduler.config, variance_type="fixed_small")

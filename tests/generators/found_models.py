@@ -1,0 +1,36 @@
+"""What our code finds where a pretrained model is said to be."""
+
+from pathlib import Path
+
+from d4m.generators import pretrained
+from d4m.recipe import Recipe
+from d4m.settings import PretrainedSettings, RecipeSettings
+
+
+def make_recipe(folder):
+    settings = RecipeSettings.model_validate({"dataset": {"source": "digits"}})
+    return Recipe(name="mine", folder=folder, settings=settings)
+
+
+def make_settings(model, **more):
+    return PretrainedSettings(model=str(model), **more)
+
+
+def find_model(path, **more):
+    return pretrained.find_model(make_settings(path, **more), make_recipe(Path("/nowhere")), "cpu")
+
+
+def describe(path, device="cpu", **more):
+    return pretrained.describe_origin(
+        make_settings(path, **more), make_recipe(Path("/nowhere")), device
+    )
+
+
+def digest(path):
+    model = find_model(path)
+    return {name: pretrained.component_digests(model, name) for name in model.kind.folders}
+
+
+def changed(before, after):
+    assert before.keys() == after.keys()
+    return {name for name in before if before[name] != after[name]}

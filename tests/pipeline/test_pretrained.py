@@ -1,0 +1,148 @@
+"""Existing pipelines of every kind in a recipe: what is made, and what a change computes anew."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from d4m.compute import Compute
+from d4m.errors import GeneratorError
+from d4m.pipeline import Pipeline
+from d4m.recipe import load_recipe
+from d4m.stages.base import StageContext
+from d4m.stages.synthetic_images import SyntheticImages
+from tests.conftest import Workspace
+from tests.tiny_pipelines import build_pipeline, save_pipeline
+from tests.tiny_single_file import save_single_file
+
+COLOURS = {"hen": (40, 60, 200), "kite": (40, 180, 60), "drake": (200, 50, 40)}
+RECIPE = """\
+dataset: {{source: image_folder, path: ../images, size_px: 8}}
+generator: {{pretrained: {{model: ../{model}}}}}
+prototypes: {{ipc: 2, starts: 1}}
+synthesis: {{num_inference_steps: 4, scheduler: ddim}}
+teacher: {{epochs: 1}}
+soft_labels: {{epochs: 1}}
+evaluation: {{seeds: 1}}
+"""
+STAGES = ("real_images", "generator", "latents", "prototypes", "synthetic_images")
+CLASSES = ("class-00000", "class-00001", "class-00002")
+EVERY = ("vae", "text_encoder", "denoiser", "scheduler")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """Three classes of six images."""
+    made = Workspace(tmp_path / "workspace")
+    random = np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 2)):
+        for name, colour in COLOURS.items():
+            folder = made.folder / "images" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = np.clip(random.normal(colour, 30, (8, 8, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return made
+
+
+def _pipeline(workspace: Workspace, text: str, compute: Compute | None = None) -> Pipeline:
+    path = workspace.write("mine", text)
+    return Pipeline(load_recipe(path), workspace.store, compute or Compute("cpu"))
+
+
+def _run(workspace: Workspace, text: str) -> dict[str, tuple[str, ...]]:
+    pipeline = _pipeline(workspace, text)
+    return {name: pipeline.run_stage(name).computed for name in STAGES}
+
+
+@pytest.mark.parametrize(
+    ("kind", "components"),
+    [("sd", EVERY), ("sdxl", EVERY), ("dit", ("vae", "denoiser", "scheduler"))],
+)
+def test_every_kind_makes_images_and_a_changed_sampler_encodes_nothing(
+    workspace: Workspace, kind: str, components: tuple[str, ...]
+):
+    folder = save_pipeline(kind, workspace.folder / "model")
+    text = RECIPE.format(model="model")
+    first = _run(workspace, text)
+    assert first["generator"] == components
+    assert first["latents"] == first["prototypes"] == first["synthetic_images"] == CLASSES
+    nothing = dict.fromkeys(STAGES, ())
+    assert _run(workspace, text) == nothing
+    sampler = text.replace("scheduler: ddim", "scheduler: pndm")
+    assert _run(workspace, sampler) == nothing | {"synthetic_images": CLASSES}
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"beta_end": 0.03}))
+    assert _run(workspace, sampler) == nothing | {
+        "generator": ("scheduler",),
+        "synthetic_images": CLASSES,
+    }
+
+
+def test_one_file_makes_the_images_of_the_folder_it_was_made_of(workspace: Workspace):
+    save_pipeline("sd", workspace.folder / "model")
+    save_single_file(build_pipeline("sd"), workspace.folder / "merge.safetensors")
+    digests = list[dict[str, dict[str, str]]]()
+    for model in ("model", "merge.safetensors"):
+        assert _run(workspace, RECIPE.format(model=model))["generator"] == EVERY
+        digests.append(workspace.digests("mine"))
+    for stage in ("latents", "prototypes", "synthetic_images"):
+        assert digests[0][stage] == digests[1][stage]
+
+
+def test_images_have_the_size_of_the_recipe(workspace: Workspace):
+    save_pipeline("sd", workspace.folder / "model")
+    text = RECIPE.format(model="model")
+    _run(workspace, text)
+    larger = text.replace("scheduler: ddim", "scheduler: ddim, size_px: 12")
+    assert _run(workspace, larger)["synthetic_images"] == CLASSES
+    arrays = _pipeline(workspace, larger).context().read("synthetic_images", CLASSES[0])
+    assert arrays["images"].shape == arrays["decoded_prototypes"].shape == (2, 12, 12, 3)
+
+
+def test_a_dit_names_all_unknown_classes_before_it_paints_any(workspace: Workspace):
+    save_pipeline("dit", workspace.folder / "model")
+    text = RECIPE.format(model="model") + "prompts: {template: 'a {name}'}\n"
+    with pytest.raises(GeneratorError, match=r"(?s)these 3:.*'a drake'.*'a hen'.*'a kite'"):
+        _run(workspace, text)
+    manifests = _pipeline(workspace, text).context().manifests
+    assert manifests.current("synthetic_images") is None
+
+
+@dataclass(frozen=True)
+class CountingContext(StageContext):
+    """Notes which classes' prototypes were read."""
+
+    reads: list[str] = field(default_factory=list[str])
+
+    def read(self, asset: str, unit: str) -> dict[str, np.ndarray]:
+        self.reads.append(unit)
+        return super().read(asset, unit)
+
+
+@pytest.mark.parametrize(("batch_size", "read"), [(2, [1, 2, 3]), (3, [2, 3, 3])])
+def test_prototypes_are_read_class_by_class_as_batches_need_them(
+    workspace: Workspace, batch_size: int, read: list[int]
+):
+    save_pipeline("sd", workspace.folder / "model")
+    _run(workspace, RECIPE.format(model="model"))
+    plain = _pipeline(workspace, RECIPE.format(model="model")).context("synthetic_images")
+    context = CountingContext(
+        plain.recipe, plain.store, Compute("cpu", batch_size=batch_size), plain.upstream
+    )
+    stage = SyntheticImages()
+    missing = stage.plan(context)
+    counts = list[int]()
+    for unit, product in stage.compute(context, missing):
+        counts.append(len(context.reads))
+        stored = _pipeline(workspace, RECIPE.format(model="model")).context()
+        assert isinstance(product, dict)
+        expected = stored.read("synthetic_images", unit.name)
+        gaps = np.abs(product["images"].astype(int) - expected["images"])
+        assert gaps.max() <= 1  # another batch size than the stored images' 32
+        assert np.array_equal(product["seeds"], expected["seeds"])
+    assert counts == read
+    assert context.reads == list(CLASSES)
