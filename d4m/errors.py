@@ -4,7 +4,8 @@
 D4MError
 ├── RecipeError            a recipe that cannot be used: each problem with file, line and key
 ├── SourceError            images that cannot be found, read or split as the recipe asks
-│   └── SourceChangedError an image is no longer the one that was indexed
+│   ├── SourceChangedError an image is no longer the one that was indexed
+│   └── UnreadableImageError  bytes that are not an image that can be used
 ├── PrototypeError         latents that cannot be clustered as asked
 ├── GeneratorError         a latent diffusion model that cannot be built, loaded or used as asked
 ├── ClassifierError        a teacher or student that cannot be built or loaded as asked
@@ -29,6 +30,10 @@ class SourceError(D4MError):
 
 class SourceChangedError(SourceError):
     """An image is no longer the one that was indexed."""
+
+
+class UnreadableImageError(SourceError):
+    """Bytes that are not an image that can be used; the message is the reason, in one line."""
 
 
 class PrototypeError(D4MError):

@@ -3,11 +3,14 @@
 import tempfile
 from collections.abc import Callable, Iterable
 from io import FileIO
+from weakref import finalize
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+
+from d4m.errors import D4MError
 
 _LARGEST_IN_MEMORY = 256 << 20  # bytes
 
@@ -20,7 +23,7 @@ class Spool:
         convert: makes a float tensor of a tensor of rows, such as `to_pixels`.
         device: where gathered rows go; rows that are held in memory stay there.
         largest_in_memory: bytes; beyond that, rows lie in a nameless file in the system's folder
-            for temporary files (`$TMPDIR`), which is gone with the process.
+            for temporary files (`$TMPDIR`), which is gone with the spool.
 
     Attributes:
         shape: number of rows, then the shape of a converted row.
@@ -28,6 +31,7 @@ class Spool:
 
     Raises:
         ValueError: there are no rows.
+        D4MError: the rows do not fit into the folder for temporary files.
     """
 
     def __init__(
@@ -46,7 +50,9 @@ class Spool:
         held, count, size = list[np.ndarray](), 0, 0
         for batch in batches:
             held.append(batch)
-            count, size, self._row = count + len(batch), size + batch.nbytes, batch[:1]
+            count, size = count + len(batch), size + batch.nbytes
+            if len(batch):
+                self._row = batch[:1].copy()
             if size > largest_in_memory:
                 self._spill(held)
                 held.clear()
@@ -72,10 +78,20 @@ class Spool:
         return self._convert(torch.from_numpy(gathered).to(self.device))
 
     def _spill(self, held: list[np.ndarray]) -> None:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="d4m-", buffering=0)  # noqa: SIM115
-        for batch in held:
-            self._file.write(np.ascontiguousarray(batch).data)
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="d4m-", buffering=0)  # noqa: SIM115
+                finalize(self, self._file.close)
+            for batch in held:
+                rest = np.ascontiguousarray(batch).reshape(-1).view(np.uint8).data
+                while rest:  # a disk that is nearly full takes a part
+                    rest = rest[self._file.write(rest) :]
+        except OSError as failure:
+            msg = (
+                f"cannot keep a training set in the folder for temporary files: {failure}; "
+                f"name one with more room in $TMPDIR"
+            )
+            raise D4MError(msg) from failure
 
 
 def ranges(count: int, size: int) -> list[Int64[Tensor, "row"]]:

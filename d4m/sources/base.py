@@ -2,9 +2,9 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -22,8 +22,8 @@ class ImageIndex:
 
     Attributes:
         image_ids: a stable name for each image, in order.
-        content_digests: sha256 of what each image is made from.
-        unreadable: file -> reason, for files that are left out.
+        content_digests: sha256 of the bytes that each image is made from.
+        unreadable: image -> reason, for those that are left out.
     """
 
     image_ids: tuple[str, ...]
@@ -36,13 +36,16 @@ class ImageSource(ABC):
 
     Attributes:
         class_table: the classes, in the order of their ids.
-        size_px: height and width of every image.
+        size_px: height and width of an image, unless another size is asked for.
         channels: 1 (grey) or 3 (RGB).
+        decoding: how bytes become images, apart from their size: part of the key of whatever is
+            computed from pixels.
     """
 
     class_table: ClassTable
     size_px: int
     channels: int
+    decoding: Mapping[str, Any]
 
     @abstractmethod
     def fingerprint(self, split: Split, class_id: int) -> str:
@@ -50,23 +53,41 @@ class ImageSource(ABC):
 
     @abstractmethod
     def index(self, split: Split, class_id: int) -> ImageIndex:
-        """The images of one class: ids and content digests, and the files that cannot be read."""
+        """The images of one class: ids and content digests, and those that cannot be read."""
 
     @abstractmethod
-    def _read(self, split: Split, image_id: str) -> tuple[bytes, np.ndarray]:
-        """The bytes that the content digest covers, and the image (height, width, channel)."""
+    def _content(self, split: Split, image_id: str) -> bytes:
+        """The bytes that make one image."""
+
+    @abstractmethod
+    def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
+        """The image that these bytes make."""
 
     def read_images(
-        self, split: Split, class_id: int, index: ImageIndex, *, batch_size: int = 256
+        self,
+        split: Split,
+        class_id: int,
+        index: ImageIndex,
+        *,
+        size_px: int | None = None,
+        batch_size: int = 256,
     ) -> Iterator[UInt8[np.ndarray, "image height width channel"]]:
         """The images of an index, batch by batch, each checked against its content digest.
+
+        Args:
+            split: where the index comes from.
+            class_id: where the index comes from.
+            index: what to read.
+            size_px: height and width; None: the source's own.
+            batch_size: images in a batch; the last may have fewer.
 
         Raises:
             SourceChangedError: an image is no longer the one that was indexed.
         """
         for start in range(0, len(index.image_ids), batch_size):
             rows = range(start, min(start + batch_size, len(index.image_ids)))
-            yield np.stack([self._checked_image(split, class_id, index, row) for row in rows])
+            contents = [self._checked_content(split, class_id, index, row) for row in rows]
+            yield np.stack([self._decode(each, size_px or self.size_px) for each in contents])
 
     def read_all(
         self, split: Split, class_id: int, index: ImageIndex
@@ -77,18 +98,18 @@ class ImageSource(ABC):
             [np.zeros(shape, np.uint8), *self.read_images(split, class_id, index)]
         )
 
-    def _checked_image(
-        self, split: Split, class_id: int, index: ImageIndex, row: int
-    ) -> np.ndarray:
+    def _checked_content(self, split: Split, class_id: int, index: ImageIndex, row: int) -> bytes:
         image_id = index.image_ids[row]
-        content, image = self._read(split, image_id)
+        name = f"image {image_id} of class {class_id} ('{self.class_table.names[class_id]}')"
+        try:
+            content = self._content(split, image_id)
+        except OSError as failure:
+            msg = f"{name} has changed since it was indexed: {failure}; run the recipe again"
+            raise SourceChangedError(msg) from failure
         if content_digest(content).tobytes() != index.content_digests[row].tobytes():
-            msg = (
-                f"image {image_id} of class {class_id} ('{self.class_table.names[class_id]}') has "
-                f"changed since it was indexed; run the recipe again"
-            )
+            msg = f"{name} has changed since it was indexed; run the recipe again"
             raise SourceChangedError(msg)
-        return image
+        return content
 
 
 def content_digest(content: bytes) -> UInt8[np.ndarray, "32"]:

@@ -1,6 +1,9 @@
 """scikit-learn's handwritten digits: 1,797 grey images of 8 x 8 pixels with 17 levels."""
 
+from collections.abc import Mapping
 from functools import cached_property
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -10,6 +13,7 @@ from sklearn.model_selection import train_test_split
 from d4m.class_table import ClassTable
 from d4m.settings import DigitsSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split, content_digest, stack_digests
+from d4m.sources.decode import decode_raw
 from d4m.store.digest import digest_arrays
 
 _NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -31,6 +35,7 @@ class DigitsSource(ImageSource):
 
     size_px = 8
     channels = 1
+    decoding: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, settings: DigitsSettings) -> None:
         """Nothing is loaded before it is asked for."""
@@ -48,9 +53,11 @@ class DigitsSource(ImageSource):
         digests = [content_digest(self._images[row].tobytes()) for row in rows]
         return ImageIndex(tuple(f"digit-{row:04d}" for row in rows), stack_digests(digests), {})
 
-    def _read(self, split: Split, image_id: str) -> tuple[bytes, np.ndarray]:  # noqa: ARG002
-        image = self._images[int(image_id.removeprefix("digit-"))]
-        return image.tobytes(), image
+    def _content(self, split: Split, image_id: str) -> bytes:  # noqa: ARG002
+        return self._images[int(image_id.removeprefix("digit-"))].tobytes()
+
+    def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
+        return decode_raw(content, (self.size_px, self.size_px, self.channels), size_px)
 
     def _rows(self, split: Split, class_id: int) -> Int64[np.ndarray, "image"]:
         rows = self._split[split]

@@ -1,153 +1,153 @@
 """A folder of images: a sub-folder is a class, and sorted names make the order."""
 
-from functools import cached_property
-from io import BytesIO
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from jaxtyping import UInt8
 
-from d4m.class_table import ClassTable
+from d4m.class_table import ClassRow
 from d4m.errors import SourceError
 from d4m.seeds import stream_generator
 from d4m.settings import ImageFolderSettings
-from d4m.sources.base import ImageIndex, ImageSource, Split, content_digest, stack_digests
+from d4m.sources.base import SPLITS, ImageIndex, ImageSource, Split, stack_digests
+from d4m.sources.class_rows import class_table, match_rows, named
+from d4m.sources.decode import DECODER_VERSION, decode_file, file_decoding
+from d4m.sources.file_digests import FileDigests
+from d4m.sources.file_listing import ListedFile, is_text, list_images
 from d4m.store.digest import digest_json
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+_TEST_FOLDERS = ("test", "val", "validation")
 
 
 class ImageFolderSource(ImageSource):
     """Images below `<path>/<class>/`, or below `<path>/train/<class>/` and `<path>/test/<class>/`.
 
-    Without a test folder, a share of every class is held out by a fixed seed and the file's own
-    name, so that adding a file never moves another to the other side.
+    Of test/, val/ and validation/, the first that has class folders is the test folder: ImageNet's
+    own test images have no labels. Without any of them, a share of every class is held out by a
+    fixed seed and the file's own name, so that adding a file never moves another to the other side.
+    A class that the test folder lacks has no test images.
 
     Args:
-        settings: path, class table, size and resizing.
+        settings: path, class table, size and decoding.
         path: the folder, absolute.
+        digests: what is remembered of files.
+        rows: the recipe's class table; None: the sub-folders are the classes.
 
     Raises:
         SourceError: the folder is missing, or its sub-folders are not the classes of the recipe.
     """
 
-    def __init__(self, settings: ImageFolderSettings, path: Path) -> None:
+    def __init__(
+        self,
+        settings: ImageFolderSettings,
+        path: Path,
+        *,
+        digests: FileDigests,
+        rows: Sequence[ClassRow] | None = None,
+    ) -> None:
         """List the class folders; no image is opened."""
         self._settings = settings
+        self._digests = digests
         self.size_px = settings.size_px
         self.channels = settings.channels
-        if not path.is_dir():
-            msg = f"`dataset.path`: wanted a folder of class folders, found no folder at {path}"
-            raise SourceError(msg)
-        train, test = path / "train", path / "test"
-        if test.is_dir() and not train.is_dir():
-            msg = f"`dataset.path`: {path} has test/ without train/; wanted both, or neither"
-            raise SourceError(msg)
-        self._roots: dict[Split, Path] = {"train": train if train.is_dir() else path}
-        self._roots["test"] = test if test.is_dir() else self._roots["train"]
-        self._folders = self._class_folders()
-        names = settings.classes or {folder: folder for folder in self._folders}
-        self.class_table = ClassTable(tuple(names[folder] for folder in self._folders))
-
-    def fingerprint(self, split: Split, class_id: int) -> str:
-        """Digest of the class's paths, sizes and times, and of how images are decoded."""
-        root = self._roots[split]
-        stats = {file: (root / file).stat() for file in self._files(split, class_id)}
-        files = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
-        return digest_json({"files": files, "decoding": self._decoding})
-
-    def index(self, split: Split, class_id: int) -> ImageIndex:
-        """Every file of the class, opened once; those that cannot be read are listed with why."""
-        ids, digests, unreadable = list[str](), list[np.ndarray](), dict[str, str]()
-        for file in self._files(split, class_id):
-            try:
-                content, _ = self._read(split, file)
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as failure:
-                unreadable[file] = _reason(failure)
-            else:
-                ids.append(file)
-                digests.append(content_digest(content))
-        return ImageIndex(tuple(ids), stack_digests(digests), unreadable)
-
-    def _read(self, split: Split, image_id: str) -> tuple[bytes, np.ndarray]:
-        file = (self._roots[split] / image_id).read_bytes()
-        with Image.open(BytesIO(file)) as opened:
-            upright = _eight_bits(ImageOps.exif_transpose(opened))
-            image = upright.convert("L" if self.channels == 1 else "RGB")
-        size = (self.size_px, self.size_px)
-        resample = Image.Resampling.LANCZOS
-        if self._settings.resize == "crop":
-            image = ImageOps.fit(image, size, resample)
-        else:
-            image = image.resize(size, resample)
-        return self._decoding.encode() + file, np.asarray(image, np.uint8).reshape(
-            *size, self.channels
-        )
-
-    @property
-    def _decoding(self) -> str:
-        """How a file becomes an image: part of its content, as another size is another image."""
-        return f"{self.size_px} px, {self.channels} channels, {self._settings.resize}"
-
-    def _class_folders(self) -> tuple[str, ...]:
-        found = sorted(p.name for p in self._roots["train"].iterdir() if _is_class(p))
-        wanted = list(self._settings.classes) if self._settings.classes else found
-        missing = [name for name in wanted if not (self._roots["train"] / name).is_dir()]
-        if missing:
+        self.decoding = file_decoding(settings)
+        self._roots = _find_roots(path)
+        subset = isinstance(settings.classes, dict)
+        found = _class_folders(self._roots["train"])
+        matched = match_rows(rows, found, str(self._roots["train"]), subset=subset)
+        self._folders = tuple(row.folder for row in matched)
+        self.class_table = class_table(matched)
+        unknown = sorted(set(_class_folders(self._roots["test"])) - set(self._folders))
+        if unknown and not subset:
             msg = (
-                f"`dataset.classes` names folders that {self._roots['train']} does not have: "
-                f"{missing}; it has {found[:20]}"
+                f"{self._roots['test']} has {named(unknown)}, which {self._roots['train']} does "
+                f"not have; wanted test images of the classes of the training images"
             )
             raise SourceError(msg)
-        return tuple(wanted)
+        self._listings = dict[tuple[Split, int], tuple[ListedFile, ...]]()
 
-    def _files(self, split: Split, class_id: int) -> list[str]:
-        """Image files of one class in one split, relative to the split's root, sorted."""
-        listed = self._listings[split][self._folders[class_id]]
-        if self._roots["train"] != self._roots["test"]:
-            return listed
-        return [
-            file
-            for file in listed
-            if (self._draw(file) < self._settings.test_share) == (split == "test")
+    def fingerprint(self, split: Split, class_id: int) -> str:
+        """Digest of the class's files by name, size and time."""
+        files = [
+            [file.name, file.size, file.mtime_ns, file.problem]
+            for file in self._files(split, class_id)
         ]
+        return digest_json({"decoder": DECODER_VERSION, "split": split, "files": files})
 
-    def _draw(self, file: str) -> float:
-        return float(stream_generator(0, "image_folder", "split", file).random())
+    def index(self, split: Split, class_id: int) -> ImageIndex:
+        """Every file of the class, read unless it is remembered; broken ones with the reason."""
+        files = self._files(split, class_id)
+        verdicts = self._digests.examine(self._roots[split], self._folders[class_id], files)
+        judged = list(zip(files, verdicts, strict=True))
+        digests = [
+            np.frombuffer(verdict.digest, np.uint8) for verdict in verdicts if verdict.digest
+        ]
+        return ImageIndex(
+            tuple(file.name for file, verdict in judged if verdict.digest),
+            stack_digests(digests),
+            {file.name: verdict.reason for file, verdict in judged if verdict.reason},
+        )
 
-    @cached_property
-    def _listings(self) -> dict[Split, dict[str, list[str]]]:
-        return {
-            split: {folder: _list_images(root, folder) for folder in self._folders}
-            for split, root in self._roots.items()
-        }
+    def _content(self, split: Split, image_id: str) -> bytes:
+        return (self._roots[split] / image_id).read_bytes()
+
+    def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
+        return decode_file(content, self._settings, size_px)
+
+    def _files(self, split: Split, class_id: int) -> tuple[ListedFile, ...]:
+        """Image files of one class in one split: listed once, and the same from then on."""
+        if (split, class_id) not in self._listings:
+            listed = list_images(self._roots[split], self._folders[class_id])
+            if self._roots["train"] != self._roots["test"]:
+                self._listings[split, class_id] = listed
+            else:
+                sides = [(file, self._side(file.name)) for file in listed]
+                for each in SPLITS:
+                    self._listings[each, class_id] = tuple(f for f, side in sides if side == each)
+        return self._listings[split, class_id]
+
+    def _side(self, name: str) -> Split:
+        draw = float(stream_generator(0, "image_folder", "split", name).random())
+        return "test" if draw < self._settings.test_share else "train"
 
 
-def _is_class(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
+def _find_roots(path: Path) -> dict[Split, Path]:
+    """The folders of class folders; both the same where test images are to be held out."""
+    if not path.is_dir():
+        msg = f"`dataset.path`: wanted a folder of class folders, found no folder at {path}"
+        raise SourceError(msg)
+    train = path / "train"
+    held_out = [path / name for name in _TEST_FOLDERS if (path / name).is_dir()]
+    if not train.is_dir():
+        if path / "test" in held_out:
+            msg = f"`dataset.path`: {path} has test/ without train/; wanted both, or neither"
+            raise SourceError(msg)
+        return {"train": path, "test": path}
+    classes = set(_class_folders(train))
+    sorted_by_class = [folder for folder in held_out if classes & set(_class_folders(folder))]
+    if held_out and not sorted_by_class:
+        msg = (
+            f"`dataset.path`: {named([str(folder) for folder in held_out])} has none of the class "
+            f"folders of {train}; sort the test images into class folders, or move them away to "
+            f"have a share of the training images held out"
+        )
+        raise SourceError(msg)
+    return {"train": train, "test": (sorted_by_class or [train])[0]}
 
 
-def _list_images(root: Path, folder: str) -> list[str]:
-    paths = (root / folder).rglob("*")
-    return sorted(
-        path.relative_to(root).as_posix()
-        for path in paths
-        if path.suffix.lower() in _SUFFIXES and path.is_file()
-    )
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """The image with 8 bits a channel: where there are more, Pillow would cut them off at 255."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        msg = f"wanted 8 or 16 bits a channel, found Pillow's mode {image.mode}"
-        raise ValueError(msg)
-    # Pillow warns of colours that share a palette with transparency, unless asked for both.
-    return image.convert("RGBA") if "transparency" in image.info else image
-
-
-def _reason(failure: Exception) -> str:
-    if isinstance(failure, UnidentifiedImageError):
-        return "not an image that Pillow knows"
-    return f"{type(failure).__name__}: {failure}"
+def _class_folders(root: Path) -> list[str]:
+    """Names of the class folders, in any order; links to folders are folders."""
+    with os.scandir(root) as scan:
+        entries = [entry for entry in scan if not entry.name.startswith(".")]
+    lost = [entry.name for entry in entries if not Path(entry.path).exists()]
+    if lost:
+        msg = f"{root} has links to folders that are not there: {named(sorted(lost))}; mend them"
+        raise SourceError(msg)
+    folders = [entry.name for entry in entries if entry.is_dir()]
+    nameless = [name for name in folders if not is_text(name)]
+    if nameless:
+        msg = f"{root} has class folders whose names are not UTF-8: {nameless!a}; rename them"
+        raise SourceError(msg)
+    return folders

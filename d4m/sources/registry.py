@@ -1,19 +1,62 @@
 """The sources a recipe can name."""
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
 from d4m.recipe import Recipe
-from d4m.settings import DigitsSettings
+from d4m.settings import (
+    CifarSettings,
+    DigitsSettings,
+    HuggingFaceSettings,
+    ImageFolderSettings,
+    MnistSettings,
+    Section,
+)
 from d4m.sources.base import ImageSource
+from d4m.sources.cifar import CifarSource
+from d4m.sources.class_rows import wanted_rows
 from d4m.sources.digits import DigitsSource
+from d4m.sources.file_digests import FileDigests
+from d4m.sources.huggingface import HuggingFaceSource
+from d4m.sources.idx import IdxSource
 from d4m.sources.image_folder import ImageFolderSource
 
 
-def open_source(recipe: Recipe) -> ImageSource:
+def open_source(recipe: Recipe, cache: Path) -> ImageSource:
     """The source of a recipe's images.
+
+    Args:
+        recipe: which images, and where paths start.
+        cache: folder for what is remembered of image files; it changes no result.
 
     Raises:
         SourceError: the images cannot be found.
     """
     settings = recipe.settings.dataset
-    if isinstance(settings, DigitsSettings):
-        return DigitsSource(settings)
-    return ImageFolderSource(settings, recipe.locate(settings.path))
+    return _SOURCES[type(settings)](settings, recipe, cache)
+
+
+def _image_folder(settings: ImageFolderSettings, recipe: Recipe, cache: Path) -> ImageSource:
+    rows = wanted_rows(recipe, settings)
+    path = recipe.locate(settings.path)
+    return ImageFolderSource(settings, path, digests=FileDigests(cache), rows=rows)
+
+
+def _huggingface(settings: HuggingFaceSettings, recipe: Recipe, cache: Path) -> ImageSource:  # noqa: ARG001
+    folder = recipe.locate(settings.path)
+    rows = wanted_rows(recipe, settings)
+    return HuggingFaceSource(settings, folder if folder.is_dir() else None, rows=rows)
+
+
+def _path(settings: CifarSettings | MnistSettings, recipe: Recipe) -> Path | None:
+    return None if settings.path is None else recipe.locate(settings.path)
+
+
+_SOURCES: Mapping[type[Section], Callable[[Any, Recipe, Path], ImageSource]] = {
+    DigitsSettings: lambda settings, _recipe, _cache: DigitsSource(settings),
+    MnistSettings: lambda settings, recipe, _: IdxSource(settings, _path(settings, recipe)),
+    CifarSettings: lambda settings, recipe, _: CifarSource(settings, _path(settings, recipe)),
+    ImageFolderSettings: _image_folder,
+    HuggingFaceSettings: _huggingface,
+}

@@ -152,15 +152,18 @@ def _pixels_read(context: StageContext) -> dict[str, Any]:
 
 def load_vae(context: StageContext) -> Any:
     """The generator's autoencoder, in evaluation mode, on the context's device."""
+    from d4m.generators.placement import place_vae
+
     settings = context.recipe.settings.generator.pretrained
     if settings is None:
         from d4m.generators import compact
 
-        return compact.load_vae(context.open_files("generator", "vae")).to(context.device)
+        vae: Any = compact.load_vae(context.open_files("generator", "vae"))
+        return place_vae(vae, context.compute)
     from d4m.generators import pretrained
 
     model = pretrained.find_model(settings, context.recipe, context.device)
-    return pretrained.load_vae(model).to(context.device)
+    return place_vae(pretrained.load_vae(model), context.compute)
 
 
 def load_pipeline(context: StageContext) -> "ImageToImagePipeline":

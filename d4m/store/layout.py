@@ -1,8 +1,8 @@
 """How each artifact's arrays lie on disk: axes, number format, chunks and codecs.
 
 Chunks follow the way an artifact is read: a few MB of latents, some images, one epoch of labels.
-Every array ends in `crc32c` and writes every chunk, so a flipped bit or a lost chunk is an error,
-never data.
+Every array ends in `crc32c` and writes every chunk, so a flipped bit is an error, and a lost chunk
+a missing file.
 """
 
 import math
@@ -109,18 +109,23 @@ def write_group_in_pieces(
         attributes: the group's own.
 
     Raises:
-        StoreError: a piece does not fit the layout.
+        StoreError: a piece does not fit the layout or the pieces before it.
     """
     group = zarr.open_group(folder, mode="w", zarr_format=3, attributes=dict(attributes))
     stored, start = dict[str, "zarr.Array[Any]"](), 0
     for piece in pieces:
         _check(stage, piece)
+        count = len(next(iter(piece.values())))
         for name, array in piece.items():
             if name not in stored:
                 shape = (rows, *array.shape[1:])
                 stored[name] = _create(group, stage, name, shape, array.dtype)
-            stored[name][start : start + len(array)] = array
-        start += len(next(iter(piece.values())))
+            wanted = (count, *stored[name].shape[1:])
+            if array.shape != wanted:  # which zarr would stretch or cut
+                msg = f"cannot store {stage}: wanted {name} of shape {wanted}, found {array.shape}"
+                raise StoreError(msg)
+            stored[name][start : start + count] = array
+        start += count
     assert start == rows, "the caller counted the rows"
 
 

@@ -1,0 +1,171 @@
+"""CIFAR-10 and CIFAR-100, in torchvision's copy of their Python batches."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from d4m.class_table import shipped_class_table
+from d4m.errors import SourceError
+from d4m.settings import CifarSettings
+from d4m.sources.base import ImageIndex, ImageSource, Split, content_digest, stack_digests
+from d4m.sources.class_rows import class_table
+from d4m.sources.decode import decode_raw
+from d4m.store.digest import digest_json
+
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
+
+_SHAPE = (32, 32, 3)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Where the batches of a split lie below torchvision's folder."""
+
+    folder: str
+    names: str
+    batches: Mapping[Split, tuple[str, ...]]
+
+
+_FILES = {
+    "cifar10": _Files(
+        "cifar-10-batches-py",
+        "batches.meta",
+        {"train": tuple(f"data_batch_{n}" for n in range(1, 6)), "test": ("test_batch",)},
+    ),
+    "cifar100": _Files("cifar-100-python", "meta", {"train": ("train",), "test": ("test",)}),
+}
+
+
+class CifarSource(ImageSource):
+    """60,000 colour images of 32 x 32 pixels in 10 or 100 classes.
+
+    Images are numbered as in the batches, classes as in the label names that come with them:
+    CIFAR-100 has its fine labels in alphabetical order.
+
+    Args:
+        settings: which of the two, size and channels.
+        path: folder that holds torchvision's copy, absolute; None: the user's cache folder,
+            filled by a download where it is empty.
+
+    Raises:
+        SourceError: files are missing, cannot be downloaded, or are not as published.
+
+    Source:
+        Krizhevsky, "Learning multiple layers of features from tiny images" (2009).
+    Differs:
+        The published code writes class names by super-class and numbers them so, which is not the
+        order of the labels; here the names are compared with those that come with the labels.
+    """
+
+    def __init__(self, settings: CifarSettings, path: Path | None) -> None:
+        """Nothing is read before it is asked for."""
+        self._name = settings.source
+        self._path = path
+        self._rows = shipped_class_table(settings.source)
+        self.size_px = settings.size_px
+        self.channels = settings.channels
+        self.decoding: Mapping[str, Any] = MappingProxyType({"channels": settings.channels})
+        self.class_table = class_table(self._rows)
+        self._loaded = dict[Split, tuple[np.ndarray, np.ndarray]]()
+
+    def fingerprint(self, split: Split, class_id: int) -> str:
+        """Digest of the split's files by name, size and time, and of the class."""
+        files = _FILES[self._name]
+        stats = {
+            name: (self._folder / files.folder / name).stat()
+            for name in (*files.batches[split], files.names)
+        }
+        described = {name: [each.st_size, each.st_mtime_ns] for name, each in stats.items()}
+        return digest_json({"files": described, "split": split, "class_id": class_id})
+
+    def index(self, split: Split, class_id: int) -> ImageIndex:
+        """The images of one class, by their position in the batches."""
+        images, labels = self._arrays(split)
+        rows = np.flatnonzero(labels == class_id)
+        digests = [content_digest(images[row].tobytes()) for row in rows]
+        return ImageIndex(tuple(f"{split}-{row:05d}" for row in rows), stack_digests(digests), {})
+
+    def _content(self, split: Split, image_id: str) -> bytes:
+        images, _ = self._arrays(split)
+        return b"".join(image.tobytes() for image in images[int(image_id.split("-")[1]) :][:1])
+
+    def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
+        return decode_raw(content, _SHAPE, size_px, channels=self.channels)
+
+    @cached_property
+    def _folder(self) -> Path:
+        """The folder of torchvision's copy, with all files in it."""
+        files = _FILES[self._name]
+        folder = self._path or _cache_folder()
+        wanted = [name for batches in files.batches.values() for name in batches] + [files.names]
+        missing = [name for name in wanted if not (folder / files.folder / name).is_file()]
+        if missing and self._path is None:
+            self._download(folder)
+        elif missing:
+            msg = (
+                f"`dataset.path`: wanted {', '.join(wanted)} in {folder / files.folder}, found no "
+                f"{', '.join(missing)}; unpack the Python version of {self._name} in {folder}, or "
+                f"leave `dataset.path` out to have it downloaded"
+            )
+            raise SourceError(msg)
+        return folder
+
+    def _download(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._torchvision(folder, "test", download=True)
+        except (OSError, RuntimeError) as failure:
+            msg = (
+                f"wanted {self._name}, found no {_FILES[self._name].folder} in {folder}, and it "
+                f"could not be downloaded ({failure}); put torchvision's copy there, or name the "
+                f"folder that holds it in `dataset.path`"
+            )
+            raise SourceError(msg) from failure
+
+    def _arrays(
+        self, split: Split
+    ) -> tuple[UInt8[np.ndarray, "image 32 32 3"], Int64[np.ndarray, "image"]]:
+        if split not in self._loaded:
+            try:
+                dataset = self._torchvision(self._folder, split)
+            except (OSError, RuntimeError) as failure:
+                msg = (
+                    f"{self._folder / _FILES[self._name].folder} does not hold {self._name} as "
+                    f"published ({failure}); remove it, so that it is downloaded again"
+                )
+                raise SourceError(msg) from failure
+            self._check_names(list(dataset.classes))
+            self._loaded[split] = (dataset.data, np.array(dataset.targets, np.int64))
+        return self._loaded[split]
+
+    def _torchvision(self, folder: Path, split: Split, *, download: bool = False) -> "CIFAR10":
+        from torchvision.datasets import CIFAR10, CIFAR100
+
+        kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}[self._name]
+        return kind(folder, train=split == "train", download=download)
+
+    def _check_names(self, found: list[str]) -> None:
+        wanted = [row.folder for row in self._rows]
+        if found != wanted:
+            differing = [
+                n for n, pair in enumerate(zip(wanted, found, strict=False)) if len({*pair}) > 1
+            ]
+            first = differing[0] if differing else min(len(wanted), len(found))
+            msg = (
+                f"the class table of {self._name} numbers its classes otherwise than the labels: "
+                f"class {first} is {wanted[first : first + 1]} in the table and "
+                f"{found[first : first + 1]} in {self._folder / _FILES[self._name].folder}"
+            )
+            raise SourceError(msg)
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "d4m" / "cifar"

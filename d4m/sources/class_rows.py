@@ -1,0 +1,132 @@
+"""Which folders or labels are the classes, in which order, under which names."""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from d4m.class_table import ClassRow, ClassTable, read_class_table, shipped_class_table
+from d4m.errors import SourceError
+from d4m.recipe import Recipe
+from d4m.settings import FileImageSettings
+
+_MOST_NAMED = 20
+
+
+def wanted_rows(recipe: Recipe, settings: FileImageSettings) -> tuple[ClassRow, ...] | None:
+    """The rows of a recipe's class table; None where what is found makes the table.
+
+    Raises:
+        SourceError: the table cannot be read, or no table of this name is shipped.
+    """
+    match settings.classes:
+        case None:
+            return None
+        case str() as name if Path(name).suffix == ".tsv":
+            return read_class_table(recipe.locate(name))
+        case str() as name:
+            return shipped_class_table(name)
+        case mapping:
+            return tuple(ClassRow(folder, name) for folder, name in mapping.items())
+
+
+def match_rows(
+    rows: Sequence[ClassRow] | None, found: Sequence[str], place: str, *, subset: bool
+) -> tuple[ClassRow, ...]:
+    """One row per class, in the order of class ids.
+
+    Args:
+        rows: the recipe's table; None: every name found is a class of that name, in the order
+            of the alphabet, or of numbers where all of them are numbers.
+        found: names of class folders or labels, in any order.
+        place: where they were found, for messages.
+        subset: whether the table may leave out names that were found.
+
+    Raises:
+        SourceError: the table and what was found differ, or two classes have one name.
+    """
+    if rows is None:
+        _refuse_lookalikes(found, place)
+        return tuple(ClassRow(name, name) for name in in_order(found))
+    wanted = [row.folder for row in rows]
+    missing, unknown = _without(wanted, found), _without(found, wanted)
+    if missing:
+        msg = (
+            f"`dataset.classes` names {named(missing)}, which {place} does not have; it has "
+            f"{named(in_order(found))}"
+        )
+        raise SourceError(msg)
+    if unknown and not subset:
+        msg = (
+            f"{place} has {named(in_order(unknown))}, which the table `dataset.classes` does not "
+            f"name; complete the table, or write it into the recipe (folder: name) to leave "
+            f"classes out"
+        )
+        raise SourceError(msg)
+    _refuse_shared_names(rows)
+    return tuple(rows)
+
+
+def class_table(rows: Sequence[ClassRow]) -> ClassTable:
+    """The class table that rows make."""
+    glosses = tuple(row.gloss for row in rows)
+    return ClassTable(tuple(row.name for row in rows), glosses if any(glosses) else ())
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names sorted, by value where all of them are decimal numbers.
+
+    Differs:
+        The published code sorts such folders as text ("0", "1", "10", "100", ...), so that all but
+        12 of 1,000 numbered classes get another id than their number.
+
+    Example:
+        >>> in_order(["10", "9", "0"]), in_order(["10", "9", "a"])
+        (['0', '9', '10'], ['10', '9', 'a'])
+    """
+    names = list(names)
+    if all(name.isascii() and name.isdecimal() for name in names):
+        return sorted(names, key=lambda name: (int(name), name))
+    return sorted(names)
+
+
+def named(names: Sequence[str]) -> str:
+    """Names for a message: the first 20, and how many more there are.
+
+    Example:
+        >>> named(["a", "b"])
+        "'a', 'b'"
+    """
+    shown = ", ".join(repr(name) for name in names[:_MOST_NAMED])
+    more = len(names) - _MOST_NAMED
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _without(names: Iterable[str], others: Iterable[str]) -> list[str]:
+    known = set(others)
+    return [name for name in names if name not in known]
+
+
+def _refuse_lookalikes(found: Sequence[str], place: str) -> None:
+    """Refuse names that differ only by case or by the way in which Unicode writes a letter."""
+    seen = dict[str, str]()
+    for name in sorted(found):
+        plain = unicodedata.normalize("NFC", name).casefold()
+        if plain in seen:
+            msg = (
+                f"{place} has {seen[plain]!a} and {name!a}, which differ only in how they are "
+                f"written; merge them, or give both a name in `dataset.classes`"
+            )
+            raise SourceError(msg)
+        seen[plain] = name
+
+
+def _refuse_shared_names(rows: Sequence[ClassRow]) -> None:
+    folders = dict[str, str]()
+    for row in rows:
+        if row.name in folders:
+            msg = (
+                f"`dataset.classes` gives {folders[row.name]!r} and {row.folder!r} the same name, "
+                f"'{row.name}'; class names must be distinct"
+            )
+            raise SourceError(msg)
+        folders[row.name] = row.folder

@@ -1,0 +1,151 @@
+"""Bytes -> images: raw pixels, and image files of the formats that Pillow reads."""
+
+import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from d4m.errors import UnreadableImageError
+from d4m.settings import FileImageSettings
+
+DECODER_VERSION = 1
+"""Raised when a file becomes another image than before, or is refused where it was read."""
+
+MOST_PIXELS = 178_956_970  # as Pillow's own limit, which other code may have changed
+_TOO_LARGE = f"has more than {MOST_PIXELS:,} pixels"
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+_LONGEST_REASON = 200
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_RESAMPLE = Image.Resampling.LANCZOS
+
+
+def decode_raw(
+    content: bytes, shape: tuple[int, int, int], size_px: int, *, channels: int | None = None
+) -> UInt8[np.ndarray, "height width channel"]:
+    """The square image in raw pixels, in another size or with other channels where asked for.
+
+    Args:
+        content: uint8 pixels, row by row.
+        shape: height, width and channels of the raw image.
+        size_px: height and width of what comes back.
+        channels: 1 (ITU-R 601 grey) or 3 (RGB); None: those of the raw image.
+    """
+    pixels = np.frombuffer(content, np.uint8).reshape(shape)
+    wanted = (size_px, size_px, channels or shape[2])
+    if shape == wanted:
+        return pixels
+    image = Image.fromarray(pixels[:, :, 0] if shape[2] == 1 else pixels)
+    image = image.convert("L" if wanted[2] == 1 else "RGB")
+    if shape[:2] != wanted[:2]:
+        image = image.resize(wanted[:2], _RESAMPLE)
+    return np.asarray(image, np.uint8).reshape(wanted)
+
+
+def decode_file(
+    content: bytes, settings: FileImageSettings, size_px: int
+) -> UInt8[np.ndarray, "height width channel"]:
+    """The image in a file's bytes: upright, opaque, 8 bits a channel, square.
+
+    Of an animation or of several pages, the first. Colour profiles are not applied.
+
+    Raises:
+        UnreadableImageError: the bytes are not an image that can be used.
+    """
+    with quiet_pillow():
+        image = _over(load_image(content), settings.background)
+    image = image.convert("L" if settings.channels == 1 else "RGB")
+    size = (size_px, size_px)
+    if settings.resize == "crop":
+        image = ImageOps.fit(image, size, _RESAMPLE)
+    else:
+        image = image.resize(size, _RESAMPLE)
+    return np.asarray(image, np.uint8).reshape(*size, settings.channels)
+
+
+def file_decoding(settings: FileImageSettings) -> Mapping[str, Any]:
+    """All that decides how a file becomes an image, apart from its size."""
+    chosen = settings.model_dump(mode="json", include={"channels", "resize", "background"})
+    return {"version": DECODER_VERSION} | chosen
+
+
+def quiet_pillow() -> AbstractContextManager[None]:
+    """A context without Pillow's warnings: of large images, and of metadata that is not used.
+
+    It is entered around threads, not within them: warning filters belong to the whole process.
+    """
+    return warnings.catch_warnings(action="ignore")
+
+
+def load_image(content: bytes) -> Image.Image:
+    """The image in a file's bytes: decoded, upright, RGB or RGBA.
+
+    Raises:
+        UnreadableImageError: the bytes are not an image that can be used.
+    """
+    if not content:
+        msg = "the file is empty"
+        raise UnreadableImageError(msg)
+    try:
+        with Image.open(BytesIO(content), formats=_FORMATS) as opened:
+            _check_size(opened)
+            opened.load()
+            return _eight_bits(_upright(opened))
+    except (UnreadableImageError, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        msg = f"not an image in {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} format"
+        raise UnreadableImageError(msg) from None
+    except Image.DecompressionBombError:
+        raise UnreadableImageError(_TOO_LARGE) from None
+    except Exception as failure:  # a decoder may raise anything at all on broken bytes
+        text = " ".join(str(failure).split())[:_LONGEST_REASON] or type(failure).__name__
+        msg = f"cannot be decoded: {text}"
+        raise UnreadableImageError(msg) from failure
+
+
+def _check_size(image: Image.Image) -> None:
+    if image.width * image.height > MOST_PIXELS:
+        raise UnreadableImageError(_TOO_LARGE)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its camera was held; Pillow's own way fails where other metadata is broken."""
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    return image if turn is None else image.transpose(turn)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """RGB or RGBA with 8 bits a channel: where there are more, Pillow would cut them off at 255."""
+    if image.mode.startswith("I;16"):
+        levels = np.asarray(image)
+        grey = Image.fromarray((levels >> 8).astype(np.uint8)).convert("RGB")
+        if "transparency" in image.info:  # the level that stands for no colour
+            opaque = np.where(levels == image.info["transparency"], 0, 255).astype(np.uint8)
+            grey.putalpha(Image.fromarray(opaque))
+        return grey
+    if image.mode in ("I", "F"):
+        msg = f"wanted 8 or 16 bits a channel, found Pillow's mode {image.mode}"
+        raise UnreadableImageError(msg)
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _over(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """An image in front of a colour."""
+    if image.mode == "RGB":
+        return image
+    canvas = Image.new("RGBA", image.size, (*background, 255))
+    return Image.alpha_composite(canvas, image).convert("RGB")

@@ -1,0 +1,237 @@
+"""Data sets of the Hugging Face hub, and those saved to a folder by its library."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from d4m.class_table import ClassRow
+from d4m.errors import SourceError
+from d4m.seeds import stream_seed
+from d4m.settings import HuggingFaceSettings
+from d4m.sources.base import ImageIndex, ImageSource, Split, stack_digests
+from d4m.sources.class_rows import class_table, match_rows, named
+from d4m.sources.decode import DECODER_VERSION, decode_file, file_decoding, quiet_pillow
+from d4m.sources.file_digests import judge, threads
+from d4m.store.digest import digest_arrays, digest_json
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class HuggingFaceSource(ImageSource):
+    """A column of images and a column of labels, in a training and maybe a test split.
+
+    Labels are ClassLabels, whose order is kept, or text or whole numbers, which are sorted. An
+    image's name is its row. Without a test split, a share of the rows is held out by a fixed seed
+    and the row, so that added rows move no other to the other side.
+
+    Args:
+        settings: hub id or folder, splits, columns, class table, size and decoding.
+        folder: the folder that `settings.path` names, absolute; None: a hub id.
+        rows: the recipe's class table; None: the labels are the classes.
+
+    Raises:
+        SourceError: the library is not installed, the data set cannot be loaded, has no such
+            split or column, or its labels are not the classes of the recipe.
+    """
+
+    def __init__(
+        self,
+        settings: HuggingFaceSettings,
+        folder: Path | None,
+        *,
+        rows: Sequence[ClassRow] | None = None,
+    ) -> None:
+        """Load the labels; no image is read."""
+        self._settings = settings
+        self._place = f"{settings.path} (column {settings.label_column})"
+        self.size_px = settings.size_px
+        self.channels = settings.channels
+        self.decoding = file_decoding(settings)
+        self._splits = self._choose_splits(_load(settings, folder))
+        labels: dict[Split, list[str]] = {split: self._labels(split) for split in self._splits}
+        matched = self._match(rows, labels)
+        self.class_table = class_table(matched)
+        ids = {row.folder: class_id for class_id, row in enumerate(matched)}
+        self._class_ids = {
+            split: np.array([ids.get(label, -1) for label in found], np.int64)
+            for split, found in labels.items()
+        }
+
+    def fingerprint(self, split: Split, class_id: int) -> str:
+        """Digest of the rows of the class, and of the split's files by name, size and time."""
+        dataset = self._splits.get(split, self._splits["train"])
+        files = [Path(cast(str, file["filename"])) for file in dataset.cache_files]
+        stats = {str(file): file.stat() for file in files}
+        described = {name: [each.st_size, each.st_mtime_ns] for name, each in stats.items()}
+        rows = digest_arrays({"rows": self._rows(split, class_id)})
+        column = self._settings.image_column
+        version = DECODER_VERSION
+        return digest_json({"files": described, "rows": rows, "column": column, "decoder": version})
+
+    def index(self, split: Split, class_id: int) -> ImageIndex:
+        """Every image of the class, read and decoded once; broken ones with the reason."""
+        names = [f"{split}-{row:07d}" for row in self._rows(split, class_id)]
+        readers = [partial(self._content, split, name) for name in names]
+        with quiet_pillow(), ThreadPoolExecutor(threads()) as pool:
+            judged = list(zip(names, pool.map(judge, readers), strict=True))
+        return ImageIndex(
+            tuple(name for name, verdict in judged if verdict.digest),
+            stack_digests([np.frombuffer(v.digest, np.uint8) for _, v in judged if v.digest]),
+            {name: verdict.reason for name, verdict in judged if verdict.reason},
+        )
+
+    def _content(self, split: Split, image_id: str) -> bytes:
+        dataset = self._images.get(split, self._images["train"])
+        row = int(image_id.split("-")[1])
+        value = dataset[row][self._settings.image_column] if row < len(dataset) else None
+        content, path = (None, None) if value is None else (value["bytes"], value["path"])
+        return content or (Path(path).read_bytes() if path and content is None else b"")
+
+    def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
+        return decode_file(content, self._settings, size_px)
+
+    def _rows(self, split: Split, class_id: int) -> Int64[np.ndarray, "image"]:
+        rows = np.flatnonzero(self._class_ids.get(split, self._class_ids["train"]) == class_id)
+        if "test" in self._splits:
+            return rows
+        return rows[self._held_out[rows] == (split == "test")]
+
+    @cached_property
+    def _held_out(self) -> np.ndarray:
+        """For every row of the training split, whether it is a test image."""
+        rows = range(len(self._class_ids["train"]))
+        draws = [stream_seed(0, "huggingface", "split", row) / 2**63 for row in rows]
+        return np.array(draws) < self._settings.test_share
+
+    @cached_property
+    def _images(self) -> dict[Split, "Dataset"]:
+        """The image column of each split, as bytes."""
+        from datasets import Image
+
+        column = self._settings.image_column
+        return {
+            split: dataset.select_columns([column]).cast_column(column, Image(decode=False))
+            for split, dataset in self._splits.items()
+        }
+
+    def _choose_splits(self, loaded: Mapping[str, "Dataset"]) -> dict[Split, "Dataset"]:
+        settings = self._settings
+        wanted: dict[Split, str] = {"train": settings.train_split}
+        if settings.test_split is not None:
+            wanted["test"] = settings.test_split
+        for split, name in wanted.items():
+            if name not in loaded:
+                msg = (
+                    f"`dataset.{split}_split`: {settings.path} has no split '{name}'; it has "
+                    f"{named(list(loaded))}; name one of them"
+                ) + ("" if split == "train" else ", or write null to hold out a share")
+                raise SourceError(msg)
+            _check_columns(settings, name, loaded[name])
+        if settings.test_split == settings.train_split:
+            msg = f"`dataset.test_split` is the training split, '{settings.test_split}', itself"
+            raise SourceError(msg)
+        return {split: loaded[name] for split, name in wanted.items()}
+
+    def _labels(self, split: Split) -> list[str]:
+        """The label of every row, as text."""
+        column, dataset = self._settings.label_column, self._splits[split]
+        names = self._label_names(split)
+        values = cast("list[Any]", dataset.select_columns([column])[:][column])
+        lost = [row for row, v in enumerate(values) if v is None or (names is not None and v < 0)]
+        if lost:
+            msg = (
+                f"wanted a label in every row of {self._place}, found none in {len(lost)} rows of "
+                f"the {split} images, the first of them row {lost[0]}; choose another split"
+            )
+            raise SourceError(msg)
+        return [names[v] for v in values] if names is not None else [str(v) for v in values]
+
+    def _label_names(self, split: Split) -> list[str] | None:
+        """Names of a split's ClassLabels; None if its labels are text or numbers."""
+        return getattr(self._splits[split].features[self._settings.label_column], "names", None)
+
+    def _match(
+        self, rows: Sequence[ClassRow] | None, labels: Mapping[Split, Sequence[str]]
+    ) -> tuple[ClassRow, ...]:
+        names = self._label_names("train")
+        known = names or sorted(set(labels["train"]))
+        if rows is None and names is not None:
+            rows = [ClassRow(name, name) for name in names]
+        subset = isinstance(self._settings.classes, dict)
+        matched = match_rows(rows, known, self._place, subset=subset)
+        unknown = sorted(set(labels.get("test", ())) - set(known))
+        if unknown and not subset:
+            msg = (
+                f"{self._place} has test images with {named(unknown)}, of which there are no "
+                f"training images; choose other splits, or name the classes in `dataset.classes`"
+            )
+            raise SourceError(msg)
+        return matched
+
+
+def _load(settings: HuggingFaceSettings, folder: Path | None) -> Mapping[str, "Dataset"]:
+    """The splits of a data set, by name."""
+    try:
+        from datasets import Dataset, load_dataset, load_from_disk
+        from datasets.exceptions import DatasetsError
+    except ImportError as failure:
+        msg = (
+            "`dataset.source: huggingface` needs the library datasets, which is not installed; "
+            "run: pip install 'd4m[huggingface]'"
+        )
+        raise SourceError(msg) from failure
+    try:
+        if folder is not None and any((folder / name).is_file() for name in _SAVED):
+            loaded = load_from_disk(str(folder), keep_in_memory=False)
+        else:
+            where = settings.path if folder is None else str(folder)
+            revision = settings.revision if folder is None else None
+            name = settings.configuration
+            loaded = load_dataset(where, name, revision=revision, keep_in_memory=False)
+    except (OSError, ValueError, RuntimeError, DatasetsError) as failure:
+        msg = (
+            f"`dataset.path`: wanted a data set of the Hugging Face hub or a folder of one, "
+            f"{settings.path} cannot be loaded: {failure}; no such folder is beside the recipe, or "
+            f"the hub cannot be reached"
+        )
+        raise SourceError(msg) from failure
+    splits = {settings.train_split: loaded} if isinstance(loaded, Dataset) else loaded
+    return cast("Mapping[str, Dataset]", splits)
+
+
+_SAVED = ("dataset_dict.json", "state.json")
+
+
+def _check_columns(settings: HuggingFaceSettings, split: str, dataset: "Dataset") -> None:
+    kinds = {name: _kind(feature) for name, feature in dataset.features.items()}
+    wanted = {
+        "image": (settings.image_column, ("Image", "binary", "large_binary")),
+        "label": (settings.label_column, ("ClassLabel", *_TEXT, *_WHOLE)),
+    }
+    for role, (column, allowed) in wanted.items():
+        if kinds.get(column) not in allowed:
+            listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+            msg = (
+                f"`dataset.{role}_column`: wanted a column '{column}' of type {allowed[0]} (or "
+                f"{', '.join(allowed[1:3])}) in split '{split}' of {settings.path}; it has {listed}"
+            )
+            raise SourceError(msg)
+
+
+_TEXT = ("string", "large_string")
+_WHOLE = ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool")
+
+
+def _kind(feature: Any) -> str:
+    """The type of a column's values, in Arrow's words, or the library's own."""
+    return (
+        getattr(feature, "dtype", "")
+        if type(feature).__name__ == "Value"
+        else type(feature).__name__
+    )

@@ -1,0 +1,187 @@
+"""MNIST and Fashion-MNIST from their IDX files."""
+
+import gzip
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from d4m.class_table import ClassTable
+from d4m.errors import SourceError
+from d4m.settings import MnistSettings
+from d4m.sources.base import ImageIndex, ImageSource, Split, content_digest, stack_digests
+from d4m.sources.decode import decode_raw
+from d4m.store.digest import digest_json
+
+_SIDE = 28
+_UNSIGNED_BYTE = 0x08
+_FILES: Mapping[Split, tuple[str, str]] = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+_NAMES = {
+    "mnist": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    "fashion_mnist": (
+        "T-shirt",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    ),
+}
+_SYSTEM_FOLDERS = {
+    "mnist": Path("/usr/share/datasets/mnist"),
+    "fashion_mnist": Path("/usr/share/datasets/fashion-mnist"),
+}
+
+
+class IdxSource(ImageSource):
+    """70,000 grey images of 28 x 28 pixels, in the four files they were published in.
+
+    The files are looked for in the recipe's folder, packed or not; without one in the folder of
+    Debian's package `dataset-fashion-mnist`, then in the user's cache folder, which torchvision
+    fills by a download.
+
+    Args:
+        settings: which of the two, where, size and channels.
+        path: the recipe's folder of IDX files, absolute; None: found or downloaded.
+
+    Raises:
+        SourceError: a file is missing, cannot be had, or is not what its header says.
+
+    Source:
+        LeCun, Cortes & Burges, "The MNIST database of handwritten digits" (1998); Xiao, Rasul &
+        Vollgraf, "Fashion-MNIST" (2017). Labels are numbered as published.
+    """
+
+    def __init__(self, settings: MnistSettings, path: Path | None) -> None:
+        """Nothing is read before it is asked for."""
+        self._settings = settings
+        self._path = path
+        self.size_px = settings.size_px
+        self.channels = settings.channels
+        self.decoding: Mapping[str, Any] = MappingProxyType({"channels": settings.channels})
+        self.class_table = ClassTable(_NAMES[settings.source])
+        self._arrays = dict[Split, tuple[np.ndarray, np.ndarray]]()
+
+    def fingerprint(self, split: Split, class_id: int) -> str:
+        """Digest of the split's files by name, size and time, and of the class."""
+        stats = [path.stat() for path in self._files[split]]
+        files = [
+            [path.name, stat.st_size, stat.st_mtime_ns]
+            for path, stat in zip(self._files[split], stats, strict=True)
+        ]
+        return digest_json({"files": files, "class_id": class_id})
+
+    def index(self, split: Split, class_id: int) -> ImageIndex:
+        """The images of one class, by their position in the file."""
+        images, labels = self._split(split)
+        rows = np.flatnonzero(labels == class_id)
+        digests = [content_digest(images[row].tobytes()) for row in rows]
+        return ImageIndex(tuple(f"{split}-{row:05d}" for row in rows), stack_digests(digests), {})
+
+    def _content(self, split: Split, image_id: str) -> bytes:
+        images, _ = self._split(split)
+        row = int(image_id.removeprefix(f"{split}-"))
+        return images[row].tobytes() if row < len(images) else b""
+
+    def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
+        grey = decode_raw(content, (_SIDE, _SIDE, 1), size_px)
+        return np.repeat(grey, self.channels, axis=2)
+
+    @cached_property
+    def _files(self) -> dict[Split, tuple[Path, Path]]:
+        folder = self._folder()
+        return {
+            split: (_find(folder, images), _find(folder, labels))
+            for split, (images, labels) in _FILES.items()
+        }
+
+    def _folder(self) -> Path:
+        if self._path is not None:
+            return self._path
+        system = _SYSTEM_FOLDERS[self._settings.source]
+        return system if system.is_dir() else _download(self._settings.source)
+
+    def _split(
+        self, split: Split
+    ) -> tuple[UInt8[np.ndarray, "image 28 28"], Int64[np.ndarray, "image"]]:
+        if split not in self._arrays:
+            image_file, label_file = self._files[split]
+            images = _read_idx(image_file, (_SIDE, _SIDE))
+            labels = _read_idx(label_file, ()).astype(np.int64)
+            if len(images) != len(labels) or labels.max(initial=0) >= len(self.class_table):
+                msg = (
+                    f"wanted a label from 0 to {len(self.class_table) - 1} for each image, found "
+                    f"{len(images)} images in {image_file} and {len(labels)} labels up to "
+                    f"{labels.max(initial=0)} in {label_file}"
+                )
+                raise SourceError(msg)
+            self._arrays[split] = (images, labels)
+        return self._arrays[split]
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / f"{name}.gz", folder / name):
+        if path.is_file():
+            return path
+    msg = (
+        f"`dataset.path`: wanted the IDX files {', '.join(f for p in _FILES.values() for f in p)}, "
+        f"packed (.gz) or not, found no {name} in {folder}"
+    )
+    raise SourceError(msg)
+
+
+def _download(source: str) -> Path:
+    """The user's cache folder, with torchvision's copy of the files in it."""
+    from torchvision.datasets import MNIST, FashionMNIST
+
+    kind = {"mnist": MNIST, "fashion_mnist": FashionMNIST}[source]
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "d4m"
+    folder = cache / kind.__name__ / "raw"
+    try:
+        kind(str(cache), train=True, download=True)
+    except (OSError, RuntimeError) as failure:
+        package = "; or install Debian's package dataset-fashion-mnist"
+        msg = (
+            f"wanted the IDX files of {source}, found none in {_SYSTEM_FOLDERS[source]} or "
+            f"{folder}, and they could not be downloaded ({failure}); name their folder in "
+            f"`dataset.path`{package if source == 'fashion_mnist' else ''}"
+        )
+        raise SourceError(msg) from failure
+    return folder
+
+
+def _read_idx(path: Path, item_shape: tuple[int, ...]) -> UInt8[np.ndarray, "..."]:
+    try:
+        content = path.read_bytes()
+        return _parse_idx(gzip.decompress(content) if path.suffix == ".gz" else content, item_shape)
+    except (OSError, EOFError, ValueError, struct.error, zlib.error) as failure:
+        msg = f"{path} is not an IDX file of bytes with items of shape {item_shape}: {failure}"
+        raise SourceError(msg) from failure
+
+
+def _parse_idx(content: bytes, item_shape: tuple[int, ...]) -> UInt8[np.ndarray, "..."]:
+    """The array in an IDX file: magic number, sizes of the axes, bytes."""
+    axes = 1 + len(item_shape)
+    if struct.unpack_from(">HBB", content) != (0, _UNSIGNED_BYTE, axes):
+        msg = f"its first four bytes are {content[:4].hex()}, not 000008{axes:02x}"
+        raise ValueError(msg)
+    shape = struct.unpack_from(f">{axes}I", content, 4)
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * axes)
+    if shape[1:] != item_shape or values.size != np.prod(shape):
+        msg = f"its header announces {shape}, and {values.size} bytes follow"
+        raise ValueError(msg)
+    return values.reshape(shape)
