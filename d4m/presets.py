@@ -5,7 +5,7 @@ then the last preset it names.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 Sections = dict[str, Any]
 
@@ -88,6 +88,8 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Sections:
     merged = dict(under)
     for key, value in over.items():
         below = merged.get(key)
-        both = isinstance(value, dict) and isinstance(below, dict)
-        merged[key] = _merge(below, value) if both else value
+        if isinstance(value, dict) and isinstance(below, dict):
+            merged[key] = _merge(cast("Sections", below), cast("Sections", value))
+        else:
+            merged[key] = value
     return merged

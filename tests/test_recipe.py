@@ -85,7 +85,7 @@ generator:
         ),
         (
             "mine.yaml:2: prototype: unknown key (did you mean `prototypes`?); "
-            f"allowed here: {', '.join(SECTIONS)}"
+            f"allowed here: {', '.join(SECTIONS)}, preset"
         ),
         "mine.yaml:4: synthesis.strength: Input should be less than or equal to 1; found 2",
         (

@@ -65,7 +65,7 @@ class DigitsSource(ImageSource):
 
     @cached_property
     def _bunch(self) -> tuple[np.ndarray, np.ndarray]:
-        images, labels = load_digits(return_X_y=True)
+        images, labels = (np.asarray(each) for each in load_digits(return_X_y=True))
         return images.reshape(-1, self.size_px, self.size_px, 1), labels
 
     @property

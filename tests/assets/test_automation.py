@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from d4m_assets.automation import changed_recipes, nightly
-from d4m_assets.resources import RecipesResource
+from d4m_assets.resources import RecipesResource, StoreResource
 from tests.conftest import TINY_RECIPE, Workspace
 
 
@@ -17,11 +17,13 @@ class Ticks:
     def __init__(self, workspace: Workspace) -> None:
         self.instance = dg.DagsterInstance.ephemeral()
         self.recipes = RecipesResource(folder=str(workspace.recipes))
+        self.store = StoreResource(root=str(workspace.store))
         self.cursor: str | None = None
 
     def tick(self) -> dg.SensorResult:
+        resources = {"recipes": self.recipes, "store": self.store}
         context = dg.build_sensor_context(
-            instance=self.instance, cursor=self.cursor, resources={"recipes": self.recipes}
+            instance=self.instance, cursor=self.cursor, resources=resources
         )
         result = changed_recipes(context)
         assert isinstance(result, dg.SensorResult)
@@ -98,6 +100,16 @@ def test_a_new_image_in_a_watched_folder_requests_the_recipe(ticks: Ticks, works
     assert ticks.requested() == ["pets", "tiny"]
     Image.new("RGB", (8, 8), "blue").save(folder / "dog" / "1.png")
     assert ticks.requested() == ["pets"]
+
+
+def test_data_sets_without_a_folder_are_not_looked_for(ticks: Ticks, workspace: Workspace):
+    """A tick must not wait for a download, nor fail where there is no network."""
+    workspace.write("hub", "dataset: {source: huggingface, path: nobody/nothing}\n")
+    workspace.write("cifar", "dataset: {source: cifar10}\n")
+    assert ticks.requested() == ["cifar", "hub", "tiny"]
+    workspace.write("cifar", "dataset: {source: cifar10, path: ../nowhere}\n")
+    assert ticks.requested() == []
+    assert json.loads(ticks.cursor or "")["cifar"]["generation"] == 2
 
 
 def test_the_schedule_registers_and_requests_every_recipe(workspace: Workspace):

@@ -1,20 +1,44 @@
 """What every source of images promises, kept by each of them."""
 
+import json
+import os
+import pickle
+import struct
+from io import BytesIO
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from d4m.class_table import shipped_class_table
 from d4m.errors import SourceChangedError
-from d4m.settings import DigitsSettings, ImageFolderSettings
+from d4m.settings import (
+    CifarSettings,
+    DigitsSettings,
+    HuggingFaceSettings,
+    ImageFolderSettings,
+    MnistSettings,
+)
 from d4m.sources.base import SPLITS, ImageIndex
+from d4m.sources.cifar import CifarSource
 from d4m.sources.digits import DigitsSource
+from d4m.sources.file_digests import FileDigests
+from d4m.sources.huggingface import HuggingFaceSource
+from d4m.sources.idx import IdxSource
 from d4m.sources.image_folder import ImageFolderSource
 
 CLASSES = ("ant", "bee", "cat")
 
 
 class SourceContract:
-    """Subclasses say how to open the source, and how to change one of its images."""
+    """Subclasses say how to open the source, and how to change one of its images.
+
+    Attributes:
+        fingerprints_follow: what one changed image gives another fingerprint: its `class`, or
+            every class of its `split` or of the `data set` where a file holds them all.
+    """
+
+    fingerprints_follow = "class"
 
     def open(self, folder):
         raise NotImplementedError
@@ -47,6 +71,24 @@ class SourceContract:
             assert images.shape == shape
             assert images.dtype == np.uint8
         assert source.channels in {1, 3}
+
+    def test_another_size_is_had_by_asking_for_it(self, source):
+        index = source.index("train", 1)
+        own = source.read_all("train", 1, index)
+        for size_px in (source.size_px + 5, 5):
+            images = np.concatenate(
+                list(source.read_images("train", 1, index, size_px=size_px, batch_size=7))
+            )
+            assert images.shape == (len(own), size_px, size_px, source.channels)
+            assert images.dtype == np.uint8
+            assert images.mean() == pytest.approx(own.mean(), rel=0.1)
+        asked = source.read_images("train", 1, index, size_px=source.size_px)
+        assert np.array_equal(np.concatenate(list(asked)), own)
+
+    def test_how_bytes_are_decoded_is_json(self, source, tmp_path):
+        assert json.loads(json.dumps(dict(source.decoding))) == dict(source.decoding)
+        assert dict(self.open(tmp_path).decoding) == dict(source.decoding)
+        assert "size_px" not in source.decoding
 
     def test_no_image_is_in_two_places(self, source):
         ids = [image for index in self._everything(source).values() for image in index.image_ids]
@@ -105,13 +147,27 @@ class SourceContract:
             changed.read_all("train", 0, index)
         assert len(changed.read_all("train", 0, changed.index("train", 0))) > 0
 
-    def test_a_change_shows_in_the_fingerprint_of_its_class_and_no_other(
+    def test_a_change_shows_in_the_fingerprint_and_in_the_index_of_its_class_alone(
         self, source, tmp_path, monkeypatch
     ):
-        before = {key: source.fingerprint(*key) for key in self._everything(source)}
+        before = self._everything(source)
+        prints = {key: source.fingerprint(*key) for key in before}
         changed = self.change_an_image(tmp_path, monkeypatch)
-        after = {key: changed.fingerprint(*key) for key in before}
-        assert {key for key in before if before[key] != after[key]} == {("train", 0)}
+        after = self._everything(changed)
+        moved = {key for key in prints if prints[key] != changed.fingerprint(*key)}
+        assert moved == {
+            key
+            for key in prints
+            if key == ("train", 0)
+            or (self.fingerprints_follow == "split" and key[0] == "train")
+            or self.fingerprints_follow == "data set"
+        }
+        other = {
+            key
+            for key in before
+            if not np.array_equal(before[key].content_digests, after[key].content_digests)
+        }
+        assert other == {("train", 0)}
 
 
 class TestDigits(SourceContract):
@@ -139,10 +195,137 @@ class TestImageFolder(SourceContract):
                     pixels = random.integers(0, 256, (9, 12, 3)).astype(np.uint8)
                     Image.fromarray(pixels).save(root / name / f"{number:02d}.png")
         settings = ImageFolderSettings(source="image_folder", path=root, size_px=8, test_share=0.3)
-        return ImageFolderSource(settings, root)
+        return ImageFolderSource(settings, root, digests=FileDigests(folder / "cache"))
 
     def change_an_image(self, folder, monkeypatch):  # noqa: ARG002
         source = self.open(folder)
         file = folder / "images" / source.index("train", 0).image_ids[2]
         Image.new("RGB", (10, 10), "red").save(file)
         return self.open(folder)
+
+
+class TestIdx(SourceContract):
+    fingerprints_follow = "split"
+
+    def open(self, folder):
+        root = folder / "idx"
+        if not root.exists():
+            root.mkdir()
+            random = np.random.default_rng(0)
+            for split, count in (("train", 60), ("t10k", 30)):
+                images = random.integers(0, 256, (count, 28, 28)).astype(np.uint8)
+                self._write(root, split, images)
+                labels = struct.pack(">II", 0x801, count) + bytes(n % 10 for n in range(count))
+                (root / f"{split}-labels-idx1-ubyte").write_bytes(labels)
+        return IdxSource(MnistSettings(source="mnist"), root)
+
+    def change_an_image(self, folder, monkeypatch):  # noqa: ARG002
+        path = folder / "idx" / "train-images-idx3-ubyte"
+        images = np.frombuffer(path.read_bytes(), np.uint8, offset=16).reshape(-1, 28, 28).copy()
+        images[20, 0, 0] ^= 255
+        self._write(folder / "idx", "train", images)
+        os.utime(path, (1, 1))
+        return self.open(folder)
+
+    def _write(self, root, split, images):
+        header = struct.pack(">IIII", 0x803, *images.shape)
+        (root / f"{split}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+
+
+def write_cifar10(root, random, count=50):
+    """Batches as published, with fewer images; every sixth is the training split's."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):
+        data = random.integers(0, 256, (count, 3072)).astype(np.uint8)
+        batch = {"data": data, "labels": [n % 10 for n in range(count)]}
+        (folder / name).write_bytes(pickle.dumps(batch))
+    names = [row.folder for row in shipped_class_table("cifar10")]
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": names}))
+
+
+def trust_any_cifar(monkeypatch):
+    """Let torchvision read batches other than the published ones: it compares MD5 sums."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    for kind in (CIFAR10, CIFAR100):
+        for files in ("train_list", "test_list"):
+            unchecked = [[name, None] for name, _ in getattr(kind, files)]
+            monkeypatch.setattr(kind, files, unchecked)
+        monkeypatch.setattr(kind, "meta", kind.meta | {"md5": None})
+
+
+class TestCifar(SourceContract):
+    fingerprints_follow = "split"
+
+    @pytest.fixture(autouse=True)
+    def _any_batches(self, monkeypatch):
+        trust_any_cifar(monkeypatch)
+
+    def open(self, folder):
+        root = folder / "cifar"
+        if not root.exists():
+            write_cifar10(root, np.random.default_rng(0))
+        return CifarSource(CifarSettings(source="cifar10"), root)
+
+    def change_an_image(self, folder, monkeypatch):  # noqa: ARG002
+        path = folder / "cifar" / "cifar-10-batches-py" / "data_batch_3"
+        batch = pickle.loads(path.read_bytes())  # noqa: S301
+        batch["data"][10, 0] ^= 255
+        path.write_bytes(pickle.dumps(batch))
+        os.utime(path, (1, 1))
+        return self.open(folder)
+
+
+def encode_png(pixels):
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def save_huggingface(folder, contents, labels, names=CLASSES):
+    """A data set of one split, as the library's `save_to_disk` writes it."""
+    from datasets import ClassLabel, Dataset, Features
+    from datasets import Image as ImageColumn
+
+    label = ClassLabel(names=list(names))
+    rows = {"image": [{"bytes": b, "path": None} for b in contents], "label": labels}
+    dataset = Dataset.from_dict(rows, features=Features({"image": ImageColumn(), "label": label}))
+    dataset.save_to_disk(str(folder))
+
+
+@pytest.fixture(autouse=True)
+def _no_progress_bars():
+    import datasets
+
+    datasets.disable_progress_bars()
+
+
+class TestHuggingFace(SourceContract):
+    fingerprints_follow = "data set"
+
+    def open(self, folder):
+        root = folder / "saved"
+        if not root.exists():
+            self._save(root, self._contents())
+        settings = HuggingFaceSettings(
+            source="huggingface", path=str(root), size_px=8, test_split=None, test_share=0.3
+        )
+        return HuggingFaceSource(settings, root)
+
+    def change_an_image(self, folder, monkeypatch):  # noqa: ARG002
+        row = int(self.open(folder).index("train", 0).image_ids[2].split("-")[1])
+        contents = self._contents()
+        contents[row] = encode_png(np.zeros((9, 12, 3), np.uint8))
+        self._save(folder / "changed", contents)
+        (folder / "saved").rename(folder / "before")
+        (folder / "changed").rename(folder / "saved")
+        return self.open(folder)
+
+    def _save(self, root, contents):
+        save_huggingface(root, contents, [n % 3 for n in range(len(contents))])
+
+    def _contents(self):
+        random = np.random.default_rng(0)
+        sizes = [(9, 12, 3)] * 45
+        return [encode_png(random.integers(0, 256, size).astype(np.uint8)) for size in sizes]

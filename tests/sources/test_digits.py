@@ -46,7 +46,7 @@ def test_the_split_is_fixed(source):
 @pytest.mark.parametrize("seed", [0, 1, 2**62])
 def test_the_split_does_not_follow_the_recipes_seed(source, tmp_path, seed):
     settings = RecipeSettings.model_validate({"dataset": {"source": "digits"}, "seed": seed})
-    opened = open_source(Recipe(name="mine", folder=tmp_path, settings=settings))
+    opened = open_source(Recipe(name="mine", folder=tmp_path, settings=settings), tmp_path)
     for split in ("train", "test"):
         for class_id in range(10):
             assert opened.fingerprint(split, class_id) == source.fingerprint(split, class_id)

@@ -2,16 +2,15 @@
 
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from d4m.class_table import ClassTable, shipped_class_table
 from d4m.errors import SourceError
 from d4m.recipe import Recipe
 from d4m.settings import ImageFolderSettings, RecipeSettings
-from d4m.sources.image_folder import ImageFolderSource
 from d4m.sources.registry import open_source
 
 
@@ -26,7 +25,9 @@ def _fill(folder, count, start=0, level=None):
 
 def _open(root, **settings):
     defaults = {"source": "image_folder", "path": root, "size_px": 8, "channels": 1}
-    return ImageFolderSource(ImageFolderSettings.model_validate(defaults | settings), root)
+    settings = ImageFolderSettings.model_validate(defaults | settings)
+    recipe = Recipe(name="mine", folder=root, settings=RecipeSettings(dataset=settings))
+    return open_source(recipe, root / ".cache")
 
 
 def _ids(source, class_id, split=None):
@@ -60,16 +61,6 @@ def test_sub_folders_are_classes_in_sorted_order(tmp_path):
     assert _open(tmp_path).class_table.names == ("Ant", "bee", "wolf")
 
 
-def test_nested_files_count_and_other_suffixes_do_not(tmp_path):
-    _fill(tmp_path / "a" / "deep" / "er", 1)
-    _fill(tmp_path / "b", 1)
-    Image.new("L", (8, 8)).save(tmp_path / "a" / "upper.JPG", format="jpeg")
-    for name in ("notes.txt", "data.csv", "picture.gif", "no_suffix"):
-        (tmp_path / "a" / name).write_text("x")
-    (tmp_path / "a" / "folder.png").mkdir()
-    assert _ids(_open(tmp_path), 0) == {"a/deep/er/000.png", "a/upper.JPG"}
-
-
 @pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"])
 def test_every_format_named_is_read(tmp_path, suffix):
     (tmp_path / "a").mkdir()
@@ -87,18 +78,13 @@ def test_a_class_table_gives_order_and_names_and_leaves_other_folders_out(tmp_pa
     assert _ids(source, 1) == {"n01/000.png"}
 
 
-def test_a_class_table_with_a_missing_folder_names_it_and_those_there_are(two_classes):
-    with pytest.raises(SourceError, match=r"\['c'\]; it has \['a', 'b'\]"):
-        _open(two_classes, classes={"a": "ant", "c": "cat"})
-
-
 def test_a_missing_folder_is_named_in_full(tmp_path):
     settings = RecipeSettings.model_validate(
         {"dataset": {"source": "image_folder", "path": "../nowhere"}}
     )
     recipe = Recipe(name="mine", folder=tmp_path / "recipes", settings=settings)
     with pytest.raises(SourceError, match=rf"`dataset\.path`.*{tmp_path}/nowhere"):
-        open_source(recipe)
+        open_source(recipe, tmp_path / "cache")
 
 
 def test_a_folder_without_two_classes_is_refused(tmp_path):
@@ -115,6 +101,31 @@ def test_split_folders_are_the_splits(tmp_path):
     assert source.class_table.names == ("a", "b")
     assert source.index("train", 1).image_ids == tuple(f"b/{n:03d}.png" for n in range(5))
     assert source.index("test", 1).image_ids == tuple(f"b/{n:03d}.png" for n in range(3))
+
+
+@pytest.mark.parametrize("name", ["val", "validation"])
+def test_validation_images_are_the_test_images_where_there_are_no_others(tmp_path, name):
+    for split, count in (("train", 5), (name, 3)):
+        for folder in ("a", "b"):
+            _fill(tmp_path / split / folder, count)
+    _fill(tmp_path / "test" / "without_labels", 2)
+    source = _open(tmp_path)
+    assert [len(source.index(split, 1).image_ids) for split in ("train", "test")] == [5, 3]
+    _fill(tmp_path / "test" / "b", 1)
+    with pytest.raises(SourceError, match="/test has 'without_labels', which"):
+        _open(tmp_path)
+    (tmp_path / "test" / "without_labels").rename(tmp_path / "test" / "a")
+    source = _open(tmp_path)
+    assert [len(source.index("test", class_id).image_ids) for class_id in range(2)] == [2, 1]
+
+
+def test_test_images_that_are_in_no_class_folders_are_refused(tmp_path):
+    """As Tiny-ImageNet comes: nobody must take a share of the training images for its score."""
+    for folder in ("train/a", "train/b", "val/images", "test/images"):
+        _fill(tmp_path / folder, 3)
+    wanted = rf"'{tmp_path}/test', '{tmp_path}/val' has none of the class folders of {tmp_path}/tra"
+    with pytest.raises(SourceError, match=wanted):
+        _open(tmp_path)
 
 
 def test_a_train_folder_alone_is_split_as_if_it_were_the_root(two_classes, tmp_path_factory):
@@ -150,119 +161,6 @@ def test_a_larger_test_share_only_adds_to_the_test_images(two_classes):
     assert few < some < many
 
 
-def test_broken_files_are_listed_with_reasons_and_the_rest_is_read(tmp_path):
-    for split in ("train", "test"):
-        for name in ("a", "b"):
-            _fill(tmp_path / split / name, 3)
-    folder = tmp_path / "train" / "a"
-    whole = (folder / "000.png").read_bytes()
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
-    Image.fromarray(noise).save(folder / "cut.png")
-    cut = (folder / "cut.png").read_bytes()
-    (folder / "cut.png").write_bytes(cut[: len(cut) // 2])
-    (folder / "empty.png").touch()
-    (folder / "text.jpg").write_text("<html>not found</html>")
-    (folder / "right.png").write_bytes(whole)
-    index = _open(tmp_path).index("train", 0)
-    assert index.image_ids == ("a/000.png", "a/001.png", "a/002.png", "a/right.png")
-    assert set(index.unreadable) == {"a/cut.png", "a/empty.png", "a/text.jpg"}
-    assert index.unreadable["a/empty.png"] == "not an image that Pillow knows"
-    assert index.unreadable["a/text.jpg"] == "not an image that Pillow knows"
-    assert index.unreadable["a/cut.png"].startswith("OSError: image file is truncated")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_file_that_may_not_be_read_is_listed(two_classes):
-    (two_classes / "a" / "000.png").chmod(0)
-    source = _open(two_classes)
-    reasons = source.index("train", 0).unreadable | source.index("test", 0).unreadable
-    assert reasons["a/000.png"].startswith("PermissionError")
-
-
-def test_a_link_to_nowhere_is_no_image(two_classes):
-    (two_classes / "a" / "lost.png").symlink_to(two_classes / "missing.png")
-    source = _open(two_classes)
-    assert "a/lost.png" not in _ids(source, 0)
-
-
-def test_grey_becomes_colour_and_colour_grey(tmp_path):
-    (tmp_path / "a").mkdir()
-    Image.new("L", (8, 8), 90).save(tmp_path / "a" / "x.png")
-    assert (_read_one(tmp_path, "x.png", channels=3) == 90).all()
-    Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / "a" / "x.png")
-    assert (_read_one(tmp_path, "x.png", channels=1) == 76).all()  # 0.299 * 255, as in ITU-R 601
-
-
-def test_palettes_become_their_colours(tmp_path):
-    (tmp_path / "a").mkdir()
-    image = Image.new("P", (8, 8), 1)
-    image.putpalette([0, 0, 0, 10, 20, 30])
-    image.save(tmp_path / "a" / "x.png")
-    assert (_read_one(tmp_path, "x.png", channels=3) == [10, 20, 30]).all()
-    image.save(tmp_path / "a" / "x.png", transparency=b"\x00\x80")  # of which Pillow would warn
-    assert (_read_one(tmp_path, "x.png", channels=3) == [10, 20, 30]).all()
-
-
-def test_transparency_is_left_out(tmp_path):
-    (tmp_path / "a").mkdir()
-    Image.new("RGBA", (8, 8), (200, 100, 50, 0)).save(tmp_path / "a" / "x.png")
-    assert (_read_one(tmp_path, "x.png", channels=3) == [200, 100, 50]).all()
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_16_bit_levels_are_scaled_and_not_cut_off(tmp_path, channels):
-    (tmp_path / "a").mkdir()
-    levels = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024
-    Image.fromarray(levels).save(tmp_path / "a" / "x.png")
-    image = _read_one(tmp_path, "x.png", channels=channels)
-    assert np.array_equal(image, np.broadcast_to((levels // 256)[..., None], (8, 8, channels)))
-
-
-def test_levels_without_a_range_are_listed_as_unreadable(tmp_path):
-    _fill(tmp_path / "b", 1)
-    (tmp_path / "a").mkdir()
-    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "a" / "x.tiff")
-    source = _open(tmp_path)
-    reasons = source.index("train", 0).unreadable | source.index("test", 0).unreadable
-    assert reasons == {
-        "a/x.tiff": "ValueError: wanted 8 or 16 bits a channel, found Pillow's mode F"
-    }
-
-
-def test_photographs_are_turned_upright(tmp_path):
-    (tmp_path / "a").mkdir()
-    image = Image.new("L", (8, 8), 0)
-    image.paste(255, (0, 0, 8, 4))  # bright above
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to see it upright
-    image.save(tmp_path / "a" / "x.png", exif=exif)
-    upright = _read_one(tmp_path, "x.png")[..., 0]
-    assert (upright[:, :4] == 0).all()
-    assert (upright[:, 4:] == 255).all()  # bright to the right
-
-
-def test_squashing_keeps_the_whole_and_cropping_the_centre(tmp_path):
-    (tmp_path / "a").mkdir()
-    image = Image.new("L", (24, 8), 0)
-    image.paste(255, (8, 0, 16, 8))  # the middle third is bright
-    image.save(tmp_path / "a" / "x.png")
-    assert (_read_one(tmp_path, "x.png", resize="crop") == 255).all()
-    squashed = _read_one(tmp_path, "x.png", resize="squash")[..., 0]
-    assert squashed.mean() == pytest.approx(255 / 3, abs=2)
-    assert (squashed == squashed[0]).all()
-    assert squashed[0, 0] < 30
-    assert squashed[0, 3] > 220
-
-
-def test_how_files_are_decoded_is_part_of_digest_and_fingerprint(two_classes):
-    seen = set()
-    for settings in ({}, {"size_px": 16}, {"channels": 3}, {"resize": "crop"}):
-        source = _open(two_classes, **settings)
-        digest = source.index("train", 0).content_digests[0].tobytes()
-        seen |= {digest, source.fingerprint("train", 0)}
-    assert len(seen) == 8
-
-
 def test_the_fingerprint_follows_names_sizes_and_times_and_nothing_else(two_classes):
     file = two_classes / "b" / min(_ids(_open(two_classes), 1, "train")).split("/")[1]
 
@@ -292,13 +190,161 @@ def test_names_outside_ascii_are_names(tmp_path):
     assert len(_ids(source, 0) | _ids(source, 1)) == 6
 
 
+def test_nested_files_count_and_other_suffixes_do_not(tmp_path):
+    _fill(tmp_path / "a" / "deep" / "er", 1)
+    _fill(tmp_path / "b", 1)
+    Image.new("L", (8, 8)).save(tmp_path / "a" / "upper.JPG", format="jpeg")
+    for name in ("README.txt", "Thumbs.db", ".DS_Store", "._upper.JPG", "picture.gif", "no_suffix"):
+        (tmp_path / "a" / name).write_text("x")
+    (tmp_path / "a" / ".hidden").mkdir()
+    (tmp_path / "a" / ".hidden" / "x.png").write_text("x")
+    _fill(tmp_path / "a" / "folder.png", 1, start=7)  # a folder that is named as an image
+    source = _open(tmp_path)
+    assert _ids(source, 0) == {"a/deep/er/000.png", "a/upper.JPG", "a/folder.png/007.png"}
+    assert source.index("train", 0).unreadable == source.index("test", 0).unreadable == {}
+
+
+def test_a_class_folder_with_files_but_no_images_is_refused_with_the_suffixes(two_classes):
+    (two_classes / "c").mkdir()
+    source = _open(two_classes)
+    assert _ids(source, 2) == set()  # an empty one is told of once all classes are counted
+    for name in ("1.gif", "2.heic", "LICENSE"):
+        (two_classes / "c" / name).touch()
+    wanted = rf"wanted image files \(\.jpg .*\.tiff\) in {two_classes}/c, found only others: "
+    with pytest.raises(SourceError, match=wanted + r"\.gif, \.heic, no suffix;"):
+        _open(two_classes).fingerprint("test", 2)
+    (two_classes / "c" / "3.png").touch()
+    source = _open(two_classes)
+    assert source.index("train", 2).unreadable | source.index("test", 2).unreadable == {
+        "c/3.png": "the file is empty"
+    }
+
+
 def test_a_test_folder_without_a_train_folder_is_refused_and_hidden_folders_are_no_classes(
-    tmp_path: Path,
+    tmp_path,
 ):
     for name in ("cat", "dog", ".cache"):
         (tmp_path / name).mkdir()
-    settings = ImageFolderSettings(source="image_folder", path=tmp_path)
-    assert ImageFolderSource(settings, tmp_path).class_table.names == ("cat", "dog")
+    assert _open(tmp_path).class_table.names == ("cat", "dog")
     (tmp_path / "test").mkdir()
     with pytest.raises(SourceError, match="has test/ without train/"):
-        ImageFolderSource(settings, tmp_path)
+        _open(tmp_path)
+
+
+def test_numbered_class_folders_are_in_the_order_of_their_numbers(tmp_path):
+    for number in range(1000):
+        (tmp_path / str(number)).mkdir()
+    assert _open(tmp_path).class_table.names == tuple(str(number) for number in range(1000))
+    (tmp_path / "ten").mkdir()  # not all of them are numbers: as text
+    assert _open(tmp_path).class_table.names[:4] == ("0", "1", "10", "100")
+
+
+def test_a_table_in_a_file_gives_order_names_and_glosses(two_classes):
+    (two_classes / "mine.tsv").write_text("folder\tname\tgloss\nb\tbee\tan insect\na\tant\t\n")
+    source = _open(two_classes, classes="mine.tsv")
+    assert source.class_table == ClassTable(("bee", "ant"), ("an insect", ""))
+    assert _ids(source, 0) == {f"b/{number:03d}.png" for number in range(40)}
+
+
+def test_a_shipped_table_gives_order_names_and_glosses(tmp_path):
+    rows = shipped_class_table("imagenette")
+    for row in rows:
+        _fill(tmp_path / row.folder, 1)
+    source = _open(tmp_path, classes="imagenette")
+    assert source.class_table.names == tuple(row.name for row in rows)
+    assert _ids(source, 3) == {f"{rows[3].folder}/000.png"}
+    _fill(tmp_path / "extra", 1)
+    with pytest.raises(
+        SourceError, match=r"has 'extra', which the table `dataset\.classes` does not"
+    ):
+        _open(tmp_path, classes="imagenette")
+    (tmp_path / "extra").rename(tmp_path / ".extra")
+    (tmp_path / rows[0].folder).rename(tmp_path / ".tench")
+    with pytest.raises(SourceError, match=f"`dataset.classes` names '{rows[0].folder}', which"):
+        _open(tmp_path, classes="imagenette")
+
+
+def test_a_class_table_with_a_missing_folder_names_it_and_those_there_are(two_classes):
+    with pytest.raises(SourceError, match=r"names 'c', which .* not have; it has 'a', 'b'$"):
+        _open(two_classes, classes={"a": "ant", "c": "cat"})
+
+
+def test_of_many_missing_folders_twenty_are_named(two_classes):
+    classes = {f"f{number:02d}": f"n{number}" for number in range(25)}
+    with pytest.raises(SourceError, match=r"names 'f00', .*'f19' and 5 more, which"):
+        _open(two_classes, classes=classes)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("cat", "Cat"), ("caf\u00e9", "cafe\u0301"), ("STRASSE", "straße")]
+)
+def test_folders_that_look_the_same_are_refused_unless_the_recipe_names_them(tmp_path, one, other):
+    for name in (one, other):
+        _fill(tmp_path / name, 1)
+    with pytest.raises(SourceError, match="differ only in how they are written"):
+        _open(tmp_path)
+    assert _open(tmp_path, classes={one: "x", other: "y"}).class_table.names == ("x", "y")
+
+
+def test_two_folders_of_one_name_are_both_named(two_classes):
+    with pytest.raises(SourceError, match="gives 'a' and 'b' the same name, 'ant'"):
+        _open(two_classes, classes={"a": "ant", "b": "ant"})
+
+
+def test_a_class_without_a_test_folder_has_no_test_images_and_an_unknown_one_is_refused(tmp_path):
+    for name in ("a", "b"):
+        _fill(tmp_path / "train" / name, 2)
+    _fill(tmp_path / "test" / "a", 2)
+    source = _open(tmp_path)
+    assert len(_ids(source, 0, "test")) == 2
+    assert source.index("test", 1).image_ids == ()
+    _fill(tmp_path / "test" / "B", 2)
+    with pytest.raises(SourceError, match=f"{tmp_path}/test has 'B', which {tmp_path}/train does"):
+        _open(tmp_path)
+    assert _open(tmp_path, classes={"b": "b", "a": "a"}).class_table.names == ("b", "a")
+
+
+def test_links_to_class_folders_folders_and_files_are_followed(tmp_path):
+    _fill(tmp_path / "elsewhere" / "bees" / "deep", 2)
+    _fill(tmp_path / "images" / "ant", 1)
+    images = tmp_path / "images"
+    (images / "bee").symlink_to(tmp_path / "elsewhere" / "bees")
+    (images / "ant" / "more").symlink_to(tmp_path / "elsewhere" / "bees" / "deep")
+    (images / "ant" / "one.png").symlink_to(tmp_path / "elsewhere" / "bees" / "deep" / "000.png")
+    source = _open(images)
+    assert source.class_table.names == ("ant", "bee")
+    assert _ids(source, 1) == {"bee/deep/000.png", "bee/deep/001.png"}
+    more = {"ant/more/000.png", "ant/more/001.png", "ant/one.png"}
+    assert _ids(source, 0) == {"ant/000.png"} | more
+    (images / "cat").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(SourceError, match="has links to folders that are not there: 'cat'"):
+        _open(images)
+
+
+def test_a_class_folder_whose_name_is_not_utf8_is_refused(two_classes):
+    (two_classes / os.fsdecode(b"caf\xe9")).mkdir()
+    with pytest.raises(SourceError, match=r"names are not UTF-8: \['caf\\udce9'\]; rename them"):
+        _open(two_classes)
+
+
+def test_how_files_are_decoded_is_said_and_is_no_part_of_digest_or_fingerprint(two_classes):
+    plain = _open(two_classes)
+    for settings in ({"channels": 3}, {"resize": "crop"}, {"background": (0, 0, 0)}):
+        other = _open(two_classes, **settings)
+        assert other.decoding != plain.decoding
+        assert other.fingerprint("train", 0) == plain.fingerprint("train", 0)
+        digests = other.index("train", 0).content_digests
+        assert np.array_equal(digests, plain.index("train", 0).content_digests)
+    assert _open(two_classes, size_px=16).decoding == plain.decoding
+
+
+def test_an_added_image_changes_the_fingerprint_of_its_class_alone(tmp_path):
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            _fill(tmp_path / split / name, 2)
+    before, keys = _open(tmp_path), [(s, c) for s in ("train", "test") for c in range(2)]
+    first = {key: before.fingerprint(*key) for key in keys}
+    _fill(tmp_path / "train" / "b", 1, start=9)
+    after = _open(tmp_path)
+    assert [key for key in keys if after.fingerprint(*key) != first[key]] == [("train", 1)]
+    assert {key: before.fingerprint(*key) for key in keys} == first  # one source lists once

@@ -81,6 +81,20 @@ EDITS = {
             "guidance_scale: 8.0 -> 3.0; num_inference_steps: 4 -> 5",
         ),
     ),
+    "the size of the images": (
+        {"synthesis.size_px": 16},
+        {
+            "synthetic_images": ("*",),
+            "teacher": ("*",),
+            "evaluation_scores": ("random_real-hard-*", "nearest_real-hard-*", "full_data-*"),
+        },
+        {
+            "soft_labels": ("*",),
+            "evaluation_scores": ("synthetic-*", "*-soft-*", "teacher-*"),
+            "distilled_dataset": ("*",),
+        },
+        ("teacher/teacher", "size_px: 8 -> 16"),
+    ),
     "the teacher's epochs": (
         {"teacher.epochs": 3},
         {"teacher": ("*",)},

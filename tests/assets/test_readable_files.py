@@ -1,0 +1,86 @@
+"""Images that cannot be read, as the check and the UI show them."""
+
+import pytest
+from PIL import Image
+
+from d4m_assets.assets.real_images import _describe
+from d4m_assets.checks import readable_files
+from tests.conftest import Workspace
+
+RECIPE = """\
+dataset: {{source: image_folder, path: ../images, size_px: 8{dataset}}}
+prototypes: {{ipc: 1}}
+"""
+
+
+@pytest.fixture
+def folder(workspace: Workspace):
+    """198 good images in two classes, half of them for tests; two more that are broken."""
+    for split in ("train", "test"):
+        for name, count in (("ant", 50), ("bee", 49)):
+            folder = workspace.folder / "images" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
+    root = workspace.folder / "images"
+    (root / "train" / "bee" / "empty.png").touch()
+    (root / "test" / "ant" / "page.jpg").write_text("<html>")
+    return root
+
+
+def _pipeline(workspace: Workspace, dataset: str = ""):
+    workspace.write("own", RECIPE.format(dataset=dataset))
+    pipeline = workspace.pipeline("own")
+    pipeline.run_stage("real_images")
+    return pipeline
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_check_holds_at_the_limit_and_fails_above_it(workspace: Workspace):
+    at_limit = readable_files.examine(_pipeline(workspace))  # 2 of 200, and 1 % by default
+    assert at_limit.passed
+    assert at_limit.description == "2 unreadable images, 1.00%; the limit is 1.00%"
+    assert not readable_files.examine(_pipeline(workspace, ", unreadable_share: 0.0099")).passed
+    assert readable_files.examine(_pipeline(workspace, ", unreadable_share: 1")).passed
+
+
+@pytest.mark.usefixtures("folder")
+def test_each_file_is_a_row_with_its_reason(workspace: Workspace):
+    pipeline = _pipeline(workspace)
+    outcome = readable_files.examine(pipeline)
+    assert outcome.metadata["unreadable"].value == 2
+    assert outcome.metadata["share"].value == pytest.approx(0.01)
+    expected = [
+        {"split": "train", "file": "bee/empty.png", "reason": "the file is empty"},
+        {
+            "split": "test",
+            "file": "ant/page.jpg",
+            "reason": "not an image in JPEG, PNG, WEBP, BMP, TIFF or GIF format",
+        },
+    ]
+    shown = _describe(pipeline)
+    for table in (outcome.metadata["files"], shown["unreadable_files"]):
+        assert [dict(record.data) for record in table.records] == expected
+    assert (shown["images"].value, shown["unreadable"].value) == (198, 2)
+    assert [dict(record.data) for record in shown["classes"].records] == [
+        {"class_id": 0, "name": "ant", "train": 50, "test": 50, "unreadable": 1},
+        {"class_id": 1, "name": "bee", "train": 49, "test": 49, "unreadable": 1},
+    ]
+
+
+def test_of_many_files_the_first_hundred_are_rows(workspace: Workspace, folder):
+    for number in range(150):
+        (folder / "train" / "ant" / f"x{number:03d}.png").touch()
+    outcome = readable_files.examine(_pipeline(workspace))
+    assert not outcome.passed
+    assert outcome.metadata["unreadable"].value == 152
+    assert len(outcome.metadata["files"].records) == 100
+    assert outcome.metadata["files"].records[99].data["file"] == "ant/x099.png"
+
+
+def test_a_table_without_rows_can_be_shown(workspace: Workspace):
+    workspace.pipeline().run_stage("real_images")
+    outcome = readable_files.examine(workspace.pipeline())
+    assert outcome.passed
+    assert outcome.metadata["files"].records == []
+    assert outcome.metadata["limit"].value == 0.0

@@ -1,0 +1,224 @@
+"""What is remembered of files: read once, whatever happens to the memory itself."""
+
+import logging
+import multiprocessing
+import os
+import sqlite3
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from d4m.sources import file_digests
+from d4m.sources.base import content_digest
+from d4m.sources.file_digests import FileDigests
+from d4m.sources.file_listing import list_images
+
+FILES = 6
+
+
+class Reads:
+    """Counts the files whose bytes are read."""
+
+    def __init__(self, monkeypatch):
+        self.names = []
+        read_bytes = Path.read_bytes
+
+        def counted(path):
+            self.names.append(path.name)
+            return read_bytes(path)
+
+        monkeypatch.setattr(Path, "read_bytes", counted)
+
+    def take(self):
+        names, self.names = sorted(self.names), []
+        return names
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    return Reads(monkeypatch)
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "images" / "a"
+    folder.mkdir(parents=True)
+    for number in range(FILES):
+        _write(folder / f"{number}.png", number)
+    (folder / "broken.jpg").write_text("no image")
+    os.utime(folder / "broken.jpg", (1000, 1000))
+    return tmp_path / "images"
+
+
+def _write(path, level, time=1000):
+    """An image that was changed long ago, and so is remembered."""
+    Image.new("L", (8, 8), level).save(path)
+    os.utime(path, (time, time))
+
+
+def _examine(root, cache=None):
+    digests = FileDigests(cache or root.parent / "cache")
+    return digests.examine(root, "a", list_images(root, "a"))
+
+
+def _expected(root):
+    return [
+        content_digest(path.read_bytes()).tobytes() if path.suffix == ".png" else b""
+        for path in sorted((root / "a").iterdir())
+    ]
+
+
+def test_verdicts_are_digests_or_reasons_in_the_order_of_the_files(root):
+    for _ in range(2):
+        verdicts = _examine(root)
+        assert [verdict.digest for verdict in verdicts] == _expected(root)
+        assert [bool(v.reason) for v in verdicts] == [False] * FILES + [True]
+        assert verdicts[-1].reason.startswith("not an image")
+
+
+def test_a_second_look_opens_no_file(root, reads):
+    first = _examine(root)
+    assert len(reads.take()) == FILES + 1
+    assert _examine(root) == first
+    assert reads.take() == []
+
+
+def test_a_changed_and_an_added_file_are_the_only_ones_read(root, reads):
+    _examine(root)
+    _write(root / "a" / "3.png", 99, time=2000)
+    _write(root / "a" / "added.png", 100)
+    reads.take()
+    verdicts = _examine(root)
+    assert reads.take() == ["3.png", "added.png"]
+    assert [verdict.digest for verdict in verdicts] == _expected(root)
+
+
+@pytest.mark.parametrize("what", ["size", "time", "name", "folder"])
+def test_another_size_time_name_or_folder_is_another_file(root, reads, what):
+    _examine(root)
+    path = root / "a" / "3.png"
+    if what == "size":
+        path.write_bytes(path.read_bytes() + b"x")
+        os.utime(path, (1000, 1000))
+    elif what == "time":
+        os.utime(path, ns=(0, 1000 * 10**9 + 1))
+    elif what == "name":
+        path.rename(path.with_name("3b.png"))
+    else:
+        root = root.rename(root.with_name("moved"))
+    reads.take()
+    verdicts = _examine(root)
+    assert len(reads.take()) == (FILES + 1 if what == "folder" else 1)
+    assert [verdict.digest for verdict in verdicts] == _expected(root)
+
+
+def test_a_file_changed_just_now_is_read_again_next_time(root, reads):
+    path = root / "a" / "3.png"
+    stat = path.stat()
+    path.write_bytes(path.read_bytes())  # now
+    _examine(root)
+    reads.take()
+    _examine(root)
+    assert reads.take() == ["3.png"]
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    _examine(root)
+    reads.take()
+    _examine(root)
+    assert reads.take() == []
+
+
+def test_another_decoder_asks_all_files_again(root, reads, monkeypatch):
+    _examine(root)
+    reads.take()
+    for version in (2, 0):
+        monkeypatch.setattr(file_digests, "DECODER_VERSION", version)
+        _examine(root)
+        assert len(reads.take()) == FILES + 1
+    monkeypatch.setattr(file_digests, "DECODER_VERSION", 1)
+    _examine(root)
+    assert reads.take() == []
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "empty", "other table", "flipped page"])
+def test_a_broken_memory_is_replaced_and_changes_no_result(root, reads, caplog, damage):
+    first = _examine(root)
+    path = root.parent / "cache" / "file_digests.sqlite"
+    content = path.read_bytes()
+    if damage == "text":
+        path.write_text("this is not a database at all, however long it may be")
+    elif damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "other table":
+        path.unlink()
+        with sqlite3.connect(path) as database:
+            database.execute("CREATE TABLE files (something INTEGER)")
+        database.close()
+    else:
+        path.write_bytes(content[:4096] + bytes(4096) + content[8192:])
+    reads.take()
+    with caplog.at_level(logging.WARNING):
+        assert _examine(root) == first
+    assert len(reads.take()) == FILES + 1
+    if damage != "empty":
+        assert "files are read again" in caplog.text
+    if damage != "other table":
+        _examine(root)
+        assert reads.take() == []
+
+
+def test_a_memory_that_cannot_be_written_is_done_without(root, reads, caplog):
+    (root.parent / "cache").write_text("a file where the folder should be")
+    with caplog.at_level(logging.WARNING):
+        first = _examine(root)
+    assert "is not used, files are read again" in caplog.text
+    reads.take()
+    assert _examine(root) == first
+    assert len(reads.take()) == FILES + 1
+
+
+def test_a_memory_that_is_busy_is_done_without(root, caplog, monkeypatch):
+    first = _examine(root)
+    monkeypatch.setattr(file_digests, "_BUSY_S", 0.05)
+    _write(root / "a" / "3.png", 99, time=2000)
+    other = sqlite3.connect(root.parent / "cache" / "file_digests.sqlite")
+    other.execute("BEGIN IMMEDIATE")
+    with caplog.at_level(logging.WARNING):
+        verdicts = _examine(root)
+    other.rollback()
+    other.close()
+    assert "database is locked" in caplog.text
+    assert [v.digest for v in verdicts] == _expected(root)
+    assert verdicts[:3] == first[:3]
+
+
+def test_nothing_is_kept_of_an_empty_folder(tmp_path):
+    assert FileDigests(tmp_path / "cache").examine(tmp_path, "a", ()) == []
+    assert not (tmp_path / "cache").exists()
+
+
+def _in_a_process(root):
+    return [verdict.digest for verdict in _examine(root)]
+
+
+def test_several_processes_share_one_memory(root, reads):
+    expected = _expected(root)
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert list(pool.map(_in_a_process, [root] * 8)) == [expected] * 8
+    reads.take()
+    assert np.array_equal([verdict.digest for verdict in _examine(root)], expected)
+    assert reads.take() == []
+
+
+def test_threads_keep_the_order(root, monkeypatch):
+    for number in range(100, 160):
+        _write(root / "a" / f"{number}.png", number)
+    expected = _expected(root)
+    for threads in (1, 8):
+        monkeypatch.setattr(file_digests, "threads", lambda count=threads: count)
+        cache = root.parent / f"cache-{threads}"
+        assert [verdict.digest for verdict in _examine(root, cache)] == expected

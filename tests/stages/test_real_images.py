@@ -1,0 +1,77 @@
+"""The index of the real images as a stage: what is stored, and classes too small for a recipe."""
+
+import os
+import sqlite3
+
+import pytest
+from PIL import Image
+
+from d4m.errors import SourceError
+from tests.conftest import Workspace
+
+RECIPE = """\
+dataset: {{source: image_folder, path: ../images, size_px: 8, channels: 1{dataset}}}
+prototypes: {{ipc: {ipc}}}
+"""
+
+
+def _fill(workspace: Workspace, counts: dict[str, tuple[int, int]]) -> None:
+    for name, (train, test) in counts.items():
+        for split, count in (("train", train), ("test", test)):
+            folder = workspace.folder / "images" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.new("L", (8, 8), number).save(folder / f"{number:03d}.png")
+
+
+def _run(workspace: Workspace, ipc: int = 2, dataset: str = "") -> tuple[str, ...]:
+    workspace.write("own", RECIPE.format(ipc=ipc, dataset=dataset))
+    return workspace.pipeline("own").run_stage("real_images").computed
+
+
+def test_unreadable_files_are_kept_with_their_reasons(workspace: Workspace):
+    _fill(workspace, {"a": (3, 1), "b": (3, 1)})
+    (workspace.folder / "images" / "train" / "b" / "broken.png").touch()
+    assert _run(workspace) == ("train-00000", "train-00001", "test-00000", "test-00001")
+    index = workspace.pipeline("own").context().image_index("train", 1)
+    assert index.unreadable == {"b/broken.png": "the file is empty"}
+    assert index.image_ids == ("b/000.png", "b/001.png", "b/002.png")
+
+
+def test_how_images_are_decoded_makes_no_new_index(workspace: Workspace):
+    _fill(workspace, {"a": (3, 1), "b": (3, 1)})
+    assert len(_run(workspace)) == 4
+    assert _run(workspace, dataset=", resize: crop, background: [0, 0, 0]") == ()
+    Image.new("L", (8, 8), 9).save(workspace.folder / "images" / "train" / "b" / "new.png")
+    assert _run(workspace) == ("train-00001",)
+
+
+def test_digests_are_remembered_beside_the_artifacts(workspace: Workspace):
+    _fill(workspace, {"a": (3, 1), "b": (3, 1)})
+    for path in (workspace.folder / "images").rglob("*.png"):
+        os.utime(path, (1000, 1000))
+    _run(workspace)
+    database = sqlite3.connect(workspace.store / "cache" / "file_digests.sqlite")
+    assert database.execute("SELECT COUNT(*) FROM files").fetchone() == (8,)
+    database.close()
+
+
+def test_classes_too_small_are_named_with_what_cannot_be_read(workspace: Workspace):
+    _fill(workspace, {"a": (5, 1), "b": (2, 1), "c": (0, 1), "d": (5, 0)})
+    for number in range(4):
+        (workspace.folder / "images" / "train" / "b" / f"broken-{number}.png").touch()
+    message = (
+        r"wanted at least 3 training images \(`prototypes\.ipc`\) and 1 test image in every class; "
+        r"found class 1 \('b'\): 2 training, 1 test images \(4 more cannot be read\); "
+        r"class 2 \('c'\): 0 training, 1 test images; class 3 \('d'\): 5 training, 0 test images; "
+        r"add images, or lower `prototypes\.ipc`$"
+    )
+    with pytest.raises(SourceError, match=message):
+        _run(workspace, ipc=3)
+
+
+def test_of_many_small_classes_twenty_are_named(workspace: Workspace):
+    _fill(workspace, {f"c{number:02d}": (1, 1) for number in range(23)})
+    with pytest.raises(SourceError, match=r"\('c19'\): 1 training, 1 test images; and 3 more clas"):
+        _run(workspace)
+    assert len(_run(workspace, ipc=1)) == 0  # all are indexed by now

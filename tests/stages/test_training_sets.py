@@ -1,0 +1,234 @@
+"""Training sets hold the stored images in class order, and labels block by block."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+
+from d4m.augment import Views
+from d4m.images import resize_images, to_pixels
+from d4m.soft_labels import unstack_epochs
+from d4m.stages.base import StageContext
+from d4m.stages.soft_labels import StoredLabels
+from d4m.stages.training_sets import (
+    real_batches,
+    spool_images,
+    spool_real_images,
+    spool_synthetic_images,
+    synthetic_classes,
+    view_size_px,
+)
+from tests.conftest import TINY_RECIPE
+
+TRAIN, TEST = 1437, 360
+AT_16_PX = TINY_RECIPE.replace("num_inference_steps: 4", "num_inference_steps: 4, size_px: 16")
+
+
+@pytest.fixture
+def context(finished):
+    return finished.pipeline().context()
+
+
+@pytest.fixture
+def context_at_16_px(finished):
+    """The same real images under a recipe that distils them at another size."""
+    finished.write("tiny", AT_16_PX)
+    return finished.pipeline().context()
+
+
+def _stored(context, split):
+    """Images of every class, straight from the source."""
+    return [
+        context.source.read_all(split, class_id, context.image_index(split, class_id))
+        for class_id in range(10)
+    ]
+
+
+def _all(spool):
+    return spool[torch.arange(len(spool))]
+
+
+def _same(one, other):
+    views = all(
+        np.array_equal(getattr(one.views, field.name), getattr(other.views, field.name))
+        for field in fields(Views)
+    )
+    return views and np.array_equal(one.logits, other.logits)
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", TRAIN), ("test", TEST)])
+def test_real_images_come_in_class_order_and_within_a_class_in_that_of_its_index(
+    context, split, count
+):
+    found = np.concatenate(list(real_batches(context, split)))
+    assert found.shape == (count, 8, 8, 1)
+    assert np.array_equal(found, np.concatenate(_stored(context, split)))
+
+
+def test_rows_are_chosen_class_by_class_in_the_order_asked_for(context):
+    asked = list[int]()
+
+    def choose(class_id):
+        asked.append(class_id)
+        return np.array([5, class_id, 0])
+
+    found = np.concatenate(list(real_batches(context, "train", choose=choose)))
+    wanted = [images[[5, c, 0]] for c, images in enumerate(_stored(context, "train"))]
+    assert np.array_equal(found, np.concatenate(wanted))
+    assert asked == list(range(10))
+
+
+def test_a_class_of_which_nothing_is_chosen_is_left_out(context):
+    def choose(class_id):
+        return np.arange(2 * (class_id == 4))
+
+    found = list(real_batches(context, "test", choose=choose))
+    assert [len(batch) for batch in found] == [2]
+    images, class_ids = spool_real_images(context, "test", choose=choose)
+    assert torch.equal(_all(images), to_pixels(_stored(context, "test")[4][:2]))
+    assert class_ids.tolist() == [4, 4]
+
+
+def test_real_images_are_read_at_another_size(context):
+    found = np.concatenate(list(real_batches(context, "test", size_px=16)))
+    assert np.array_equal(found, resize_images(np.concatenate(_stored(context, "test")), 16))
+
+
+def test_the_view_has_the_size_of_the_images_unless_the_recipe_distils_another(
+    context, context_at_16_px
+):
+    assert view_size_px(context) == 8
+    assert view_size_px(context_at_16_px) == 16
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", TRAIN), ("test", TEST)])
+def test_spooled_real_images_have_the_class_of_the_folder_they_came_from(context, split, count):
+    images, class_ids = spool_real_images(context, split)
+    stored = _stored(context, split)
+    assert images.shape == (count, 1, 8, 8)
+    assert images.device == torch.device("cpu")
+    assert class_ids.dtype == np.int64
+    assert class_ids.tolist() == [c for c in range(10) for _ in stored[c]]
+    assert torch.equal(_all(images), to_pixels(np.concatenate(stored)))
+
+
+def test_spooled_real_images_may_be_chosen(context):
+    def choose(class_id):
+        return np.arange(class_id % 3)
+
+    images, class_ids = spool_real_images(context, "train", choose=choose)
+    assert class_ids.tolist() == [1, 2, 2, 4, 5, 5, 7, 8, 8]
+    wanted = [images[: c % 3] for c, images in enumerate(_stored(context, "train"))]
+    assert torch.equal(_all(images), to_pixels(np.concatenate(wanted)))
+
+
+def test_spooled_real_images_have_the_size_of_the_distilled_ones(context_at_16_px):
+    images, class_ids = spool_real_images(context_at_16_px, "test")
+    assert images.shape == (TEST, 1, 16, 16)
+    assert len(class_ids) == TEST
+    wanted = resize_images(_stored(context_at_16_px, "test")[0], 16)
+    assert torch.equal(images[torch.arange(len(wanted))], to_pixels(wanted))
+
+
+def test_spooled_synthetic_images_are_the_stored_ones(context):
+    images, class_ids = spool_synthetic_images(context)
+    stored = [context.read("synthetic_images", f"class-{c:05d}")["images"] for c in range(10)]
+    assert images.shape == (30, 1, 8, 8)
+    assert class_ids.tolist() == [c for c in range(10) for _ in range(3)]
+    assert class_ids.dtype == np.int64
+    assert torch.equal(_all(images), to_pixels(np.concatenate(stored)))
+
+
+@pytest.mark.parametrize(("most", "count"), [(None, 10), (3, 3), (100, 10)])
+def test_synthetic_classes_come_one_after_the_other(context, most, count):
+    found = list(synthetic_classes(context, most_classes=most))
+    assert len(found) == count
+    for class_id, arrays in enumerate(found):
+        stored = context.read("synthetic_images", f"class-{class_id:05d}")
+        assert all(np.array_equal(arrays[name], stored[name]) for name in stored)
+
+
+def test_spooled_images_become_pixels():
+    spool = spool_images(iter([np.array([[[[0]]], [[[255]]]], np.uint8)]), "cpu")
+    assert _all(spool).flatten().tolist() == [-1.0, 1.0]
+
+
+@pytest.fixture
+def blocks(context):
+    """The epochs of both stored blocks."""
+    return [
+        epoch
+        for unit in ("epochs-000000", "epochs-000002")
+        for epoch in unstack_epochs(context.read("soft_labels", unit))
+    ]
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Names of the units that are read, as they are read."""
+    names, read = list[str](), StageContext.read
+
+    def noted(context, asset, unit):
+        names.append(f"{asset}/{unit}")
+        return read(context, asset, unit)
+
+    monkeypatch.setattr(StageContext, "read", noted)
+    return names
+
+
+def test_stored_labels_are_the_epochs_of_all_blocks(context, blocks):
+    labels = StoredLabels(context)
+    assert len(labels) == 4
+    assert all(_same(labels[epoch], blocks[epoch]) for epoch in range(4))
+    assert all(_same(*pair) for pair in zip(labels, blocks, strict=True))
+    assert all(_same(*pair) for pair in zip(reversed(labels), blocks[::-1], strict=True))
+    assert not _same(labels[1], labels[2])
+
+
+@pytest.mark.parametrize(
+    "part",
+    [slice(None), slice(1, 3), slice(-1, None), slice(None, None, -2), slice(2, 2), slice(3, 99)],
+)
+def test_slices_of_stored_labels_are_those_of_a_list(context, blocks, part):
+    found = StoredLabels(context)[part]
+    assert isinstance(found, list)
+    assert all(_same(*pair) for pair in zip(found, blocks[part], strict=True))
+
+
+@pytest.mark.parametrize("epoch", [-1, -4, 4, 1000])
+def test_an_epoch_that_was_not_labelled_is_an_index_error(context, reads, epoch):
+    with pytest.raises(IndexError, match=rf"^{epoch}$"):
+        StoredLabels(context)[epoch]
+    assert reads == []
+
+
+def test_a_pass_over_stored_labels_reads_each_block_once(context, reads):
+    labels = StoredLabels(context)
+    assert (len(labels), reads) == (4, [])
+    for epoch in range(4):
+        labels[epoch]
+    assert reads == ["soft_labels/epochs-000000", "soft_labels/epochs-000002"]
+    labels[3]
+    assert len(reads) == 2
+
+
+def test_only_one_block_of_stored_labels_is_held(context, reads):
+    labels = StoredLabels(context)
+    for epoch in (0, 2, 1, 3):
+        labels[epoch]
+    assert [name[-1] for name in reads] == ["0", "2", "0", "2"]
+
+
+def test_stored_labels_of_unequal_blocks(finished):
+    """Three epochs in blocks of two: the last block has one."""
+    finished.write("tiny", TINY_RECIPE.replace("{epochs: 4,", "{epochs: 3,"))
+    finished.pipeline().run_stage("soft_labels")
+    context = finished.pipeline().context()
+    labels = StoredLabels(context)
+    assert len(labels) == 3
+    last = unstack_epochs(context.read("soft_labels", "epochs-000002"))
+    assert len(last) == 1
+    assert _same(labels[2], last[0])
+    with pytest.raises(IndexError):
+        labels[3]

@@ -1,0 +1,119 @@
+"""The machine: what the environment may ask of it, and how much of a batch fits on it."""
+
+import re
+
+import pytest
+import torch
+
+from d4m import workspace
+from d4m.compute import Compute
+from d4m.errors import D4MError
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch):
+    """An environment that asks for nothing."""
+    for name in ("D4M_DEVICE", "D4M_BATCH_SIZE", "D4M_MEMORY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("size_px", "batch_size"),
+    [
+        (8, 256),  # 65,536 would fit; the most is 256
+        (28, 256),
+        (128, 256),  # 16 * 512**2 / 128**2, to the image
+        (129, 252),  # 252.04
+        (256, 64),
+        (512, 16),
+        (1024, 4),
+        (2048, 1),
+        (2049, 1),  # 0.99: one image is always encoded
+        (4096, 1),
+    ],
+)
+def test_a_batch_to_encode_has_about_four_million_pixels(size_px, batch_size):
+    assert Compute("cpu").encode_batch_size(size_px) == batch_size
+
+
+@pytest.mark.parametrize("asked", [1, 3, 1000])
+def test_a_batch_size_that_was_asked_for_wins_at_every_size(asked):
+    compute = Compute("cpu", batch_size=asked)
+    assert [compute.encode_batch_size(size_px) for size_px in (8, 512, 4096)] == [asked] * 3
+
+
+def test_without_an_environment_everything_is_found_by_itself():
+    compute = workspace.compute()
+    assert compute == Compute("auto", None, "full")
+    assert compute.encode_batch_size(512) == 16
+
+
+def test_auto_is_the_gpu_where_torch_has_one():
+    assert Compute().device == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_auto_is_the_cpu_where_gpus_are_hidden(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert Compute().device == "cpu"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0", "cuda:11", "mps", "xpu", "xpu:1"])
+def test_a_named_device_is_taken_by_its_name_and_is_one_of_torchs(monkeypatch, device):
+    monkeypatch.setenv("D4M_DEVICE", device)
+    found = workspace.compute().device
+    assert found == device
+    assert str(torch.device(found)) == device
+
+
+@pytest.mark.parametrize("device", ["", "gpu", "CPU", "cuda:", "cuda:x", "cuda: 0", "cpu\n", "c"])
+def test_a_device_that_is_none_is_refused(monkeypatch, device):
+    monkeypatch.setenv("D4M_DEVICE", device)
+    message = f"D4M_DEVICE: wanted auto, cpu, cuda, cuda:<number>, mps or xpu, found {device!r}"
+    with pytest.raises(D4MError, match=f"^{re.escape(message)}$"):
+        workspace.compute()
+
+
+@pytest.mark.parametrize(("text", "number"), [("1", 1), ("12", 12), ("007", 7)])
+def test_a_batch_size_is_a_whole_number(monkeypatch, text, number):
+    monkeypatch.setenv("D4M_BATCH_SIZE", text)
+    assert workspace.compute() == Compute("auto", number)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("0", "0"),
+        ("", "''"),
+        ("-1", "'-1'"),
+        ("1.5", "'1.5'"),
+        (" 4", "' 4'"),
+        ("four", "'four'"),
+        ("²", "'²'"),
+    ],
+)
+def test_a_batch_size_that_is_none_is_refused(monkeypatch, text, shown):
+    monkeypatch.setenv("D4M_BATCH_SIZE", text)
+    message = f"D4M_BATCH_SIZE: wanted a whole number of at least 1, found {shown}"
+    with pytest.raises(D4MError, match=f"^{re.escape(message)}$"):
+        workspace.compute()
+
+
+@pytest.mark.parametrize("memory", ["full", "slicing", "offload"])
+def test_memory_is_one_of_three_words(monkeypatch, memory):
+    monkeypatch.setenv("D4M_MEMORY", memory)
+    assert workspace.compute().memory == memory
+
+
+@pytest.mark.parametrize("memory", ["", "Full", "sliced"])
+def test_a_memory_that_is_none_is_refused(monkeypatch, memory):
+    monkeypatch.setenv("D4M_MEMORY", memory)
+    message = f"D4M_MEMORY: wanted one of ('full', 'slicing', 'offload'), found {memory!r}"
+    with pytest.raises(D4MError, match=f"^{re.escape(message)}$"):
+        workspace.compute()
+
+
+def test_all_three_are_read_together(monkeypatch):
+    monkeypatch.setenv("D4M_DEVICE", "cuda:1")
+    monkeypatch.setenv("D4M_BATCH_SIZE", "24")
+    monkeypatch.setenv("D4M_MEMORY", "offload")
+    assert workspace.compute() == Compute("cuda:1", 24, "offload")
