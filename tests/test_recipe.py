@@ -93,8 +93,8 @@ generator:
             "parse string as a number; found 'strong'"
         ),
         (
-            "mine.yaml:6: synthesis.scheduler: Input should be 'pipeline', 'pndm', 'ddim' or "
-            "'dpmsolver++'; found 'dimm'"
+            "mine.yaml:6: synthesis.scheduler: Input should be 'pipeline', 'pndm', 'ddim', "
+            "'dpmsolver++' or 'unipc'; found 'dimm'"
         ),
         (
             "mine.yaml:8: soft_labels.augmentation: crop_scale must be [lowest, highest] with "

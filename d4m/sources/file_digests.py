@@ -131,7 +131,7 @@ def _key(file: ListedFile) -> tuple[str, int, int]:
 
 def threads() -> int:
     """How many images are decoded at a time; Pillow lets go of the interpreter while it does."""
-    return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+    return min(_MOST_THREADS, os.cpu_count() or 1)
 
 
 def judge(read: Callable[[], bytes]) -> Verdict:

@@ -98,8 +98,7 @@ class IdxSource(ImageSource):
         return images[row].tobytes() if row < len(images) else b""
 
     def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
-        grey = decode_raw(content, (_SIDE, _SIDE, 1), size_px)
-        return np.repeat(grey, self.channels, axis=2)
+        return decode_raw(content, (_SIDE, _SIDE, 1), size_px, channels=self.channels)
 
     @cached_property
     def _files(self) -> dict[Split, tuple[Path, Path]]:
