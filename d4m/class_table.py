@@ -9,13 +9,12 @@ tab-separated UTF-8, comment lines (`#`) first, then the line `folder<TAB>name<T
 line per class in the order of the class ids. A gloss, or the whole column, may be left off.
 """
 
-import re
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
 from d4m.errors import RecipeError, SourceError
-from d4m.settings import PromptSettings
+from d4m.settings import PLACEHOLDER, PromptSettings
 
 SHIPPED_TABLES: tuple[str, ...] = (
     "imagenet1k",
@@ -66,8 +65,8 @@ class ClassTable:
     def prompt(self, class_id: int, settings: PromptSettings) -> str:
         """The text prompt of one class: its own if the recipe has one, else the template's.
 
-        In the template, `{name}` stands for the class's name, and `{described}` for its name and,
-        after a comma, its gloss if it has one.
+        In the template, `{name}` stands for the class's name, `{described}` for its name and, after
+        a comma, its gloss if it has one, and `{class_id}` for its number, by which a DiT takes it.
 
         Raises:
             RecipeError: `per_class` names a class that is not in the table.
@@ -89,9 +88,10 @@ class ClassTable:
             raise RecipeError(msg)
         name = self.names[class_id]
         gloss = self.glosses[class_id] if self.glosses else ""
-        texts = {"{name}": name, "{described}": f"{name}, {gloss}" if gloss else name}
+        described = f"{name}, {gloss}" if gloss else name
+        texts = {"name": name, "described": described, "class_id": str(class_id)}
         # One pass, so that braces in a name or a gloss stay text.
-        prompt = re.sub(r"\{name\}|\{described\}", lambda m: texts[m[0]], settings.template)
+        prompt = PLACEHOLDER.sub(lambda match: texts[match[1]], settings.template)
         return settings.per_class.get(name, prompt)
 
 

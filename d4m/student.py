@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from d4m.augment import Views, draw_views, replay_views
 from d4m.matching import hard_label_loss, soft_label_loss
+from d4m.progress import track
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import AugmentationSettings, OptimizerSettings
 from d4m.soft_labels import EpochLabels
@@ -139,7 +139,7 @@ class _Fit:
         own_devices = [self.pixels.device] if self.pixels.device.type == "cuda" else []
         with torch.random.fork_rng(devices=own_devices):
             torch.manual_seed(stream_seed(self.seed, "dropout"))  # which layers draw globally
-            for epoch in tqdm(range(epochs), desc="train", unit="epoch", leave=False, disable=None):
+            for epoch in track(epochs, "train", unit="epoch"):
                 views, loss = labelled(epoch)
                 mean_loss = self._epoch(epoch, steps, views, loss, optimizer, schedule)
                 if epoch in looks:

@@ -18,6 +18,12 @@ def test_names_and_prompts_are_looked_up_by_id_in_the_order_given():
     assert prompts == [f"a photo of a {name}, {name}" for name in ("zebra", "ant", "10", "9")]
 
 
+def test_a_template_may_take_the_class_by_its_number():
+    table = ClassTable(("{name}", "dog"))
+    settings = PromptSettings(template="{class_id}: {name}")
+    assert [table.prompt(class_id, settings) for class_id in range(2)] == ["0: {name}", "1: dog"]
+
+
 def test_a_thousand_numbered_classes_keep_their_numbers():
     table = ClassTable(tuple(str(number) for number in range(1000)))
     prompts = [table.prompt(class_id, PromptSettings()) for class_id in range(len(table))]

@@ -104,7 +104,7 @@ def test_crop_scales_that_do_not_ascend_from_above_zero_are_refused(crop_scale):
 
 @pytest.mark.parametrize("template", ["a photo", "{name} {colour}", "{{name}}", "{name} {", ""])
 def test_templates_without_the_name_or_with_other_placeholders_are_refused(template):
-    with pytest.raises(ValidationError, match=r"must contain \{name\}"):
+    with pytest.raises(ValidationError, match=r"must contain \{name\}, \{described\} or"):
         PromptSettings(template=template)
 
 

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
-from tqdm import tqdm
 
+from d4m.progress import track
 from d4m.settings import AutoencoderSettings, DenoiserSettings
 
 Built = TypeVar("Built")
@@ -57,7 +57,7 @@ class Fit:
         """Rows of each step's batch, drawn with replacement."""
         shape = (self._settings.batch_size,)
         device = self._generator.device
-        for _ in tqdm(range(self._settings.steps), desc=label, leave=False, disable=None):
+        for _ in track(self._settings.steps, label, unit="step"):
             yield torch.randint(count, shape, generator=self._generator, device=device)
 
     def step(self, loss: Tensor) -> None:

@@ -29,6 +29,9 @@ from d4m.settings.dataset import (
     MnistSettings as MnistSettings,
 )
 from d4m.settings.distillation import (
+    PLACEHOLDER as PLACEHOLDER,
+)
+from d4m.settings.distillation import (
     PromptSettings as PromptSettings,
 )
 from d4m.settings.distillation import (

@@ -1,10 +1,13 @@
 """Prompts, prototypes and synthesis: the method's own knobs (D4M, sections 3.2 and 3.3)."""
 
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from d4m.settings.section import Section
+
+PLACEHOLDER = re.compile(r"\{(name|described|class_id)\}")
 
 
 class PromptSettings(Section):
@@ -13,7 +16,8 @@ class PromptSettings(Section):
     template: str = Field(
         default="{name}",
         description="The prompt; {name} is the class's name, {described} adds the class table's "
-        "gloss to an ambiguous one (`crane, large long-necked wading bird`).",
+        "gloss to an ambiguous one (`crane, large long-necked wading bird`), {class_id} is its "
+        "number, for a DiT.",
     )
     negative: str = Field(
         default="cartoon, anime, painting",
@@ -26,9 +30,9 @@ class PromptSettings(Section):
     @field_validator("template")
     @classmethod
     def _template_names_the_class(cls, template: str) -> str:
-        rest = template.replace("{name}", "").replace("{described}", "")
-        if rest == template or "{" in rest:
-            msg = "must contain {name} or {described} and no other placeholder"
+        rest, found = PLACEHOLDER.subn("", template)
+        if found == 0 or "{" in rest:
+            msg = "must contain {name}, {described} or {class_id} and no other placeholder"
             raise ValueError(msg)
         return template
 
