@@ -90,7 +90,7 @@ def prompts(recipe: _RecipeArgument) -> None:
     _console.print(f"negative prompt: {escape(settings.negative) or 'none'}", soft_wrap=True)
     if ambiguous:
         _console.print(
-            f"{len(ambiguous)} names have other meanings too; `{{described}}` in "
+            f"names with other meanings too: {len(ambiguous)}; `{{described}}` in "
             f"`prompts.template` adds what is meant: {escape('; '.join(ambiguous))}",
             soft_wrap=True,
         )

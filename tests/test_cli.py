@@ -115,7 +115,9 @@ FOLDER_RECIPE = """\
 dataset: {{source: image_folder, path: ../images, size_px: 8{classes}}}
 prompts: {prompts}
 """
-HINT = "names have other meanings too; `{described}` in `prompts.template` adds what is meant: "
+HINT = (
+    "names with other meanings too: {}; `{{described}}` in `prompts.template` adds what is meant: "
+)
 DRAKE = "drake (adult male of a duck [Anas])"
 TABLE = (
     "folder\tname\tgloss\nn02\tcrane\tlarge long-necked wading bird\n"
@@ -176,7 +178,7 @@ def test_names_with_several_meanings_are_pointed_out(folder_recipe):
         ["2", "drake", "a photo of a drake"],
     ]
     assert lines[4] == "negative prompt: a [red] one"
-    assert lines[5:] == [f"2 {HINT}crane (large long-necked wading bird); {DRAKE}"]
+    assert lines[5:] == [f"{HINT.format(2)}crane (large long-necked wading bird); {DRAKE}"]
     assert _snapshot(workspace.folder) == before
     assert not workspace.store.exists()
 
@@ -195,7 +197,7 @@ def test_a_name_whose_prompt_the_recipe_gives_is_not_pointed_out(folder_recipe):
     workspace = folder_recipe("{per_class: {crane: a crane in a lake}}")
     lines = _call(workspace, "prompts", "folder")
     assert lines[1].split(maxsplit=2) == ["0", "crane", "a crane in a lake"]
-    assert lines[-1] == f"1 {HINT}{DRAKE}"
+    assert lines[-1] == f"{HINT.format(1)}{DRAKE}"
 
 
 def test_without_a_class_table_no_name_is_pointed_out(folder_recipe):

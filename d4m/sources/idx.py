@@ -148,7 +148,7 @@ def _download(source: str) -> Path:
     from torchvision.datasets import MNIST, FashionMNIST
 
     kind = {"mnist": MNIST, "fashion_mnist": FashionMNIST}[source]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "d4m"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "d4m"
     folder = cache / kind.__name__ / "raw"
     try:
         kind(str(cache), train=True, download=True)

@@ -11,6 +11,7 @@ from jaxtyping import Float32, UInt8
 from d4m.seeds import stream_seed
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.stages.real_images import class_unit
+from d4m.stages.training_sets import view_size_px
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class SyntheticImages(Stage):
                 class_unit(class_id),
                 settings.synthesis.model_dump(mode="json")
                 | {
+                    "size_px": view_size_px(context),
                     "prompt": table.prompt(class_id, settings.prompts),
                     "negative_prompt": settings.prompts.negative,
                     "seed": stream_seed(settings.seed, "synthesis", class_id),

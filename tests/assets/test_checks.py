@@ -52,12 +52,13 @@ def replace_images(workspace: Workspace, class_id: int, images: np.ndarray) -> N
 def test_a_blank_image_fails_its_check_and_names_the_class(finished: Workspace):
     assert no_blank_image.examine(finished.pipeline()).passed
     images = finished.pipeline().context().read("synthetic_images", "class-00004")["images"].copy()
-    images[1] = 0
+    images[1] = 7
     replace_images(finished, 4, images)
     outcome = no_blank_image.examine(finished.pipeline())
     assert not outcome.passed
     assert outcome.metadata["blank_images"].value == 1
-    assert outcome.metadata["classes"].value == [4]
+    assert outcome.metadata["images"].value == 30
+    assert outcome.metadata["blank_images_per_class"].value == {"4": 1}
 
 
 def test_a_class_that_lost_an_image_fails_its_check(finished: Workspace):
