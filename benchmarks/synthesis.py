@@ -18,6 +18,7 @@ from statistics import median
 import numpy as np
 import torch
 from small_pipelines import build_pipeline
+from torch.utils.flop_counter import FlopCounterMode
 
 from d4m.compute import Compute
 from d4m.presets import PRESETS
@@ -52,6 +53,13 @@ def main() -> None:
             rate = median(each[name] for each in rounds)
             ratio = median(each[name] / each["published procedure"] for each in rounds)
             print(f"| {name} | {rate:.2f} | {ratio:.1f} |")
+        rate = median(each["d4m, equal steps"] for each in rounds)
+        work, matrix_rate = bench.work_per_image() / 1e9, _matrix_rate(arguments.device) / 1e9
+        print(
+            f"\n{work:.2f} GFLOP an image at equal steps, so d4m computes {rate * work:.0f} "
+            f"GFLOP/s: {100 * rate * work / matrix_rate:.0f} % of the {matrix_rate:.0f} GFLOP/s "
+            f"that large matrix products reach on this device"
+        )
         if arguments.device != "cpu":
             print(
                 f"\npeak memory on the device {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
@@ -112,6 +120,24 @@ class Bench:
             f"{self.arguments.steps} steps of which strength 0.7 runs, "
             f"median of {self.arguments.rounds} rounds"
         )
+
+    def work_per_image(self) -> float:
+        """Floating-point operations of one image at equal steps, counted."""
+        settings = SynthesisSettings(num_inference_steps=self.arguments.steps)
+        use_scheduler(self.pipeline, settings)
+        prototype = self._prototypes(self.keys[0])[0]
+        compute = Compute(self.arguments.device, batch_size=1)
+        with FlopCounterMode(display=False) as counter:
+            list(
+                synthesize_images(
+                    self.pipeline,
+                    [ImageRequest(prototype, LABELS[0], 0)],
+                    negative_prompt=NEGATIVE,
+                    settings=settings,
+                    compute=compute,
+                )
+            )
+        return counter.get_total_flops()
 
     def _published(self, settings: SynthesisSettings) -> None:
         use_scheduler(self.pipeline, settings)
@@ -194,6 +220,15 @@ def _publish(store: ArtifactStore, label: str, prototypes: np.ndarray) -> str:
         "inertia": np.array(0.0),
     }
     return store.publish_arrays(unit, arrays, {}).key
+
+
+def _matrix_rate(device: str) -> float:
+    """Floating-point operations per second of a large matrix product in the pipeline's format."""
+    on_cpu = device == "cpu"
+    side, dtype = (2048, torch.float32) if on_cpu else (8192, torch.float16)
+    factor = torch.randn(side, side, device=device, dtype=dtype)
+    fastest = min(_timed(lambda: torch.mm(factor, factor)) for _ in range(10))
+    return 2 * side**3 / fastest
 
 
 def _timed(work: Callable[[], None]) -> float:
