@@ -27,11 +27,11 @@ REFERENCE = ("ddim", 500)
 SAMPLERS = (
     ("pndm", 50),
     ("ddim", 50),
-    ("ddim", 15),
-    ("dpmsolver++", 25),
+    ("ddim", 20),
+    ("dpmsolver++", 20),
     ("dpmsolver++", 15),
     ("dpmsolver++", 10),
-    ("unipc", 15),
+    ("unipc", 20),
     ("unipc", 10),
 )
 
