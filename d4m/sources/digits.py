@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
-from sklearn.datasets import load_digits  # pyright: ignore[reportUnknownVariableType]
-from sklearn.model_selection import train_test_split
 
 from d4m.class_table import ClassTable
 from d4m.settings import DigitsSettings
@@ -65,6 +63,9 @@ class DigitsSource(ImageSource):
 
     @cached_property
     def _bunch(self) -> tuple[np.ndarray, np.ndarray]:
+        # Imported here: other sources need no scikit-learn, and it takes a second.
+        from sklearn.datasets import load_digits  # pyright: ignore[reportUnknownVariableType]
+
         images, labels = (np.asarray(each) for each in load_digits(return_X_y=True))
         return images.reshape(-1, self.size_px, self.size_px, 1), labels
 
@@ -78,6 +79,8 @@ class DigitsSource(ImageSource):
 
     @cached_property
     def _split(self) -> dict[Split, Int64[np.ndarray, "image"]]:
+        from sklearn.model_selection import train_test_split
+
         train, test = train_test_split(
             np.arange(len(self._labels)),
             test_size=self._settings.test_images,

@@ -54,15 +54,17 @@ class SyntheticImages(Stage):
         from d4m.synthesis import decode_latents, synthesize_images, use_scheduler
 
         settings = context.recipe.settings
+        # Resolved as in the key: a VAE that does not divide the size decodes smaller images.
+        synthesis = settings.synthesis.model_copy(update={"size_px": view_size_px(context)})
         pipeline = load_pipeline(context)
         check_prompts(pipeline, [unit.inputs["settings"]["prompt"] for unit in missing])
-        use_scheduler(pipeline, settings.synthesis)
+        use_scheduler(pipeline, synthesis)
         orders = _Orders(context, missing)
         batches = synthesize_images(
             pipeline,
             orders.requests(),
             negative_prompt=settings.prompts.negative,
-            settings=settings.synthesis,
+            settings=synthesis,
             compute=context.compute,
         )
         for order, images in orders.fill(batches):
@@ -70,7 +72,7 @@ class SyntheticImages(Stage):
                 pipeline,
                 order.prototypes,
                 compute=context.compute,
-                size_px=settings.synthesis.size_px,
+                size_px=synthesis.size_px,
             )
             seeds = np.array(order.seeds, np.int64)
             yield order.unit, {"images": images, "decoded_prototypes": decoded, "seeds": seeds}
