@@ -146,3 +146,15 @@ def test_prototypes_are_read_class_by_class_as_batches_need_them(
         assert np.array_equal(product["seeds"], expected["seeds"])
     assert counts == read
     assert context.reads == list(CLASSES)
+
+
+def test_images_have_the_data_sets_size_also_where_the_vae_does_not_divide_it(
+    workspace: Workspace,
+):
+    save_pipeline("sd", workspace.folder / "model")
+    text = RECIPE.format(model="model").replace("size_px: 8", "size_px: 9")
+    _run(workspace, text)
+    context = _pipeline(workspace, text).context()
+    for name in CLASSES:
+        made = context.read("synthetic_images", name)
+        assert made["images"].shape == made["decoded_prototypes"].shape == (2, 9, 9, 3)
