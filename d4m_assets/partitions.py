@@ -1,8 +1,10 @@
 """One partition per recipe, shared by every asset, so that `--select '*'` takes them all."""
 
 import os
+from pathlib import Path
 
 import dagster as dg
+from filelock import FileLock
 
 from d4m.recipe import recipe_names
 from d4m.workspace import recipes_folder
@@ -15,8 +17,12 @@ def register_recipes() -> None:
 
     No Dagster command registers a dynamic partition, so without this `dagster asset materialize`
     could not name a recipe on a fresh machine. Recipes that come later are the sensor's.
+
+    One process at a time: two that create a fresh instance's databases at once leave a schema
+    version that Dagster refuses ever after.
     """
     names = recipe_names(recipes_folder())
-    if "DAGSTER_HOME" in os.environ and names:
-        with dg.DagsterInstance.get() as instance:
+    home = os.environ.get("DAGSTER_HOME")
+    if home and names:
+        with FileLock(Path(home) / ".d4m.lock"), dg.DagsterInstance.get() as instance:
             instance.add_dynamic_partitions("recipe", names)

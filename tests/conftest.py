@@ -11,6 +11,9 @@ from d4m.compute import Compute
 from d4m.pipeline import Pipeline
 from d4m.recipe import load_recipe
 
+# Tests have instances of their own: whoever imports `d4m_assets` must not touch the user's.
+os.environ.pop("DAGSTER_HOME", None)
+
 # A busy machine is slow, not wrong; and the same examples every time, as in all we do.
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
