@@ -10,7 +10,6 @@ import dagster as dg
 from d4m.errors import D4MError
 from d4m.recipe import Recipe
 from d4m.settings import DigitsSettings, HuggingFaceSettings
-from d4m.sources.base import SPLITS
 from d4m.sources.registry import open_source
 from d4m.store.digest import digest_json
 from d4m_assets.partitions import recipe_partitions
@@ -104,7 +103,7 @@ def _look_at(recipes: RecipesResource, name: str, cache: Path) -> tuple[str, str
             source = open_source(recipe, cache)
             images = [
                 source.fingerprint(split, class_id)
-                for split in SPLITS
+                for split in source.splits
                 for class_id in range(len(source.class_table))
             ]
     except D4MError as failure:

@@ -5,7 +5,6 @@ import numpy as np
 
 from d4m.pipeline import Pipeline
 from d4m.settings import FileImageSettings
-from d4m.sources.base import SPLITS
 from d4m.stages.score_table import ScoreRow, score_rows
 from d4m.stages.training_sets import synthetic_classes
 from d4m_assets.metadata import unreadable_table
@@ -16,7 +15,7 @@ _BLANK_SPREAD = 1.0  # grey levels: below this, an image is one colour
 
 def _readable_files(pipeline: Pipeline) -> dg.AssetCheckResult:
     context = pipeline.context()
-    indexes = [context.image_index(s, c) for s in SPLITS for c in context.class_ids]
+    indexes = [context.image_index(s, c) for s in context.source.splits for c in context.class_ids]
     unreadable = sum(len(index.unreadable) for index in indexes)
     share = unreadable / max(1, unreadable + sum(len(index.image_ids) for index in indexes))
     dataset = pipeline.recipe.settings.dataset

@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from d4m.contact_sheet import draw_contact_sheet
-from d4m.sources.base import SPLITS
 from d4m.stages.base import StageContext
 from d4m.stages.score_table import ScoreRow
 
@@ -59,7 +58,7 @@ def unreadable_table(context: StageContext) -> dg.TableMetadataValue:
     """The first images that cannot be read, one row each, with the reason."""
     found = (
         dg.TableRecord({"split": split, "file": file, "reason": reason})
-        for split in SPLITS
+        for split in context.source.splits
         for class_id in context.class_ids
         for file, reason in context.image_index(split, class_id).unreadable.items()
     )

@@ -12,7 +12,19 @@ Level = Annotated[int, Field(ge=0, le=255)]
 SizePx = Annotated[int, Field(ge=8, le=4096)]
 
 
-class DigitsSettings(Section):
+class SourceSettings(Section):
+    """What every data set has."""
+
+    validation_share: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Share of each class's training images that nothing is trained on, to choose "
+        "settings by (`evaluation.split: validation`).",
+    )
+
+
+class DigitsSettings(SourceSettings):
     """scikit-learn's 1,797 handwritten digits of 8 x 8 grey pixels (Alpaydin & Kaynak, 1998)."""
 
     source: Literal["digits"] = Field(description="The source of the images.")
@@ -21,7 +33,7 @@ class DigitsSettings(Section):
     )
 
 
-class MnistSettings(Section):
+class MnistSettings(SourceSettings):
     """MNIST (LeCun et al., 1998) or Fashion-MNIST (Xiao et al., 2017), from their IDX files."""
 
     source: Literal["mnist", "fashion_mnist"] = Field(description="The source of the images.")
@@ -34,7 +46,7 @@ class MnistSettings(Section):
     channels: Channels = Field(default=1, description="1: grey, 3: RGB.")
 
 
-class CifarSettings(Section):
+class CifarSettings(SourceSettings):
     """CIFAR-10 or CIFAR-100 (Krizhevsky, 2009), through torchvision."""
 
     source: Literal["cifar10", "cifar100"] = Field(description="The source of the images.")
@@ -47,7 +59,7 @@ class CifarSettings(Section):
     channels: Channels = Field(default=3, description="1: grey, 3: RGB.")
 
 
-class FileImageSettings(Section):
+class FileImageSettings(SourceSettings):
     """How image files of any size and format become images of one size."""
 
     classes: dict[str, str] | str | None = Field(

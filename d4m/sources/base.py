@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 
 from d4m.class_table import ClassTable
 from d4m.errors import SourceChangedError
 
-Split = Literal["train", "test"]
-SPLITS: tuple[Split, Split] = ("train", "test")
+Split = Literal["train", "test", "validation"]
+SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class ImageIndex:
     content_digests: UInt8[np.ndarray, "image 32"]
     unreadable: dict[str, str]
 
+    def subset(self, rows: Int64[np.ndarray, "row"]) -> "ImageIndex":
+        """The index of some of the images, in this order."""
+        ids = tuple(self.image_ids[row] for row in rows)
+        return ImageIndex(ids, self.content_digests[rows], {})
+
 
 class ImageSource(ABC):
     """A data set: a class table, and per split and class a list of images.
@@ -40,8 +45,10 @@ class ImageSource(ABC):
         channels: 1 (grey) or 3 (RGB).
         decoding: how bytes become images, apart from their size: part of the key of whatever is
             computed from pixels.
+        splits: `train` and `test`, and `validation` where one was cut from the training images.
     """
 
+    splits: tuple[Split, ...] = SPLITS
     class_table: ClassTable
     size_px: int
     channels: int

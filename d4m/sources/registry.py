@@ -18,6 +18,7 @@ from d4m.sources.cifar import CifarSource
 from d4m.sources.class_rows import wanted_rows
 from d4m.sources.digits import DigitsSource
 from d4m.sources.file_digests import FileDigests
+from d4m.sources.held_out import HeldOutSource
 from d4m.sources.huggingface import HuggingFaceSource
 from d4m.sources.idx import IdxSource
 from d4m.sources.image_folder import ImageFolderSource
@@ -34,7 +35,9 @@ def open_source(recipe: Recipe, cache: Path) -> ImageSource:
         SourceError: the images cannot be found.
     """
     settings = recipe.settings.dataset
-    return _SOURCES[type(settings)](settings, recipe, cache)
+    source = _SOURCES[type(settings)](settings, recipe, cache)
+    share = settings.validation_share
+    return HeldOutSource(source, share) if share else source
 
 
 def _image_folder(settings: ImageFolderSettings, recipe: Recipe, cache: Path) -> ImageSource:

@@ -6,7 +6,7 @@ from typing import ClassVar, cast
 import numpy as np
 
 from d4m.errors import SourceError
-from d4m.sources.base import SPLITS, Split
+from d4m.sources.base import Split
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.store.reference import Unit
 
@@ -33,7 +33,7 @@ class RealImages(Stage):
                 f"{split}-{class_id:05d}",
                 {"fingerprint": source.fingerprint(split, class_id)},
             )
-            for split in SPLITS
+            for split in source.splits
             for class_id in context.class_ids
         ]
 
@@ -60,7 +60,7 @@ def check_class_sizes(context: StageContext) -> None:
 
     Raises:
         SourceError: classes with fewer training images than `prototypes.ipc`, or without a test
-        image.
+        image, or without a validation image where there is such a split.
     """
     ipc = context.recipe.settings.prototypes.ipc
     found = (_describe_class(context, class_id, ipc) for class_id in context.class_ids)
@@ -69,20 +69,23 @@ def check_class_sizes(context: StageContext) -> None:
         more = len(problems) - _MOST_NAMED
         listed = problems[:_MOST_NAMED] + ([f"and {more} more classes"] if more > 0 else [])
         msg = (
-            f"wanted at least {ipc} training images (`prototypes.ipc`) and 1 test image in every "
-            f"class; found {'; '.join(listed)}; add images, or lower `prototypes.ipc`"
+            f"wanted at least {ipc} training images (`prototypes.ipc`) and 1 image of "
+            f"every other split in every class; found {'; '.join(listed)}; add images, or lower "
+            f"`prototypes.ipc`"
         )
         raise SourceError(msg)
 
 
 def _describe_class(context: StageContext, class_id: int, ipc: int) -> str:
     """How many images a class has, if they are too few."""
-    train, test = (context.image_index(split, class_id) for split in SPLITS)
-    if len(train.image_ids) >= ipc and len(test.image_ids) > 0:
+    indexes = {split: context.image_index(split, class_id) for split in context.source.splits}
+    counts = {split: len(index.image_ids) for split, index in indexes.items()}
+    if counts["train"] >= ipc and min(counts.values()) > 0:
         return ""
     text = (
         f"class {class_id} ('{context.source.class_table.names[class_id]}'): "
-        f"{len(train.image_ids)} training, {len(test.image_ids)} test images"
+        f"{counts.pop('train')} training, "
+        f"{', '.join(f'{count} {split}' for split, count in counts.items())} images"
     )
-    unreadable = len(train.unreadable) + len(test.unreadable)
+    unreadable = sum(len(index.unreadable) for index in indexes.values())
     return f"{text} ({unreadable} more cannot be read)" if unreadable else text

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from d4m.sources.base import ImageIndex, Split
+from d4m.sources.base import Split
 from d4m.stages.base import StageContext
 from d4m.stages.real_images import class_unit
 
@@ -40,7 +40,7 @@ def real_batches(
     for class_id in context.class_ids:
         index = context.image_index(split, class_id)
         if choose is not None:
-            index = _subset(index, choose(class_id))
+            index = index.subset(choose(class_id))
         yield from context.source.read_images(split, class_id, index, size_px=size_px)
 
 
@@ -85,7 +85,3 @@ def spool_images(batches: Batches, device: str) -> "Spool":
     from d4m.spool import Spool
 
     return Spool(batches, to_pixels, device=device)
-
-
-def _subset(index: ImageIndex, rows: Rows) -> ImageIndex:
-    return ImageIndex(tuple(index.image_ids[row] for row in rows), index.content_digests[rows], {})

@@ -3,7 +3,6 @@
 import dagster as dg
 
 from d4m.pipeline import Pipeline
-from d4m.sources.base import SPLITS
 from d4m.stages.real_images import RealImages
 from d4m_assets.checks import readable_files
 from d4m_assets.metadata import unreadable_table
@@ -14,12 +13,13 @@ _ROWS = 100
 
 def _describe(pipeline: Pipeline) -> Metadata:
     context = pipeline.context()
-    indexes = {(s, c): context.image_index(s, c) for s in SPLITS for c in context.class_ids}
+    splits = context.source.splits
+    indexes = {(s, c): context.image_index(s, c) for s in splits for c in context.class_ids}
     rows = [
         dg.TableRecord(
             {"class_id": class_id, "name": name}
-            | {split: len(indexes[split, class_id].image_ids) for split in SPLITS}
-            | {"unreadable": sum(len(indexes[split, class_id].unreadable) for split in SPLITS)}
+            | {split: len(indexes[split, class_id].image_ids) for split in splits}
+            | {"unreadable": sum(len(indexes[split, class_id].unreadable) for split in splits)}
         )
         for class_id, name in enumerate(context.source.class_table.names[:_ROWS])
     ]

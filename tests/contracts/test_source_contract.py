@@ -19,10 +19,11 @@ from d4m.settings import (
     ImageFolderSettings,
     MnistSettings,
 )
-from d4m.sources.base import SPLITS, ImageIndex
+from d4m.sources.base import ImageIndex
 from d4m.sources.cifar import CifarSource
 from d4m.sources.digits import DigitsSource
 from d4m.sources.file_digests import FileDigests
+from d4m.sources.held_out import HeldOutSource
 from d4m.sources.huggingface import HuggingFaceSource
 from d4m.sources.idx import IdxSource
 from d4m.sources.image_folder import ImageFolderSource
@@ -54,7 +55,7 @@ class SourceContract:
     def _everything(self, source):
         return {
             (split, class_id): source.index(split, class_id)
-            for split in SPLITS
+            for split in source.splits
             for class_id in range(len(source.class_table))
         }
 
@@ -135,10 +136,10 @@ class SourceContract:
     def test_classes_and_splits_have_fingerprints_of_their_own(self, source):
         fingerprints = {
             source.fingerprint(split, class_id)
-            for split in SPLITS
+            for split in source.splits
             for class_id in range(len(source.class_table))
         }
-        assert len(fingerprints) == 2 * len(source.class_table)
+        assert len(fingerprints) == len(source.splits) * len(source.class_table)
 
     def test_an_image_that_changed_after_indexing_is_refused(self, source, tmp_path, monkeypatch):
         index = source.index("train", 0)
@@ -182,6 +183,22 @@ class TestDigits(SourceContract):
         images[row, 0, 0, 0] ^= 255
         monkeypatch.setattr(source, "_images", images)
         return source
+
+
+class TestHeldOut(TestDigits):
+    def open(self, folder):
+        return HeldOutSource(super().open(folder), 0.2)
+
+    def change_an_image(self, folder, monkeypatch):
+        return HeldOutSource(TestDigits().change_an_image(folder, monkeypatch), 0.2)
+
+    def test_a_change_shows_in_the_fingerprint_and_in_the_index_of_its_class_alone(
+        self, source, tmp_path, monkeypatch
+    ):
+        before = {key: source.fingerprint(*key) for key in self._everything(source)}
+        changed = self.change_an_image(tmp_path, monkeypatch)
+        moved = {key for key in before if before[key] != changed.fingerprint(*key)}
+        assert moved == {("train", 0), ("validation", 0)}
 
 
 class TestImageFolder(SourceContract):

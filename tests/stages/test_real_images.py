@@ -61,8 +61,9 @@ def test_classes_too_small_are_named_with_what_cannot_be_read(workspace: Workspa
     for number in range(4):
         (workspace.folder / "images" / "train" / "b" / f"broken-{number}.png").touch()
     message = (
-        r"wanted at least 3 training images \(`prototypes\.ipc`\) and 1 test image in every class; "
-        r"found class 1 \('b'\): 2 training, 1 test images \(4 more cannot be read\); "
+        r"wanted at least 3 training images \(`prototypes\.ipc`\) and 1 image of every other split "
+        r"in every class; found class 1 \('b'\): 2 training, 1 test images \(4 more cannot be "
+        r"read\); "
         r"class 2 \('c'\): 0 training, 1 test images; class 3 \('d'\): 5 training, 0 test images; "
         r"add images, or lower `prototypes\.ipc`$"
     )

@@ -1,0 +1,61 @@
+"""A validation split, cut from the training images of any source."""
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from d4m.sources.base import SPLITS, ImageIndex, ImageSource, Split
+from d4m.store.digest import digest_json
+
+
+class HeldOutSource(ImageSource):
+    """A source with a share of its training images as a third split, `validation`.
+
+    Which images those are follows their contents alone: not the recipe's seed, nor names or order.
+
+    Args:
+        source: the images.
+        share: of each class's training images, in (0, 1); rounded to whole images.
+    """
+
+    splits = (*SPLITS, "validation")
+
+    def __init__(self, source: ImageSource, share: float) -> None:
+        """Nothing is read before it is asked for."""
+        self._source = source
+        self._share = share
+        self.class_table = source.class_table
+        self.size_px = source.size_px
+        self.channels = source.channels
+        self.decoding = source.decoding
+
+    def fingerprint(self, split: Split, class_id: int) -> str:
+        """The source's own, and the share."""
+        own = self._source.fingerprint(_origin(split), class_id)
+        return own if split == "test" else digest_json([own, split, self._share])
+
+    def index(self, split: Split, class_id: int) -> ImageIndex:
+        """The source's own without the images of the other split; unreadable ones stay in train."""
+        index = self._source.index(_origin(split), class_id)
+        if split == "test":
+            return index
+        held_out = _held_out(index, self._share)
+        if split == "validation":
+            return index.subset(held_out)
+        kept = index.subset(np.setdiff1d(np.arange(len(index.image_ids)), held_out))
+        return ImageIndex(kept.image_ids, kept.content_digests, index.unreadable)
+
+    def _content(self, split: Split, image_id: str) -> bytes:
+        return self._source._content(_origin(split), image_id)  # noqa: SLF001
+
+    def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
+        return self._source._decode(content, size_px)  # noqa: SLF001
+
+
+def _origin(split: Split) -> Split:
+    return "train" if split == "validation" else split
+
+
+def _held_out(index: ImageIndex, share: float) -> Int64[np.ndarray, "row"]:
+    """Rows with the lowest digests, which order images as a shuffle would."""
+    order = np.lexsort(index.content_digests.T[::-1])
+    return np.sort(order[: round(share * len(order))])
