@@ -1,8 +1,9 @@
-"""The command line: prompts, status, run, verify, show and export, all without Dagster."""
+"""The command line: run, status, prompts, verify, show, compare, export, without Dagster."""
 
 import logging
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +13,9 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
-from d4m.errors import D4MError, MissingUpstreamError
+from d4m.errors import D4MError
 from d4m.pipeline import Pipeline
-from d4m.stages.score_table import ScoreRow, score_rows
+from d4m.stages.score_table import ScoreRow, rank, score_rows
 from d4m.workspace import compute, find_recipe, spin_briefly, store_root
 
 app = typer.Typer(
@@ -118,12 +119,37 @@ def verify(recipe: _RecipeArgument) -> None:
 def show(recipe: _RecipeArgument) -> None:
     """Print the score table and where the distilled data set and its contact sheet are."""
     pipeline = _open(recipe)
-    _console.print(_score_table(score_rows(pipeline.context())))
+    rows = score_rows(pipeline.context())
+    _console.print(_score_table({recipe: rows}, pipeline.recipe.settings.evaluation.split))
+    _print_ranking(rows)
     folder = pipeline.context().open_files("distilled_dataset", "distilled_dataset")
     _console.print(f"distilled data set: {escape(str(folder))}", soft_wrap=True)
     _console.print(
         f"contact sheet:      {escape(str(folder / 'contact_sheet.png'))}", soft_wrap=True
     )
+
+
+@app.command()
+def compare(
+    recipes: Annotated[list[str], typer.Argument(help="Recipes whose scores are stored.")],
+    training_set: Annotated[
+        str, typer.Option(help="Only the rows of this training set, such as synthetic.")
+    ] = "",
+) -> None:
+    """Print the scores of several recipes in one table, as for an ablation."""
+    splits = {find_recipe(each).settings.evaluation.split for each in recipes}
+    if len(splits) > 1:
+        msg = "some of these recipes are scored on test images, others on validation images"
+        raise D4MError(msg)
+    rows = {
+        each: [
+            row
+            for row in score_rows(_open(each).context())
+            if row.training_set == (training_set or row.training_set)
+        ]
+        for each in recipes
+    }
+    _console.print(_score_table(rows, splits.pop()))
 
 
 @app.command()
@@ -157,16 +183,15 @@ def _open(recipe: str) -> Pipeline:
     return Pipeline(find_recipe(recipe), store_root(), compute())
 
 
-def _score_table(rows: list[ScoreRow]) -> Table:
-    if not rows:
-        msg = "there are no scores yet"
-        raise MissingUpstreamError(msg)
-    table = Table(
-        "training set", "IPC", "labels", "student", "top-1 %", "top-5 %", "seeds", box=None
-    )
-    for row in rows:
+def _score_table(rows: Mapping[str, Sequence[ScoreRow]], split: str = "test") -> Table:
+    """The rows of each recipe; with a column for its name where there are several."""
+    named = ["recipe"] if len(rows) > 1 else []
+    columns = ("training set", "IPC", "labels", "student", f"{split} top-1 %", "top-5 %", "seeds")
+    table = Table(*named, *columns, box=None)
+    for name, row in ((name, row) for name, each in rows.items() for row in each):
         table.add_row(
-            row.training_set,
+            *([escape(name)] if named else []),
+            row.training_set + ("" if row.augmented else ", as they are"),
             str(row.ipc or "all"),
             "-" if row.training_set == "teacher" else row.labels,
             row.student,
@@ -175,3 +200,15 @@ def _score_table(rows: list[ScoreRow]) -> Table:
             str(row.seeds),
         )
     return table
+
+
+def _print_ranking(rows: Sequence[ScoreRow]) -> None:
+    ranking = rank(rows)
+    if ranking.label_robust is not None:
+        _console.print(
+            f"DD-Ranking, label-robust score:        {ranking.label_robust.score:.1f} (hard-label "
+            f"recovery {100 * ranking.label_robust.hard_label_recovery:.2f}, improvement over "
+            f"random {100 * ranking.label_robust.improvement_over_random:.2f})"
+        )
+    if ranking.augmentation_robust is not None:
+        _console.print(f"DD-Ranking, augmentation-robust score: {ranking.augmentation_robust:.1f}")

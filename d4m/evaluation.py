@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from d4m.spool import Spool, ranges
@@ -36,3 +37,12 @@ def score_classifier(
     ranking = logits.topk(min(5, logits.shape[1]), dim=1).indices
     hits = ranking == class_ids[:, None]
     return Scores(top1=float(hits[:, 0].float().mean()), top5=float(hits.any(dim=1).float().mean()))
+
+
+def class_probabilities(
+    model: nn.Module, pixels: Float[Tensor, "image channel height width"]
+) -> Float32[np.ndarray, "image class"]:
+    """What a classifier believes of images, each row summing to 1."""
+    with torch.inference_mode():
+        logits = torch.cat([model(pixels[rows]) for rows in ranges(len(pixels), _BATCH)])
+    return logits.float().softmax(dim=1).cpu().numpy()

@@ -4,14 +4,26 @@
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float16, Float32, Float64, Int64
 from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import NearestNeighbors
 
 from d4m.errors import PrototypeError
 from d4m.settings import PrototypeSettings
+
+NEIGHBOURS = 10  # whose mean distance tells a sparse place from a dense one
+EM_ITERATIONS = 1000
+# A component of one image, or of equal ones, would have no variance and an endless density. The
+# floor is a share of the latents' own variance, so scaling them scales the prototypes; it is never
+# below float16's rounding of latents around 1.
+VARIANCE_FLOOR = 0.01
+ROUNDING_FLOOR = 2.0**-20
 
 
 @dataclass(frozen=True)
@@ -19,10 +31,12 @@ class PrototypeResult:
     """The prototypes of one class, largest cluster first.
 
     Attributes:
-        prototypes: cluster centres in latent space.
-        cluster_shares: share of the class's images in each cluster; they sum to 1.
-        nearest_images: row of the real image whose latent lies nearest each centre.
-        inertia: sum over images of the squared distance to their centre.
+        prototypes: cluster centres in latent space, or the latents in `nearest_images` (medoids).
+        cluster_shares: share of the kept images in each cluster; they sum to 1. For a mixture, the
+            components' weights: mean responsibilities, above 0 even where no image is assigned.
+        nearest_images: row, in the class as given, of the kept real image whose latent lies
+            nearest each centre; medoids: nearest among those no larger cluster has taken.
+        inertia: sum over kept images of the squared distance to their prototype.
     """
 
     prototypes: Float32[np.ndarray, "prototype channel height width"]
@@ -37,22 +51,28 @@ def fit_prototypes(
     *,
     seed: int,
 ) -> PrototypeResult:
-    """Cluster the latents of one class into `settings.ipc` prototypes.
+    """Cluster the latents of one class into `ipc * tiles**2` prototypes.
 
     Args:
         latents: all latents of the class, scaled.
-        settings: number and method.
+        settings: number and method. `outlier_share` leaves out no image that is needed to have
+            one for each prototype.
         seed: the class's stream.
 
     Raises:
-        PrototypeError: the class has fewer images than `ipc`, or fewer distinct latents.
+        PrototypeError: the class has fewer images than prototypes, or fewer distinct latents (of
+            those kept, as pooled); or the mixture has not converged.
 
     Source:
-        D4M, section 3.2; checked against scikit-learn's KMeans.
+        D4M, section 3.2; checked against scikit-learn's KMeans. Several prototypes an image: Kim
+        et al., "Dataset condensation via efficient synthetic-data parameterization" (ICML 2022).
+        Mixtures: EM, Dempster, Laird & Rubin (1977), as scikit-learn's GaussianMixture. Outliers:
+        distances to the nearest neighbours, as in Angiulli & Pizzuti (PKDD 2002).
 
     Differs:
-        Starts are k-means++ and the best of several, not the first images. Every image is used: the
-        published mini-batches drop each class's remainder and fail on classes smaller than a batch.
+        Starts are k-means++ and the best of several, not the first images. Every image is used
+        unless `outlier_share` is set: the published mini-batches drop each class's remainder and
+        fail on classes smaller than a batch.
 
     Example:
         >>> latents = np.array([0, 0, 3, 9, 9, 10, 9, 8], np.float16).reshape(8, 1, 1, 1)
@@ -60,46 +80,169 @@ def fit_prototypes(
         >>> result.prototypes.ravel().tolist(), result.cluster_shares.tolist()
         ([9.0, 1.0], [0.625, 0.375])
     """
-    points = latents.reshape(len(latents), math.prod(latents.shape[1:])).astype(np.float64)
-    distinct = len(np.unique(points, axis=0)) if len(points) >= settings.ipc else 0
-    if distinct < settings.ipc:
-        msg = (
-            f"cannot fit {settings.ipc} prototypes: the class has {len(points)} images"
-            f"{f', {distinct} of them distinct' if distinct else ''}; lower `prototypes.ipc`"
-        )
-        raise PrototypeError(msg)
-    centres, assignment = _cluster(points, settings, seed)
-    distances = ((points - centres[assignment]) ** 2).sum(axis=1)
-    shares = np.bincount(assignment, minlength=settings.ipc) / len(points)
+    count, medoids = settings.ipc * settings.tiles**2, settings.representative == "medoid"
+    points = _flatten(latents)
+    squares = points if settings.pooling == 1 else _flatten(_pool(latents, settings.pooling))
+    kept = _densest(squares, settings.outlier_share, count)
+    points, squares = points[kept], squares[kept]
+    _check_distinct(squares, count, settings, images=len(latents))
+    centres, memberships = _cluster(squares, count, settings, seed)
+    if settings.pooling > 1:
+        centres = _full_means(points, memberships, _nearest(squares, centres))
+    shares = memberships.mean(axis=0)
     order = np.argsort(-shares, kind="stable")
+    centres, assignment = centres[order], memberships[:, order].argmax(axis=1)
+    nearest = _nearest(points, centres, distinct=medoids)
+    prototypes = points[nearest] if medoids else centres
+    distances = ((points - prototypes[assignment]) ** 2).sum(axis=1)
     return PrototypeResult(
-        prototypes=centres[order].reshape(-1, *latents.shape[1:]).astype(np.float32),
+        prototypes=prototypes.reshape(-1, *latents.shape[1:]).astype(np.float32),
         cluster_shares=shares[order],
-        nearest_images=_nearest(points, centres[order]),
+        nearest_images=kept[nearest],
         inertia=float(distances.sum()),
     )
 
 
+def _flatten(
+    latents: Float16[np.ndarray, "image channel height width"]
+    | Float64[np.ndarray, "image channel height width"],
+) -> Float64[np.ndarray, "image feature"]:
+    return latents.reshape(len(latents), math.prod(latents.shape[1:])).astype(np.float64)
+
+
+def _pool(
+    latents: Float16[np.ndarray, "image channel height width"], edge: int
+) -> Float64[np.ndarray, "image channel row column"]:
+    """Mean of each square; those cut by the lower and right border average what they have."""
+    pooled = latents.astype(np.float64)
+    for axis in (2, 3):
+        starts = np.arange(0, latents.shape[axis], edge)
+        lengths = np.diff(starts, append=latents.shape[axis])
+        pooled = np.add.reduceat(pooled, starts, axis=axis)
+        pooled /= lengths[:, None] if axis == 2 else lengths
+    return pooled
+
+
+def _densest(
+    points: Float64[np.ndarray, "image feature"], outlier_share: float, count: int
+) -> Int64[np.ndarray, "kept"]:
+    """Rows, in order, left without the share whose neighbours are farthest; at least `count`."""
+    images = len(points)
+    outliers = min(round(outlier_share * images), max(images - count, 0))
+    if outliers == 0:
+        return np.arange(images)
+    neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, images - 1)).fit(points)
+    distances, _ = neighbours.kneighbors()  # without points: no image is its own neighbour
+    densest_first = np.argsort(distances.mean(axis=1), kind="stable")
+    return np.sort(densest_first[: images - outliers])
+
+
+def _check_distinct(
+    points: Float64[np.ndarray, "image feature"],
+    count: int,
+    settings: PrototypeSettings,
+    *,
+    images: int,
+) -> None:
+    distinct = len(np.unique(points, axis=0)) if len(points) >= count else 0
+    if distinct >= count:
+        return
+    edge = settings.tiles
+    tiles = f" (ipc {settings.ipc} times {edge} x {edge} tiles)" if edge > 1 else ""
+    kept = f", {len(points)} without outliers" if len(points) < images else ""
+    pooled = " once pooled" if settings.pooling > 1 else ""
+    msg = (
+        f"cannot fit {count} prototypes{tiles}: the class has {images} images{kept}"
+        f"{f', {distinct} of them distinct{pooled}' if distinct else ''}; "
+        f"lower `prototypes.ipc`{' or `prototypes.tiles`' if edge > 1 else ''}"
+    )
+    raise PrototypeError(msg)
+
+
 def _cluster(
-    points: Float64[np.ndarray, "image feature"], settings: PrototypeSettings, seed: int
-) -> tuple[Float64[np.ndarray, "prototype feature"], Int64[np.ndarray, "image"]]:
+    points: Float64[np.ndarray, "image feature"],
+    count: int,
+    settings: PrototypeSettings,
+    seed: int,
+) -> tuple[Float64[np.ndarray, "prototype feature"], Float64[np.ndarray, "image prototype"]]:
+    """Centres, and how far each image belongs to each: rows sum to 1."""
     random = np.random.RandomState(seed % 2**32)
-    if settings.method == "kmeans":
-        model = KMeans(settings.ipc, n_init=settings.starts, random_state=random)
-    else:
+    # scikit-learn fits no mixture to a single image; it is its own centre by any method.
+    if settings.method == "gaussian_mixture" and len(points) > 1:
+        mixture = _fit_mixture(points, count, settings, random)
+        return mixture.means_, mixture.predict_proba(points)
+    if settings.method == "minibatch_kmeans":
         model = MiniBatchKMeans(
-            settings.ipc,
+            count,
             batch_size=settings.batch_size,
             n_init=settings.starts,
             random_state=random,
             reassignment_ratio=0.0,
         )
+    else:
+        model = KMeans(count, n_init=settings.starts, random_state=random)
     model.fit(points)
-    return model.cluster_centers_, model.predict(points).astype(np.int64)
+    members = np.asarray(model.predict(points))[:, None] == np.arange(count)
+    return model.cluster_centers_, members.astype(np.float64)
+
+
+def _fit_mixture(
+    points: Float64[np.ndarray, "image feature"],
+    count: int,
+    settings: PrototypeSettings,
+    random: np.random.RandomState,
+) -> GaussianMixture:
+    """The likeliest of several starts, each from k-means: no component begins without images.
+
+    EM settles within some ten to a hundred iterations. Means that still move after a thousand tell
+    where EM was stopped, not where the images lie: they are refused, not warned about.
+    """
+    model = GaussianMixture(
+        count,
+        covariance_type="diag",
+        n_init=settings.starts,
+        max_iter=EM_ITERATIONS,
+        reg_covar=max(VARIANCE_FLOOR * float(points.var(axis=0).mean()), ROUNDING_FLOOR),
+        random_state=random,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        try:
+            return model.fit(points)
+        except ConvergenceWarning:
+            msg = (
+                f"a mixture of {count} components has not converged in {EM_ITERATIONS} iterations; "
+                "raise `prototypes.starts`, lower `prototypes.ipc` or set `prototypes.method` to "
+                "`kmeans`"
+            )
+            raise PrototypeError(msg) from None
+
+
+def _full_means(
+    points: Float64[np.ndarray, "image feature"],
+    memberships: Float64[np.ndarray, "image prototype"],
+    nearest: Int64[np.ndarray, "prototype"],
+) -> Float64[np.ndarray, "prototype feature"]:
+    """Mean of each cluster's latents; mini-batches can leave one without images: its nearest."""
+    sizes = memberships.sum(axis=0)
+    empty = sizes == 0
+    means = memberships.T @ points / np.where(empty, 1, sizes)[:, None]
+    means[empty] = points[nearest[empty]]
+    return means
 
 
 def _nearest(
-    points: Float64[np.ndarray, "image feature"], centres: Float64[np.ndarray, "prototype feature"]
+    points: Float64[np.ndarray, "image feature"],
+    centres: Float64[np.ndarray, "prototype feature"],
+    *,
+    distinct: bool = False,
 ) -> Int64[np.ndarray, "prototype"]:
-    distances = [((points - centre) ** 2).sum(axis=1) for centre in centres]
-    return np.array([int(row.argmin()) for row in distances], np.int64)
+    """The row nearest each centre; if `distinct`, one whose latent no earlier centre has taken."""
+    free = np.ones(len(points), bool)
+    rows = np.empty(len(centres), np.int64)
+    for index, centre in enumerate(centres):
+        distances = ((points - centre) ** 2).sum(axis=1)
+        rows[index] = np.where(free, distances, np.inf).argmin()
+        if distinct:
+            free &= (points != points[rows[index]]).any(axis=1)
+    return rows

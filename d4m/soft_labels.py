@@ -1,16 +1,18 @@
 """Images + teacher -> soft labels for every epoch's views (D4M, section 3.4)."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float16
-from torch import Tensor, nn
+from jaxtyping import Float32
+from torch import nn
 
 from d4m.augment import Views, draw_views, replay_views
-from d4m.settings import AugmentationSettings
-from d4m.spool import Spool
+from d4m.image_set import ImageSet
+from d4m.label_formats import pack_logits, unpack_logits
+from d4m.settings import AugmentationSettings, SoftLabelSettings
 
 _BATCH = 1024
 
@@ -20,52 +22,87 @@ class EpochLabels:
     """One epoch: the views, and the teacher's logits for them."""
 
     views: Views
-    logits: Float16[np.ndarray, "image class"]
+    logits: Float32[np.ndarray, "image class"]
 
 
-def label_epoch(
-    pixels: Float[Tensor, "image channel height width"] | Spool,
-    teacher: nn.Module,
-    settings: AugmentationSettings,
-    *,
-    seed: int,
-    epoch: int,
-) -> EpochLabels:
-    """The teacher's raw scores for one epoch's view of every image.
+def draw_epoch(images: ImageSet, settings: AugmentationSettings, *, seed: int, epoch: int) -> Views:
+    """One epoch's view of every image of a set.
 
     Args:
-        pixels: the whole set, on the teacher's device.
-        teacher: a classifier in evaluation mode.
+        images: the set; of each of its images, or of one of the image's tiles.
         settings: the views to draw.
         seed: the stream of this set of images.
         epoch: which pass over them.
+    """
+    return draw_views(
+        settings,
+        seed=seed,
+        epoch=epoch,
+        images=len(images),
+        size_px=images.size_px,
+        tiles=images.tiles,
+    )
+
+
+def label_views(
+    images: ImageSet, teacher: nn.Module, views: Views
+) -> Float32[np.ndarray, "image class"]:
+    """The teacher's raw scores for one epoch's view of every image.
+
+    Args:
+        images: the set, on the teacher's device.
+        teacher: a classifier in evaluation mode.
+        views: one of each image.
 
     Source:
         Shen & Xing, "A fast knowledge distillation framework for visual recognition" (ECCV 2022).
 
     Differs:
-        Logits are stored, not probabilities: any temperature can be chosen later.
+        Scores are not softened here: any temperature can be chosen later.
     """
-    views = draw_views(
-        settings, seed=seed, epoch=epoch, images=len(pixels), size_px=pixels.shape[-1]
-    )
+    batches = np.split(np.arange(len(images)), range(_BATCH, len(images), _BATCH))
     with torch.inference_mode():
-        batches = np.split(np.arange(len(pixels)), range(_BATCH, len(pixels), _BATCH))
-        logits = [teacher(replay_views(pixels, views, rows)) for rows in batches]
-    return EpochLabels(views, torch.cat(logits).float().cpu().numpy().astype(np.float16))
+        logits = [teacher(replay_views(images.pixels, views, rows)) for rows in batches]
+    return torch.cat(logits).float().cpu().numpy()
 
 
-def stack_epochs(epochs: list[EpochLabels]) -> dict[str, np.ndarray]:
-    """Epochs as the arrays of one stored block."""
-    names = ("crops", "angles", "flips", "partners", "boxes")
-    views = {name: np.stack([getattr(epoch.views, name) for epoch in epochs]) for name in names}
-    return {"logits": np.stack([epoch.logits for epoch in epochs]), **views}
+class TeacherLabels(Sequence[EpochLabels]):
+    """Labels made as they are asked for, as they would come back from a store.
 
+    Args:
+        images: the set, on the teacher's device.
+        teacher: a classifier in evaluation mode.
+        settings: views, number of labelled epochs, and the format whose rounding they get; none
+            in mode online, where nothing is stored.
+        seed: the stream of this set of images.
+    """
 
-def unstack_epochs(block: Mapping[str, np.ndarray]) -> list[EpochLabels]:
-    """The epochs of a stored block, exactly as they were labelled."""
-    names = ("crops", "angles", "flips", "partners", "boxes")
-    return [
-        EpochLabels(Views(**{name: block[name][row] for name in names}), block["logits"][row])
-        for row in range(len(block["logits"]))
-    ]
+    def __init__(
+        self, images: ImageSet, teacher: nn.Module, settings: SoftLabelSettings, *, seed: int
+    ) -> None:
+        """Nothing is labelled before it is asked for."""
+        self._images = images
+        self._teacher = teacher
+        self._settings = settings
+        self._seed = seed
+
+    def __len__(self) -> int:
+        """Number of labelled epochs."""
+        return self._settings.labelled
+
+    @overload
+    def __getitem__(self, epoch: int) -> EpochLabels: ...
+    @overload
+    def __getitem__(self, epoch: slice) -> list[EpochLabels]: ...
+    def __getitem__(self, epoch: int | slice) -> EpochLabels | list[EpochLabels]:
+        """One epoch, or some."""
+        if isinstance(epoch, slice):
+            return [self[each] for each in range(*epoch.indices(len(self)))]
+        if not 0 <= epoch < len(self):
+            raise IndexError(epoch)
+        augmentation = self._settings.augmentation
+        views = draw_epoch(self._images, augmentation, seed=self._seed, epoch=epoch)
+        logits = label_views(self._images, self._teacher, views)
+        if self._settings.mode == "stored":
+            logits = unpack_logits(pack_logits(logits, self._settings), logits.shape[-1])
+        return EpochLabels(views, logits)

@@ -1,5 +1,6 @@
 """Train one classifier: a student on labelled views, or a teacher on real images."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -8,16 +9,16 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from d4m.augment import Views, draw_views, replay_views
-from d4m.matching import hard_label_loss, soft_label_loss
+from d4m.augment import Views, replay_views
+from d4m.image_set import ImageSet
+from d4m.matching import class_loss, kl_loss, mse_loss
 from d4m.progress import track
 from d4m.seeds import stream_generator, stream_seed
-from d4m.settings import AugmentationSettings, OptimizerSettings
-from d4m.soft_labels import EpochLabels
-from d4m.spool import Spool
+from d4m.settings import AugmentationSettings, MatchingSettings, OptimizerSettings
+from d4m.soft_labels import EpochLabels, draw_epoch
 
 Rows = Int64[np.ndarray, "row"]
-Epoch = tuple[Views, Callable[[Tensor, Rows], Tensor]]  # the views, and the loss of logits of rows
+Epoch = tuple[Views, Callable[[Tensor, Rows], Tensor]]  # the views; logits of rows -> their losses
 _CURVE_POINTS = 10
 
 
@@ -38,110 +39,118 @@ class LearningCurve:
 
 def train_with_soft_labels(
     model: nn.Module,
-    pixels: Float[Tensor, "image channel height width"] | Spool,
+    images: ImageSet,
     labels: Sequence[EpochLabels],
     *,
-    settings: OptimizerSettings,
-    temperature: float,
+    epochs: int,
+    matching: MatchingSettings,
+    optimizer: OptimizerSettings,
     seed: int,
     probe: Callable[[nn.Module], float] | None = None,
 ) -> LearningCurve:
     """Train a student on the very views that the teacher labelled (training-time matching).
 
     Args:
-        model: the student, on the device of `pixels`; trained in place.
-        pixels: the training set.
-        labels: one entry per epoch.
-        settings: optimiser.
-        temperature: softens both sides of the KL divergence.
+        model: the student, on the device of the images; trained in place.
+        images: the training set.
+        labels: one entry per labelled epoch.
+        epochs: passes over the images; where there are more than labels, labels come again.
+        matching: the loss.
+        optimizer: how the weights are fitted.
         seed: the stream that orders the images.
         probe: measures the model now and then, for the learning curve.
 
     Source:
-        D4M, section 3.4 and equation 7.
+        D4M, section 3.4 and equation 7; labels that come again: Xiao & He, "Are large-scale soft
+        labels necessary for large-scale dataset distillation?" (NeurIPS 2024).
     """
 
     def labelled(epoch: int) -> Epoch:
-        teacher_logits = torch.from_numpy(labels[epoch].logits.astype(np.float32)).to(pixels.device)
+        views, logits = labels[epoch % len(labels)].views, labels[epoch % len(labels)].logits
+        teacher_logits = torch.from_numpy(logits).to(images.pixels.device)
+        by_class = _class_losses(images, views)
 
-        def loss(logits: Tensor, rows: Rows) -> Tensor:
-            return soft_label_loss(logits, teacher_logits[rows], temperature)
+        def losses(logits: Tensor, rows: Rows) -> Tensor:
+            match matching.loss:
+                case "kl":
+                    return kl_loss(logits, teacher_logits[rows], matching.temperature)
+                case "kl_t2":
+                    loss = kl_loss(logits, teacher_logits[rows], matching.temperature)
+                    return loss * matching.temperature**2
+                case "mse_ce":
+                    by_logits = mse_loss(logits, teacher_logits[rows])
+                    return by_logits + matching.ce_weight * by_class(logits, rows)
 
-        return labels[epoch].views, loss
+        return views, losses
 
-    fit = _Fit(model, pixels, settings, seed, probe)
-    return fit.run(labelled, epochs=len(labels))
+    return _Fit(model, images, optimizer, seed, probe).run(labelled, epochs=epochs)
 
 
 def train_with_hard_labels(
     model: nn.Module,
-    pixels: Float[Tensor, "image channel height width"] | Spool,
-    class_ids: Int64[Tensor, "image"],
+    images: ImageSet,
     *,
     epochs: int,
     augmentation: AugmentationSettings,
-    settings: OptimizerSettings,
+    optimizer: OptimizerSettings,
     seed: int,
     probe: Callable[[nn.Module], float] | None = None,
 ) -> LearningCurve:
-    """Train a classifier on class labels, mixed by area where CutMix mixed the images.
+    """Train a classifier on class labels, shared out as CutMix and MixUp mixed the images.
 
     Args:
-        model: the classifier, on the device of `pixels`; trained in place.
-        pixels: the training set.
-        class_ids: the class of each image.
+        model: the classifier, on the device of the images; trained in place.
+        images: the training set.
         epochs: passes over the training set.
         augmentation: the views to draw.
-        settings: optimiser.
+        optimizer: how the weights are fitted.
         seed: the stream of views and order.
         probe: measures the model now and then, for the learning curve.
     """
-    size_px = pixels.shape[-1]
 
     def labelled(epoch: int) -> Epoch:
-        views = draw_views(
-            augmentation, seed=seed, epoch=epoch, images=len(pixels), size_px=size_px
-        )
-        partner_ids = class_ids[torch.from_numpy(views.partners).to(class_ids.device)]
-        shares = torch.from_numpy(views.own_shares(size_px)).to(pixels.device, torch.float32)
+        views = draw_epoch(images, augmentation, seed=seed, epoch=epoch)
+        return views, _class_losses(images, views)
 
-        def loss(logits: Tensor, rows: Rows) -> Tensor:
-            return hard_label_loss(logits, class_ids[rows], partner_ids[rows], shares[rows])
+    return _Fit(model, images, optimizer, seed, probe).run(labelled, epochs=epochs)
 
-        return views, loss
 
-    fit = _Fit(model, pixels, settings, seed, probe)
-    return fit.run(labelled, epochs=epochs)
+def _class_losses(images: ImageSet, views: Views) -> Callable[[Tensor, Rows], Tensor]:
+    class_ids = images.class_ids
+    partner_ids = class_ids[torch.from_numpy(views.partners).to(class_ids.device)]
+    shares = torch.from_numpy(views.own_shares(images.size_px)).to(class_ids.device, torch.float32)
+
+    def losses(logits: Tensor, rows: Rows) -> Tensor:
+        return class_loss(logits, class_ids[rows], partner_ids[rows], shares[rows])
+
+    return losses
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """The loop shared by both kinds of labels: AdamW, cosine decay to zero, shuffled batches."""
+    """The loop shared by both kinds of labels: shuffled batches of one epoch's views."""
 
     model: nn.Module
-    pixels: Float[Tensor, "image channel height width"] | Spool
+    images: ImageSet
     settings: OptimizerSettings
     seed: int
     probe: Callable[[nn.Module], float] | None
 
     def run(self, labelled: Callable[[int], Epoch], *, epochs: int) -> LearningCurve:
         """Train for a number of epochs and leave the model in evaluation mode."""
-        batch_size = min(self.settings.batch_size, len(self.pixels))
-        steps = -(-len(self.pixels) // batch_size)
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=self.settings.learning_rate,
-            weight_decay=self.settings.weight_decay,
+        steps = -(-len(self.images) // min(self.settings.batch_size, len(self.images)))
+        optimizer = _build_optimizer(self.model, self.settings)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: _share_of_peak(self.settings, step / (epochs * steps))
         )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
         looks = {epochs * point // _CURVE_POINTS - 1 for point in range(1, _CURVE_POINTS + 1)}
         curve = LearningCurve([], [], [])
-        own_devices = [self.pixels.device] if self.pixels.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=own_devices):
+        device = self.images.pixels.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(stream_seed(self.seed, "dropout"))  # which layers draw globally
             for epoch in track(epochs, "train", unit="epoch"):
-                views, loss = labelled(epoch)
-                mean_loss = self._epoch(epoch, steps, views, loss, optimizer, schedule)
+                views, losses = labelled(epoch)
+                mean_loss = self._epoch(epoch, steps, views, losses, optimizer, schedule)
                 if epoch in looks:
                     self.model.eval()
                     curve.epochs.append(epoch + 1)
@@ -155,18 +164,52 @@ class _Fit:
         epoch: int,
         steps: int,
         views: Views,
-        loss: Callable[[Tensor, Rows], Tensor],
+        losses: Callable[[Tensor, Rows], Tensor],
         optimizer: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
     ) -> float:
-        order = stream_generator(self.seed, "order", epoch).permutation(len(self.pixels))
+        order = stream_generator(self.seed, "order", epoch).permutation(len(self.images))
         self.model.train()
-        total = torch.zeros((), device=self.pixels.device)
+        total = torch.zeros((), device=self.images.pixels.device)
         for rows in np.array_split(order, steps):
-            batch_loss = loss(self.model(replay_views(self.pixels, views, rows)), rows)
+            batch_losses = losses(self._logits(replay_views(self.images.pixels, views, rows)), rows)
+            if self.images.weights is not None:
+                batch_losses = batch_losses * self.images.weights[rows]
             optimizer.zero_grad(set_to_none=True)
-            batch_loss.backward()
+            batch_losses.mean().backward()
             optimizer.step()
             schedule.step()
-            total += batch_loss.detach() * len(rows)
+            total += batch_losses.detach().sum()
         return float(total) / len(order)
+
+    def _logits(
+        self, pixels: Float[Tensor, "row channel height width"]
+    ) -> Float[Tensor, "row class"]:
+        fast = self.settings.precision == "bfloat16"
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=fast):
+            return self.model(pixels).float()
+
+
+def _build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    parameters, rate, decay = model.parameters(), settings.learning_rate, settings.weight_decay
+    match settings.name:
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+        case "adam":
+            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+        case "sgd":
+            return torch.optim.SGD(
+                parameters, lr=rate, weight_decay=decay, momentum=settings.momentum
+            )
+
+
+def _share_of_peak(settings: OptimizerSettings, progress: float) -> float:
+    """The learning rate at a share of all steps, as a share of its peak."""
+    rise = min(1.0, progress / settings.warmup) if settings.warmup else 1.0
+    match settings.schedule:
+        case "cosine":
+            return rise * (1 + math.cos(math.pi * progress)) / 2
+        case "smoothed_cosine":
+            return rise * (1 + math.cos(math.pi * progress / 2)) / 2
+        case "step":
+            return rise * (0.1 if progress >= 0.5 else 1.0)

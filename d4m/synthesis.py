@@ -22,6 +22,7 @@ from d4m.errors import GeneratorError
 from d4m.generators.autoencoder import check_finite, unscale_latents
 from d4m.generators.conditions import Conditions
 from d4m.images import resize_images, to_images
+from d4m.mode_guidance import guide_to_modes
 from d4m.settings import SynthesisSettings
 
 _log = logging.getLogger(__name__)
@@ -168,10 +169,11 @@ def _denoise(
     conditions: Conditions,
     settings: SynthesisSettings,
 ) -> Float[Tensor, "image latent_channel latent_height latent_width"]:
-    with torch.inference_mode():
+    prototypes = torch.from_numpy(np.stack([request.prototype for request in requests]))
+    with torch.inference_mode(), guide_to_modes(pipeline, prototypes, settings):
         return pipeline(
             **conditions.arguments([request.prompt for request in requests]),
-            image=torch.from_numpy(np.stack([request.prototype for request in requests])),
+            image=prototypes,
             strength=settings.strength,
             guidance_scale=settings.guidance_scale,
             num_inference_steps=settings.num_inference_steps,

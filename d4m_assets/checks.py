@@ -3,6 +3,7 @@
 import dagster as dg
 import numpy as np
 
+from d4m.label_formats import unpack_logits
 from d4m.pipeline import Pipeline
 from d4m.settings import FileImageSettings
 from d4m.stages.score_table import ScoreRow, score_rows
@@ -65,7 +66,14 @@ def _ipc_images_per_class(pipeline: Pipeline) -> dg.AssetCheckResult:
 def _class_order(pipeline: Pipeline) -> dg.AssetCheckResult:
     """The teacher, asked about every view of a class's images, names that class."""
     context = pipeline.context()
-    logits = context.read("soft_labels", context.all_of("soft_labels")[0][1])["logits"]
+    blocks = context.all_of("soft_labels")
+    if not blocks:
+        return dg.AssetCheckResult(
+            check_name="class_order",
+            passed=True,
+            metadata={"note": "the teacher labels online: no labels are stored"},
+        )
+    logits = unpack_logits(context.read(*blocks[0]), len(context.class_ids))
     mean = logits.mean(axis=0, dtype=np.float64)
     class_ids = np.repeat(context.class_ids, len(mean) // len(context.class_ids))
     verdicts = [int(mean[class_ids == c].mean(axis=0).argmax()) for c in context.class_ids]

@@ -7,6 +7,8 @@ from itertools import islice
 
 import dagster as dg
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from d4m.contact_sheet import draw_contact_sheet
@@ -40,6 +42,7 @@ def score_table(rows: Sequence[ScoreRow]) -> dg.TableMetadataValue:
             dg.TableRecord(
                 {
                     "training set": row.training_set,
+                    "views": "random" if row.augmented else "none",
                     "images per class": "all" if row.ipc is None else str(row.ipc),
                     "labels": row.labels,
                     "student": row.student,
@@ -66,20 +69,39 @@ def unreadable_table(context: StageContext) -> dg.TableMetadataValue:
 
 
 def learning_curves(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
-    """Mean test accuracy along the training of each row."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    """Mean accuracy along the training of each row."""
     figure = Figure(figsize=(7, 4), dpi=90, layout="constrained")
     axes = figure.add_subplot()
     for row in rows:
         if row.curve:
             epochs, top1 = np.array(row.curve).T
-            label = f"{row.training_set}, {row.labels}, {row.student}"
-            axes.plot(epochs / epochs.max(), 100 * top1, label=label, linewidth=1.4)
-    axes.set(xlabel="share of the training", ylabel="top-1 on up to 1,000 test images, %")
+            axes.plot(epochs / epochs.max(), 100 * top1, label=_row_label(row), linewidth=1.4)
+    axes.set(xlabel="share of the training", ylabel="top-1 on up to 1,000 images, %")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
+    return _figure(figure)
+
+
+def students_picture(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
+    """Every row's accuracy as a bar, with the deviation over its seeds."""
+    figure = Figure(figsize=(7, 0.6 + 0.3 * len(rows)), dpi=90, layout="constrained")
+    axes = figure.add_subplot()
+    places = np.arange(len(rows))[::-1]
+    widths, deviations = ([100 * getattr(row, n) for row in rows] for n in ("top1", "top1_std"))
+    bars = axes.barh(places, widths, xerr=deviations, color="#7aa6c2")
+    axes.bar_label(bars, fmt="%.2f", fontsize=7, padding=3)
+    axes.set_yticks(places, [_row_label(row) for row in rows], fontsize=7)
+    axes.set(xlabel="top-1, %", xlim=(0, 108))
+    axes.grid(alpha=0.3, axis="x")
+    return _figure(figure)
+
+
+def _row_label(row: ScoreRow) -> str:
+    views = "" if row.augmented else ", as they are"
+    return f"{row.training_set}{views}, {row.labels}, {row.student}"
+
+
+def _figure(figure: Figure) -> dg.MarkdownMetadataValue:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return picture(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))

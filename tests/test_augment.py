@@ -12,7 +12,10 @@ from torchvision.transforms.functional import resized_crop
 from d4m.augment import Views, draw_views, replay_views
 from d4m.settings import AugmentationSettings
 
-ALL = AugmentationSettings(crop_scale=(0.2, 1.0), flip=0.5, rotation_degrees=15.0, cutmix=0.6)
+ALL = AugmentationSettings(
+    crop_scale=(0.2, 1.0), flip=0.5, rotation_degrees=15.0, cutmix=0.6, mixup=0.5, brightness=0.5
+)
+CUTMIX = ALL.model_copy(update={"mixup": 0.0})
 SIZE_PX = 8
 
 
@@ -24,11 +27,15 @@ def _pixels(images=20, size_px=SIZE_PX, channels=3):
 def _whole_images(images):
     """The view that is the image itself."""
     return Views(
+        rows=np.arange(images),
         crops=np.tile(np.array([0.5, 0.5, 1.0, 1.0], np.float32), (images, 1)),
         angles=np.zeros(images, np.float32),
         flips=np.zeros(images, bool),
+        levels=np.tile(np.array([1, 0], np.float32), (images, 1)),
+        blanks=np.zeros((images, 4), np.int16),
         partners=np.arange(images),
         boxes=np.zeros((images, 4), np.int16),
+        weights=np.ones(images, np.float32),
     )
 
 
@@ -76,21 +83,11 @@ def test_the_whole_image_without_turn_or_flip_is_the_image_to_the_bit():
     assert float((replayed - pixels).abs().max()) < 28 * 2**-22
 
 
-def test_settings_without_change_leave_only_the_aspect_ratio_to_chance():
-    # As in torchvision, a crop's aspect ratio is drawn from [3/4, 4/3] even at scale 1: the longer
-    # side is narrowed to the image, the shorter keeps between sqrt(3/4) and 1 of it.
-    still = AugmentationSettings(crop_scale=(1.0, 1.0), flip=0.0, rotation_degrees=0.0, cutmix=0.0)
-    views = draw_views(still, seed=0, epoch=0, images=5000, size_px=SIZE_PX)
-    width, height = views.crops[:, 2], views.crops[:, 3]
-    assert np.array_equal(np.maximum(width, height), np.ones(5000, np.float32))
-    shorter = np.minimum(width, height)
-    assert shorter.min() == pytest.approx(np.sqrt(0.75), abs=1e-3)
-    assert shorter.max() == pytest.approx(1.0, abs=1e-3)
-    assert not views.flips.any()
-    assert not views.angles.any()
-    assert not views.boxes.any()
-    assert np.array_equal(views.partners, np.arange(5000))
-    assert np.array_equal(views.own_shares(SIZE_PX), np.ones(5000))
+def test_settings_without_change_leave_every_image_as_it_is():
+    still = AugmentationSettings(crop_scale=(1.0, 1.0), flip=0.0, cutmix=0.0)
+    views = draw_views(still, seed=0, epoch=0, images=50, size_px=SIZE_PX)
+    assert _equal(views, _whole_images(50))
+    assert np.array_equal(views.own_shares(SIZE_PX), np.ones(50))
 
 
 def test_crops_have_the_drawn_area_and_aspect_and_lie_inside_the_image():
@@ -129,7 +126,7 @@ def test_a_quarter_turn_turns_the_image():
 
 
 def test_flips_turns_and_mixes_come_as_often_as_the_settings_say():
-    views = draw_views(ALL, seed=1, epoch=0, images=20_000, size_px=SIZE_PX)
+    views = draw_views(CUTMIX, seed=1, epoch=0, images=20_000, size_px=SIZE_PX)
     assert views.flips.mean() == pytest.approx(0.5, abs=0.015)
     assert np.rad2deg(np.abs(views.angles)).max() == pytest.approx(15.0, abs=0.01)
     assert np.rad2deg(views.angles).mean() == pytest.approx(0.0, abs=0.3)
@@ -138,7 +135,7 @@ def test_flips_turns_and_mixes_come_as_often_as_the_settings_say():
 
 def test_a_cutmix_box_holds_the_partners_view_and_the_rest_the_images_own():
     pixels = _pixels()
-    views = draw_views(ALL, seed=5, epoch=2, images=20, size_px=SIZE_PX)
+    views = draw_views(CUTMIX, seed=5, epoch=2, images=20, size_px=SIZE_PX)
     unmixed = replace(views, boxes=np.zeros_like(views.boxes))
     own = replay_views(pixels, unmixed, np.arange(20))
     replayed = replay_views(pixels, views, np.arange(20))
@@ -201,3 +198,129 @@ def test_an_aligned_crop_is_torchvisions_resized_crop_inside_its_border(top, lef
     window = np.ix_([0], [0, 1, 2], within_y.nonzero()[0], within_x.nonzero()[0])
     # Positions are computed in another order of roundings: 8 px times 2^-23, differences up to 2.
     assert np.abs(ours.numpy()[window] - theirs.numpy()[window]).max() < 8e-6
+
+
+ONLY = {"crop_scale": (1.0, 1.0), "flip": 0.0, "cutmix": 0.0}
+DSA = AugmentationSettings(
+    crop_scale=(1.0, 1.0),
+    flip=0.5,
+    rotation_degrees=15,
+    shift=0.125,
+    zoom=1.2,
+    brightness=1.0,
+    contrast=0.5,
+    cutout=0.5,
+    one_of=True,
+    cutmix=0.0,
+)
+
+
+def _draw(images=20_000, size_px=SIZE_PX, **changes):
+    settings_ = AugmentationSettings(**{**ONLY, **changes})
+    return draw_views(settings_, seed=2, epoch=0, images=images, size_px=size_px)
+
+
+def test_a_shift_moves_the_window_and_goes_no_further_than_asked():
+    x, y, width, height = _draw(shift=0.25).crops.T
+    for centre in (x, y):
+        assert np.abs(centre - 0.5).max() == pytest.approx(0.25, abs=1e-3)
+        assert centre.mean() == pytest.approx(0.5, abs=0.005)
+    assert (width == 1).all()
+    assert (height == 1).all()
+    pixels = _pixels(images=1)
+    right = replace(_whole_images(1), crops=np.array([[0.75, 0.5, 1, 1]], np.float32))
+    moved = replay_views(pixels, right, np.arange(1))
+    assert torch.equal(moved[..., :6], pixels[..., 2:])  # two of eight pixels to the left
+    assert torch.equal(moved[..., 6:], pixels[..., 7:].expand(-1, -1, -1, 2))  # its border goes on
+
+
+def test_a_zoom_magnifies_as_often_as_it_reduces_and_each_axis_alone():
+    _, _, width, height = np.log(_draw(zoom=1.5).crops).T
+    for side in (width, height):
+        assert np.abs(side).max() == pytest.approx(np.log(1.5), abs=1e-3)
+        assert side.mean() == pytest.approx(0.0, abs=0.005)
+    assert abs(np.corrcoef(width, height)[0, 1]) < 0.03
+
+
+def test_levels_by_hand():
+    pixels = torch.tensor([[[[-1.0, 0.0], [0.5, 0.5]]]])  # mean 0
+    views = replace(_whole_images(1), levels=np.array([[1.5, 0.25]], np.float32))
+    assert replay_views(pixels, views, np.arange(1)).tolist() == [[[[-1.25, 0.25], [1.0, 1.0]]]]
+    factor, added = _draw(brightness=1.0, contrast=0.5).levels.T
+    assert (factor.min(), factor.max()) == pytest.approx((0.5, 1.5), abs=1e-3)
+    assert (added.min(), added.max()) == pytest.approx((-0.5, 0.5), abs=1e-3)
+
+
+def test_cutout_blanks_a_square_to_mid_grey():
+    pixels = torch.ones(200, 1, SIZE_PX, SIZE_PX)
+    views = _draw(images=200, cutout=0.5)
+    replayed = replay_views(pixels, views, np.arange(200))
+    for row, (top, bottom, left, right) in enumerate(views.blanks):
+        expected = torch.ones(SIZE_PX, SIZE_PX)
+        expected[top:bottom, left:right] = 0
+        assert torch.equal(replayed[row, 0], expected)
+    assert int((replayed == 0).sum((1, 2, 3)).max()) == 16  # where the border clips nothing
+
+
+def test_mixup_blends_two_views_by_weights_that_are_uniform():
+    views = _draw(mixup=0.5)
+    blended = views.weights < 1
+    assert blended.mean() == pytest.approx(0.5, abs=0.015)
+    assert views.weights[blended].mean() == pytest.approx(0.5, abs=0.01)
+    assert views.own_shares(SIZE_PX) == pytest.approx(views.weights)
+    pixels = torch.arange(4.0).reshape(4, 1, 1, 1).expand(4, 1, 8, 8).contiguous() / 4
+    by_hand = replace(
+        _whole_images(4),
+        partners=np.array([3, 1, 0, 3]),
+        weights=np.array([0.25, 1, 0.5, 1], np.float32),
+    )
+    assert replay_views(pixels, by_hand, np.arange(4))[:, 0, 0, 0].tolist() == [
+        0.5625,
+        0.25,
+        0.25,
+        0.75,
+    ]
+
+
+def test_cutmix_and_mixup_never_meet():
+    views = _draw(cutmix=0.5, mixup=1.0)
+    cut = views.boxes.any(axis=1)
+    assert not (cut & (views.weights < 1)).any()
+    assert (views.weights < 1).mean() == pytest.approx(0.5, abs=0.015)
+
+
+def test_of_dsas_kinds_of_change_each_image_gets_one():
+    views = draw_views(DSA, seed=1, epoch=0, images=30_000, size_px=SIZE_PX)
+    x, y, width, height = views.crops.T
+    happened = np.stack(
+        [
+            2 * views.flips.astype(float),  # every other flip is none
+            views.angles != 0,
+            (x != 0.5) | (y != 0.5),
+            (width != 1) | (height != 1),
+            (views.levels != (1, 0)).any(axis=1),
+            views.blanks.any(axis=1),
+        ]
+    )
+    assert ((happened > 0).sum(axis=0) <= 1).all()
+    assert happened.mean(axis=1) == pytest.approx(np.full(6, 1 / 6), abs=0.015)
+
+
+def test_a_view_shows_one_tile_of_its_image_each_as_often_as_the_others():
+    pixels = torch.arange(12.0).reshape(12, 1, 1, 1).expand(12, 1, 8, 8).contiguous()
+    settings_ = AugmentationSettings(**ONLY)
+    shown = np.concatenate(
+        [
+            replay_views(
+                pixels,
+                draw_views(settings_, seed=1, epoch=epoch, images=3, size_px=8, tiles=4),
+                np.arange(3),
+            )[:, 0, 0, :1].numpy()
+            for epoch in range(1000)
+        ],
+        axis=1,
+    )
+    for image, tiles in enumerate(shown):
+        values, counts = np.unique(tiles, return_counts=True)
+        assert values.tolist() == [4 * image + tile for tile in range(4)]
+        assert counts.min() > 200

@@ -26,7 +26,7 @@ def test_paper_is_what_was_published(tmp_path):
     assert settings.generator.latents == "sample"
     assert settings.generator.pretrained.model == "stable-diffusion-v1-5/stable-diffusion-v1-5"
     assert (settings.teacher.architecture, settings.teacher.weights) == ("resnet18", "timm")
-    assert settings.evaluation.temperature == 20.0
+    assert settings.evaluation.matching.temperature == 20.0
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -86,5 +86,6 @@ def test_an_unknown_preset_is_refused_with_its_line(tmp_path, preset, found):
     with pytest.raises(RecipeError) as caught:
         _load(tmp_path, f"{FOLDER}preset: {preset}\n")
     assert str(caught.value).endswith(
-        f"mine.yaml:2: preset: wanted one of paper, fast or a list of them; found {found}"
+        f"mine.yaml:2: preset: wanted one of paper, fast, rectified, dc, hard or a list of them; "
+        f"found {found}"
     )

@@ -164,9 +164,9 @@ def test_compact_and_pretrained_together_are_refused(tmp_path):
 
 @pytest.mark.parametrize("number", [".nan", ".inf", "-.inf", "1e999"])
 def test_numbers_that_are_not_finite_are_refused(tmp_path, number):
-    text = f"dataset: {{source: digits}}\nevaluation: {{temperature: {number}}}\n"
+    text = f"dataset: {{source: digits}}\nevaluation: {{matching: {{temperature: {number}}}}}\n"
     (problem,) = _problems(tmp_path, text)
-    assert problem.startswith("mine.yaml:2: evaluation.temperature: Input should be ")
+    assert problem.startswith("mine.yaml:2: evaluation.matching.temperature: Input should be ")
 
 
 def test_an_error_in_a_merged_key_has_the_line_of_its_section(tmp_path):

@@ -10,12 +10,15 @@ from d4m.settings import (
     DigitsSettings,
     EvaluationSettings,
     GeneratorSettings,
+    HardLabelSettings,
     ImageFolderSettings,
+    MatchingSettings,
     OptimizerSettings,
     PretrainedSettings,
     PromptSettings,
     PrototypeSettings,
     RecipeSettings,
+    SoftLabelSettings,
     SynthesisSettings,
     TeacherSettings,
 )
@@ -38,12 +41,42 @@ def test_the_papers_numbers_are_the_defaults():
     assert settings.prompts.negative == "cartoon, anime, painting"
     assert settings.soft_labels.epochs == 300
     assert settings.soft_labels.augmentation == AugmentationSettings(
-        crop_scale=(0.08, 1.0), flip=0.5, rotation_degrees=0.0, cutmix=1.0
+        crop_scale=(0.08, 1.0),
+        flip=0.5,
+        rotation_degrees=0.0,
+        shift=0.0,
+        zoom=1.0,
+        brightness=0.0,
+        contrast=0.0,
+        cutout=0.0,
+        cutmix=1.0,
+        mixup=0.0,
     )
-    assert settings.evaluation.temperature == 20.0
+    assert settings.evaluation.matching == MatchingSettings(
+        loss="kl", temperature=20.0, cluster_weights=False
+    )
     assert settings.evaluation.optimizer == OptimizerSettings(
-        batch_size=1024, learning_rate=1e-3, weight_decay=0.01
+        name="adamw",
+        batch_size=1024,
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        schedule="cosine",
+        warmup=0.0,
+        precision="float32",
     )
+
+
+def test_what_goes_beyond_the_paper_is_off_by_default():
+    settings = RecipeSettings(dataset=DIGITS)
+    assert settings.prototypes == PrototypeSettings(
+        tiles=1, method="kmeans", pooling=1, outlier_share=0.0, representative="mean"
+    )
+    assert settings.synthesis == SynthesisSettings(mode_guidance=0.0, candidates=1)
+    assert settings.teacher == TeacherSettings(members=1)
+    assert settings.soft_labels == SoftLabelSettings(
+        epochs=300, labelled_epochs=None, mode="stored", format="float16"
+    )
+    assert settings.evaluation == EvaluationSettings(hard=None, labels=("soft", "hard"))
 
 
 @pytest.mark.parametrize("section", _sections(RecipeSettings.__mro__[1]))
@@ -73,13 +106,42 @@ def test_settings_cannot_be_changed():
         (ImageFolderSettings, "size_px", (8, 4096), (7, 4097)),
         (ImageFolderSettings, "test_share", (0.01, 0.99), (0.0, 1.0)),
         (PrototypeSettings, "ipc", (1, 5000), (0, 5001)),
+        (PrototypeSettings, "tiles", (1, 8), (0, 9)),
+        (PrototypeSettings, "pooling", (1, 64), (0, 65)),
+        (PrototypeSettings, "outlier_share", (0.0, 0.499), (-0.001, 0.5)),
         (SynthesisSettings, "strength", (0.001, 1.0), (0.0, 1.001)),
         (SynthesisSettings, "guidance_scale", (1.0, 30.0), (0.99, float("inf"))),
         (SynthesisSettings, "num_inference_steps", (1, 1000), (0, 1001)),
+        (SynthesisSettings, "mode_guidance", (0.0, 1.0), (-0.001, 1.001)),
+        (SynthesisSettings, "mode_guidance_until", (0.001, 1.0), (0.0, 1.001)),
+        (SynthesisSettings, "candidates", (1, 1000), (0, 1001)),
+        (SynthesisSettings, "diversity", (0.0, 1.0), (-0.001, 1.001)),
         (AugmentationSettings, "rotation_degrees", (0.0, 180.0), (-0.1, 180.1)),
+        (AugmentationSettings, "shift", (0.0, 1.0), (-0.1, 1.1)),
+        (AugmentationSettings, "zoom", (1.0, 4.0), (0.9, 4.1)),
+        (AugmentationSettings, "brightness", (0.0, 2.0), (-0.1, 2.1)),
+        (AugmentationSettings, "contrast", (0.0, 1.0), (-0.1, 1.1)),
+        (AugmentationSettings, "cutout", (0.0, 1.0), (-0.1, 1.1)),
         (AugmentationSettings, "cutmix", (0.0, 1.0), (-0.1, float("nan"))),
+        (AugmentationSettings, "mixup", (0.0, 1.0), (-0.1, 1.1)),
         (OptimizerSettings, "learning_rate", (1e-9, 10.0), (0.0, float("nan"))),
-        (EvaluationSettings, "temperature", (0.01, 100.0), (0.0, float("inf"))),
+        (OptimizerSettings, "weight_decay", (0.0, 10.0), (-0.001, float("inf"))),
+        (OptimizerSettings, "momentum", (0.0, 0.999), (-0.001, 1.0)),
+        (OptimizerSettings, "warmup", (0.0, 0.999), (-0.001, 1.0)),
+        (OptimizerSettings, "name", ("adamw", "adam", "sgd"), ("adagrad", "")),
+        (OptimizerSettings, "schedule", ("cosine", "smoothed_cosine", "step"), ("linear", None)),
+        (OptimizerSettings, "precision", ("float32", "bfloat16"), ("float16", 32)),
+        (TeacherSettings, "members", (1, 20), (0, 21)),
+        (SoftLabelSettings, "epochs", (1, 100_000), (0, 100_001)),
+        (SoftLabelSettings, "labelled_epochs", (None, 1, 100_001), (0, 0.5)),
+        (SoftLabelSettings, "mode", ("stored", "online"), ("offline", None)),
+        (SoftLabelSettings, "format", ("float16", "uint8", "top_k"), ("float32", None)),
+        (SoftLabelSettings, "top_k", (1, 255), (0, 256)),
+        (HardLabelSettings, "epochs", (1, 100_000), (0, 100_001)),
+        (MatchingSettings, "loss", ("kl", "kl_t2", "mse_ce"), ("mse", None)),
+        (MatchingSettings, "temperature", (0.01, 100.0), (0.0, float("inf"))),
+        (MatchingSettings, "ce_weight", (0.0, 10.0), (-0.001, float("inf"))),
+        (EvaluationSettings, "seeds", (1, 100), (0, 101)),
         (RecipeSettings, "seed", (0, 2**63 - 1), (-1, 2**63)),
     ],
 )
@@ -117,11 +179,33 @@ def test_a_generator_is_compact_or_pretrained_and_not_both():
         GeneratorSettings(compact=CompactSettings(), pretrained=pretrained)
 
 
-def test_repeated_students_and_baselines_are_refused():
+def test_the_temperature_is_a_setting_of_matching_and_of_nothing_else():
+    evaluation = EvaluationSettings.model_validate({"matching": {"temperature": 4}})
+    assert evaluation.matching.temperature == 4.0
+    with pytest.raises(ValidationError, match="temperature"):
+        EvaluationSettings.model_validate({"temperature": 4})
+
+
+@pytest.mark.parametrize(
+    ("epochs", "labelled_epochs", "labelled"),
+    [(300, None, 300), (300, 40, 40), (40, 300, 40), (1, 1, 1)],
+)
+def test_no_more_epochs_are_labelled_than_are_asked_for_or_trained(
+    epochs, labelled_epochs, labelled
+):
+    settings = SoftLabelSettings(epochs=epochs, labelled_epochs=labelled_epochs)
+    assert settings.labelled == labelled
+
+
+def test_repeated_students_baselines_and_labels_are_refused():
     with pytest.raises(ValidationError, match="students must differ"):
         EvaluationSettings.model_validate({"students": ["convnet3", "convnet3"]})
     with pytest.raises(ValidationError, match="must not repeat"):
         EvaluationSettings(baselines=("full_data", "full_data"))
+    with pytest.raises(ValidationError, match="must not repeat"):
+        EvaluationSettings(labels=("soft", "soft"))
+    with pytest.raises(ValidationError, match="labels"):
+        EvaluationSettings(labels=())
 
 
 def test_a_student_is_a_name_or_a_name_with_options():

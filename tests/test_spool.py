@@ -2,6 +2,7 @@
 
 import resource
 import tempfile
+from dataclasses import fields
 from itertools import pairwise
 from weakref import ref
 
@@ -11,24 +12,28 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from d4m.augment import Views
 from d4m.classifiers.convnet import ConvNet3
 from d4m.errors import D4MError
 from d4m.evaluation import score_classifier
 from d4m.generators.compact import train_autoencoder, train_denoiser
+from d4m.image_set import ImageSet
 from d4m.images import to_pixels
 from d4m.settings import (
     AugmentationSettings,
     AutoencoderSettings,
     DenoiserSettings,
+    MatchingSettings,
     OptimizerSettings,
+    SoftLabelSettings,
 )
-from d4m.soft_labels import label_epoch, stack_epochs
+from d4m.soft_labels import TeacherLabels, draw_epoch, label_views
 from d4m.spool import Spool, ranges
 from d4m.student import train_with_hard_labels, train_with_soft_labels
 
 IN_MEMORY = 1 << 30
 SPILLED = 0
-VIEWS = AugmentationSettings(crop_scale=(0.5, 1.0), rotation_degrees=10.0, cutmix=0.7)
+VIEWS = AugmentationSettings(crop_scale=(0.5, 1.0), rotation_degrees=10.0, cutmix=0.6, mixup=0.5)
 FAST = OptimizerSettings(batch_size=8, learning_rate=0.01)
 
 
@@ -184,6 +189,10 @@ def test_ranges_by_hand(count, size, wanted):
     assert [rows.tolist() for rows in ranges(count, size)] == wanted
 
 
+def _image_sets(pair, tiles=1):
+    return [ImageSet(pixels, torch.arange(20 // tiles) % 4, tiles=tiles) for pixels in pair]
+
+
 @pytest.fixture(params=["memory", "file"])
 def pair(request):
     """The pixels of 20 images, as a tensor and as a spool."""
@@ -198,14 +207,17 @@ def _classifier():
         return ConvNet3(1, 8, 4, width=8).eval()
 
 
-def test_labels_of_a_spool_are_those_of_a_tensor(pair):
-    first, second = (
-        stack_epochs([label_epoch(p, _classifier(), VIEWS, seed=1, epoch=e) for e in range(2)])
-        for p in pair
-    )
-    assert np.ptp(first["logits"]) > 0.01
-    for name, array in first.items():
-        assert array.tobytes() == second[name].tobytes(), name
+@pytest.mark.parametrize("tiles", [1, 4])
+def test_labels_of_a_spool_are_those_of_a_tensor(pair, tiles):
+    sets = _image_sets(pair, tiles)
+    for epoch in range(2):
+        views = [draw_epoch(images, VIEWS, seed=1, epoch=epoch) for images in sets]
+        for field in fields(Views):
+            first, second = (getattr(each, field.name) for each in views)
+            assert first.tobytes() == second.tobytes(), field.name
+        first, second = (label_views(images, _classifier(), views[0]) for images in sets)
+        assert np.ptp(first) > 0.01
+        assert first.tobytes() == second.tobytes()
 
 
 def test_scores_of_a_spool_are_those_of_a_tensor(pair):
@@ -216,38 +228,44 @@ def test_scores_of_a_spool_are_those_of_a_tensor(pair):
     assert first.top1 == pytest.approx(13 / 20)
 
 
-def test_a_student_of_a_spool_is_that_of_a_tensor(pair):
-    labels = [label_epoch(pair[0], _classifier(), VIEWS, seed=1, epoch=e) for e in range(3)]
+@pytest.mark.parametrize("tiles", [1, 4])
+def test_a_student_of_a_spool_is_that_of_a_tensor(pair, tiles):
+    settings = SoftLabelSettings(epochs=3, augmentation=VIEWS)
 
-    def train(pixels):
+    def train(images):
         model = _classifier()
         curve = train_with_soft_labels(
-            model, pixels, labels, settings=FAST, temperature=4.0, seed=2
+            model,
+            images,
+            TeacherLabels(images, _classifier(), settings, seed=1),
+            epochs=3,
+            matching=MatchingSettings(loss="mse_ce", ce_weight=1.0),
+            optimizer=FAST,
+            seed=2,
         )
         return _weights(model), curve.losses
 
-    (first, losses), (second, same_losses) = map(train, pair)
+    (first, losses), (second, same_losses) = map(train, _image_sets(pair, tiles))
     assert torch.equal(first, second)
     assert losses == same_losses
     assert not torch.equal(first, _weights(_classifier()))
 
 
 def test_a_teacher_of_a_spool_is_that_of_a_tensor(pair):
-    def train(pixels):
+    def train(images):
         model = _classifier()
         curve = train_with_hard_labels(
             model,
-            pixels,
-            torch.arange(20) % 4,
+            images,
             epochs=2,
             augmentation=VIEWS,
-            settings=FAST,
+            optimizer=FAST,
             seed=2,
-            probe=lambda model: score_classifier(model, pixels, torch.arange(20) % 4).top1,
+            probe=lambda model: score_classifier(model, images.pixels, images.class_ids).top1,
         )
         return _weights(model), curve
 
-    (first, curve), (second, same_curve) = map(train, pair)
+    (first, curve), (second, same_curve) = map(train, _image_sets(pair))
     assert torch.equal(first, second)
     assert curve == same_curve
     assert not torch.equal(first, _weights(_classifier()))

@@ -7,79 +7,34 @@ size; what was tuned for small images says so.
 
 from pydantic import Field
 
-from d4m.settings.dataset import (
-    CifarSettings as CifarSettings,
-)
-from d4m.settings.dataset import (
-    DatasetSettings as DatasetSettings,
-)
-from d4m.settings.dataset import (
-    DigitsSettings as DigitsSettings,
-)
-from d4m.settings.dataset import (
-    FileImageSettings as FileImageSettings,
-)
-from d4m.settings.dataset import (
-    HuggingFaceSettings as HuggingFaceSettings,
-)
-from d4m.settings.dataset import (
-    ImageFolderSettings as ImageFolderSettings,
-)
-from d4m.settings.dataset import (
-    MnistSettings as MnistSettings,
-)
-from d4m.settings.distillation import (
-    PLACEHOLDER as PLACEHOLDER,
-)
-from d4m.settings.distillation import (
-    PromptSettings as PromptSettings,
-)
-from d4m.settings.distillation import (
-    PrototypeSettings as PrototypeSettings,
-)
-from d4m.settings.distillation import (
-    SynthesisSettings as SynthesisSettings,
-)
-from d4m.settings.generator import (
-    AutoencoderSettings as AutoencoderSettings,
-)
-from d4m.settings.generator import (
-    CompactSettings as CompactSettings,
-)
-from d4m.settings.generator import (
-    DenoiserSettings as DenoiserSettings,
-)
-from d4m.settings.generator import (
-    GeneratorSettings as GeneratorSettings,
-)
-from d4m.settings.generator import (
-    PretrainedSettings as PretrainedSettings,
-)
+from d4m.settings.augmentation import AugmentationSettings as AugmentationSettings
+from d4m.settings.dataset import CifarSettings as CifarSettings
+from d4m.settings.dataset import DatasetSettings as DatasetSettings
+from d4m.settings.dataset import DigitsSettings as DigitsSettings
+from d4m.settings.dataset import FileImageSettings as FileImageSettings
+from d4m.settings.dataset import HuggingFaceSettings as HuggingFaceSettings
+from d4m.settings.dataset import ImageFolderSettings as ImageFolderSettings
+from d4m.settings.dataset import MnistSettings as MnistSettings
+from d4m.settings.distillation import PLACEHOLDER as PLACEHOLDER
+from d4m.settings.distillation import PromptSettings as PromptSettings
+from d4m.settings.distillation import PrototypeSettings as PrototypeSettings
+from d4m.settings.distillation import SynthesisSettings as SynthesisSettings
+from d4m.settings.evaluation import Baseline as Baseline
+from d4m.settings.evaluation import EvaluationSettings as EvaluationSettings
+from d4m.settings.evaluation import HardLabelSettings as HardLabelSettings
+from d4m.settings.evaluation import Labels as Labels
+from d4m.settings.evaluation import MatchingSettings as MatchingSettings
+from d4m.settings.generator import AutoencoderSettings as AutoencoderSettings
+from d4m.settings.generator import CompactSettings as CompactSettings
+from d4m.settings.generator import DenoiserSettings as DenoiserSettings
+from d4m.settings.generator import GeneratorSettings as GeneratorSettings
+from d4m.settings.generator import PretrainedSettings as PretrainedSettings
 from d4m.settings.section import Section as Section
-from d4m.settings.training import (
-    AugmentationSettings as AugmentationSettings,
-)
-from d4m.settings.training import (
-    ClassifierSettings as ClassifierSettings,
-)
-from d4m.settings.training import (
-    EvaluationSettings as EvaluationSettings,
-)
-from d4m.settings.training import (
-    OptimizerSettings as OptimizerSettings,
-)
-from d4m.settings.training import (
-    SoftLabelSettings as SoftLabelSettings,
-)
-from d4m.settings.training import (
-    StudentSettings as StudentSettings,
-)
-from d4m.settings.training import (
-    TeacherSettings as TeacherSettings,
-)
-from d4m.settings.training import (
-    TrainingSet as TrainingSet,
-)
+from d4m.settings.training import ClassifierSettings as ClassifierSettings
+from d4m.settings.training import OptimizerSettings as OptimizerSettings
+from d4m.settings.training import SoftLabelSettings as SoftLabelSettings
+from d4m.settings.training import StudentSettings as StudentSettings
+from d4m.settings.training import TeacherSettings as TeacherSettings
 
 
 class RecipeSettings(Section):

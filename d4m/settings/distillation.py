@@ -40,9 +40,35 @@ class PromptSettings(Section):
 class PrototypeSettings(Section):
     """Clustering of each class's latents (D4M, section 3.2)."""
 
-    ipc: int = Field(default=10, ge=1, le=5000, description="Images per class: prototypes.")
-    method: Literal["kmeans", "minibatch_kmeans"] = Field(
-        default="kmeans", description="Exact Lloyd iterations, or the paper's mini-batches."
+    ipc: int = Field(default=10, ge=1, le=5000, description="Images per class.")
+    tiles: int = Field(
+        default=1,
+        ge=1,
+        le=8,
+        description="Rows and columns of small images that share one synthetic image, each with a "
+        "prototype of its own; students see them one by one, enlarged (IDC, Kim et al. 2022).",
+    )
+    method: Literal["kmeans", "minibatch_kmeans", "gaussian_mixture"] = Field(
+        default="kmeans",
+        description="Exact Lloyd iterations, the paper's mini-batches, or a Gaussian mixture with "
+        "diagonal covariances.",
+    )
+    pooling: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Clusters are found on latents averaged over squares of this edge; prototypes "
+        "keep the full size.",
+    )
+    outlier_share: float = Field(
+        default=0.0,
+        ge=0,
+        lt=0.5,
+        description="Share of a class's images, those in the sparsest places, that is left out.",
+    )
+    representative: Literal["mean", "medoid"] = Field(
+        default="mean",
+        description="A prototype is its cluster's mean, or the real latent nearest to it.",
     )
     batch_size: int = Field(
         default=1024, ge=1, description="Latents a mini-batch (minibatch_kmeans only)."
@@ -62,6 +88,28 @@ class SynthesisSettings(Section):
     )
     scheduler: Literal["pipeline", "pndm", "ddim", "dpmsolver++", "unipc"] = Field(
         default="pndm", description="Sampler; `pipeline` keeps the generator's own."
+    )
+    mode_guidance: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Pull of the latents towards the prototype at each early step (MGD3).",
+    )
+    mode_guidance_until: float = Field(
+        default=0.5, gt=0, le=1, description="Share of the steps that are run with that pull."
+    )
+    candidates: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="Images drawn per prototype, of which the teacher's verdict and the "
+        "distance to those already chosen select one.",
+    )
+    diversity: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Weight of the distance against the verdict in that selection.",
     )
     size_px: int | None = Field(
         default=None,

@@ -1,38 +1,39 @@
-"""Teacher, soft labels and students (D4M, sections 3.4 and 4)."""
+"""Networks and how they are trained: teacher, soft labels (D4M, section 3.4)."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field
 
-from d4m.settings.section import Section, Share
-
-
-class AugmentationSettings(Section):
-    """Random views of an image, drawn anew for every epoch (FKD, Shen & Xing 2022)."""
-
-    crop_scale: tuple[Share, Share] = Field(
-        default=(0.08, 1.0), description="Area of a random resized crop, lowest and highest."
-    )
-    flip: Share = Field(default=0.5, description="Probability of a horizontal flip.")
-    rotation_degrees: float = Field(
-        default=0.0, ge=0, le=180, description="Largest rotation to either side."
-    )
-    cutmix: Share = Field(default=1.0, description="Probability of CutMix with another image.")
-
-    @model_validator(mode="after")
-    def _crop_scale_ascends(self) -> Self:
-        if not 0 < self.crop_scale[0] <= self.crop_scale[1]:
-            msg = "crop_scale must be [lowest, highest] with 0 < lowest <= highest"
-            raise ValueError(msg)
-        return self
+from d4m.settings.augmentation import AugmentationSettings
+from d4m.settings.section import Section
 
 
 class OptimizerSettings(Section):
-    """AdamW with a cosine schedule (the published student training)."""
+    """How a network's weights are fitted; the defaults are the paper's student training."""
 
-    batch_size: int = Field(default=1024, ge=1, description="Images a step.")
-    learning_rate: float = Field(default=1e-3, gt=0, description="Peak rate of AdamW.")
-    weight_decay: float = Field(default=0.01, ge=0, description="Decoupled weight decay.")
+    name: Literal["adamw", "adam", "sgd"] = Field(
+        default="adamw", description="AdamW, Adam (weight decay in the gradient) or SGD."
+    )
+    batch_size: int = Field(
+        default=1024,
+        ge=1,
+        description="Images a step; at most the whole training set.",
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, description="Peak rate.")
+    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Of SGD.")
+    schedule: Literal["cosine", "smoothed_cosine", "step"] = Field(
+        default="cosine",
+        description="Cosine to zero; the same over twice the steps, so that it ends at half the "
+        "peak; or a tenth from halfway.",
+    )
+    warmup: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of the steps over which the rate rises."
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="Number format of convolutions and matrix products; weights stay float32.",
+    )
 
 
 Option = bool | int | float | str | tuple[int, ...]
@@ -77,6 +78,12 @@ class TeacherSettings(ClassifierSettings):
         description="None: trained here. `timm`: timm's own. Else a .safetensors file, relative "
         "to the recipe file.",
     )
+    members: int = Field(
+        default=1,
+        ge=1,
+        le=20,
+        description="Networks trained from seeds of their own; their mean logits are the verdict.",
+    )
     epochs: int = Field(default=40, ge=1, description="Passes over the training images.")
     augmentation: AugmentationSettings = Field(
         default_factory=AugmentationSettings, description="Views of the training images."
@@ -90,50 +97,29 @@ class TeacherSettings(ClassifierSettings):
 class SoftLabelSettings(Section):
     """The teacher's verdicts on every epoch's views (D4M, section 3.4)."""
 
-    epochs: int = Field(default=300, ge=1, le=100_000, description="Epochs labelled and trained.")
+    epochs: int = Field(default=300, ge=1, le=100_000, description="Epochs of the students.")
+    labelled_epochs: int | None = Field(
+        default=None,
+        ge=1,
+        description="Epochs that are labelled and gone through again and again; none: all of them.",
+    )
     epochs_per_block: int = Field(default=50, ge=1, description="Epochs in one stored unit.")
+    mode: Literal["stored", "online"] = Field(
+        default="stored",
+        description="Labels are an artifact, or the teacher runs beside every student and nothing "
+        "is stored.",
+    )
+    format: Literal["float16", "uint8", "top_k"] = Field(
+        default="float16",
+        description="All logits; all of them in 256 levels a view; or the `top_k` highest in 256 "
+        "levels with the mass of the rest.",
+    )
+    top_k: int = Field(default=5, ge=1, le=255, description="Classes kept by format top_k.")
     augmentation: AugmentationSettings = Field(
         default_factory=AugmentationSettings, description="Views of the synthetic images."
     )
 
-
-TrainingSet = Literal["random_real", "nearest_real", "full_data"]
-
-
-class EvaluationSettings(Section):
-    """Students trained and scored on the test images (D4M, section 4)."""
-
-    students: tuple[Student, ...] = Field(
-        default=(StudentSettings(),),
-        min_length=1,
-        description="Architectures, by name or with options; the first is trained on every set.",
-    )
-    seeds: int = Field(default=3, ge=1, le=100, description="Students per row of the table.")
-    baselines: tuple[TrainingSet, ...] = Field(
-        default=("random_real", "nearest_real", "full_data"),
-        description="Training sets scored beside the synthetic one, by the first student.",
-    )
-    temperature: float = Field(default=20.0, gt=0, description="Softens both sides of the KL.")
-    optimizer: OptimizerSettings = Field(
-        default_factory=OptimizerSettings, description="How a student's weights are fitted."
-    )
-    full_data_epochs: int = Field(
-        default=30, ge=1, description="Passes over the real images in the full_data row."
-    )
-
-    @field_validator("students")
-    @classmethod
-    def _students_differ(cls, students: tuple[Student, ...]) -> tuple[Student, ...]:
-        labels = [student.label for student in students]
-        if len(set(labels)) != len(labels):
-            msg = "students must differ in `name` or, without one, in `architecture`"
-            raise ValueError(msg)
-        return students
-
-    @field_validator("baselines")
-    @classmethod
-    def _baselines_differ(cls, baselines: tuple[TrainingSet, ...]) -> tuple[TrainingSet, ...]:
-        if len(set(baselines)) != len(baselines):
-            msg = "names must not repeat"
-            raise ValueError(msg)
-        return baselines
+    @property
+    def labelled(self) -> int:
+        """How many epochs are labelled."""
+        return min(self.labelled_epochs or self.epochs, self.epochs)

@@ -12,8 +12,9 @@ from d4m.contact_sheet import draw_contact_sheet
 from d4m.settings import SECTIONS
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.stages.score_table import score_rows
-from d4m.stages.training_sets import synthetic_classes
-from d4m.store.layout import write_group_in_pieces
+from d4m.stages.soft_labels import StoredLabels
+from d4m.stages.training_sets import synthetic_classes, synthetic_set
+from d4m.store.layout import LAYOUTS, write_group_in_pieces
 from d4m.store.reference import Unit
 
 _CARD = """# {name}: a distilled data set
@@ -25,14 +26,31 @@ _CARD = """# {name}: a distilled data set
 |---|---|
 | `images/<class>/<number>.png` | the images, for people and for any image loader |
 | `synthetic_images.zarr` | the same as one array in class order, with the seed of each |
-| `soft_labels.zarr` | the teacher's logits for every epoch, and the views they belong to |
-| `classes.json` | class id, name, prompt |
+{labels}| `classes.json` | class id, name, prompt |
 | `recipe.json` | every setting that was used |
 | `scores.json` | scores of the students, with the baselines from the same run |
 | `contact_sheet.png` | the first hundred classes at a glance |
 
-Labels are raw scores: divide by the temperature of your choice before the softmax.
+{notes}
 """
+_LABEL_FILES = """\
+| `soft_labels.zarr` | the teacher's verdict on every epoch's view of every image |
+| `views.zarr` | those views: crops, turns, mixes; `d4m.augment.replay_views` makes their pixels |
+"""
+_LABEL_NOTES = {
+    "float16": "Labels are raw scores: divide by the temperature of your choice before the "
+    "softmax.",
+    "uint8": "Labels are stored as `gaps`: a class lies `gaps * scales / 255` below the highest "
+    "score of its row. Divide by the temperature of your choice before the softmax.",
+    "top_k": "Labels are stored as the highest `classes`, and as `gaps`: each but the first lies "
+    "`gaps * scales / 255` below it, and last all other classes do. Divide by the temperature of "
+    "your choice before the softmax.",
+}
+_ONLINE_NOTE = "There are no soft labels here: the students asked the teacher as they trained."
+_TILE_NOTE = (
+    " Every image holds {tiles} x {tiles} small ones, which students see one at a time, enlarged "
+    "to the whole image's size."
+)
 
 _SHEET_ROWS = 100
 
@@ -72,25 +90,48 @@ class DistilledDataset(Stage):
 
 def _write(context: StageContext, folder: Path, settings: dict[str, Any]) -> None:
     counts = _write_images(context, folder, settings["classes"])
-    labels = context.recipe.settings.soft_labels
-    write_group_in_pieces(
-        folder / "soft_labels.zarr",
-        "soft_labels",
-        (context.read("soft_labels", unit) for _, unit in context.all_of("soft_labels")),
-        rows=labels.epochs,
-        attributes={},
-    )
+    if context.all_of("soft_labels"):
+        _write_labels(context, folder)
     _write_json(folder / "classes.json", settings["classes"])
     _write_json(folder / "recipe.json", settings["settings"])
     _write_json(folder / "scores.json", [asdict(row) for row in score_rows(context)])
-    card = _CARD.format(
+    (folder / "README.md").write_text(_card(context, counts), encoding="utf-8")
+
+
+def _card(context: StageContext, counts: Sequence[int]) -> str:
+    settings = context.recipe.settings
+    stored = settings.soft_labels.mode == "stored"
+    notes = _LABEL_NOTES[settings.soft_labels.format] if stored else _ONLINE_NOTE
+    tiles = settings.prototypes.tiles
+    return _CARD.format(
         name=context.recipe.name,
         images=sum(counts),
         classes=len(counts),
-        ipc=context.recipe.settings.prototypes.ipc,
-        source=context.recipe.settings.dataset.source,
+        ipc=settings.prototypes.ipc,
+        source=settings.dataset.source,
+        labels=_LABEL_FILES if stored else "",
+        notes=notes + (_TILE_NOTE.format(tiles=tiles) if tiles > 1 else ""),
     )
-    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _write_labels(context: StageContext, folder: Path) -> None:
+    """The stored labels, and beside them the views that they belong to."""
+    labels = StoredLabels(context, synthetic_set(context))
+    write_group_in_pieces(
+        folder / "soft_labels.zarr",
+        "soft_labels",
+        (context.read(*unit) for unit in context.all_of("soft_labels")),
+        rows=len(labels),
+        attributes={},
+    )
+    names = tuple(LAYOUTS["views"])
+    write_group_in_pieces(
+        folder / "views.zarr",
+        "views",
+        ({n: getattr(v, n)[None] for n in names} for v in map(labels.views, range(len(labels)))),
+        rows=len(labels),
+        attributes={},
+    )
 
 
 def _write_images(

@@ -3,21 +3,27 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Literal
 
 import numpy as np
 
+from d4m.dd_ranking import LabelRobustness, augmentation_robust_score, label_robust_score
+from d4m.settings import Labels
 from d4m.stages.base import StageContext
-from d4m.stages.evaluation_scores import Labels, TrainingSet, student_runs
+from d4m.stages.compared_sets import TrainingSet
+from d4m.stages.evaluation_scores import TEACHER
+from d4m.stages.student_runs import StudentRun, student_runs
 
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One row; accuracies are shares of the test images, deviations are over seeds.
+    """One row; accuracies are shares of the scored images, deviations are over seeds.
 
     Attributes:
         training_set: what the students were trained on; `teacher` is the teacher itself.
         labels: `soft` (the teacher's) or `hard` (the classes).
         student: architecture.
+        augmented: whether the students saw random views, or the images as they are.
         ipc: images per class in the training set; None where it is the whole.
         seeds: number of students.
         top1: mean, and `top1_std` the sample standard deviation.
@@ -25,9 +31,10 @@ class ScoreRow:
         curve: (epoch, mean top-1 over the seeds), along the training.
     """
 
-    training_set: TrainingSet
+    training_set: TrainingSet | Literal["teacher"]
     labels: Labels
     student: str
+    augmented: bool
     ipc: int | None
     seeds: int
     top1: float
@@ -36,31 +43,54 @@ class ScoreRow:
     curve: tuple[tuple[int, float], ...]
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """DD-Ranking's scores of the first student, from the rows of one table.
+
+    Attributes:
+        label_robust: LRS with its parts; None without full_data, random_real, soft and hard rows.
+        augmentation_robust: ARS; None without rows trained without augmentation.
+    """
+
+    label_robust: LabelRobustness | None
+    augmentation_robust: float | None
+
+
 def score_rows(context: StageContext) -> list[ScoreRow]:
     """The rows of a recipe's stored scores, in the order of the table."""
-    rows = list[ScoreRow]()
-    for row, runs in groupby(student_runs(context), key=lambda run: replace(run, seed=0)):
-        units = [context.read("evaluation_scores", run.unit_name) for run in runs]
-        top1, top1_std = mean_and_std([float(unit["top1"]) for unit in units])
-        curve = np.mean([unit["curve_top1"] for unit in units], axis=0)
-        distilled = row.training_set not in ("full_data", "teacher")
-        rows.append(
-            ScoreRow(
-                training_set=row.training_set,
-                labels=row.labels,
-                student=row.student,
-                ipc=context.recipe.settings.prototypes.ipc if distilled else None,
-                seeds=len(units),
-                top1=top1,
-                top1_std=top1_std,
-                top5=mean_and_std([float(unit["top5"]) for unit in units])[0],
-                curve=tuple(
-                    (int(epoch), float(value))
-                    for epoch, value in zip(units[0]["curve_epochs"], curve, strict=True)
-                ),
-            )
+    rows = [
+        _row(context, row, [run.unit_name for run in runs])
+        for row, runs in groupby(student_runs(context), key=lambda run: replace(run, seed=0))
+    ]
+    return [*rows, _teacher_row(context)]
+
+
+def rank(rows: Sequence[ScoreRow]) -> Ranking:
+    """DD-Ranking's label-robust and augmentation-robust scores, where the rows for them exist.
+
+    Source:
+        Li et al., "DD-Ranking" (2025); see `d4m.dd_ranking`.
+    """
+    synthetic, random = (_top1(rows, each) for each in ("synthetic", "random_real"))
+    plain, random_plain = (
+        _top1(rows, each, augmented=False) for each in ("synthetic", "random_real")
+    )
+    hard, full = (_top1(rows, each, labels="hard") for each in ("synthetic", "full_data"))
+    if synthetic is None or random is None:
+        return Ranking(None, None)
+    label_robust = augmentation_robust = None
+    if hard is not None and full is not None:
+        label_robust = label_robust_score(
+            real_hard=full, synthetic_hard=hard, synthetic=synthetic, random=random
         )
-    return rows
+    if plain is not None and random_plain is not None:
+        augmentation_robust = augmentation_robust_score(
+            synthetic_augmented=synthetic,
+            random_augmented=random,
+            synthetic_plain=plain,
+            random_plain=random_plain,
+        )
+    return Ranking(label_robust, augmentation_robust)
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
@@ -72,3 +102,53 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
     """
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return float(np.mean(values)), deviation
+
+
+def _row(context: StageContext, run: StudentRun, names: Sequence[str]) -> ScoreRow:
+    units = [context.read("evaluation_scores", name) for name in names]
+    top1, top1_std = mean_and_std([float(unit["top1"]) for unit in units])
+    curve = np.mean([unit["curve_top1"] for unit in units], axis=0)
+    return ScoreRow(
+        training_set=run.training_set,
+        labels=run.labels,
+        student=run.student,
+        augmented=run.augmented,
+        ipc=None if run.training_set == "full_data" else context.recipe.settings.prototypes.ipc,
+        seeds=len(units),
+        top1=top1,
+        top1_std=top1_std,
+        top5=mean_and_std([float(unit["top5"]) for unit in units])[0],
+        curve=tuple(
+            (int(epoch), float(value))
+            for epoch, value in zip(units[0]["curve_epochs"], curve, strict=True)
+        ),
+    )
+
+
+def _teacher_row(context: StageContext) -> ScoreRow:
+    unit = context.read("evaluation_scores", TEACHER)
+    return ScoreRow(
+        training_set="teacher",
+        labels="hard",
+        student=context.recipe.settings.teacher.architecture,
+        augmented=True,
+        ipc=None,
+        seeds=1,
+        top1=float(unit["top1"]),
+        top1_std=0.0,
+        top5=float(unit["top5"]),
+        curve=(),
+    )
+
+
+def _top1(
+    rows: Sequence[ScoreRow],
+    training_set: str,
+    *,
+    labels: Labels = "soft",
+    augmented: bool = True,
+) -> float | None:
+    """Mean accuracy of the first such row, which is the first student's."""
+    key = (training_set, labels, augmented)
+    found = (r.top1 for r in rows if (r.training_set, r.labels, r.augmented) == key)
+    return next(found, None)

@@ -1,38 +1,48 @@
 """Artifact `soft_labels`: the teacher's verdict on every epoch's views (D4M, section 3.4)."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
+import numpy as np
+
+from d4m.label_formats import pack_logits, unpack_logits
 from d4m.seeds import stream_seed
+from d4m.settings import SoftLabelSettings
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.stages.teacher import load_teacher
-from d4m.stages.training_sets import spool_synthetic_images
+from d4m.stages.training_sets import synthetic_set
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
+    from d4m.augment import Views
+    from d4m.image_set import ImageSet
     from d4m.soft_labels import EpochLabels
 
 
 class SoftLabels(Stage):
-    """Unit: a block of epochs, as a student reads them."""
+    """Unit: a block of epochs, as a student reads them; none where the teacher labels online.
+
+    Views are not stored: seed, epoch and image number give the very same again.
+    """
 
     name: ClassVar[str] = "soft_labels"
+    version: ClassVar[str] = "2"
     upstream: ClassVar[tuple[str, ...]] = ("synthetic_images", "teacher")
-    sections: ClassVar[tuple[str, ...]] = ("soft_labels", "seed")
+    sections: ClassVar[tuple[str, ...]] = ("soft_labels", "prototypes", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
-        """One unit per block; each depends on every image, as CutMix may paste from any."""
-        settings = context.recipe.settings
-        labels = settings.soft_labels
-        starts = range(0, labels.epochs, labels.epochs_per_block)
+        """One unit per block; each depends on every image, as mixes may take from any."""
+        labels = context.recipe.settings.soft_labels
+        if labels.mode == "online":
+            return []
+        starts = range(0, labels.labelled, labels.epochs_per_block)
         return [
             context.unit(
                 self,
                 f"epochs-{start:06d}",
                 {
-                    "augmentation": labels.augmentation.model_dump(mode="json"),
-                    "epochs": [start, min(start + labels.epochs_per_block, labels.epochs)],
-                    "seed": stream_seed(settings.seed, "soft_labels", "synthetic"),
+                    **label_settings(context, labels),
+                    "epochs": [start, min(start + labels.epochs_per_block, labels.labelled)],
                 },
                 [*context.all_of("synthetic_images"), *context.all_of("teacher")],
             )
@@ -43,18 +53,31 @@ class SoftLabels(Stage):
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
         """Label block after block; images and teacher stay on the device."""
-        from d4m.soft_labels import label_epoch, stack_epochs
+        from d4m.soft_labels import draw_epoch, label_views
 
-        pixels, _ = spool_synthetic_images(context)
+        images = synthetic_set(context)
         teacher = load_teacher(context)
-        augmentation = context.recipe.settings.soft_labels.augmentation
+        labels = context.recipe.settings.soft_labels
         for unit in missing:
             settings = unit.inputs["settings"]
-            labelled = [
-                label_epoch(pixels, teacher, augmentation, seed=settings["seed"], epoch=epoch)
+            views = (
+                draw_epoch(images, labels.augmentation, seed=settings["seed"], epoch=epoch)
                 for epoch in range(*settings["epochs"])
-            ]
-            yield unit, stack_epochs(labelled)
+            )
+            logits = np.stack([label_views(images, teacher, each) for each in views])
+            yield unit, pack_logits(logits, labels)
+
+
+def label_settings(context: StageContext, labels: SoftLabelSettings) -> dict[str, Any]:
+    """What labels of the synthetic images depend on, beside images, teacher and epoch."""
+    settings = context.recipe.settings
+    return {
+        "augmentation": labels.augmentation.model_dump(mode="json"),
+        "tiles": settings.prototypes.tiles,
+        "format": labels.format,
+        "top_k": labels.top_k if labels.format == "top_k" else None,
+        "seed": stream_seed(settings.seed, "soft_labels", "synthetic"),
+    }
 
 
 class StoredLabels(Sequence["EpochLabels"]):
@@ -62,17 +85,20 @@ class StoredLabels(Sequence["EpochLabels"]):
 
     Args:
         context: the recipe and its artifacts.
+        images: the synthetic images, whose views are drawn again.
     """
 
-    def __init__(self, context: StageContext) -> None:
+    def __init__(self, context: StageContext, images: "ImageSet") -> None:
         """Nothing is read before it is asked for."""
         self._context = context
+        self._images = images
         self._settings = context.recipe.settings.soft_labels
-        self._block: tuple[int, list[EpochLabels]] = (-1, [])
+        self._seed: int = label_settings(context, self._settings)["seed"]
+        self._block: tuple[int, np.ndarray | None] = (-1, None)
 
     def __len__(self) -> int:
-        """Number of epochs."""
-        return self._settings.epochs
+        """Number of labelled epochs."""
+        return self._settings.labelled
 
     @overload
     def __getitem__(self, epoch: int) -> "EpochLabels": ...
@@ -84,10 +110,23 @@ class StoredLabels(Sequence["EpochLabels"]):
             return [self[each] for each in range(*epoch.indices(len(self)))]
         if not 0 <= epoch < len(self):
             raise IndexError(epoch)
-        number, row = divmod(epoch, self._settings.epochs_per_block)
-        if self._block[0] != number:
-            from d4m.soft_labels import unstack_epochs
+        from d4m.soft_labels import EpochLabels
 
+        number, row = divmod(epoch, self._settings.epochs_per_block)
+        return EpochLabels(self.views(epoch), self._read_block(number)[row])
+
+    def views(self, epoch: int) -> "Views":
+        """The views of one epoch, without its labels."""
+        from d4m.soft_labels import draw_epoch
+
+        augmentation = self._settings.augmentation
+        return draw_epoch(self._images, augmentation, seed=self._seed, epoch=epoch)
+
+    def _read_block(self, number: int) -> np.ndarray:
+        held, logits = self._block
+        if held != number or logits is None:
             unit = f"epochs-{number * self._settings.epochs_per_block:06d}"
-            self._block = (number, unstack_epochs(self._context.read("soft_labels", unit)))
-        return self._block[1][row]
+            classes = len(self._context.class_ids)
+            logits = unpack_logits(self._context.read("soft_labels", unit), classes)
+            self._block = (number, logits)
+        return logits

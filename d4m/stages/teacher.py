@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from d4m.errors import ClassifierError
 from d4m.seeds import stream_seed
 from d4m.stages.base import Product, Stage, StageContext
-from d4m.stages.training_sets import spool_real_images, view_size_px
+from d4m.stages.training_sets import real_set, view_size_px
 from d4m.store.digest import digest_file
 from d4m.store.reference import Unit
 
@@ -19,14 +19,21 @@ _UNIT = "teacher"
 
 
 class Teacher(Stage):
-    """Unit: the whole. Trained on the real training images, unless the recipe names weights."""
+    """Unit: a member of the ensemble, or the one there is.
+
+    Trained on the real training images, unless the recipe names weights.
+    """
 
     name: ClassVar[str] = "teacher"
     upstream: ClassVar[tuple[str, ...]] = ("real_images",)
     sections: ClassVar[tuple[str, ...]] = ("dataset", "synthesis", "teacher", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
-        """One unit; ready-made weights depend on their file and not on the images."""
+        """One unit a member; ready-made weights depend on their file and not on the images.
+
+        Raises:
+            ClassifierError: weights are named for more than one member.
+        """
         settings = context.recipe.settings.teacher
         shape = {
             "architecture": settings.architecture,
@@ -36,14 +43,24 @@ class Teacher(Stage):
             "classes": len(context.class_ids),
         }
         if settings.weights is not None:
+            if settings.members > 1:
+                msg = (
+                    f"`teacher.weights` are those of one network, found `teacher.members: "
+                    f"{settings.members}`; leave one of the two out"
+                )
+                raise ClassifierError(msg)
             inputs = shape | {"weights": self._weights_fingerprint(context, settings.weights)}
             return [context.unit(self, _UNIT, inputs)]
         inputs = shape | {
-            "seed": stream_seed(context.recipe.settings.seed, "teacher"),
             "decoding": dict(context.source.decoding),
             **settings.model_dump(mode="json", include={"epochs", "augmentation", "optimizer"}),
         }
-        return [context.unit(self, _UNIT, inputs, context.all_of("real_images", "train-"))]
+        reads = context.all_of("real_images", "train-")
+        seeds = [_member_seed(context, member) for member in range(settings.members)]
+        return [
+            context.unit(self, _unit_name(member), inputs | {"seed": seed}, reads)
+            for member, seed in enumerate(seeds)
+        ]
 
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
@@ -81,8 +98,23 @@ class Teacher(Stage):
 
 def load_teacher(context: StageContext) -> "nn.Module":
     """The stored teacher, in evaluation mode, on the context's device."""
-    path = context.open_files("teacher", _UNIT) / "model.safetensors"
-    return _load_weights(context, path).to(context.device).eval()
+    from d4m.classifiers.ensemble import Ensemble
+
+    members = [
+        _load_weights(context, context.open_files("teacher", unit) / "model.safetensors")
+        for _, unit in context.all_of("teacher")
+    ]
+    teacher = members[0] if len(members) == 1 else Ensemble(members)
+    return teacher.to(context.device).eval()
+
+
+def _unit_name(member: int) -> str:
+    return _UNIT if member == 0 else f"{_UNIT}-{member:02d}"
+
+
+def _member_seed(context: StageContext, member: int) -> int:
+    names = ("teacher",) if member == 0 else ("teacher", member)
+    return stream_seed(context.recipe.settings.seed, *names)
 
 
 def _build_as_published(context: StageContext, *, with_weights: bool) -> "nn.Module":
@@ -128,20 +160,17 @@ def _load_weights(context: StageContext, path: Path) -> "nn.Module":
 
 
 def _train(context: StageContext, seed: int) -> "nn.Module":
-    import torch
-
     from d4m.student import train_with_hard_labels
 
     settings = context.recipe.settings.teacher
-    pixels, class_ids = spool_real_images(context, "train")
-    model = _build(context, stream_seed(seed, "weights"))
+    images = real_set(context, "train")
+    model = _build(context, stream_seed(seed, "weights")).to(context.device)
     train_with_hard_labels(
-        model.to(context.device),
-        pixels,
-        torch.from_numpy(class_ids).to(context.device),
+        model,
+        images,
         epochs=settings.epochs,
         augmentation=settings.augmentation,
-        settings=settings.optimizer,
+        optimizer=settings.optimizer,
         seed=stream_seed(seed, "views"),
     )
     return model

@@ -1,16 +1,19 @@
 """What classifiers and compact generators train on, gathered class by class."""
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 
 from d4m.sources.base import Split
 from d4m.stages.base import StageContext
 from d4m.stages.real_images import class_unit
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from d4m.image_set import ImageSet
     from d4m.spool import Spool
 
 Rows = Int64[np.ndarray, "row"]
@@ -44,31 +47,69 @@ def real_batches(
         yield from context.source.read_images(split, class_id, index, size_px=size_px)
 
 
-def spool_real_images(
+def real_set(
     context: StageContext, split: Split, *, choose: Callable[[int], Rows] | None = None
-) -> "tuple[Spool, Int64[np.ndarray, 'image']]":
-    """Real images as classifiers see them, in class order, and the class id of each."""
+) -> "ImageSet":
+    """Real images as classifiers see them, in class order; of each class all, or those chosen."""
     counts = [
         len(choose(class_id) if choose else context.image_index(split, class_id).image_ids)
         for class_id in context.class_ids
     ]
     batches = real_batches(context, split, size_px=view_size_px(context), choose=choose)
-    return spool_images(batches, context.device), np.repeat(context.class_ids, counts)
+    return image_set(context, batches, counts)
 
 
-def spool_synthetic_images(
-    context: StageContext,
-) -> "tuple[Spool, Int64[np.ndarray, 'image']]":
-    """Synthetic images in class order, and the class id of each."""
-    counts = list[int]()
+def synthetic_set(
+    context: StageContext, array: Literal["images", "decoded_prototypes"] = "images"
+) -> "ImageSet":
+    """An array of `synthetic_images` as classifiers see it, in class order, tile by tile."""
+    from d4m.tiles import split_tiles
 
-    def batches() -> Batches:
-        for arrays in synthetic_classes(context):
-            counts.append(len(arrays["images"]))
-            yield arrays["images"]
+    prototypes = context.recipe.settings.prototypes
+    batches = (
+        split_tiles(arrays[array], prototypes.tiles) for arrays in synthetic_classes(context)
+    )
+    counts = [prototypes.ipc] * len(context.class_ids)
+    return image_set(context, batches, counts, tiles=prototypes.tiles**2)
 
-    spool = spool_images(batches(), context.device)
-    return spool, np.repeat(context.class_ids, counts)
+
+def cluster_weights(context: StageContext) -> "Float[Tensor, 'image']":
+    """The share of its class that each synthetic image's prototypes stand for; 1 on average."""
+    import torch
+
+    ipc = context.recipe.settings.prototypes.ipc
+    shares = [
+        context.read("prototypes", class_unit(class_id))["cluster_shares"]
+        for class_id in context.class_ids
+    ]
+    # An image's tiles are rows of one column: see `prototypes_of_images`.
+    weights = np.concatenate([ipc * each.reshape(-1, ipc).sum(axis=0) for each in shares])
+    return torch.from_numpy(weights.astype(np.float32)).to(context.device)
+
+
+def prototypes_of_images(rows: int, ipc: int) -> Rows:
+    """The order in which prototypes become images, tile by tile.
+
+    Prototypes come with the largest cluster first; every image gets large and small ones.
+
+    Example:
+        >>> prototypes_of_images(8, ipc=2).tolist()
+        [0, 2, 4, 6, 1, 3, 5, 7]
+    """
+    return np.arange(rows).reshape(-1, ipc).T.ravel()
+
+
+def image_set(
+    context: StageContext, batches: Batches, counts: Sequence[int], *, tiles: int = 1
+) -> "ImageSet":
+    """Images of every class in turn, `counts` of each, on the context's device."""
+    import torch
+
+    from d4m.image_set import ImageSet
+
+    class_ids = torch.from_numpy(np.repeat(context.class_ids, counts))
+    pixels = spool_images(batches, context.device)
+    return ImageSet(pixels, class_ids.to(context.device), tiles)
 
 
 def synthetic_classes(

@@ -27,15 +27,26 @@ class ArrayLayout:
 
     Attributes:
         axes: name of every axis, as xarray shows them.
-        dtype: numpy's name of the number format, or `str`.
+        dtype: numpy's name of the number format, or several, one of which it is; or `str`.
         chunk_rows: rows of the first axis in a chunk; None: as many as make about 4 MB.
         compressed: whether zstd runs before the checksum; off where it gains nothing.
+        optional: whether a unit may be without it.
     """
 
     axes: tuple[str, ...]
     dtype: str
     chunk_rows: int | None = None
     compressed: bool = False
+    optional: bool = False
+
+    def fits(self, array: np.ndarray) -> bool:
+        """Whether an array has this number format and number of axes."""
+        return array.ndim == len(self.axes) and _dtype_name(array) in self.dtype.split()
+
+
+def _label_layout(last_axis: tuple[str, ...], dtype: str) -> ArrayLayout:
+    """An array of one format of labels, all of them by epoch and image."""
+    return ArrayLayout(("epoch", "image", *last_axis), dtype, compressed=True, optional=True)
 
 
 _IMAGE = ("image", "height", "width", "channel")
@@ -60,12 +71,21 @@ LAYOUTS: Mapping[str, Mapping[str, ArrayLayout]] = {
         "seeds": ArrayLayout(("image",), "int64"),
     },
     "soft_labels": {
-        "logits": ArrayLayout(("epoch", "image", "class"), "float16", chunk_rows=1),
-        "crops": ArrayLayout(("epoch", "image", "coordinate"), "float32", chunk_rows=1),
-        "angles": ArrayLayout(("epoch", "image"), "float32", chunk_rows=1),
-        "flips": ArrayLayout(("epoch", "image"), "bool", chunk_rows=1),
-        "partners": ArrayLayout(("epoch", "image"), "int64", chunk_rows=1),
-        "boxes": ArrayLayout(("epoch", "image", "edge"), "int16", chunk_rows=1),
+        "logits": _label_layout(("class",), "float16"),
+        "classes": _label_layout(("rank",), "uint8 uint16"),
+        "gaps": _label_layout(("rank",), "uint8"),
+        "scales": _label_layout((), "float16"),
+    },
+    "views": {
+        "rows": ArrayLayout(("epoch", "image"), "int64", compressed=True),
+        "crops": ArrayLayout(("epoch", "image", "coordinate"), "float32", compressed=True),
+        "angles": ArrayLayout(("epoch", "image"), "float32", compressed=True),
+        "flips": ArrayLayout(("epoch", "image"), "bool", compressed=True),
+        "levels": ArrayLayout(("epoch", "image", "coefficient"), "float32", compressed=True),
+        "blanks": ArrayLayout(("epoch", "image", "edge"), "int16", compressed=True),
+        "partners": ArrayLayout(("epoch", "image"), "int64", compressed=True),
+        "boxes": ArrayLayout(("epoch", "image", "edge"), "int16", compressed=True),
+        "weights": ArrayLayout(("epoch", "image"), "float32", compressed=True),
     },
     "evaluation_scores": {
         "top1": ArrayLayout((), "float64"),
@@ -138,6 +158,8 @@ def read_group(folder: Path, stage: str) -> dict[str, np.ndarray]:
     found = dict(zarr.open_group(folder, mode="r", zarr_format=3).arrays())  # all at once
     arrays = dict[str, np.ndarray]()
     for name, layout in LAYOUTS[stage].items():
+        if layout.optional and name not in found:
+            continue
         values = np.asarray(found[name][...])
         arrays[name] = values.astype(object) if layout.dtype == "str" else values
     return arrays
@@ -155,13 +177,18 @@ def digest_group(stage: str, arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def _check(stage: str, arrays: Mapping[str, np.ndarray]) -> None:
-    wanted = {n: (a.dtype, len(a.axes)) for n, a in LAYOUTS[stage].items()}
-    found = {
-        n: ("str" if a.dtype.kind in "OUT" else str(a.dtype), a.ndim) for n, a in arrays.items()
-    }
-    if wanted != found:
+    layouts = LAYOUTS[stage]
+    lost = {name for name, layout in layouts.items() if not layout.optional} - arrays.keys()
+    wrong = {n for n, array in arrays.items() if n not in layouts or not layouts[n].fits(array)}
+    if lost or wrong:
+        wanted = {n: (layout.dtype, len(layout.axes)) for n, layout in layouts.items()}
+        found = {n: (_dtype_name(array), array.ndim) for n, array in arrays.items()}
         msg = f"cannot store {stage}: wanted arrays {wanted}, found {found}"
         raise StoreError(msg)
+
+
+def _dtype_name(array: np.ndarray) -> str:
+    return "str" if array.dtype.kind in "OUT" else str(array.dtype)
 
 
 def _create(

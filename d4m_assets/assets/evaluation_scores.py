@@ -1,23 +1,33 @@
 """Asset `evaluation_scores`."""
 
+import dagster as dg
+
 from d4m.pipeline import Pipeline
 from d4m.stages.evaluation_scores import EvaluationScores
-from d4m.stages.score_table import score_rows
+from d4m.stages.score_table import rank, score_rows
 from d4m_assets.checks import beats_random_real
-from d4m_assets.metadata import learning_curves, score_table
+from d4m_assets.metadata import learning_curves, score_table, students_picture
 from d4m_assets.stage_asset import Metadata, stage_asset
 
 
 def _describe(pipeline: Pipeline) -> Metadata:
     rows = score_rows(pipeline.context())
-    return {"scores": score_table(rows), "learning curves": learning_curves(rows)}
+    pictures = {"learning curves": learning_curves(rows), "students": students_picture(rows)}
+    ranking = rank(rows)
+    scores: Metadata = {}
+    if ranking.label_robust is not None:
+        scores["DD-Ranking label-robust"] = dg.MetadataValue.float(ranking.label_robust.score)
+    if ranking.augmentation_robust is not None:
+        robust = dg.MetadataValue.float(ranking.augmentation_robust)
+        scores["DD-Ranking augmentation-robust"] = robust
+    return {"scores": score_table(rows), **scores, **pictures}
 
 
 evaluation_scores = stage_asset(
     EvaluationScores(),
     group="scores",
-    description="Students trained on the synthetic images and on the baselines, scored on the test "
-    "images; mean and standard deviation over seeds (D4M, 4).",
+    description="Students trained on the synthetic images and on the baselines, scored on images "
+    "that nothing was trained on; mean and standard deviation over seeds (D4M, 4).",
     describe=_describe,
     checks=[beats_random_real],
     pool="gpu",

@@ -9,14 +9,20 @@ from d4m_assets.stage_asset import Metadata, stage_asset
 
 
 def _describe(pipeline: Pipeline) -> Metadata:
-    return {"epochs": dg.MetadataValue.int(pipeline.recipe.settings.soft_labels.epochs)}
+    settings = pipeline.recipe.settings.soft_labels
+    return {
+        "mode": dg.MetadataValue.text(settings.mode),
+        "format": dg.MetadataValue.text(settings.format),
+        "epochs": dg.MetadataValue.int(settings.epochs),
+        "labelled epochs": dg.MetadataValue.int(settings.labelled),
+    }
 
 
 soft_labels = stage_asset(
     SoftLabels(),
     group="distilled",
-    description="The teacher's logits for every epoch's crops, rotations, flips and mixes, with "
-    "all that it takes to make the same pixels again (D4M, 3.4).",
+    description="The teacher's logits for every epoch's crops, rotations, flips and mixes, which "
+    "their seed makes again, pixel by pixel (D4M, 3.4).",
     describe=_describe,
     checks=[class_order],
     pool="gpu",

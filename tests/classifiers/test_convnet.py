@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from d4m.classifiers.convnet import ConvNet3
+from d4m.classifiers.convnet import ConvNet3, _AveragePool
 
 
 def _network(*arguments, **more):
@@ -67,6 +67,36 @@ def test_logits_are_those_of_the_published_network_written_out(channels, size_px
         expected = F.linear(x.flatten(1), *weights[12:])
         # One group per channel and instance norm sum alike, but not always in the same order.
         assert torch.allclose(network(pixels), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (8, 8), (7, 7), (9, 4), (6, 11), (3, 3)])
+def test_the_pooling_and_its_gradient_are_torchs_also_of_odd_sizes(height, width):
+    generator = torch.Generator().manual_seed(4)
+    maps = torch.randn(3, 5, height, width, generator=generator)
+    ours, theirs = (maps.clone().requires_grad_() for _ in range(2))
+    found, expected = _AveragePool()(ours), torch.nn.AvgPool2d(2)(theirs)
+    assert found.shape == (3, 5, height // 2, width // 2)
+    # Sums of four in another order: float32 roundings of numbers up to about 4.
+    assert torch.allclose(found, expected, rtol=0, atol=1e-6)
+    weights = torch.randn(found.shape, generator=generator)
+    (found * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert torch.equal(ours.grad, theirs.grad)  # a quarter of each weight, and 0 at odd borders
+
+
+def test_the_pooling_by_hand():
+    maps = torch.tensor([[[[1.0, 3.0, 9.0], [5.0, 7.0, 9.0], [9.0, 9.0, 9.0]]]])
+    assert _AveragePool()(maps).tolist() == [[[[4.0]]]]
+
+
+@pytest.mark.parity
+def test_the_pooling_in_bfloat16_is_torchs_to_a_rounding_of_each_sum():
+    maps = torch.randn(3, 5, 9, 8, generator=torch.Generator().manual_seed(5)).bfloat16()
+    found, expected = _AveragePool()(maps), F.avg_pool2d(maps.float(), 2)
+    assert found.dtype == torch.bfloat16
+    # Two sums, each of 8 significant bits; the first is at most 8, a quarter of which is kept.
+    assert float((found.float() - expected).abs().max()) < 3 * 8 * 2**-9 / 4
 
 
 def test_contrast_and_brightness_of_an_image_do_not_change_its_logits():

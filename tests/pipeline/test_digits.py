@@ -12,7 +12,7 @@ from d4m.stages.generator import load_pipeline
 from d4m.stages.real_images import class_unit
 from d4m.stages.score_table import ScoreRow, score_rows
 from d4m.stages.teacher import load_teacher
-from d4m.stages.training_sets import spool_synthetic_images
+from d4m.stages.training_sets import synthetic_set
 from d4m.synthesis import ImageRequest, synthesize_images, use_scheduler
 from tests.conftest import Workspace
 
@@ -26,7 +26,7 @@ teacher:
   augmentation: {crop_scale: [0.6, 1], flip: 0, rotation_degrees: 12, cutmix: 0}
 soft_labels: {epochs: 300, augmentation: {crop_scale: [0.5, 1], flip: 0, cutmix: 0.5}}
 evaluation:
-  temperature: 4
+  matching: {temperature: 4}
   optimizer: {batch_size: 50, learning_rate: 1.0e-2}
   full_data_epochs: 5
 """
@@ -46,8 +46,8 @@ def row(rows: list[ScoreRow], training_set: str, labels: str) -> ScoreRow:
 
 def test_the_teacher_recognises_every_synthetic_image(digits: Workspace):
     context = digits.pipeline("digits").context()
-    images, class_ids = spool_synthetic_images(context)
-    scores = score_classifier(load_teacher(context), images, torch.from_numpy(class_ids))
+    images = synthetic_set(context)
+    scores = score_classifier(load_teacher(context), images.pixels, images.class_ids)
     assert scores.top1 == 1.0
 
 

@@ -14,7 +14,7 @@ from d4m.sources.base import ImageSource
 from d4m.stages.score_table import score_rows
 from d4m.stages.soft_labels import StoredLabels
 from d4m.stages.teacher import load_teacher
-from d4m.stages.training_sets import spool_real_images, spool_synthetic_images
+from d4m.stages.training_sets import real_set, synthetic_set
 from tests.conftest import TINY_RECIPE, Workspace
 
 RECIPE = TINY_RECIPE.replace("num_inference_steps: 4", "size_px: 16, num_inference_steps: 4")
@@ -83,9 +83,10 @@ def test_the_teacher_is_made_for_that_size(contexts):
 
 
 def test_labels_are_of_views_at_that_size(contexts):
-    images, _ = spool_synthetic_images(contexts[1])
-    assert images.shape == (30, 1, 16, 16)
-    boxes = [np.stack([e.views.boxes for e in StoredLabels(context)]) for context in contexts]
+    sets = [synthetic_set(context) for context in contexts]
+    assert sets[1].pixels.shape == (30, 1, 16, 16)
+    labels = map(StoredLabels, contexts, sets)
+    boxes = [np.stack([epoch.views.boxes for epoch in each]) for each in labels]
     assert [int(found.max()) for found in boxes] == [8, 16]
 
 
@@ -103,10 +104,10 @@ def test_students_are_trained_and_scored_at_that_size(sized, contexts):
         "full_data",
         "teacher",
     ]
-    images, class_ids = spool_real_images(contexts[1], "test")
+    images = real_set(contexts[1], "test")
     with torch.inference_mode():
-        found = load_teacher(contexts[1])(images[torch.arange(360)]).argmax(1).numpy()
-    assert rows[-1].top1 == pytest.approx(float((found == class_ids).mean()))
+        found = load_teacher(contexts[1])(images.pixels[torch.arange(360)]).argmax(1)
+    assert rows[-1].top1 == pytest.approx(float((found == images.class_ids).float().mean()))
 
 
 def test_the_data_set_that_is_taken_away_has_that_size(contexts):

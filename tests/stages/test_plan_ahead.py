@@ -142,10 +142,10 @@ EDITS = {
         ("evaluation_scores/full_data-hard-convnet3-02", "never computed for this recipe"),
     ),
     "the temperature": (
-        {"evaluation.temperature": 10.0},
+        {"evaluation.matching.temperature": 10.0},
         {"evaluation_scores": ("*-soft-*",)},
         ONLY_DATASET,
-        ("evaluation_scores/synthetic-soft-convnet3-00", "temperature: 20.0 -> 10.0"),
+        ("evaluation_scores/synthetic-soft-convnet3-00", "matching.temperature: 20.0 -> 10.0"),
     ),
     "the students' learning rate": (
         {"evaluation.optimizer": {"learning_rate": 0.01}},
@@ -309,7 +309,7 @@ def test_another_recipe_with_the_same_settings_finds_everything_but_its_own_data
 
 def test_the_plan_is_what_a_run_does(finished: Workspace):
     """Of the units that follow, a run computes those whose upstream came out changed."""
-    finished.write("tiny", _edited({"evaluation.temperature": 10.0}))
+    finished.write("tiny", _edited({"evaluation.matching.temperature": 10.0}))
     planned = {
         stage: {unit.name for unit in units if unit.state != "cached"}
         for stage, units in finished.pipeline().plan().items()

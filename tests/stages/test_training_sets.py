@@ -8,15 +8,20 @@ import torch
 
 from d4m.augment import Views
 from d4m.images import resize_images, to_pixels
-from d4m.soft_labels import unstack_epochs
+from d4m.label_formats import unpack_logits
+from d4m.seeds import stream_seed
+from d4m.settings import AugmentationSettings
+from d4m.soft_labels import EpochLabels, draw_epoch
 from d4m.stages.base import StageContext
 from d4m.stages.soft_labels import StoredLabels
 from d4m.stages.training_sets import (
+    cluster_weights,
+    prototypes_of_images,
     real_batches,
+    real_set,
     spool_images,
-    spool_real_images,
-    spool_synthetic_images,
     synthetic_classes,
+    synthetic_set,
     view_size_px,
 )
 from tests.conftest import TINY_RECIPE
@@ -85,9 +90,9 @@ def test_a_class_of_which_nothing_is_chosen_is_left_out(context):
 
     found = list(real_batches(context, "test", choose=choose))
     assert [len(batch) for batch in found] == [2]
-    images, class_ids = spool_real_images(context, "test", choose=choose)
-    assert torch.equal(_all(images), to_pixels(_stored(context, "test")[4][:2]))
-    assert class_ids.tolist() == [4, 4]
+    images = real_set(context, "test", choose=choose)
+    assert torch.equal(_all(images.pixels), to_pixels(_stored(context, "test")[4][:2]))
+    assert images.class_ids.tolist() == [4, 4]
 
 
 def test_real_images_are_read_at_another_size(context):
@@ -104,40 +109,40 @@ def test_the_view_has_the_size_of_the_images_unless_the_recipe_distils_another(
 
 @pytest.mark.parametrize(("split", "count"), [("train", TRAIN), ("test", TEST)])
 def test_spooled_real_images_have_the_class_of_the_folder_they_came_from(context, split, count):
-    images, class_ids = spool_real_images(context, split)
+    images = real_set(context, split)
     stored = _stored(context, split)
-    assert images.shape == (count, 1, 8, 8)
-    assert images.device == torch.device("cpu")
-    assert class_ids.dtype == np.int64
-    assert class_ids.tolist() == [c for c in range(10) for _ in stored[c]]
-    assert torch.equal(_all(images), to_pixels(np.concatenate(stored)))
+    assert images.pixels.shape == (count, 1, 8, 8)
+    assert images.pixels.device == torch.device("cpu")
+    assert images.class_ids.dtype == torch.int64
+    assert images.class_ids.tolist() == [c for c in range(10) for _ in stored[c]]
+    assert torch.equal(_all(images.pixels), to_pixels(np.concatenate(stored)))
 
 
 def test_spooled_real_images_may_be_chosen(context):
     def choose(class_id):
         return np.arange(class_id % 3)
 
-    images, class_ids = spool_real_images(context, "train", choose=choose)
-    assert class_ids.tolist() == [1, 2, 2, 4, 5, 5, 7, 8, 8]
+    images = real_set(context, "train", choose=choose)
+    assert images.class_ids.tolist() == [1, 2, 2, 4, 5, 5, 7, 8, 8]
     wanted = [images[: c % 3] for c, images in enumerate(_stored(context, "train"))]
-    assert torch.equal(_all(images), to_pixels(np.concatenate(wanted)))
+    assert torch.equal(_all(images.pixels), to_pixels(np.concatenate(wanted)))
 
 
 def test_spooled_real_images_have_the_size_of_the_distilled_ones(context_at_16_px):
-    images, class_ids = spool_real_images(context_at_16_px, "test")
-    assert images.shape == (TEST, 1, 16, 16)
-    assert len(class_ids) == TEST
+    images = real_set(context_at_16_px, "test")
+    assert images.pixels.shape == (TEST, 1, 16, 16)
+    assert len(images) == TEST
     wanted = resize_images(_stored(context_at_16_px, "test")[0], 16)
-    assert torch.equal(images[torch.arange(len(wanted))], to_pixels(wanted))
+    assert torch.equal(images.pixels[torch.arange(len(wanted))], to_pixels(wanted))
 
 
 def test_spooled_synthetic_images_are_the_stored_ones(context):
-    images, class_ids = spool_synthetic_images(context)
+    images = synthetic_set(context)
     stored = [context.read("synthetic_images", f"class-{c:05d}")["images"] for c in range(10)]
-    assert images.shape == (30, 1, 8, 8)
-    assert class_ids.tolist() == [c for c in range(10) for _ in range(3)]
-    assert class_ids.dtype == np.int64
-    assert torch.equal(_all(images), to_pixels(np.concatenate(stored)))
+    assert images.pixels.shape == (30, 1, 8, 8)
+    assert images.class_ids.tolist() == [c for c in range(10) for _ in range(3)]
+    assert images.class_ids.dtype == torch.int64
+    assert torch.equal(_all(images.pixels), to_pixels(np.concatenate(stored)))
 
 
 @pytest.mark.parametrize(("most", "count"), [(None, 10), (3, 3), (100, 10)])
@@ -155,13 +160,25 @@ def test_spooled_images_become_pixels():
 
 
 @pytest.fixture
-def blocks(context):
-    """The epochs of both stored blocks."""
+def images(context):
+    return synthetic_set(context)
+
+
+def _epochs(context, images, unit):
+    """The epochs of a stored block, with the views that its seed draws."""
+    logits = unpack_logits(context.read("soft_labels", unit), classes=10)
+    first, seed = int(unit.removeprefix("epochs-")), stream_seed(0, "soft_labels", "synthetic")
     return [
-        epoch
-        for unit in ("epochs-000000", "epochs-000002")
-        for epoch in unstack_epochs(context.read("soft_labels", unit))
+        EpochLabels(draw_epoch(images, AugmentationSettings(), seed=seed, epoch=first + row), each)
+        for row, each in enumerate(logits)
     ]
+
+
+@pytest.fixture
+def blocks(context, images):
+    """The epochs of both stored blocks."""
+    units = ("epochs-000000", "epochs-000002")
+    return [epoch for unit in units for epoch in _epochs(context, images, unit)]
 
 
 @pytest.fixture
@@ -177,8 +194,8 @@ def reads(monkeypatch):
     return names
 
 
-def test_stored_labels_are_the_epochs_of_all_blocks(context, blocks):
-    labels = StoredLabels(context)
+def test_stored_labels_are_the_epochs_of_all_blocks(context, images, blocks):
+    labels = StoredLabels(context, images)
     assert len(labels) == 4
     assert all(_same(labels[epoch], blocks[epoch]) for epoch in range(4))
     assert all(_same(*pair) for pair in zip(labels, blocks, strict=True))
@@ -190,21 +207,21 @@ def test_stored_labels_are_the_epochs_of_all_blocks(context, blocks):
     "part",
     [slice(None), slice(1, 3), slice(-1, None), slice(None, None, -2), slice(2, 2), slice(3, 99)],
 )
-def test_slices_of_stored_labels_are_those_of_a_list(context, blocks, part):
-    found = StoredLabels(context)[part]
+def test_slices_of_stored_labels_are_those_of_a_list(context, images, blocks, part):
+    found = StoredLabels(context, images)[part]
     assert isinstance(found, list)
     assert all(_same(*pair) for pair in zip(found, blocks[part], strict=True))
 
 
 @pytest.mark.parametrize("epoch", [-1, -4, 4, 1000])
-def test_an_epoch_that_was_not_labelled_is_an_index_error(context, reads, epoch):
+def test_an_epoch_that_was_not_labelled_is_an_index_error(context, images, reads, epoch):
     with pytest.raises(IndexError, match=rf"^{epoch}$"):
-        StoredLabels(context)[epoch]
+        StoredLabels(context, images)[epoch]
     assert reads == []
 
 
-def test_a_pass_over_stored_labels_reads_each_block_once(context, reads):
-    labels = StoredLabels(context)
+def test_a_pass_over_stored_labels_reads_each_block_once(context, images, reads):
+    labels = StoredLabels(context, images)
     assert (len(labels), reads) == (4, [])
     for epoch in range(4):
         labels[epoch]
@@ -213,8 +230,8 @@ def test_a_pass_over_stored_labels_reads_each_block_once(context, reads):
     assert len(reads) == 2
 
 
-def test_only_one_block_of_stored_labels_is_held(context, reads):
-    labels = StoredLabels(context)
+def test_only_one_block_of_stored_labels_is_held(context, images, reads):
+    labels = StoredLabels(context, images)
     for epoch in (0, 2, 1, 3):
         labels[epoch]
     assert [name[-1] for name in reads] == ["0", "2", "0", "2"]
@@ -225,10 +242,23 @@ def test_stored_labels_of_unequal_blocks(finished):
     finished.write("tiny", TINY_RECIPE.replace("{epochs: 4,", "{epochs: 3,"))
     finished.pipeline().run_stage("soft_labels")
     context = finished.pipeline().context()
-    labels = StoredLabels(context)
+    images = synthetic_set(context)
+    labels = StoredLabels(context, images)
     assert len(labels) == 3
-    last = unstack_epochs(context.read("soft_labels", "epochs-000002"))
+    last = _epochs(context, images, "epochs-000002")
     assert len(last) == 1
     assert _same(labels[2], last[0])
     with pytest.raises(IndexError):
         labels[3]
+
+
+def test_cluster_weights_are_the_shares_of_each_images_prototypes(context):
+    shares = [context.read("prototypes", f"class-{c:05d}")["cluster_shares"] for c in range(10)]
+    weights = cluster_weights(context)
+    assert weights.numpy() == pytest.approx(3 * np.concatenate(shares))
+    assert float(weights.mean()) == pytest.approx(1.0)
+
+
+def test_the_prototypes_of_an_image_are_large_and_small():
+    assert prototypes_of_images(3, ipc=3).tolist() == [0, 1, 2]
+    assert prototypes_of_images(12, ipc=3).tolist() == [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]

@@ -25,7 +25,7 @@ STUDENTS = {
     "full_data-hard-convnet3": TRAIN,
 }
 SCORES = [f"evaluation_scores/{name}-{seed:02d}" for name in STUDENTS for seed in range(2)]
-SCORES.append("evaluation_scores/teacher-hard-convnet3-00")
+SCORES.append("evaluation_scores/teacher")
 
 READS = {
     "real_images": {unit.split("/")[1]: [] for unit in TRAIN + TEST},
@@ -37,7 +37,7 @@ READS = {
     "soft_labels": {name.split("/")[1]: SYNTHETIC + TEACHER for name in SOFT_LABELS},
     "evaluation_scores": {
         **{f"{n}-{seed:02d}": TEST + reads for n, reads in STUDENTS.items() for seed in range(2)},
-        "teacher-hard-convnet3-00": TEST + TEACHER,
+        "teacher": TEST + TEACHER,
     },
     "distilled_dataset": {"distilled_dataset": SYNTHETIC + SOFT_LABELS + SCORES},
 }

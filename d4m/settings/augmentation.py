@@ -1,0 +1,58 @@
+"""Random views of images, which teacher and students train on."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from d4m.settings.section import Section, Share
+
+
+class AugmentationSettings(Section):
+    """Random views of an image, drawn anew for every epoch (FKD, Shen & Xing 2022).
+
+    Every change has a strength of its own; at 0 it never happens. The defaults are the paper's.
+    """
+
+    crop_scale: tuple[Share, Share] = Field(
+        default=(0.08, 1.0), description="Area of a random resized crop, lowest and highest."
+    )
+    flip: Share = Field(default=0.5, description="Probability of a horizontal flip.")
+    rotation_degrees: float = Field(
+        default=0.0, ge=0, le=180, description="Largest rotation to either side."
+    )
+    shift: Share = Field(
+        default=0.0, description="Largest shift to any side, as a share of the image."
+    )
+    zoom: float = Field(
+        default=1.0, ge=1, le=4, description="Largest magnification or reduction of each axis."
+    )
+    brightness: float = Field(
+        default=0.0,
+        ge=0,
+        le=2,
+        description="Width of the range of what is added; black to white is 2.",
+    )
+    contrast: Share = Field(
+        default=0.0, description="Largest relative change of the distance from the mean level."
+    )
+    cutout: Share = Field(
+        default=0.0,
+        description="Edge of a square set to mid-grey, as a share of the image.",
+    )
+    one_of: bool = Field(
+        default=False,
+        description="Each view gets one kind of change, drawn evenly from those that are on: crop, "
+        "flip, rotation, shift, zoom, levels, cutout (as in DSA).",
+    )
+    cutmix: Share = Field(default=1.0, description="Probability of CutMix with another image.")
+    mixup: Share = Field(
+        default=0.0,
+        description="Probability of MixUp with another image, where CutMix is not.",
+    )
+
+    @model_validator(mode="after")
+    def _crop_scale_ascends(self) -> Self:
+        if not 0 < self.crop_scale[0] <= self.crop_scale[1]:
+            msg = "crop_scale must be [lowest, highest] with 0 < lowest <= highest"
+            raise ValueError(msg)
+        return self

@@ -1,0 +1,103 @@
+"""Students, how they are trained on each training set, and on what they are scored."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from d4m.settings.augmentation import AugmentationSettings
+from d4m.settings.section import Section
+from d4m.settings.training import OptimizerSettings, Student, StudentSettings
+
+Baseline = Literal["random_real", "nearest_real", "decoded_prototypes", "from_noise", "full_data"]
+Labels = Literal["soft", "hard"]
+
+
+class HardLabelSettings(Section):
+    """How students are trained on class labels, where that is not as with soft labels."""
+
+    epochs: int = Field(default=300, ge=1, le=100_000, description="Passes over the images.")
+    augmentation: AugmentationSettings = Field(
+        default_factory=AugmentationSettings, description="Views of the images."
+    )
+    optimizer: OptimizerSettings = Field(
+        default_factory=OptimizerSettings, description="How a student's weights are fitted."
+    )
+
+
+class MatchingSettings(Section):
+    """How a student is compared with the labels (D4M, equation 7, unless said otherwise)."""
+
+    loss: Literal["kl", "kl_t2", "mse_ce"] = Field(
+        default="kl",
+        description="KL divergence at `temperature`; times the temperature squared; or the logits' "
+        "mean squared error plus `ce_weight` times cross-entropy with the class.",
+    )
+    temperature: float = Field(default=20.0, gt=0, description="Softens both sides of the KL.")
+    ce_weight: float = Field(
+        default=0.025, ge=0, description="Weight of the cross-entropy in mse_ce."
+    )
+    cluster_weights: bool = Field(
+        default=False,
+        description="Weigh a synthetic image's loss by its prototypes' share of the class.",
+    )
+
+
+class EvaluationSettings(Section):
+    """Students trained and scored (D4M, section 4)."""
+
+    students: tuple[Student, ...] = Field(
+        default=(StudentSettings(),),
+        min_length=1,
+        description="Architectures, by name or with options; the first is trained on every set.",
+    )
+    seeds: int = Field(default=3, ge=1, le=100, description="Students per row of the table.")
+    baselines: tuple[Baseline, ...] = Field(
+        default=("random_real", "nearest_real", "full_data"),
+        description="Training sets scored beside the synthetic one, by the first student: random "
+        "real images, those nearest the prototypes, the prototypes decoded without diffusion, "
+        "images diffused from noise without prototypes, all real images.",
+    )
+    labels: tuple[Labels, ...] = Field(
+        default=("soft", "hard"),
+        min_length=1,
+        description="Rows of the teacher's labels, of the classes' own, or of both.",
+    )
+    split: Literal["test", "validation"] = Field(
+        default="test",
+        description="Images that students are scored on; `validation` wants a "
+        "`dataset.validation_share`.",
+    )
+    matching: MatchingSettings = Field(
+        default_factory=MatchingSettings, description="The loss with soft labels."
+    )
+    optimizer: OptimizerSettings = Field(
+        default_factory=OptimizerSettings, description="How a student's weights are fitted."
+    )
+    hard: HardLabelSettings | None = Field(
+        default=None, description="Training on class labels; none: as with soft labels."
+    )
+    without_augmentation: bool = Field(
+        default=False,
+        description="Also train on the images as they are, synthetic and random real ones, for "
+        "DD-Ranking's augmentation-robust score.",
+    )
+    full_data_epochs: int = Field(
+        default=30, ge=1, description="Passes over the real images in the full_data row."
+    )
+
+    @field_validator("students")
+    @classmethod
+    def _students_differ(cls, students: tuple[Student, ...]) -> tuple[Student, ...]:
+        labels = [student.label for student in students]
+        if len(set(labels)) != len(labels):
+            msg = "students must differ in `name` or, without one, in `architecture`"
+            raise ValueError(msg)
+        return students
+
+    @field_validator("baselines", "labels")
+    @classmethod
+    def _names_differ(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != len(names):
+            msg = "names must not repeat"
+            raise ValueError(msg)
+        return names

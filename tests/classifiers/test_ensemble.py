@@ -1,0 +1,77 @@
+"""An ensemble answers with the mean of its members' logits."""
+
+import pytest
+import torch
+from torch import nn
+
+from d4m.classifiers.convnet import ConvNet3
+from d4m.classifiers.ensemble import Ensemble
+
+
+class _Says(nn.Module):
+    """Always the same logits."""
+
+    def __init__(self, *logits):
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, pixels):
+        return self.logits.expand(len(pixels), -1)
+
+
+def _members(count):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return [ConvNet3(1, 8, 4, width=8).eval() for _ in range(count)]
+
+
+@pytest.fixture
+def pixels():
+    return torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def test_logits_by_hand(pixels):
+    ensemble = Ensemble([_Says(1.0, 2.0, -6.0), _Says(3.0, 2.0, 0.0)])
+    assert ensemble(pixels).tolist() == [[2.0, 2.0, -3.0]] * 6
+
+
+def test_three_members_answer_with_their_mean(pixels):
+    members = _members(3)
+    with torch.inference_mode():
+        answers = [member(pixels).double() for member in members]
+        found = Ensemble(members)(pixels)
+    assert float((answers[0] - answers[1]).abs().max()) > 0.01
+    # float32 against float64.
+    assert torch.allclose(found.double(), sum(answers) / 3, rtol=0, atol=1e-6)
+
+
+def test_one_member_answers_for_itself_to_the_bit(pixels):
+    (member,) = _members(1)
+    with torch.inference_mode():
+        assert torch.equal(Ensemble([member])(pixels), member(pixels))
+
+
+def test_probabilities_are_the_normalised_geometric_mean_of_the_members(pixels):
+    members = _members(3)
+    with torch.inference_mode():
+        product = torch.stack([member(pixels).softmax(1) for member in members]).prod(0)
+        mean = product ** (1 / 3)
+        found = Ensemble(members)(pixels).softmax(1)
+    assert torch.allclose(found, mean / mean.sum(1, keepdim=True), rtol=1e-5, atol=0)
+
+
+def test_the_order_of_members_does_not_matter_but_for_rounding(pixels):
+    members = _members(3)
+    with torch.inference_mode():
+        forwards, backwards = (Ensemble(order)(pixels) for order in (members, members[::-1]))
+    assert torch.allclose(forwards, backwards, rtol=0, atol=1e-6)
+
+
+def test_modes_and_weights_are_those_of_the_members():
+    members = _members(2)
+    ensemble = Ensemble(members)
+    assert list(ensemble.parameters()) == [p for member in members for p in member.parameters()]
+    ensemble.train()
+    assert [member.training for member in members] == [True, True]
+    ensemble.eval()
+    assert [member.training for member in members] == [False, False]
