@@ -18,8 +18,8 @@ def select_candidates(
 
     Args:
         verdicts: the teacher's probability of the class.
-        features: where the candidates lie; distances are measured against the mean distance of
-            two candidates of the class.
+        features: where the candidates lie; distances are measured against the root mean square
+            distance of two candidates of the class.
         diversity: weight of the distance, in [0, 1].
 
     Source:

@@ -66,9 +66,9 @@ def train_with_soft_labels(
     """
 
     def labelled(epoch: int) -> Epoch:
-        views, logits = labels[epoch % len(labels)].views, labels[epoch % len(labels)].logits
-        teacher_logits = torch.from_numpy(logits).to(images.pixels.device)
-        by_class = _class_losses(images, views)
+        label = labels[epoch % len(labels)]
+        teacher_logits = torch.from_numpy(label.logits).to(images.pixels.device)
+        by_class = _class_losses(images, label.views)
 
         def losses(logits: Tensor, rows: Rows) -> Tensor:
             match matching.loss:
@@ -81,7 +81,7 @@ def train_with_soft_labels(
                     by_logits = mse_loss(logits, teacher_logits[rows])
                     return by_logits + matching.ce_weight * by_class(logits, rows)
 
-        return views, losses
+        return label.views, losses
 
     return _Fit(model, images, optimizer, seed, probe).run(labelled, epochs=epochs)
 

@@ -90,7 +90,7 @@ EDITS = {
         },
         {
             "soft_labels": ("*",),
-            "evaluation_scores": ("synthetic-*", "*-soft-*", "teacher-*"),
+            "evaluation_scores": ("synthetic-*", "*-soft-*", "teacher"),
             "distilled_dataset": ("*",),
         },
         ("teacher/teacher", "size_px: 8 -> 16"),
@@ -100,7 +100,7 @@ EDITS = {
         {"teacher": ("*",)},
         {
             "soft_labels": ("*",),
-            "evaluation_scores": ("*-soft-*", "teacher-*"),
+            "evaluation_scores": ("*-soft-*", "teacher"),
             "distilled_dataset": ("*",),
         },
         ("teacher/teacher", "epochs: 2 -> 3"),
@@ -182,7 +182,7 @@ EDITS = {
             "generator": ("denoiser",),
             "latents": ("*",),
             **DOWN_FROM_LATENTS,
-            "evaluation_scores": ("synthetic-*", "*-soft-*", "nearest_real-*", "teacher-*"),
+            "evaluation_scores": ("synthetic-*", "*-soft-*", "nearest_real-*", "teacher"),
         },
         ("generator/vae", "seed: "),
     ),
