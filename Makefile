@@ -8,7 +8,7 @@ export DAGSTER_HOME := $(CURDIR)/dagster_home
 export D4M_STORE := $(CURDIR)/store
 export D4M_RECIPES := $(CURDIR)/recipes
 
-.PHONY: demo test check format dev bench bench-synthesis bench-samplers bench-scale clean
+.PHONY: demo test check format dev bench bench-synthesis bench-students bench-samplers bench-scale clean
 
 demo: $(READY)                 ## Distil the digits and print their scores.
 	$(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits
@@ -35,6 +35,9 @@ bench: $(READY)                ## Measure anew what benchmarks/README.md reports
 
 bench-synthesis: $(READY)      ## The published procedure beside ours: images a second, prototypes.
 	$(BIN)/python benchmarks/synthesis.py
+
+bench-students: $(READY)       ## The published training loop beside ours: images a second, labels.
+	$(BIN)/python benchmarks/student_training.py
 
 bench-samplers: $(READY)       ## Few-step samplers beside PNDM: time and closeness.
 	$(BIN)/python benchmarks/samplers.py

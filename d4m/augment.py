@@ -19,7 +19,7 @@ from d4m.settings import AugmentationSettings
 from d4m.spool import Spool
 
 _ASPECT = (3 / 4, 4 / 3)
-_DRAWS = 23
+_DRAWS = 22
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,6 @@ class Views:
     """Views of images, one each; all it takes to make the same pixels again.
 
     Attributes:
-        rows: row of the pixels that the view is of: the image's, or that of one of its tiles.
         crops: centre x, centre y, width, height, as shares of the image.
         angles: rotation in radians.
         flips: whether the view is mirrored.
@@ -38,7 +37,6 @@ class Views:
         weights: the image's own weight in MixUp; 1 where there is none.
     """
 
-    rows: Int64[np.ndarray, "image"]
     crops: Float32[np.ndarray, "image 4"]
     angles: Float32[np.ndarray, "image"]
     flips: Bool[np.ndarray, "image"]
@@ -55,13 +53,7 @@ class Views:
 
 
 def draw_views(
-    settings: AugmentationSettings,
-    *,
-    seed: int,
-    epoch: int,
-    images: int,
-    size_px: int,
-    tiles: int = 1,
+    settings: AugmentationSettings, *, seed: int, epoch: int, images: int, size_px: int
 ) -> Views:
     """Draw one epoch's view of every image.
 
@@ -71,7 +63,6 @@ def draw_views(
         epoch: which pass over them.
         images: how many there are.
         size_px: their height and width.
-        tiles: how many small ones each of them holds, of which a view shows one.
 
     Source:
         RandomResizedCrop as in torchvision; CutMix (Yun et al. 2019) and MixUp (Zhang et al. 2018)
@@ -93,7 +84,6 @@ def draw_views(
     turn = np.where(on["rotation"], 2 * draws[4] - 1, 0.0)
     partners, boxes, weights = _draw_mixes(settings, draws, size_px)
     return Views(
-        rows=np.arange(images) * tiles + (draws[22] * tiles).astype(np.int64),
         crops=crops.astype(np.float32),
         angles=(turn * np.deg2rad(settings.rotation_degrees)).astype(np.float32),
         flips=on["flip"] & (draws[5] < settings.flip),
@@ -113,8 +103,8 @@ def replay_views(
     """Some of the views, on the device of `pixels`.
 
     Args:
-        pixels: the whole set, as mixes take from any of it; where images hold tiles, the tiles.
-        views: views of every image.
+        pixels: the whole set, as mixes take from any of it.
+        views: one of every image.
         rows: which views to make.
     """
     own = _unmixed(pixels, views, rows)
@@ -245,7 +235,7 @@ def _warp(
         ],
         axis=1,
     ).astype(np.float32)
-    chosen = pixels[torch.from_numpy(views.rows[rows]).to(pixels.device)]
+    chosen = pixels[torch.from_numpy(rows).to(pixels.device)]
     grid = F.affine_grid(
         torch.from_numpy(theta).to(chosen), list(chosen.shape), align_corners=False
     )

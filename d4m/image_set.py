@@ -13,15 +13,13 @@ class ImageSet:
     """A training set, on the device that it is used on.
 
     Attributes:
-        pixels: of every image; where images hold tiles, of every tile, image by image.
+        pixels: of every image.
         class_ids: the class of each image.
-        tiles: how many tiles an image holds; 1 where it is just itself.
         weights: of each image's loss, 1 on average; None where all count the same.
     """
 
     pixels: Float[Tensor, "row channel height width"] | Spool
     class_ids: Int64[Tensor, "image"]
-    tiles: int = 1
     weights: Float[Tensor, "image"] | None = None
 
     def __len__(self) -> int:

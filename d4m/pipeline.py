@@ -12,6 +12,7 @@ from d4m.stages.base import Stage, StageContext, StageReport, run_stage
 from d4m.stages.distilled_dataset import DistilledDataset
 from d4m.stages.evaluation_scores import EvaluationScores
 from d4m.stages.generator import Generator
+from d4m.stages.image_fidelity import ImageFidelity
 from d4m.stages.latents import Latents
 from d4m.stages.plan_ahead import PlannedUnit, plan_ahead
 from d4m.stages.prototypes import Prototypes
@@ -33,6 +34,7 @@ STAGES: tuple[Stage, ...] = (
     SyntheticImages(),
     SoftLabels(),
     EvaluationScores(),
+    ImageFidelity(),
     DistilledDataset(),
 )
 _BY_NAME = {stage.name: stage for stage in STAGES}

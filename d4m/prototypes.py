@@ -51,7 +51,7 @@ def fit_prototypes(
     *,
     seed: int,
 ) -> PrototypeResult:
-    """Cluster the latents of one class into `ipc * tiles**2` prototypes.
+    """Cluster the latents of one class into `settings.ipc` prototypes.
 
     Args:
         latents: all latents of the class, scaled.
@@ -64,10 +64,9 @@ def fit_prototypes(
             those kept, as pooled); or the mixture has not converged.
 
     Source:
-        D4M, section 3.2; checked against scikit-learn's KMeans. Several prototypes an image: Kim
-        et al., "Dataset condensation via efficient synthetic-data parameterization" (ICML 2022).
-        Mixtures: EM, Dempster, Laird & Rubin (1977), as scikit-learn's GaussianMixture. Outliers:
-        distances to the nearest neighbours, as in Angiulli & Pizzuti (PKDD 2002).
+        D4M, section 3.2; checked against scikit-learn's KMeans. Mixtures: EM (Dempster, Laird &
+        Rubin 1977), as scikit-learn's GaussianMixture. Outliers: distances to the nearest
+        neighbours, as in Angiulli & Pizzuti (PKDD 2002).
 
     Differs:
         Starts are k-means++ and the best of several, not the first images. Every image is used
@@ -80,7 +79,7 @@ def fit_prototypes(
         >>> result.prototypes.ravel().tolist(), result.cluster_shares.tolist()
         ([9.0, 1.0], [0.625, 0.375])
     """
-    count, medoids = settings.ipc * settings.tiles**2, settings.representative == "medoid"
+    count, medoids = settings.ipc, settings.representative == "medoid"
     points = _flatten(latents)
     squares = points if settings.pooling == 1 else _flatten(_pool(latents, settings.pooling))
     kept = _densest(squares, settings.outlier_share, count)
@@ -147,14 +146,12 @@ def _check_distinct(
     distinct = len(np.unique(points, axis=0)) if len(points) >= count else 0
     if distinct >= count:
         return
-    edge = settings.tiles
-    tiles = f" (ipc {settings.ipc} times {edge} x {edge} tiles)" if edge > 1 else ""
     kept = f", {len(points)} without outliers" if len(points) < images else ""
     pooled = " once pooled" if settings.pooling > 1 else ""
     msg = (
-        f"cannot fit {count} prototypes{tiles}: the class has {images} images{kept}"
+        f"cannot fit {count} prototypes: the class has {images} images{kept}"
         f"{f', {distinct} of them distinct{pooled}' if distinct else ''}; "
-        f"lower `prototypes.ipc`{' or `prototypes.tiles`' if edge > 1 else ''}"
+        f"lower `prototypes.ipc`"
     )
     raise PrototypeError(msg)
 

@@ -29,7 +29,7 @@ def draw_epoch(images: ImageSet, settings: AugmentationSettings, *, seed: int, e
     """One epoch's view of every image of a set.
 
     Args:
-        images: the set; of each of its images, or of one of the image's tiles.
+        images: the set.
         settings: the views to draw.
         seed: the stream of this set of images.
         epoch: which pass over them.
@@ -40,7 +40,6 @@ def draw_epoch(images: ImageSet, settings: AugmentationSettings, *, seed: int, e
         epoch=epoch,
         images=len(images),
         size_px=images.size_px,
-        tiles=images.tiles,
     )
 
 

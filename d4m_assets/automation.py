@@ -28,7 +28,7 @@ synthesize = dg.define_asset_job(
 )
 evaluate = dg.define_asset_job(
     "evaluate",
-    dg.AssetSelection.assets("evaluation_scores", "distilled_dataset")
+    dg.AssetSelection.assets("evaluation_scores", "image_fidelity", "distilled_dataset")
     | dg.AssetSelection.assets(section_key("evaluation")),
     description="Train and score students on what is there, and pack the data set anew.",
 )

@@ -6,6 +6,7 @@ from d4m.workspace import compute, recipes_folder, spin_briefly, store_root
 from d4m_assets.assets.distilled_dataset import distilled_dataset
 from d4m_assets.assets.evaluation_scores import evaluation_scores
 from d4m_assets.assets.generator import generator
+from d4m_assets.assets.image_fidelity import image_fidelity
 from d4m_assets.assets.latents import latents
 from d4m_assets.assets.prototypes import prototypes
 from d4m_assets.assets.real_images import real_images
@@ -31,6 +32,7 @@ defs = dg.Definitions(
         teacher,
         soft_labels,
         evaluation_scores,
+        image_fidelity,
         distilled_dataset,
     ],
     jobs=[distill, synthesize, evaluate],

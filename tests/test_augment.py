@@ -27,7 +27,6 @@ def _pixels(images=20, size_px=SIZE_PX, channels=3):
 def _whole_images(images):
     """The view that is the image itself."""
     return Views(
-        rows=np.arange(images),
         crops=np.tile(np.array([0.5, 0.5, 1.0, 1.0], np.float32), (images, 1)),
         angles=np.zeros(images, np.float32),
         flips=np.zeros(images, bool),
@@ -304,23 +303,3 @@ def test_of_dsas_kinds_of_change_each_image_gets_one():
     )
     assert ((happened > 0).sum(axis=0) <= 1).all()
     assert happened.mean(axis=1) == pytest.approx(np.full(6, 1 / 6), abs=0.015)
-
-
-def test_a_view_shows_one_tile_of_its_image_each_as_often_as_the_others():
-    pixels = torch.arange(12.0).reshape(12, 1, 1, 1).expand(12, 1, 8, 8).contiguous()
-    settings_ = AugmentationSettings(**ONLY)
-    shown = np.concatenate(
-        [
-            replay_views(
-                pixels,
-                draw_views(settings_, seed=1, epoch=epoch, images=3, size_px=8, tiles=4),
-                np.arange(3),
-            )[:, 0, 0, :1].numpy()
-            for epoch in range(1000)
-        ],
-        axis=1,
-    )
-    for image, tiles in enumerate(shown):
-        values, counts = np.unique(tiles, return_counts=True)
-        assert values.tolist() == [4 * image + tile for tile in range(4)]
-        assert counts.min() > 200

@@ -17,7 +17,7 @@ from d4m.pipeline import STAGES
 from tests.conftest import TINY_RECIPE
 
 D4M = Path(sys.executable).with_name("d4m")
-UNITS = 74
+UNITS = 77
 
 
 def _call(workspace, *arguments):
@@ -82,7 +82,7 @@ def test_run_counts_what_it_computed(finished):
 
 def test_status_of_a_finished_recipe_says_that_all_is_cached(finished):
     lines = _call(finished, "status", "tiny")
-    rows = {line.split()[0]: line.split()[1:4] for line in lines[1:10]}
+    rows = {line.split()[0]: line.split()[1:4] for line in lines[1:11]}
     assert rows["real_images"] == ["20", "0", "0"]
     assert rows["evaluation_scores"] == ["17", "0", "0"]
     assert sum(int(row[0]) for row in rows.values()) == UNITS
@@ -92,7 +92,7 @@ def test_status_of_a_finished_recipe_says_that_all_is_cached(finished):
 def test_status_shows_what_would_be_computed_what_follows_and_why(finished):
     finished.write("tiny", TINY_RECIPE + "prompts: {per_class: {three: 'a [b]bold[/b] 3'}}\n")
     lines = _call(finished, "status", "tiny")
-    rows = {line.split()[0]: line.split()[1:4] for line in lines[1:10]}
+    rows = {line.split()[0]: line.split()[1:4] for line in lines[1:11]}
     assert rows["prototypes"] == ["10", "0", "0"]
     assert rows["synthetic_images"] == ["9", "1", "0"]
     assert rows["soft_labels"] == ["0", "0", "2"]
@@ -105,7 +105,7 @@ def test_status_shows_what_would_be_computed_what_follows_and_why(finished):
 
 def test_status_of_a_recipe_that_was_never_run_makes_no_store(workspace):
     lines = _call(workspace, "status", "tiny")
-    rows = {line.split()[0]: line.split()[1:4] for line in lines[1:10]}
+    rows = {line.split()[0]: line.split()[1:4] for line in lines[1:11]}
     assert rows["real_images"] == ["0", "20", "0"]
     assert rows["generator"] == ["0", "1", "2"]
     assert not workspace.store.exists()
@@ -266,6 +266,63 @@ def test_show_prints_the_score_table_and_where_the_data_set_is(finished):
     [sheet] = [line.split(": ")[1].strip() for line in lines if line.startswith("contact sheet")]
     with Image.open(sheet) as image:
         image.verify()
+
+
+@pytest.fixture
+def compared(finished):
+    """Beside the tiny recipe one with a single student and seed, which is run as well."""
+    text = TINY_RECIPE.replace("[convnet3, test_vit], seeds: 2", "[convnet3], seeds: 1")
+    finished.write("other", text)
+    finished.run("other")
+    return finished
+
+
+def test_compare_prints_the_rows_of_every_recipe_in_one_table(compared):
+    lines = _call(compared, "compare", "tiny", "other")
+    assert lines[0].split()[:3] == ["recipe", "training", "set"]
+    assert "test top-1 %" in lines[0]
+    for name, rows in (("tiny", lines[1:10]), ("other", lines[10:])):
+        alone = _call(compared, "show", name)[1 : len(rows) + 1]
+        assert [row.split() for row in rows] == [[name, *row.split()] for row in alone]
+    assert [line.split()[1] for line in lines[10:]] == [
+        *("synthetic",) * 2,
+        *("random_real",) * 2,
+        *("nearest_real",) * 2,
+        "full_data",
+        "teacher",
+    ]
+
+
+def test_compare_may_print_the_rows_of_one_training_set(compared):
+    lines = _call(compared, "compare", "tiny", "other", "--training-set", "synthetic")
+    assert [line.split()[:5] for line in lines[1:]] == [
+        ["tiny", "synthetic", "3", "soft", "convnet3"],
+        ["tiny", "synthetic", "3", "soft", "test_vit"],
+        ["tiny", "synthetic", "3", "hard", "convnet3"],
+        ["other", "synthetic", "3", "soft", "convnet3"],
+        ["other", "synthetic", "3", "hard", "convnet3"],
+    ]
+
+
+def test_compare_of_one_recipe_needs_no_column_for_its_name(finished):
+    lines = _call(finished, "compare", "tiny")
+    shown = _call(finished, "show", "tiny")
+    assert lines == shown[: len(lines)]
+    assert len(lines) == 10
+
+
+def test_compare_refuses_scores_on_different_images(finished):
+    text = TINY_RECIPE.replace("digits}", "digits, validation_share: 0.1}")
+    finished.write("validated", text.replace("seeds: 2", "seeds: 2, split: validation"))
+    error = _refused(finished, "compare", "tiny", "validated")
+    assert error == ("some of these recipes are scored on test images, others on validation images")
+
+
+def test_compare_before_the_first_run_says_what_to_do(finished):
+    finished.write("other", TINY_RECIPE)
+    error = _refused(finished, "compare", "tiny", "other")
+    assert error.startswith("recipe other has no evaluation_scores yet")
+    assert "`d4m run other`" in error
 
 
 def test_export_writes_plain_files_that_agree_with_the_store(finished, tmp_path):

@@ -206,36 +206,6 @@ def _torch_pooled(latents, edge):
     return F.avg_pool2d(pixels, edge, ceil_mode=True, count_include_pad=False).numpy()
 
 
-def test_each_tile_has_a_prototype_by_hand():
-    # Four tiles from four pairs, the fourth of which has a third image: centres 1, 21, 41, 60.
-    result = _fit(_line(0, 2, 20, 22, 40, 42, 59, 60, 61), ipc=1, tiles=2, starts=20)
-    assert sorted(result.prototypes.ravel().tolist()) == [1.0, 21.0, 41.0, 60.0]
-    assert result.prototypes[0] == 60.0
-    assert result.cluster_shares == pytest.approx([3 / 9, 2 / 9, 2 / 9, 2 / 9])
-    assert result.inertia == pytest.approx(8.0)
-
-
-@pytest.mark.parametrize("method", ALL_METHODS)
-@pytest.mark.parametrize(("ipc", "tiles"), [(1, 1), (1, 3), (3, 2)])
-def test_tiles_are_as_many_more_images_per_class(method, ipc, tiles):
-    count = ipc * tiles**2
-    tiled = _fit(_latents(60), ipc=ipc, tiles=tiles, method=method)
-    plain = _fit(_latents(60), ipc=count, method=method)
-    assert tiled.prototypes.shape == (count, *SHAPE)
-    assert tiled.cluster_shares.shape == tiled.nearest_images.shape == (count,)
-    assert (np.diff(tiled.cluster_shares) <= 0).all()
-    assert np.array_equal(tiled.prototypes, plain.prototypes)
-
-
-def test_too_many_tiles_are_refused_with_the_numbers():
-    message = (
-        r"cannot fit 36 prototypes \(ipc 4 times 3 x 3 tiles\): the class has 30 images; "
-        r"lower `prototypes\.ipc` or `prototypes\.tiles`$"
-    )
-    with pytest.raises(PrototypeError, match=message):
-        _fit(_latents(30), ipc=4, tiles=3)
-
-
 def test_a_mixture_by_hand():
     # Components so far apart that every image belongs to one wholly: plain means and shares.
     result = _fit(_line(100, 0, 2, 102, 0, 2), ipc=2, method="gaussian_mixture")

@@ -153,7 +153,12 @@ def test_an_unknown_source_names_the_sources_there_are(tmp_path):
 
 def test_keys_of_the_other_source_are_refused(tmp_path):
     problems = _problems(tmp_path, "dataset: {source: digits, path: images}\n")
-    assert problems == ["mine.yaml:1: dataset.path: unknown key; allowed here: validation_share, source, test_images"]
+    assert problems == [
+        (
+            "mine.yaml:1: dataset.path: unknown key; allowed here: validation_share, source, "
+            "test_images"
+        )
+    ]
 
 
 def test_compact_and_pretrained_together_are_refused(tmp_path):

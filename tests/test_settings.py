@@ -69,7 +69,7 @@ def test_the_papers_numbers_are_the_defaults():
 def test_what_goes_beyond_the_paper_is_off_by_default():
     settings = RecipeSettings(dataset=DIGITS)
     assert settings.prototypes == PrototypeSettings(
-        tiles=1, method="kmeans", pooling=1, outlier_share=0.0, representative="mean"
+        method="kmeans", pooling=1, outlier_share=0.0, representative="mean"
     )
     assert settings.synthesis == SynthesisSettings(mode_guidance=0.0, candidates=1)
     assert settings.teacher == TeacherSettings(members=1)
@@ -106,7 +106,6 @@ def test_settings_cannot_be_changed():
         (ImageFolderSettings, "size_px", (8, 4096), (7, 4097)),
         (ImageFolderSettings, "test_share", (0.01, 0.99), (0.0, 1.0)),
         (PrototypeSettings, "ipc", (1, 5000), (0, 5001)),
-        (PrototypeSettings, "tiles", (1, 8), (0, 9)),
         (PrototypeSettings, "pooling", (1, 64), (0, 65)),
         (PrototypeSettings, "outlier_share", (0.0, 0.499), (-0.001, 0.5)),
         (SynthesisSettings, "strength", (0.001, 1.0), (0.0, 1.001)),

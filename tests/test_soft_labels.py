@@ -25,20 +25,15 @@ def teacher():
         return ConvNet3(1, 8, CLASSES, width=8).eval()
 
 
-def _image_set(images, tiles=1):
+def _image_set(images):
     generator = torch.Generator().manual_seed(1)
-    pixels = torch.rand(images * tiles, 1, 8, 8, generator=generator) * 2 - 1
-    return ImageSet(pixels, torch.arange(images) % CLASSES, tiles=tiles)
+    pixels = torch.rand(images, 1, 8, 8, generator=generator) * 2 - 1
+    return ImageSet(pixels, torch.arange(images) % CLASSES)
 
 
 @pytest.fixture(scope="module")
 def images():
     return _image_set(13)
-
-
-@pytest.fixture(scope="module")
-def tiled():
-    return _image_set(5, tiles=4)
 
 
 def _label(images, teacher, epoch):
@@ -62,14 +57,9 @@ def _same(first: EpochLabels, second: EpochLabels):
     return _same_views(first.views, second.views) and np.array_equal(first.logits, second.logits)
 
 
-def test_an_epochs_views_are_those_of_its_seed_number_and_images(images, tiled):
+def test_an_epochs_views_are_those_of_its_seed_number_and_images(images):
     views = draw_epoch(images, VIEWS, seed=5, epoch=3)
     assert _same_views(views, draw_views(VIEWS, seed=5, epoch=3, images=13, size_px=8))
-    assert views.rows.tolist() == list(range(13))
-    views = draw_epoch(tiled, VIEWS, seed=5, epoch=3)
-    assert _same_views(views, draw_views(VIEWS, seed=5, epoch=3, images=5, size_px=8, tiles=4))
-    assert (views.rows // 4).tolist() == list(range(5))
-    assert (views.rows % 4).any()
 
 
 def test_labels_are_the_teachers_raw_scores_of_the_replayed_views_to_the_bit(images, teacher):
@@ -81,14 +71,6 @@ def test_labels_are_the_teachers_raw_scores_of_the_replayed_views_to_the_bit(ima
     assert labelled.logits.shape == (13, CLASSES)
     assert np.array_equal(labelled.logits, logits.numpy())
     assert not np.allclose(np.exp(labelled.logits).sum(axis=1), 1)  # scores, not probabilities
-
-
-def test_labels_of_tiles_are_those_of_the_tile_that_the_view_shows(tiled, teacher):
-    plain = AugmentationSettings(crop_scale=(1.0, 1.0), flip=0.0, cutmix=0.0)
-    views = draw_epoch(tiled, plain, seed=5, epoch=0)
-    with torch.inference_mode():
-        logits = teacher(tiled.pixels[torch.from_numpy(views.rows)])
-    assert np.array_equal(label_views(tiled, teacher, views), logits.numpy())
 
 
 def test_a_label_by_hand():

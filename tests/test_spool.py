@@ -189,8 +189,8 @@ def test_ranges_by_hand(count, size, wanted):
     assert [rows.tolist() for rows in ranges(count, size)] == wanted
 
 
-def _image_sets(pair, tiles=1):
-    return [ImageSet(pixels, torch.arange(20 // tiles) % 4, tiles=tiles) for pixels in pair]
+def _image_sets(pair):
+    return [ImageSet(pixels, torch.arange(20) % 4) for pixels in pair]
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -207,9 +207,8 @@ def _classifier():
         return ConvNet3(1, 8, 4, width=8).eval()
 
 
-@pytest.mark.parametrize("tiles", [1, 4])
-def test_labels_of_a_spool_are_those_of_a_tensor(pair, tiles):
-    sets = _image_sets(pair, tiles)
+def test_labels_of_a_spool_are_those_of_a_tensor(pair):
+    sets = _image_sets(pair)
     for epoch in range(2):
         views = [draw_epoch(images, VIEWS, seed=1, epoch=epoch) for images in sets]
         for field in fields(Views):
@@ -228,8 +227,7 @@ def test_scores_of_a_spool_are_those_of_a_tensor(pair):
     assert first.top1 == pytest.approx(13 / 20)
 
 
-@pytest.mark.parametrize("tiles", [1, 4])
-def test_a_student_of_a_spool_is_that_of_a_tensor(pair, tiles):
+def test_a_student_of_a_spool_is_that_of_a_tensor(pair):
     settings = SoftLabelSettings(epochs=3, augmentation=VIEWS)
 
     def train(images):
@@ -245,7 +243,7 @@ def test_a_student_of_a_spool_is_that_of_a_tensor(pair, tiles):
         )
         return _weights(model), curve.losses
 
-    (first, losses), (second, same_losses) = map(train, _image_sets(pair, tiles))
+    (first, losses), (second, same_losses) = map(train, _image_sets(pair))
     assert torch.equal(first, second)
     assert losses == same_losses
     assert not torch.equal(first, _weights(_classifier()))

@@ -1,6 +1,5 @@
 """Training: reproducible to the bit, and able to learn what can be learnt."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -21,7 +20,7 @@ from d4m.settings import (
     OptimizerSettings,
     SoftLabelSettings,
 )
-from d4m.soft_labels import EpochLabels, TeacherLabels
+from d4m.soft_labels import TeacherLabels
 from d4m.student import train_with_hard_labels, train_with_soft_labels
 
 VIEWS = AugmentationSettings(crop_scale=(0.8, 1.0), flip=0.0, cutmix=0.5)
@@ -39,13 +38,6 @@ def _toy(images=60, **more):
     pixels[:, :, :4] += torch.where(class_ids == 0, 0.5, -0.5)[:, None, None, None]
     pixels[:, :, 4:] -= torch.where(class_ids == 0, 0.5, -0.5)[:, None, None, None]
     return ImageSet(pixels, class_ids, **more)
-
-
-def _tiled_toy(images=60, tiles=4):
-    """The same, as many tiles to an image, all of its class."""
-    toy = _toy(images * tiles)
-    order = torch.argsort(toy.class_ids, stable=True)
-    return ImageSet(toy.pixels[order], toy.class_ids[order][::tiles].contiguous(), tiles=tiles)
 
 
 def _linear(seed=0):
@@ -157,9 +149,8 @@ def test_dropout_follows_the_seed_and_leaves_the_global_generator_alone():
 
 
 @pytest.mark.parametrize("loss", ["kl", "kl_t2", "mse_ce"])
-@pytest.mark.parametrize("make", [_toy, _tiled_toy])
-def test_a_separable_set_is_learnt_from_soft_labels(make, loss):
-    images = make()
+def test_a_separable_set_is_learnt_from_soft_labels(loss):
+    images = _toy()
     model = _linear(seed=3)
     before = _accuracy(model, _toy())
     curve = train_with_soft_labels(
@@ -176,12 +167,11 @@ def test_a_separable_set_is_learnt_from_soft_labels(make, loss):
     assert curve.losses[-1] < curve.losses[0] / 10
 
 
-@pytest.mark.parametrize("make", [_toy, _tiled_toy])
-def test_a_separable_set_is_learnt_from_hard_labels(make):
+def test_a_separable_set_is_learnt_from_hard_labels():
     model = _linear(seed=3)
     before = _accuracy(model, _toy())
     curve = train_with_hard_labels(
-        model, make(), epochs=30, augmentation=STILL, optimizer=FAST, seed=0
+        model, _toy(), epochs=30, augmentation=STILL, optimizer=FAST, seed=0
     )
     assert before < 0.9
     assert _accuracy(model, _toy()) == 1.0
@@ -276,25 +266,6 @@ def test_labels_of_later_epochs_are_not_looked_at():
     assert losses == _soft_losses(images, _labels(images, epochs=2), epochs=2)
 
 
-def test_labels_are_asked_for_once_an_epoch():
-    class Watched(Sequence[EpochLabels]):
-        def __init__(self, labels):
-            self.labels = labels
-            self.asked = list[int]()
-
-        def __len__(self):
-            return len(self.labels)
-
-        def __getitem__(self, epoch):
-            self.asked.append(epoch)
-            return self.labels[epoch]
-
-    images = _toy(images=10)
-    labels = Watched(_labels(images, epochs=2))  # each of which may be a teacher's pass
-    _soft_losses(images, labels, epochs=5)
-    assert labels.asked == [0, 1, 0, 1, 0]
-
-
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 20.0])
 def test_kl_t2_is_kl_times_the_temperature_squared(temperature):
     images = _toy(images=13)
@@ -362,33 +333,6 @@ def test_weights_of_one_change_nothing():
     assert torch.equal(first, second)
     doubled = replace(images, weights=torch.linspace(0, 2, 13))
     assert not torch.equal(first, _train_convnet(0, labels=labels, images=doubled))
-
-
-def test_an_epoch_of_tiles_shows_one_tile_of_every_image():
-    images = _tiled_toy(images=13)
-    model = _linear()
-    curve = train_with_hard_labels(
-        model, images, epochs=2, augmentation=STILL, optimizer=FROZEN, seed=4
-    )
-    rows = [
-        draw_views(STILL, seed=4, epoch=epoch, images=13, size_px=8, tiles=4).rows
-        for epoch in range(2)
-    ]
-    assert not np.array_equal(*rows)
-    for found, shown in zip(curve.losses, rows, strict=True):
-        assert (shown // 4).tolist() == list(range(13))
-        logits = model(images.pixels[torch.from_numpy(shown)])
-        expected = float(F.cross_entropy(logits, images.class_ids).detach())
-        assert found == pytest.approx(expected, rel=1e-5)
-
-
-def test_soft_labels_of_tiles_stay_with_their_tiles():
-    images = _tiled_toy(images=13)
-    labels = _labels(images, epochs=2)
-    expected = [float(_expected_kl(_linear(), images, each, 4.0).mean()) for each in labels]
-    assert _soft_losses(images, labels, epochs=2, temperature=4.0) == pytest.approx(
-        expected, rel=1e-5
-    )
 
 
 SGD = {"lr": 0.01, "weight_decay": 0.1, "momentum": 0.7}

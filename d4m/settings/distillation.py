@@ -41,13 +41,6 @@ class PrototypeSettings(Section):
     """Clustering of each class's latents (D4M, section 3.2)."""
 
     ipc: int = Field(default=10, ge=1, le=5000, description="Images per class.")
-    tiles: int = Field(
-        default=1,
-        ge=1,
-        le=8,
-        description="Rows and columns of small images that share one synthetic image, each with a "
-        "prototype of its own; students see them one by one, enlarged (IDC, Kim et al. 2022).",
-    )
     method: Literal["kmeans", "minibatch_kmeans", "gaussian_mixture"] = Field(
         default="kmeans",
         description="Exact Lloyd iterations, the paper's mini-batches, or a Gaussian mixture with "

@@ -21,14 +21,12 @@ def training_set_settings(context: StageContext, training_set: TrainingSet) -> d
     """The settings that decide which images a training set has."""
     prototypes = context.recipe.settings.prototypes
     match training_set:
-        case "synthetic" | "decoded_prototypes":
-            return {"tiles": prototypes.tiles}
-        case "random_real" | "nearest_real":
+        case "random_real":
             return {"ipc": prototypes.ipc}
         case "from_noise":
             noise = [noise_settings(context, class_id) for class_id in context.class_ids]
             return {"ipc": prototypes.ipc, "noise": noise}
-        case "full_data":
+        case "synthetic" | "decoded_prototypes" | "nearest_real" | "full_data":
             return {}
 
 
@@ -71,6 +69,4 @@ def _random_rows(context: StageContext, class_id: int, seed: int) -> np.ndarray:
 
 
 def _nearest_rows(context: StageContext, class_id: int) -> np.ndarray:
-    """Those nearest to the prototypes; of the largest clusters where images hold tiles."""
-    nearest = context.read("prototypes", class_unit(class_id))["nearest_images"]
-    return nearest[: context.recipe.settings.prototypes.ipc]
+    return context.read("prototypes", class_unit(class_id))["nearest_images"]

@@ -47,10 +47,6 @@ _LABEL_NOTES = {
     "your choice before the softmax.",
 }
 _ONLINE_NOTE = "There are no soft labels here: the students asked the teacher as they trained."
-_TILE_NOTE = (
-    " Every image holds {tiles} x {tiles} small ones, which students see one at a time, enlarged "
-    "to the whole image's size."
-)
 
 _SHEET_ROWS = 100
 
@@ -102,7 +98,6 @@ def _card(context: StageContext, counts: Sequence[int]) -> str:
     settings = context.recipe.settings
     stored = settings.soft_labels.mode == "stored"
     notes = _LABEL_NOTES[settings.soft_labels.format] if stored else _ONLINE_NOTE
-    tiles = settings.prototypes.tiles
     return _CARD.format(
         name=context.recipe.name,
         images=sum(counts),
@@ -110,7 +105,7 @@ def _card(context: StageContext, counts: Sequence[int]) -> str:
         ipc=settings.prototypes.ipc,
         source=settings.dataset.source,
         labels=_LABEL_FILES if stored else "",
-        notes=notes + (_TILE_NOTE.format(tiles=tiles) if tiles > 1 else ""),
+        notes=notes,
     )
 
 

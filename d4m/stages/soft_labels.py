@@ -28,7 +28,7 @@ class SoftLabels(Stage):
     name: ClassVar[str] = "soft_labels"
     version: ClassVar[str] = "2"
     upstream: ClassVar[tuple[str, ...]] = ("synthetic_images", "teacher")
-    sections: ClassVar[tuple[str, ...]] = ("soft_labels", "prototypes", "seed")
+    sections: ClassVar[tuple[str, ...]] = ("soft_labels", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
         """One unit per block; each depends on every image, as mixes may take from any."""
@@ -73,7 +73,6 @@ def label_settings(context: StageContext, labels: SoftLabelSettings) -> dict[str
     settings = context.recipe.settings
     return {
         "augmentation": labels.augmentation.model_dump(mode="json"),
-        "tiles": settings.prototypes.tiles,
         "format": labels.format,
         "top_k": labels.top_k if labels.format == "top_k" else None,
         "seed": stream_seed(settings.seed, "soft_labels", "synthetic"),

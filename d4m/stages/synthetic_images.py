@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from d4m.errors import GeneratorError
 from d4m.seeds import stream_seed
 from d4m.settings import SynthesisSettings
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.stages.real_images import class_unit
 from d4m.stages.teacher import load_teacher
-from d4m.stages.training_sets import prototypes_of_images, view_size_px
+from d4m.stages.training_sets import view_size_px
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ class SyntheticImages(Stage):
 
     name: ClassVar[str] = "synthetic_images"
     upstream: ClassVar[tuple[str, ...]] = ("prototypes", "generator", "teacher")
-    sections: ClassVar[tuple[str, ...]] = ("prompts", "prototypes", "synthesis", "seed")
+    sections: ClassVar[tuple[str, ...]] = ("prompts", "synthesis", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
         """One unit per class: its prompt, its prototypes, the whole generator."""
@@ -40,10 +39,7 @@ class SyntheticImages(Stage):
                 self,
                 class_unit(class_id),
                 _drawing_settings(context, class_id)
-                | {
-                    "tiles": settings.prototypes.tiles,
-                    "seed": stream_seed(settings.seed, "synthesis", class_id),
-                },
+                | {"seed": stream_seed(settings.seed, "synthesis", class_id)},
                 [
                     ("prototypes", class_unit(class_id)),
                     *context.all_of("generator"),
@@ -56,22 +52,10 @@ class SyntheticImages(Stage):
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
-        """Fill batches across classes; a class is done with its last image.
-
-        Raises:
-            GeneratorError: the tiles do not divide the images.
-        """
+        """Fill batches across classes; a class is done with its last image."""
         from d4m.generators.conditions import check_prompts
         from d4m.synthesis import decode_latents
-        from d4m.tiles import join_tiles
 
-        tiles = context.recipe.settings.prototypes.tiles
-        if view_size_px(context) % tiles:
-            msg = (
-                f"`prototypes.tiles`: wanted a divisor of the images' {view_size_px(context)} px, "
-                f"found {tiles}"
-            )
-            raise GeneratorError(msg)
         pipeline, synthesis = _prepared_pipeline(context)
         check_prompts(pipeline, [unit.inputs["settings"]["prompt"] for unit in missing])
         orders = _Orders(context, missing)
@@ -85,8 +69,8 @@ class SyntheticImages(Stage):
             yield (
                 order.unit,
                 {
-                    "images": join_tiles(candidates[rows], tiles),
-                    "decoded_prototypes": join_tiles(decoded, tiles),
+                    "images": candidates[rows],
+                    "decoded_prototypes": decoded,
                     "seeds": np.array(order.seeds, np.int64)[rows],
                 },
             )
@@ -196,7 +180,6 @@ class _Order:
     def of(cls, context: StageContext, unit: Unit) -> Self:
         settings = unit.inputs["settings"]
         prototypes = context.read("prototypes", unit.name)["prototypes"].astype(np.float32)
-        order = prototypes_of_images(len(prototypes), context.recipe.settings.prototypes.ipc)
         # The first candidate's noise is that of a prototype with no other.
         seeds = [
             stream_seed(settings["seed"], *((row, candidate) if candidate else (row,)))
@@ -204,7 +187,7 @@ class _Order:
             for candidate in range(settings["candidates"])
         ]
         class_id = int(unit.name.removeprefix("class-"))
-        return cls(unit, class_id, prototypes[order], seeds)
+        return cls(unit, class_id, prototypes, seeds)
 
 
 class _Orders:

@@ -62,46 +62,25 @@ def real_set(
 def synthetic_set(
     context: StageContext, array: Literal["images", "decoded_prototypes"] = "images"
 ) -> "ImageSet":
-    """An array of `synthetic_images` as classifiers see it, in class order, tile by tile."""
-    from d4m.tiles import split_tiles
-
-    prototypes = context.recipe.settings.prototypes
-    batches = (
-        split_tiles(arrays[array], prototypes.tiles) for arrays in synthetic_classes(context)
-    )
-    counts = [prototypes.ipc] * len(context.class_ids)
-    return image_set(context, batches, counts, tiles=prototypes.tiles**2)
+    """An array of `synthetic_images` as classifiers see it, in class order."""
+    batches = (arrays[array] for arrays in synthetic_classes(context))
+    counts = [context.recipe.settings.prototypes.ipc] * len(context.class_ids)
+    return image_set(context, batches, counts)
 
 
 def cluster_weights(context: StageContext) -> "Float[Tensor, 'image']":
-    """The share of its class that each synthetic image's prototypes stand for; 1 on average."""
+    """The share of its class that each synthetic image's prototype stands for; 1 on average."""
     import torch
 
-    ipc = context.recipe.settings.prototypes.ipc
     shares = [
         context.read("prototypes", class_unit(class_id))["cluster_shares"]
         for class_id in context.class_ids
     ]
-    # An image's tiles are rows of one column: see `prototypes_of_images`.
-    weights = np.concatenate([ipc * each.reshape(-1, ipc).sum(axis=0) for each in shares])
+    weights = np.concatenate([len(each) * each for each in shares])
     return torch.from_numpy(weights.astype(np.float32)).to(context.device)
 
 
-def prototypes_of_images(rows: int, ipc: int) -> Rows:
-    """The order in which prototypes become images, tile by tile.
-
-    Prototypes come with the largest cluster first; every image gets large and small ones.
-
-    Example:
-        >>> prototypes_of_images(8, ipc=2).tolist()
-        [0, 2, 4, 6, 1, 3, 5, 7]
-    """
-    return np.arange(rows).reshape(-1, ipc).T.ravel()
-
-
-def image_set(
-    context: StageContext, batches: Batches, counts: Sequence[int], *, tiles: int = 1
-) -> "ImageSet":
+def image_set(context: StageContext, batches: Batches, counts: Sequence[int]) -> "ImageSet":
     """Images of every class in turn, `counts` of each, on the context's device."""
     import torch
 
@@ -109,7 +88,7 @@ def image_set(
 
     class_ids = torch.from_numpy(np.repeat(context.class_ids, counts))
     pixels = spool_images(batches, context.device)
-    return ImageSet(pixels, class_ids.to(context.device), tiles)
+    return ImageSet(pixels, class_ids.to(context.device))
 
 
 def synthetic_classes(

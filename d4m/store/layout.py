@@ -77,7 +77,6 @@ LAYOUTS: Mapping[str, Mapping[str, ArrayLayout]] = {
         "scales": _label_layout((), "float16"),
     },
     "views": {
-        "rows": ArrayLayout(("epoch", "image"), "int64", compressed=True),
         "crops": ArrayLayout(("epoch", "image", "coordinate"), "float32", compressed=True),
         "angles": ArrayLayout(("epoch", "image"), "float32", compressed=True),
         "flips": ArrayLayout(("epoch", "image"), "bool", compressed=True),
@@ -86,6 +85,10 @@ LAYOUTS: Mapping[str, Mapping[str, ArrayLayout]] = {
         "partners": ArrayLayout(("epoch", "image"), "int64", compressed=True),
         "boxes": ArrayLayout(("epoch", "image", "edge"), "int16", compressed=True),
         "weights": ArrayLayout(("epoch", "image"), "float32", compressed=True),
+    },
+    "image_fidelity": {
+        name: ArrayLayout((), "float64")
+        for name in ("frechet", "kernel", "precision", "recall", "density", "coverage")
     },
     "evaluation_scores": {
         "top1": ArrayLayout((), "float64"),

@@ -15,6 +15,7 @@ ONE_PROMPT = NOTHING | {
     "synthetic_images": 1,
     "soft_labels": 2,
     "evaluation_scores": 6,  # two soft students and one hard, two seeds each
+    "image_fidelity": 1,
     "distilled_dataset": 1,
 }
 
@@ -53,11 +54,12 @@ def test_staleness_is_right_at_every_step(instance: Instance):
     assert stale_assets(instance) == set()
     instance.workspace.write("tiny", CLASS_3)
     instance.materialize(selection='key:"recipe/prompts"')
-    assert stale_assets(instance) == {"synthetic_images", "distilled_dataset"}
+    of_prompts = {"synthetic_images", "evaluation_scores", "image_fidelity", "distilled_dataset"}
+    assert stale_assets(instance) == of_prompts  # scores and fidelity have a from_noise row
     instance.materialize(selection="key:synthetic_images")
-    follows = {"soft_labels", "evaluation_scores", "distilled_dataset"}
+    follows = {"soft_labels", "evaluation_scores", "image_fidelity", "distilled_dataset"}
     assert stale_assets(instance) == follows  # Dagster looks at direct dependencies only
-    instance.materialize(selection="key:soft_labels+")
+    instance.materialize(selection="key:soft_labels+ or key:image_fidelity")
     assert stale_assets(instance) == set()
 
 

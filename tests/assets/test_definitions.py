@@ -69,4 +69,5 @@ def test_steps_that_use_a_device_wait_for_the_gpu_pool():
         "teacher",
         "soft_labels",
         "evaluation_scores",
+        "image_fidelity",
     }

@@ -47,6 +47,7 @@ def test_a_changed_prompt_computes_its_class_and_what_follows_and_the_old_prompt
         "synthetic_images": ("class-00003",),
         "soft_labels": BLOCKS,
         "evaluation_scores": SYNTHETIC_ROWS,
+        "image_fidelity": ("synthetic",),
         "distilled_dataset": ("distilled_dataset",),
     }
     second = finished.digests()
@@ -77,6 +78,7 @@ def test_another_ipc_over_the_same_images_shares_all_that_does_not_depend_on_it(
         "synthetic_images": CLASSES,
         "soft_labels": BLOCKS,
         "evaluation_scores": tuple(f"{student}-convnet3-00" for student in students),
+        "image_fidelity": ("synthetic", "random_real", "nearest_real"),
         "distilled_dataset": ("distilled_dataset",),
     }
     assert {path: path.read_bytes() for path in recipes.rglob("*") if path.is_file()} == before

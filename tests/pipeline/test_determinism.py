@@ -15,4 +15,4 @@ def test_another_process_with_another_store_makes_every_unit_with_the_same_diges
         [D4M, "run", "tiny"], env=environment, cwd=workspace.folder, check=True, capture_output=True
     )
     assert workspace.digests() == finished_once.digests()
-    assert sum(len(units) for units in workspace.digests().values()) == 74
+    assert sum(len(units) for units in workspace.digests().values()) == 77

@@ -15,6 +15,7 @@ ALL = {stage.name: ("*",) for stage in STAGES}
 DOWN_FROM_IMAGES = {
     "soft_labels": ("*",),
     "evaluation_scores": ("synthetic-*",),
+    "image_fidelity": ("synthetic",),
     "distilled_dataset": ("*",),
 }
 DOWN_FROM_LATENTS = {
@@ -22,6 +23,7 @@ DOWN_FROM_LATENTS = {
     "synthetic_images": ("*",),
     **DOWN_FROM_IMAGES,
     "evaluation_scores": ("synthetic-*", "nearest_real-*"),
+    "image_fidelity": ("synthetic", "nearest_real"),
 }
 ONLY_DATASET = {"distilled_dataset": ("*",)}
 
@@ -47,7 +49,11 @@ EDITS = {
     ),
     "ipc": (
         {"prototypes.ipc": 4},
-        {"prototypes": ("*",), "evaluation_scores": ("random_real-*",)},
+        {
+            "prototypes": ("*",),
+            "evaluation_scores": ("random_real-*",),
+            "image_fidelity": ("random_real",),
+        },
         {
             **DOWN_FROM_LATENTS,
             "prototypes": (),
@@ -91,6 +97,7 @@ EDITS = {
         {
             "soft_labels": ("*",),
             "evaluation_scores": ("synthetic-*", "*-soft-*", "teacher"),
+            "image_fidelity": ("*",),
             "distilled_dataset": ("*",),
         },
         ("teacher/teacher", "size_px: 8 -> 16"),
@@ -101,9 +108,54 @@ EDITS = {
         {
             "soft_labels": ("*",),
             "evaluation_scores": ("*-soft-*", "teacher"),
+            "image_fidelity": ("*",),
             "distilled_dataset": ("*",),
         },
         ("teacher/teacher", "epochs: 2 -> 3"),
+    ),
+    "a second teacher": (
+        {"teacher.members": 2},
+        {"teacher": ("teacher-01",)},
+        {
+            "soft_labels": ("*",),
+            "evaluation_scores": ("*-soft-*", "teacher"),
+            "image_fidelity": ("*",),
+            "distilled_dataset": ("*",),
+        },
+        ("teacher/teacher-01", "never computed for this recipe"),
+    ),
+    "candidates of every image": (
+        {"synthesis.candidates": 3},
+        {"synthetic_images": ("*",)},
+        DOWN_FROM_IMAGES,
+        ("synthetic_images/class-00002", "candidates: 1 -> 3; teacher/teacher changed"),
+    ),
+    "labels given online": (
+        {"soft_labels.mode": "online"},
+        {"evaluation_scores": ("*-soft-*",)},
+        ONLY_DATASET,
+        ("evaluation_scores/random_real-soft-convnet3-00", "mode: 'stored' -> 'online'"),
+    ),
+    "the labels' format": (
+        {"soft_labels.format": "uint8"},
+        {
+            "soft_labels": ("*",),
+            "evaluation_scores": ("random_real-soft-*", "nearest_real-soft-*"),
+        },
+        {"evaluation_scores": ("synthetic-soft-*",), "distilled_dataset": ("*",)},
+        ("soft_labels/epochs-000000", "format: 'float16' -> 'uint8'"),
+    ),
+    "classes kept by another format": (
+        {"soft_labels.top_k": 3},
+        {"distilled_dataset": ("*",)},
+        {},
+        ("distilled_dataset/distilled_dataset", "settings.soft_labels.top_k: 5 -> 3"),
+    ),
+    "labels that come again": (
+        {"soft_labels.labelled_epochs": 2},
+        {"evaluation_scores": ("*-soft-*",)},
+        ONLY_DATASET,
+        ("evaluation_scores/synthetic-soft-convnet3-00", "labelled_epochs: None -> 2"),
     ),
     "more labelled epochs": (
         {"soft_labels.epochs": 6},
@@ -140,6 +192,57 @@ EDITS = {
         {"evaluation_scores": ("*-02",)},
         ONLY_DATASET,
         ("evaluation_scores/full_data-hard-convnet3-02", "never computed for this recipe"),
+    ),
+    "two more baselines": (
+        {
+            "evaluation.baselines": [
+                "random_real",
+                "nearest_real",
+                "decoded_prototypes",
+                "from_noise",
+                "full_data",
+            ]
+        },
+        {
+            "evaluation_scores": ("decoded_prototypes-*", "from_noise-*"),
+            "image_fidelity": ("decoded_prototypes", "from_noise"),
+        },
+        ONLY_DATASET,
+        ("evaluation_scores/from_noise-hard-convnet3-01", "never computed for this recipe"),
+    ),
+    "class labels alone": (
+        {"evaluation.labels": ["hard"]},
+        {"distilled_dataset": ("*",)},
+        {},
+        ("distilled_dataset/distilled_dataset", "settings.evaluation.labels: "),
+    ),
+    "class labels learnt otherwise": (
+        {"evaluation.hard": {"epochs": 3}},
+        {
+            "evaluation_scores": (
+                "synthetic-hard-*",
+                "random_real-hard-*",
+                "nearest_real-hard-*",
+                "full_data-*",
+            )
+        },
+        ONLY_DATASET,
+        ("evaluation_scores/synthetic-hard-convnet3-00", "epochs: 4 -> 3"),
+    ),
+    "rows without augmentation": (
+        {"evaluation.without_augmentation": True},
+        {"evaluation_scores": ("*-plain-*",)},
+        ONLY_DATASET,
+        ("evaluation_scores/random_real-soft-plain-convnet3-01", "never computed for this recipe"),
+    ),
+    "images that weigh as much as their clusters": (
+        {"evaluation.matching.cluster_weights": True},
+        {"evaluation_scores": ("synthetic-soft-*",)},
+        ONLY_DATASET,
+        (
+            "evaluation_scores/synthetic-soft-convnet3-00",
+            "matching.cluster_weights: False -> True; prototypes/class-00000 changed",
+        ),
     ),
     "the temperature": (
         {"evaluation.matching.temperature": 10.0},
@@ -183,6 +286,7 @@ EDITS = {
             "latents": ("*",),
             **DOWN_FROM_LATENTS,
             "evaluation_scores": ("synthetic-*", "*-soft-*", "nearest_real-*", "teacher"),
+            "image_fidelity": ("*",),
         },
         ("generator/vae", "seed: "),
     ),

@@ -16,7 +16,6 @@ from d4m.stages.base import StageContext
 from d4m.stages.soft_labels import StoredLabels
 from d4m.stages.training_sets import (
     cluster_weights,
-    prototypes_of_images,
     real_batches,
     real_set,
     spool_images,
@@ -257,8 +256,3 @@ def test_cluster_weights_are_the_shares_of_each_images_prototypes(context):
     weights = cluster_weights(context)
     assert weights.numpy() == pytest.approx(3 * np.concatenate(shares))
     assert float(weights.mean()) == pytest.approx(1.0)
-
-
-def test_the_prototypes_of_an_image_are_large_and_small():
-    assert prototypes_of_images(3, ipc=3).tolist() == [0, 1, 2]
-    assert prototypes_of_images(12, ipc=3).tolist() == [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]

@@ -39,6 +39,11 @@ READS = {
         **{f"{n}-{seed:02d}": TEST + reads for n, reads in STUDENTS.items() for seed in range(2)},
         "teacher": TEST + TEACHER,
     },
+    "image_fidelity": {
+        "synthetic": TEST + TEACHER + SYNTHETIC,
+        "random_real": TEST + TEACHER + TRAIN,
+        "nearest_real": TEST + TEACHER + TRAIN + PROTOTYPES,
+    },
     "distilled_dataset": {"distilled_dataset": SYNTHETIC + SOFT_LABELS + SCORES},
 }
 
