@@ -15,6 +15,7 @@ from rich.table import Table
 
 from d4m.errors import D4MError
 from d4m.pipeline import Pipeline
+from d4m.stages.image_fidelity import FidelityRow, fidelity_rows
 from d4m.stages.score_table import ScoreRow, rank, score_rows
 from d4m.workspace import compute, find_recipe, spin_briefly, store_root
 
@@ -117,11 +118,12 @@ def verify(recipe: _RecipeArgument) -> None:
 
 @app.command()
 def show(recipe: _RecipeArgument) -> None:
-    """Print the score table and where the distilled data set and its contact sheet are."""
+    """Print the scores, how close the images are to real ones, and where the data set is."""
     pipeline = _open(recipe)
     rows = score_rows(pipeline.context())
     _console.print(_score_table({recipe: rows}, pipeline.recipe.settings.evaluation.split))
     _print_ranking(rows)
+    _console.print(_fidelity_table(fidelity_rows(pipeline.context())))
     folder = pipeline.context().open_files("distilled_dataset", "distilled_dataset")
     _console.print(f"distilled data set: {escape(str(folder))}", soft_wrap=True)
     _console.print(
@@ -149,6 +151,9 @@ def compare(
         ]
         for each in recipes
     }
+    if not any(rows.values()):
+        msg = f"wanted a training set that these recipes have rows of, found '{training_set}'"
+        raise D4MError(msg)
     _console.print(_score_table(rows, splits.pop()))
 
 
@@ -199,6 +204,16 @@ def _score_table(rows: Mapping[str, Sequence[ScoreRow]], split: str = "test") ->
             f"{100 * row.top5:.2f}",
             str(row.seeds),
         )
+    return table
+
+
+def _fidelity_table(rows: Sequence[FidelityRow]) -> Table:
+    names = ("Frechet", "kernel", "precision", "recall", "density", "coverage")
+    table = Table("images, in the teacher's features", *names, box=None)
+    for row in rows:
+        distances = f"{row.frechet:.3g}", f"{row.kernel:.3g}"
+        shares = (row.precision, row.recall, row.density, row.coverage)
+        table.add_row(row.training_set, *distances, *(f"{share:.3f}" for share in shares))
     return table
 
 

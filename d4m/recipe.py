@@ -119,6 +119,8 @@ def _plain(value: object) -> Any:
 
 
 def _describe(path: Path, document: CommentedMap, error: Any) -> tuple[int, str]:
+    if not error["loc"]:  # of sections that do not go together
+        return 1, f"{path}: {error['msg'].removeprefix('Value error, ')}"
     line, keys = 1, list[str]()
     for key, line_found in _walk(document, error["loc"]):
         keys.append(key)

@@ -95,7 +95,7 @@ def _beats_random_real(pipeline: Pipeline) -> dg.AssetCheckResult:
         return dg.AssetCheckResult(
             check_name="beats_random_real",
             passed=True,
-            metadata={"note": "the recipe has no random_real baseline"},
+            metadata={"note": "the recipe has no rows of both with soft labels"},
         )
     return dg.AssetCheckResult(
         check_name="beats_random_real",

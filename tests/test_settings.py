@@ -76,7 +76,9 @@ def test_what_goes_beyond_the_paper_is_off_by_default():
     assert settings.soft_labels == SoftLabelSettings(
         epochs=300, labelled_epochs=None, mode="stored", format="float16"
     )
-    assert settings.evaluation == EvaluationSettings(hard=None, labels=("soft", "hard"))
+    assert settings.evaluation == EvaluationSettings(
+        hard=HardLabelSettings(), labels=("soft", "hard")
+    )
 
 
 @pytest.mark.parametrize("section", _sections(RecipeSettings.__mro__[1]))

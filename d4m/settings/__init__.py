@@ -5,7 +5,9 @@ is never among them. A section's defaults are the paper's where the paper's make
 size; what was tuned for small images says so.
 """
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from d4m.settings.augmentation import AugmentationSettings as AugmentationSettings
 from d4m.settings.dataset import CifarSettings as CifarSettings
@@ -61,6 +63,16 @@ class RecipeSettings(Section):
     seed: int = Field(
         default=0, ge=0, lt=2**63, description="Root of every random stream of the recipe."
     )
+
+    @model_validator(mode="after")
+    def _scored_images_exist(self) -> Self:
+        if self.evaluation.split == "validation" and self.dataset.validation_share == 0:
+            msg = (
+                "evaluation.split: `validation` wants validation images; set "
+                "`dataset.validation_share`, such as to 0.1"
+            )
+            raise ValueError(msg)
+        return self
 
 
 SECTIONS = tuple(RecipeSettings.model_fields)

@@ -13,14 +13,16 @@ Labels = Literal["soft", "hard"]
 
 
 class HardLabelSettings(Section):
-    """How students are trained on class labels, where that is not as with soft labels."""
+    """How students are trained on class labels; what is left out is as with soft labels."""
 
-    epochs: int = Field(default=300, ge=1, le=100_000, description="Passes over the images.")
-    augmentation: AugmentationSettings = Field(
-        default_factory=AugmentationSettings, description="Views of the images."
+    epochs: int | None = Field(
+        default=None, ge=1, le=100_000, description="Passes over the images."
     )
-    optimizer: OptimizerSettings = Field(
-        default_factory=OptimizerSettings, description="How a student's weights are fitted."
+    augmentation: AugmentationSettings | None = Field(
+        default=None, description="Views of the images."
+    )
+    optimizer: OptimizerSettings | None = Field(
+        default=None, description="How a student's weights are fitted."
     )
 
 
@@ -60,7 +62,8 @@ class EvaluationSettings(Section):
     labels: tuple[Labels, ...] = Field(
         default=("soft", "hard"),
         min_length=1,
-        description="Rows of the teacher's labels, of the classes' own, or of both.",
+        description="Rows of the teacher's labels, of the classes' own, or of both. With both, "
+        "only the first student has rows of class labels.",
     )
     split: Literal["test", "validation"] = Field(
         default="test",
@@ -73,8 +76,8 @@ class EvaluationSettings(Section):
     optimizer: OptimizerSettings = Field(
         default_factory=OptimizerSettings, description="How a student's weights are fitted."
     )
-    hard: HardLabelSettings | None = Field(
-        default=None, description="Training on class labels; none: as with soft labels."
+    hard: HardLabelSettings = Field(
+        default_factory=HardLabelSettings, description="Training on class labels."
     )
     without_augmentation: bool = Field(
         default=False,

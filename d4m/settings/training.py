@@ -1,8 +1,8 @@
 """Networks and how they are trained: teacher, soft labels (D4M, section 3.4)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from d4m.settings.augmentation import AugmentationSettings
 from d4m.settings.section import Section
@@ -92,6 +92,13 @@ class TeacherSettings(ClassifierSettings):
         default_factory=lambda: OptimizerSettings(batch_size=64, learning_rate=2e-3),
         description="How its weights are fitted.",
     )
+
+    @model_validator(mode="after")
+    def _ready_weights_are_one_network(self) -> Self:
+        if self.weights is not None and self.members > 1:
+            msg = f"`weights` are those of one network, found `members: {self.members}`"
+            raise ValueError(msg)
+        return self
 
 
 class SoftLabelSettings(Section):

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from d4m.seeds import stream_generator
+from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import Baseline
 from d4m.stages.base import StageContext
 from d4m.stages.real_images import class_unit
@@ -18,16 +18,16 @@ TrainingSet = Literal["synthetic"] | Baseline
 
 
 def training_set_settings(context: StageContext, training_set: TrainingSet) -> dict[str, Any]:
-    """The settings that decide which images a training set has."""
-    prototypes = context.recipe.settings.prototypes
-    match training_set:
-        case "random_real":
-            return {"ipc": prototypes.ipc}
-        case "from_noise":
-            noise = [noise_settings(context, class_id) for class_id in context.class_ids]
-            return {"ipc": prototypes.ipc, "noise": noise}
-        case "synthetic" | "decoded_prototypes" | "nearest_real" | "full_data":
-            return {}
+    """The settings that decide which images a training set has, beside the units it reads."""
+    settings = context.recipe.settings
+    used: dict[str, Any] = {"training_set": training_set}
+    if training_set in ("random_real", "from_noise"):
+        used["ipc"] = settings.prototypes.ipc
+    if training_set == "random_real":
+        used["draw"] = stream_seed(settings.seed, "random_real")
+    if training_set == "from_noise":
+        used["noise"] = [noise_settings(context, class_id) for class_id in context.class_ids]
+    return used
 
 
 def training_set_reads(context: StageContext, training_set: TrainingSet) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from d4m.stages.compared_sets import read_training_set
 from d4m.stages.soft_labels import StoredLabels
 from d4m.stages.student_runs import (
     StudentRun,
-    hard_label_settings,
+    hard_training,
     is_weighted,
     run_reads,
     run_settings,
@@ -62,11 +62,7 @@ class EvaluationScores(Stage):
     )
 
     def plan(self, context: StageContext) -> list[Unit]:
-        """One unit per student of `student_runs`, and the teacher's own.
-
-        Raises:
-            SourceError: scores on validation images are asked for, and there are none.
-        """
+        """One unit per student of `student_runs`, and the teacher's own."""
         students = [
             context.unit(self, run.unit_name, run_settings(context, run), run_reads(context, run))
             for run in student_runs(context)
@@ -149,7 +145,7 @@ class _Laboratory:
     def _train_hard(self, run: StudentRun, model: "nn.Module", seed: int) -> "LearningCurve":
         from d4m.student import train_with_hard_labels
 
-        hard = hard_label_settings(self._context, run)
+        hard = hard_training(self._context, run)
         return train_with_hard_labels(
             model,
             self._images(run),

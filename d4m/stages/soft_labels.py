@@ -73,8 +73,8 @@ def label_settings(context: StageContext, labels: SoftLabelSettings) -> dict[str
     settings = context.recipe.settings
     return {
         "augmentation": labels.augmentation.model_dump(mode="json"),
-        "format": labels.format,
-        "top_k": labels.top_k if labels.format == "top_k" else None,
+        "format": labels.format if labels.mode == "stored" else None,
+        "top_k": labels.top_k if (labels.mode, labels.format) == ("stored", "top_k") else None,
         "seed": stream_seed(settings.seed, "soft_labels", "synthetic"),
     }
 

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from d4m.errors import SourceError
 from d4m.seeds import stream_seed
 from d4m.settings import (
     AugmentationSettings,
-    HardLabelSettings,
     Labels,
+    OptimizerSettings,
     SoftLabelSettings,
     StudentSettings,
 )
@@ -66,11 +65,12 @@ def student_runs(context: StageContext) -> list[StudentRun]:
     if "soft" in settings.labels:
         rows += [StudentRun("synthetic", "soft", student.label, 0) for student in settings.students]
     if "hard" in settings.labels:
-        rows.append(StudentRun("synthetic", "hard", first, 0))
+        students = settings.students[:1] if "soft" in settings.labels else settings.students
+        rows += [StudentRun("synthetic", "hard", student.label, 0) for student in students]
     for baseline in settings.baselines:
         kinds: Sequence[Labels] = ("hard",) if baseline == "full_data" else settings.labels
         rows += [StudentRun(baseline, labels, first, 0) for labels in kinds]
-    if settings.without_augmentation:
+    if settings.without_augmentation and "soft" in settings.labels:
         plain: list[TrainingSet] = ["synthetic"]
         if "random_real" in settings.baselines:
             plain.append("random_real")
@@ -90,7 +90,6 @@ def scored_settings(context: StageContext) -> dict[str, Any]:
 def run_settings(context: StageContext, run: StudentRun) -> dict[str, Any]:
     """All settings that a student's score depends on."""
     return {
-        "training_set": run.training_set,
         **training_set_settings(context, run.training_set),
         "labels": run.labels,
         "student": student_settings(context, run).model_dump(mode="json", exclude={"name"}),
@@ -116,19 +115,8 @@ def scored_reads(context: StageContext) -> list[tuple[str, str]]:
 
 
 def scored_split(context: StageContext) -> Literal["test", "validation"]:
-    """The split of those images.
-
-    Raises:
-        SourceError: there are no validation images.
-    """
-    split = context.recipe.settings.evaluation.split
-    if split not in context.source.splits:
-        msg = (
-            "`evaluation.split: validation` wants validation images, and there are none; set "
-            "`dataset.validation_share`, such as to 0.1"
-        )
-        raise SourceError(msg)
-    return split
+    """The split of those images."""
+    return context.recipe.settings.evaluation.split
 
 
 def soft_label_settings(context: StageContext, run: StudentRun) -> SoftLabelSettings:
@@ -139,17 +127,25 @@ def soft_label_settings(context: StageContext, run: StudentRun) -> SoftLabelSett
     return settings.model_copy(update={"augmentation": _PLAIN, "labelled_epochs": 1})
 
 
-def hard_label_settings(context: StageContext, run: StudentRun) -> HardLabelSettings:
-    """How a student is trained on class labels: as with soft labels, unless said otherwise."""
+@dataclass(frozen=True)
+class HardTraining:
+    """How a student is trained on class labels."""
+
+    epochs: int
+    augmentation: AugmentationSettings
+    optimizer: OptimizerSettings
+
+
+def hard_training(context: StageContext, run: StudentRun) -> HardTraining:
+    """Training on class labels: as with soft labels, but for what `evaluation.hard` says."""
     settings = context.recipe.settings
-    hard = settings.evaluation.hard or HardLabelSettings(
-        epochs=settings.soft_labels.epochs,
-        augmentation=settings.soft_labels.augmentation,
-        optimizer=settings.evaluation.optimizer,
+    soft, evaluation, hard = settings.soft_labels, settings.evaluation, settings.evaluation.hard
+    whole = run.training_set == "full_data"
+    return HardTraining(
+        epochs=evaluation.full_data_epochs if whole else hard.epochs or soft.epochs,
+        augmentation=hard.augmentation or soft.augmentation,
+        optimizer=hard.optimizer or evaluation.optimizer,
     )
-    if run.training_set == "full_data":
-        return hard.model_copy(update={"epochs": settings.evaluation.full_data_epochs})
-    return hard
 
 
 def student_settings(context: StageContext, run: StudentRun) -> StudentSettings:
@@ -168,7 +164,9 @@ def _soft_settings(context: StageContext, run: StudentRun) -> dict[str, Any]:
     evaluation = context.recipe.settings.evaluation
     soft = soft_label_settings(context, run)
     return {
-        **soft.model_dump(mode="json", include={"epochs", "labelled_epochs", "mode"}),
+        "epochs": soft.epochs,
+        "labelled_epochs": soft.labelled,
+        "mode": soft.mode,
         "soft_labels": label_settings(context, soft),
         "optimizer": evaluation.optimizer.model_dump(mode="json"),
         "matching": evaluation.matching.model_dump(mode="json")
@@ -177,4 +175,9 @@ def _soft_settings(context: StageContext, run: StudentRun) -> dict[str, Any]:
 
 
 def _hard_settings(context: StageContext, run: StudentRun) -> dict[str, Any]:
-    return hard_label_settings(context, run).model_dump(mode="json")
+    hard = hard_training(context, run)
+    return {
+        "epochs": hard.epochs,
+        "augmentation": hard.augmentation.model_dump(mode="json"),
+        "optimizer": hard.optimizer.model_dump(mode="json"),
+    }

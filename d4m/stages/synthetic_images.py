@@ -78,8 +78,10 @@ class SyntheticImages(Stage):
 
 def noise_settings(context: StageContext, class_id: int) -> dict[str, Any]:
     """What one class of `images_from_noise` depends on, beside the generator."""
+    settings = _drawing_settings(context, class_id)
+    of_prototypes = ("strength", "mode_guidance", "mode_guidance_until", "candidates", "diversity")
     seed = stream_seed(context.recipe.settings.seed, "from_noise", class_id)
-    return _drawing_settings(context, class_id) | {"strength": 1.0, "seed": seed}
+    return {k: v for k, v in settings.items() if k not in of_prototypes} | {"seed": seed}
 
 
 def images_from_noise(
@@ -105,7 +107,12 @@ def images_from_noise(
 
 def _drawing_settings(context: StageContext, class_id: int) -> dict[str, Any]:
     settings = context.recipe.settings
-    return settings.synthesis.model_dump(mode="json") | {
+    unused = set[str]()
+    if settings.synthesis.candidates == 1:
+        unused.add("diversity")
+    if settings.synthesis.mode_guidance == 0:
+        unused.add("mode_guidance_until")
+    return settings.synthesis.model_dump(mode="json", exclude=unused) | {
         "size_px": view_size_px(context),
         "prompt": context.source.class_table.prompt(class_id, settings.prompts),
         "negative_prompt": settings.prompts.negative,

@@ -29,11 +29,7 @@ class Teacher(Stage):
     sections: ClassVar[tuple[str, ...]] = ("dataset", "synthesis", "teacher", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
-        """One unit a member; ready-made weights depend on their file and not on the images.
-
-        Raises:
-            ClassifierError: weights are named for more than one member.
-        """
+        """One unit a member; ready-made weights depend on their file and not on the images."""
         settings = context.recipe.settings.teacher
         shape = {
             "architecture": settings.architecture,
@@ -43,12 +39,6 @@ class Teacher(Stage):
             "classes": len(context.class_ids),
         }
         if settings.weights is not None:
-            if settings.members > 1:
-                msg = (
-                    f"`teacher.weights` are those of one network, found `teacher.members: "
-                    f"{settings.members}`; leave one of the two out"
-                )
-                raise ClassifierError(msg)
             inputs = shape | {"weights": self._weights_fingerprint(context, settings.weights)}
             return [context.unit(self, _UNIT, inputs)]
         inputs = shape | {

@@ -223,7 +223,6 @@ EDITS = {
                 "synthetic-hard-*",
                 "random_real-hard-*",
                 "nearest_real-hard-*",
-                "full_data-*",
             )
         },
         ONLY_DATASET,
