@@ -223,7 +223,8 @@ def _print_ranking(rows: Sequence[ScoreRow]) -> None:
         _console.print(
             f"DD-Ranking, label-robust score:        {ranking.label_robust.score:.1f} (hard-label "
             f"recovery {100 * ranking.label_robust.hard_label_recovery:.2f}, improvement over "
-            f"random {100 * ranking.label_robust.improvement_over_random:.2f})"
+            f"random {100 * ranking.label_robust.improvement_over_random:.2f})",
+            soft_wrap=True,
         )
     if ranking.augmentation_robust is not None:
         _console.print(f"DD-Ranking, augmentation-robust score: {ranking.augmentation_robust:.1f}")

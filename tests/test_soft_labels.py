@@ -137,16 +137,15 @@ def test_labels_in_float16_are_the_teachers_scores_rounded_once(images, teacher)
         assert np.array_equal(found.logits, exact.logits.astype(np.float16).astype(np.float32))
 
 
-def test_labels_come_with_the_views_that_they_were_made_of(images, tiled, teacher):
-    for each in (images, tiled):
-        for epoch, found in enumerate(_labels(each, teacher)):
-            views = draw_epoch(each, VIEWS, seed=5, epoch=epoch)
-            assert _same_views(found.views, views)
-            rows = np.arange(len(each))
-            assert torch.equal(
-                replay_views(each.pixels, found.views, rows),
-                replay_views(each.pixels, views, rows),
-            )
+def test_labels_come_with_the_views_that_they_were_made_of(images, teacher):
+    for epoch, found in enumerate(_labels(images, teacher)):
+        views = draw_epoch(images, VIEWS, seed=5, epoch=epoch)
+        assert _same_views(found.views, views)
+        rows = np.arange(len(images))
+        assert torch.equal(
+            replay_views(images.pixels, found.views, rows),
+            replay_views(images.pixels, views, rows),
+        )
 
 
 def test_labels_of_another_seed_are_others(images, teacher):

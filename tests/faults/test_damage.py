@@ -21,6 +21,7 @@ VICTIMS = {
     "teacher": ["teacher"],
     "soft_labels": ["epochs-000002"],
     "evaluation_scores": ["synthetic-hard-convnet3-01", "teacher"],
+    "image_fidelity": ["random_real"],
     "distilled_dataset": ["distilled_dataset"],
 }
 

@@ -128,7 +128,7 @@ EDITS = {
         {"synthesis.candidates": 3},
         {"synthetic_images": ("*",)},
         DOWN_FROM_IMAGES,
-        ("synthetic_images/class-00002", "candidates: 1 -> 3; teacher/teacher changed"),
+        ("synthetic_images/class-00002", "candidates: 1 -> 3; diversity: 'unset' -> 0.5; teacher/teacher changed"),
     ),
     "labels given online": (
         {"soft_labels.mode": "online"},
@@ -155,7 +155,7 @@ EDITS = {
         {"soft_labels.labelled_epochs": 2},
         {"evaluation_scores": ("*-soft-*",)},
         ONLY_DATASET,
-        ("evaluation_scores/synthetic-soft-convnet3-00", "labelled_epochs: None -> 2"),
+        ("evaluation_scores/synthetic-soft-convnet3-00", "labelled_epochs: 4 -> 2"),
     ),
     "more labelled epochs": (
         {"soft_labels.epochs": 6},
@@ -212,9 +212,9 @@ EDITS = {
     ),
     "class labels alone": (
         {"evaluation.labels": ["hard"]},
-        {"distilled_dataset": ("*",)},
-        {},
-        ("distilled_dataset/distilled_dataset", "settings.evaluation.labels: "),
+        {"evaluation_scores": ("synthetic-hard-test_vit-*",)},
+        ONLY_DATASET,
+        ("evaluation_scores/synthetic-hard-test_vit-00", "never computed for this recipe"),
     ),
     "class labels learnt otherwise": (
         {"evaluation.hard": {"epochs": 3}},
