@@ -198,13 +198,19 @@ def _score_table(rows: Mapping[str, Sequence[ScoreRow]], split: str = "test") ->
             *([escape(name)] if named else []),
             row.training_set + ("" if row.augmented else ", as they are"),
             str(row.ipc or "all"),
-            "-" if row.training_set == "teacher" else row.labels,
+            _labels_of(row),
             row.student,
             f"{100 * row.top1:.2f}" + (f" ± {100 * row.top1_std:.2f}" if row.seeds > 1 else ""),
             f"{100 * row.top5:.2f}",
             str(row.seeds),
         )
     return table
+
+
+def _labels_of(row: ScoreRow) -> str:
+    if row.training_set == "teacher":
+        return row.teacher or "-"
+    return row.labels + (f", {row.teacher}" if row.teacher else "")
 
 
 def _fidelity_table(rows: Sequence[FidelityRow]) -> Table:

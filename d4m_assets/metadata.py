@@ -1,7 +1,7 @@
 """Artifacts as people look at them: contact sheets, score tables, learning curves."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from itertools import islice
 
@@ -45,6 +45,7 @@ def score_table(rows: Sequence[ScoreRow]) -> dg.TableMetadataValue:
                     "views": "random" if row.augmented else "none",
                     "images per class": "all" if row.ipc is None else str(row.ipc),
                     "labels": row.labels,
+                    "teacher": row.teacher or "the data set's",
                     "student": row.student,
                     "top-1 %": round(100 * row.top1, 2),
                     "± over seeds": round(100 * row.top1_std, 2),
@@ -96,9 +97,27 @@ def students_picture(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
     return _figure(figure)
 
 
+def matrix_picture(matrix: Mapping[str, Mapping[str, ScoreRow]]) -> dg.MarkdownMetadataValue:
+    """Accuracy by teacher (down) and student (across), as colours and numbers."""
+    students = list(next(iter(matrix.values())))
+    top1 = np.array([[100 * row.top1 for row in row_of.values()] for row_of in matrix.values()])
+    size = (2.2 + 1.1 * len(students), 1.2 + 0.55 * len(matrix))
+    figure = Figure(figsize=size, dpi=90, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(top1, cmap="Blues", aspect="auto", vmin=top1.min() - 5, vmax=top1.max() + 5)
+    for place, value in np.ndenumerate(top1):
+        axes.text(place[1], place[0], f"{value:.2f}", ha="center", va="center", fontsize=8)
+    axes.set_xticks(range(len(students)), students, fontsize=7, rotation=20)
+    teachers = [teacher or "the data set's" for teacher in matrix]
+    axes.set_yticks(range(len(matrix)), teachers, fontsize=7)
+    axes.set(xlabel="student", ylabel="teacher", title="top-1, %")
+    return _figure(figure)
+
+
 def _row_label(row: ScoreRow) -> str:
     views = "" if row.augmented else ", as they are"
-    return f"{row.training_set}{views}, {row.labels}, {row.student}"
+    by = f" ({row.teacher})" if row.teacher else ""
+    return f"{row.training_set}{views}, {row.labels}{by}, {row.student}"
 
 
 def _figure(figure: Figure) -> dg.MarkdownMetadataValue:

@@ -33,6 +33,7 @@ from d4m.settings.generator import GeneratorSettings as GeneratorSettings
 from d4m.settings.generator import PretrainedSettings as PretrainedSettings
 from d4m.settings.section import Section as Section
 from d4m.settings.training import ClassifierSettings as ClassifierSettings
+from d4m.settings.training import LabellerSettings as LabellerSettings
 from d4m.settings.training import OptimizerSettings as OptimizerSettings
 from d4m.settings.training import SoftLabelSettings as SoftLabelSettings
 from d4m.settings.training import StudentSettings as StudentSettings

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from d4m.settings.augmentation import AugmentationSettings
 from d4m.settings.section import Section
@@ -70,8 +70,8 @@ def _named_student(value: object) -> object:
 Student = Annotated[StudentSettings, BeforeValidator(_named_student)]
 
 
-class TeacherSettings(ClassifierSettings):
-    """The classifier whose verdicts become soft labels. Training defaults tuned on digits."""
+class LabellerSettings(ClassifierSettings):
+    """A classifier whose verdicts are soft labels. Training defaults tuned on digits."""
 
     weights: str | None = Field(
         default=None,
@@ -99,6 +99,32 @@ class TeacherSettings(ClassifierSettings):
             msg = f"`weights` are those of one network, found `members: {self.members}`"
             raise ValueError(msg)
         return self
+
+
+class OtherTeacherSettings(LabellerSettings):
+    """A further teacher, and what the score table calls it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.]+$", description="Its name.")
+
+
+class TeacherSettings(LabellerSettings):
+    """The teacher of the distilled data set, and others that are compared with it."""
+
+    others: tuple[OtherTeacherSettings, ...] = Field(
+        default=(),
+        description="Further teachers: each labels the synthetic images for all students, as they "
+        "train, and fills a row of the teacher x student matrix. The data set has the first's.",
+    )
+
+    @field_validator("others")
+    @classmethod
+    def _others_differ(
+        cls, others: tuple[OtherTeacherSettings, ...]
+    ) -> tuple[OtherTeacherSettings, ...]:
+        if len({other.name for other in others}) != len(others):
+            msg = "other teachers must differ in `name`"
+            raise ValueError(msg)
+        return others
 
 
 class SoftLabelSettings(Section):

@@ -23,7 +23,7 @@ from d4m.stages.student_runs import (
     student_runs,
     student_settings,
 )
-from d4m.stages.teacher import load_teacher
+from d4m.stages.teacher import THE_TEACHER, load_teacher, teacher_reads, teachers_of
 from d4m.stages.training_sets import cluster_weights, real_set, view_size_px
 from d4m.store.reference import Unit
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from d4m.soft_labels import EpochLabels
     from d4m.student import LearningCurve
 
-TEACHER = "teacher"
 _PROBE_IMAGES = 1000
 
 
@@ -62,14 +61,22 @@ class EvaluationScores(Stage):
     )
 
     def plan(self, context: StageContext) -> list[Unit]:
-        """One unit per student of `student_runs`, and the teacher's own."""
+        """One unit per student of `student_runs`, and one per teacher."""
         students = [
             context.unit(self, run.unit_name, run_settings(context, run), run_reads(context, run))
             for run in student_runs(context)
         ]
-        settings = {"training_set": TEACHER, **scored_settings(context)}
-        reads = [*scored_reads(context), *context.all_of("teacher")]
-        return [*students, context.unit(self, TEACHER, settings, reads)]
+        settings = {"training_set": "teacher", **scored_settings(context)}
+        teachers = [
+            context.unit(
+                self,
+                teacher_score(teacher),
+                settings,
+                [*scored_reads(context), *teacher_reads(context, teacher)],
+            )
+            for teacher in teachers_of(context)
+        ]
+        return [*students, *teachers]
 
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
@@ -80,8 +87,14 @@ class EvaluationScores(Stage):
         for run in student_runs(context):
             if run.unit_name in units:
                 yield units[run.unit_name], lab.train_and_score(run)
-        if TEACHER in units:
-            yield units[TEACHER], lab.score(load_teacher(context))
+        for teacher in teachers_of(context):
+            if teacher_score(teacher) in units:
+                yield units[teacher_score(teacher)], lab.score(load_teacher(context, teacher))
+
+
+def teacher_score(teacher: str) -> str:
+    """Name of the unit of a teacher's own score."""
+    return "teacher" if teacher == THE_TEACHER else f"teacher-{teacher}"
 
 
 class _Laboratory:
@@ -169,7 +182,7 @@ class _Laboratory:
             return StoredLabels(self._context, images)
         return TeacherLabels(
             images,
-            load_teacher(self._context),
+            load_teacher(self._context, run.teacher),
             soft_label_settings(self._context, run),
             seed=stream_seed(self._context.recipe.settings.seed, "soft_labels", *run.images_name),
         )

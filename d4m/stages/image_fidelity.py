@@ -14,7 +14,7 @@ from d4m.stages.compared_sets import (
     training_set_settings,
 )
 from d4m.stages.student_runs import scored_reads, scored_settings, scored_split
-from d4m.stages.teacher import load_teacher
+from d4m.stages.teacher import load_teacher, teacher_reads
 from d4m.stages.training_sets import real_set
 from d4m.store.reference import Unit
 
@@ -79,7 +79,7 @@ class ImageFidelity(Stage):
                 [
                     *training_set_reads(context, name),
                     *scored_reads(context),
-                    *context.all_of("teacher"),
+                    *teacher_reads(context),
                 ],
             )
             for name in _compared(context)

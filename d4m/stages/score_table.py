@@ -11,8 +11,9 @@ from d4m.dd_ranking import LabelRobustness, augmentation_robust_score, label_rob
 from d4m.settings import Labels
 from d4m.stages.base import StageContext
 from d4m.stages.compared_sets import TrainingSet
-from d4m.stages.evaluation_scores import TEACHER
+from d4m.stages.evaluation_scores import teacher_score
 from d4m.stages.student_runs import StudentRun, student_runs
+from d4m.stages.teacher import teachers_of
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,11 @@ class ScoreRow:
     """One row; accuracies are shares of the scored images, deviations are over seeds.
 
     Attributes:
-        training_set: what the students were trained on; `teacher` is the teacher itself.
+        training_set: what the students were trained on; `teacher` is a teacher itself.
         labels: `soft` (the teacher's) or `hard` (the classes).
         student: architecture.
         augmented: whether the students saw random views, or the images as they are.
+        teacher: whose labels they learnt, by its name; empty for the data set's own labels.
         ipc: images per class in the training set; None where it is the whole.
         seeds: number of students.
         top1: mean, and `top1_std` the sample standard deviation.
@@ -35,6 +37,7 @@ class ScoreRow:
     labels: Labels
     student: str
     augmented: bool
+    teacher: str
     ipc: int | None
     seeds: int
     top1: float
@@ -62,7 +65,7 @@ def score_rows(context: StageContext) -> list[ScoreRow]:
         _row(context, row, [run.unit_name for run in runs])
         for row, runs in groupby(student_runs(context), key=lambda run: replace(run, seed=0))
     ]
-    return [*rows, _teacher_row(context)]
+    return [*rows, *(_teacher_row(context, teacher) for teacher in teachers_of(context))]
 
 
 def rank(rows: Sequence[ScoreRow]) -> Ranking:
@@ -113,6 +116,7 @@ def _row(context: StageContext, run: StudentRun, names: Sequence[str]) -> ScoreR
         labels=run.labels,
         student=run.student,
         augmented=run.augmented,
+        teacher=run.teacher,
         ipc=None if run.training_set == "full_data" else context.recipe.settings.prototypes.ipc,
         seeds=len(units),
         top1=top1,
@@ -125,13 +129,14 @@ def _row(context: StageContext, run: StudentRun, names: Sequence[str]) -> ScoreR
     )
 
 
-def _teacher_row(context: StageContext) -> ScoreRow:
-    unit = context.read("evaluation_scores", TEACHER)
+def _teacher_row(context: StageContext, teacher: str) -> ScoreRow:
+    unit = context.read("evaluation_scores", teacher_score(teacher))
     return ScoreRow(
         training_set="teacher",
         labels="hard",
-        student=context.recipe.settings.teacher.architecture,
+        student=teachers_of(context)[teacher].architecture,
         augmented=True,
+        teacher=teacher,
         ipc=None,
         seeds=1,
         top1=float(unit["top1"]),
@@ -139,6 +144,18 @@ def _teacher_row(context: StageContext) -> ScoreRow:
         top5=float(unit["top5"]),
         curve=(),
     )
+
+
+def teacher_by_student(rows: Sequence[ScoreRow]) -> dict[str, dict[str, ScoreRow]]:
+    """The teacher x student matrix: the synthetic images' rows, by teacher and student.
+
+    Empty where there is a single teacher, as the table then says it all.
+    """
+    matrix = dict[str, dict[str, ScoreRow]]()
+    for row in rows:
+        if row.training_set == "synthetic" and row.labels == "soft" and row.augmented:
+            matrix.setdefault(row.teacher, {})[row.student] = row
+    return matrix if len(matrix) > 1 else {}
 
 
 def _top1(

@@ -9,7 +9,7 @@ from d4m.label_formats import pack_logits, unpack_logits
 from d4m.seeds import stream_seed
 from d4m.settings import SoftLabelSettings
 from d4m.stages.base import Product, Stage, StageContext
-from d4m.stages.teacher import load_teacher
+from d4m.stages.teacher import load_teacher, teacher_reads
 from d4m.stages.training_sets import synthetic_set
 from d4m.store.reference import Unit
 
@@ -44,7 +44,7 @@ class SoftLabels(Stage):
                     **label_settings(context, labels),
                     "epochs": [start, min(start + labels.epochs_per_block, labels.labelled)],
                 },
-                [*context.all_of("synthetic_images"), *context.all_of("teacher")],
+                [*context.all_of("synthetic_images"), *teacher_reads(context)],
             )
             for start in starts
         ]

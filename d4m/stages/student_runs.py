@@ -15,6 +15,7 @@ from d4m.settings import (
 from d4m.stages.base import StageContext
 from d4m.stages.compared_sets import TrainingSet, training_set_reads, training_set_settings
 from d4m.stages.soft_labels import label_settings
+from d4m.stages.teacher import THE_TEACHER, teacher_reads
 from d4m.stages.training_sets import view_size_px
 
 _PLAIN = AugmentationSettings(crop_scale=(1.0, 1.0), flip=0.0, cutmix=0.0)
@@ -31,6 +32,7 @@ class StudentRun:
         student: its name.
         seed: which of the seeds.
         augmented: whether it sees random views, or the images as they are.
+        teacher: whose labels it learns, where not those of the distilled data set.
     """
 
     training_set: TrainingSet
@@ -38,12 +40,14 @@ class StudentRun:
     student: str
     seed: int
     augmented: bool = True
+    teacher: str = THE_TEACHER
 
     @property
     def unit_name(self) -> str:
         """Name of its unit."""
         plain = "" if self.augmented else "-plain"
-        return f"{self.training_set}-{self.labels}{plain}-{self.student}-{self.seed:02d}"
+        by = f"-by-{self.teacher}" if self.teacher != THE_TEACHER else ""
+        return f"{self.training_set}-{self.labels}{plain}{by}-{self.student}-{self.seed:02d}"
 
     @property
     def images_name(self) -> tuple[str | int, ...]:
@@ -54,7 +58,8 @@ class StudentRun:
     def reads_stored_labels(self, context: StageContext) -> bool:
         """Whether its labels are an artifact; else the teacher gives them as it trains."""
         stored = context.recipe.settings.soft_labels.mode == "stored"
-        return stored and self.training_set == "synthetic" and self.augmented
+        by_the_teacher = self.teacher == THE_TEACHER
+        return stored and by_the_teacher and self.training_set == "synthetic" and self.augmented
 
 
 def student_runs(context: StageContext) -> list[StudentRun]:
@@ -63,7 +68,12 @@ def student_runs(context: StageContext) -> list[StudentRun]:
     first = settings.students[0].label
     rows = list[StudentRun]()
     if "soft" in settings.labels:
-        rows += [StudentRun("synthetic", "soft", student.label, 0) for student in settings.students]
+        others = [other.name for other in context.recipe.settings.teacher.others]
+        rows += [
+            StudentRun("synthetic", "soft", student.label, 0, teacher=teacher)
+            for teacher in (THE_TEACHER, *others)
+            for student in settings.students
+        ]
     if "hard" in settings.labels:
         students = settings.students[:1] if "soft" in settings.labels else settings.students
         rows += [StudentRun("synthetic", "hard", student.label, 0) for student in students]
@@ -106,7 +116,9 @@ def run_reads(context: StageContext, run: StudentRun) -> list[tuple[str, str]]:
         return reads
     if is_weighted(context, run):
         reads += context.all_of("prototypes")
-    return reads + context.all_of("soft_labels" if run.reads_stored_labels(context) else "teacher")
+    if run.reads_stored_labels(context):
+        return reads + context.all_of("soft_labels")
+    return reads + teacher_reads(context, run.teacher)
 
 
 def scored_reads(context: StageContext) -> list[tuple[str, str]]:

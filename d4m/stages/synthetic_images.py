@@ -12,7 +12,7 @@ from d4m.seeds import stream_seed
 from d4m.settings import SynthesisSettings
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.stages.real_images import class_unit
-from d4m.stages.teacher import load_teacher
+from d4m.stages.teacher import load_teacher, teacher_reads
 from d4m.stages.training_sets import view_size_px
 from d4m.store.reference import Unit
 
@@ -33,7 +33,7 @@ class SyntheticImages(Stage):
     def plan(self, context: StageContext) -> list[Unit]:
         """One unit per class: its prompt, its prototypes, the whole generator."""
         settings = context.recipe.settings
-        teacher = context.all_of("teacher") if settings.synthesis.candidates > 1 else []
+        teacher = teacher_reads(context) if settings.synthesis.candidates > 1 else []
         return [
             context.unit(
                 self,

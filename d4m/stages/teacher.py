@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from d4m.errors import ClassifierError
 from d4m.seeds import stream_seed
+from d4m.settings import LabellerSettings
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.stages.training_sets import real_set, view_size_px
 from d4m.store.digest import digest_file
@@ -15,11 +16,11 @@ from d4m.store.reference import Unit
 if TYPE_CHECKING:
     from torch import nn
 
-_UNIT = "teacher"
+THE_TEACHER = ""  # the one whose labels the distilled data set has; others have names
 
 
 class Teacher(Stage):
-    """Unit: a member of the ensemble, or the one there is.
+    """Unit: a member of a teacher's ensemble, or the one there is.
 
     Trained on the real training images, unless the recipe names weights.
     """
@@ -30,7 +31,35 @@ class Teacher(Stage):
 
     def plan(self, context: StageContext) -> list[Unit]:
         """One unit a member; ready-made weights depend on their file and not on the images."""
-        settings = context.recipe.settings.teacher
+        return [
+            self._plan(context, settings, name, seed)
+            for teacher, settings in teachers_of(context).items()
+            for name, seed in _members(context, teacher).items()
+        ]
+
+    def compute(
+        self, context: StageContext, missing: Sequence[Unit]
+    ) -> Iterator[tuple[Unit, Product]]:
+        """Train them, or load and check their weights."""
+        from safetensors.torch import save_model
+
+        units = {unit.name: unit for unit in missing}
+        for teacher, settings in teachers_of(context).items():
+            for name, seed in _members(context, teacher).items():
+                if name not in units:
+                    continue
+                unit, model = units[name], _make(context, settings, seed)
+
+                def write(folder: Path, model: "nn.Module" = model, unit: Unit = unit) -> None:
+                    save_model(model.cpu(), str(folder / "model.safetensors"))
+                    text = json.dumps(unit.inputs["settings"], indent=2, sort_keys=True)
+                    (folder / "config.json").write_text(text, encoding="utf-8")
+
+                yield unit, write
+
+    def _plan(
+        self, context: StageContext, settings: LabellerSettings, name: str, seed: int
+    ) -> Unit:
         shape = {
             "architecture": settings.architecture,
             "options": settings.model_dump(mode="json")["options"],
@@ -39,90 +68,88 @@ class Teacher(Stage):
             "classes": len(context.class_ids),
         }
         if settings.weights is not None:
-            inputs = shape | {"weights": self._weights_fingerprint(context, settings.weights)}
-            return [context.unit(self, _UNIT, inputs)]
+            inputs = shape | {"weights": _weights_fingerprint(context, settings.weights)}
+            return context.unit(self, name, inputs)
         inputs = shape | {
             "decoding": dict(context.source.decoding),
             **settings.model_dump(mode="json", include={"epochs", "augmentation", "optimizer"}),
+            "seed": seed,
         }
-        reads = context.all_of("real_images", "train-")
-        seeds = [_member_seed(context, member) for member in range(settings.members)]
-        return [
-            context.unit(self, _unit_name(member), inputs | {"seed": seed}, reads)
-            for member, seed in enumerate(seeds)
-        ]
-
-    def compute(
-        self, context: StageContext, missing: Sequence[Unit]
-    ) -> Iterator[tuple[Unit, Product]]:
-        """Train it, or load and check its weights."""
-        from safetensors.torch import save_model
-
-        for unit in missing:
-            model = self._make(context, unit.inputs["settings"].get("seed", 0))
-
-            def write(folder: Path, model: "nn.Module" = model, unit: Unit = unit) -> None:
-                save_model(model.cpu(), str(folder / "model.safetensors"))
-                text = json.dumps(unit.inputs["settings"], indent=2, sort_keys=True)
-                (folder / "config.json").write_text(text, encoding="utf-8")
-
-            yield unit, write
-
-    def _make(self, context: StageContext, seed: int) -> "nn.Module":
-        weights = context.recipe.settings.teacher.weights
-        if weights is None:
-            return _train(context, seed)
-        if weights == "timm":
-            return _build_as_published(context, with_weights=True)
-        return _load_weights(context, context.recipe.locate(weights))
-
-    def _weights_fingerprint(self, context: StageContext, weights: str) -> str:
-        if weights == "timm":
-            return weights
-        path = context.recipe.locate(weights)
-        if path.suffix != ".safetensors" or not path.is_file():
-            msg = f"`teacher.weights`: wanted `timm` or a .safetensors file, found {path}"
-            raise ClassifierError(msg)
-        return digest_file(path)
+        return context.unit(self, name, inputs, context.all_of("real_images", "train-"))
 
 
-def load_teacher(context: StageContext) -> "nn.Module":
-    """The stored teacher, in evaluation mode, on the context's device."""
+def teachers_of(context: StageContext) -> dict[str, LabellerSettings]:
+    """Every teacher of the recipe: `THE_TEACHER`, then others by their names."""
+    settings = context.recipe.settings.teacher
+    return {THE_TEACHER: settings, **{other.name: other for other in settings.others}}
+
+
+def teacher_reads(context: StageContext, teacher: str = THE_TEACHER) -> list[tuple[str, str]]:
+    """The units of one teacher."""
+    return [("teacher", name) for name in _members(context, teacher)]
+
+
+def load_teacher(context: StageContext, teacher: str = THE_TEACHER) -> "nn.Module":
+    """A stored teacher, in evaluation mode, on the context's device."""
     from d4m.classifiers.ensemble import Ensemble
 
+    settings = teachers_of(context)[teacher]
     members = [
-        _load_weights(context, context.open_files("teacher", unit) / "model.safetensors")
-        for _, unit in context.all_of("teacher")
+        _load_weights(context, settings, context.open_files(*unit) / "model.safetensors")
+        for unit in teacher_reads(context, teacher)
     ]
-    teacher = members[0] if len(members) == 1 else Ensemble(members)
-    return teacher.to(context.device).eval()
+    model = members[0] if len(members) == 1 else Ensemble(members)
+    return model.to(context.device).eval()
 
 
-def _unit_name(member: int) -> str:
-    return _UNIT if member == 0 else f"{_UNIT}-{member:02d}"
+def _members(context: StageContext, teacher: str) -> dict[str, int]:
+    """Units of one teacher, and their seeds."""
+    unit = "teacher" if teacher == THE_TEACHER else f"other-{teacher}"
+    names = ("teacher",) if teacher == THE_TEACHER else ("teacher", teacher)
+    return {
+        f"{unit}-{member:02d}" if member else unit: stream_seed(
+            context.recipe.settings.seed, *names, *([member] if member else [])
+        )
+        for member in range(teachers_of(context)[teacher].members)
+    }
 
 
-def _member_seed(context: StageContext, member: int) -> int:
-    names = ("teacher",) if member == 0 else ("teacher", member)
-    return stream_seed(context.recipe.settings.seed, *names)
+def _weights_fingerprint(context: StageContext, weights: str) -> str:
+    if weights == "timm":
+        return weights
+    path = context.recipe.locate(weights)
+    if path.suffix != ".safetensors" or not path.is_file():
+        msg = f"`teacher.weights`: wanted `timm` or a .safetensors file, found {path}"
+        raise ClassifierError(msg)
+    return digest_file(path)
 
 
-def _build_as_published(context: StageContext, *, with_weights: bool) -> "nn.Module":
+def _make(context: StageContext, settings: LabellerSettings, seed: int) -> "nn.Module":
+    if settings.weights is None:
+        return _train(context, settings, seed)
+    if settings.weights == "timm":
+        return _build_as_published(context, settings, with_weights=True)
+    return _load_weights(context, settings, context.recipe.locate(settings.weights))
+
+
+def _build_as_published(
+    context: StageContext, settings: LabellerSettings, *, with_weights: bool
+) -> "nn.Module":
     from d4m.classifiers.timm_models import load_timm_model
 
     return load_timm_model(
-        context.recipe.settings.teacher,
+        settings,
         channels=context.source.channels,
         classes=len(context.class_ids),
         with_weights=with_weights,
     )
 
 
-def _build(context: StageContext, seed: int) -> "nn.Module":
+def _build(context: StageContext, settings: LabellerSettings, seed: int) -> "nn.Module":
     from d4m.classifiers.registry import build_classifier
 
     return build_classifier(
-        context.recipe.settings.teacher,
+        settings,
         channels=context.source.channels,
         size_px=view_size_px(context),
         classes=len(context.class_ids),
@@ -130,14 +157,13 @@ def _build(context: StageContext, seed: int) -> "nn.Module":
     )
 
 
-def _load_weights(context: StageContext, path: Path) -> "nn.Module":
+def _load_weights(context: StageContext, settings: LabellerSettings, path: Path) -> "nn.Module":
     from safetensors.torch import load_model
 
-    settings = context.recipe.settings.teacher
     if settings.weights == "timm":
-        model = _build_as_published(context, with_weights=False)
+        model = _build_as_published(context, settings, with_weights=False)
     else:
-        model = _build(context, seed=0)
+        model = _build(context, settings, seed=0)
     try:
         load_model(model, str(path))
     except RuntimeError as failure:
@@ -149,12 +175,11 @@ def _load_weights(context: StageContext, path: Path) -> "nn.Module":
     return model
 
 
-def _train(context: StageContext, seed: int) -> "nn.Module":
+def _train(context: StageContext, settings: LabellerSettings, seed: int) -> "nn.Module":
     from d4m.student import train_with_hard_labels
 
-    settings = context.recipe.settings.teacher
     images = real_set(context, "train")
-    model = _build(context, stream_seed(seed, "weights")).to(context.device)
+    model = _build(context, settings, stream_seed(seed, "weights")).to(context.device)
     train_with_hard_labels(
         model,
         images,

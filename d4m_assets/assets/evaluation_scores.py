@@ -4,15 +4,17 @@ import dagster as dg
 
 from d4m.pipeline import Pipeline
 from d4m.stages.evaluation_scores import EvaluationScores
-from d4m.stages.score_table import rank, score_rows
+from d4m.stages.score_table import rank, score_rows, teacher_by_student
 from d4m_assets.checks import beats_random_real
-from d4m_assets.metadata import learning_curves, score_table, students_picture
+from d4m_assets.metadata import learning_curves, matrix_picture, score_table, students_picture
 from d4m_assets.stage_asset import Metadata, stage_asset
 
 
 def _describe(pipeline: Pipeline) -> Metadata:
     rows = score_rows(pipeline.context())
     pictures = {"learning curves": learning_curves(rows), "students": students_picture(rows)}
+    if matrix := teacher_by_student(rows):
+        pictures["teacher x student"] = matrix_picture(matrix)
     ranking = rank(rows)
     scores: Metadata = {}
     if ranking.label_robust is not None:

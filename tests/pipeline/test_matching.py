@@ -29,7 +29,7 @@ from d4m.soft_labels import label_views
 from d4m.stages.compared_sets import read_training_set
 from d4m.stages.evaluation_scores import EvaluationScores
 from d4m.stages.generator import load_pipeline
-from d4m.stages.score_table import score_rows
+from d4m.stages.score_table import score_rows, teacher_by_student
 from d4m.stages.soft_labels import StoredLabels
 from d4m.stages.student_runs import soft_label_settings, student_runs
 from d4m.stages.teacher import load_teacher
@@ -49,6 +49,12 @@ RECIPES = {
     "top_k": {"soft_labels.format": "top_k", "soft_labels.top_k": 3},
     "again": {"soft_labels.labelled_epochs": 2},
     "ensemble": {"teacher.members": 2},
+    "others": {
+        "teacher.others": [
+            {"name": "quick", "epochs": 1},
+            {"name": "two", "architecture": "test_vit", "epochs": 1, "members": 2},
+        ]
+    },
     "candidates": {"synthesis.candidates": 3, "synthesis.diversity": 0.0},
     "baselines": {"evaluation.baselines": BASELINES},
     "weighted": {"evaluation.matching.cluster_weights": True},
@@ -76,6 +82,15 @@ COMPUTED = {
         "soft_labels": BLOCKS,
         "evaluation_scores": (*SOFT, "teacher"),
         "image_fidelity": ("synthetic", "random_real", "nearest_real"),
+    },
+    "others": {
+        "teacher": ("other-quick", "other-two", "other-two-01"),
+        "evaluation_scores": (
+            "synthetic-soft-by-quick-convnet3-00",
+            "synthetic-soft-by-two-convnet3-00",
+            "teacher-quick",
+            "teacher-two",
+        ),
     },
     "candidates": {
         "synthetic_images": CLASSES,
@@ -116,6 +131,9 @@ READS = {
     ("ensemble", "synthetic-soft-convnet3-00"): TEST + SYNTHETIC + LABELS,
     ("ensemble", "random_real-soft-convnet3-00"): [*TEST, *TRAIN, *TEACHER, "teacher/teacher-01"],
     ("ensemble", "teacher"): [*TEST, *TEACHER, "teacher/teacher-01"],
+    ("others", "synthetic-soft-convnet3-00"): TEST + SYNTHETIC + LABELS,
+    ("others", "synthetic-soft-by-quick-convnet3-00"): [*TEST, *SYNTHETIC, "teacher/other-quick"],
+    ("others", "teacher-two"): [*TEST, "teacher/other-two", "teacher/other-two-01"],
     ("baselines", "decoded_prototypes-soft-convnet3-00"): TEST + SYNTHETIC + TEACHER,
     ("baselines", "decoded_prototypes-hard-convnet3-00"): TEST + SYNTHETIC,
     ("baselines", "from_noise-soft-convnet3-00"): TEST + GENERATOR + TEACHER,
@@ -198,7 +216,9 @@ def test_units_of_an_artifact_have_keys_of_their_own(lab, name):
         assert len({record.key for record in units.values()}) == len(units), stage
 
 
-@pytest.mark.parametrize("name", ["online", "ensemble", "candidates", "baselines", "hard"])
+@pytest.mark.parametrize(
+    "name", ["online", "ensemble", "others", "candidates", "baselines", "hard"]
+)
 def test_nothing_is_computed_twice(lab, name):
     lab.computed(name)
     assert not any(lab.run(name).values())
@@ -420,8 +440,60 @@ def test_labels_and_the_teachers_own_score_are_those_of_the_mean(lab):
     assert _teachers_own(context) == pytest.approx(_accuracy(context, teacher, "test"))
 
 
-def _teachers_own(context):
-    return float(_scores(context, "teacher")["top1"])
+def _teachers_own(context, name="teacher"):
+    return float(_scores(context, name)["top1"])
+
+
+def test_another_teacher_labels_for_students_of_its_own(lab):
+    """The first epoch is one batch, whose loss is that of the untrained student."""
+    context = lab.context("others")
+    images, model = synthetic_set(context), _student()[0]
+    views = StoredLabels(context, images).views(0)
+    pixels = replay_views(images.pixels, views, np.arange(30))
+    for name in ("quick", "two"):
+        teacher = load_teacher(context, name)
+        assert _teachers_own(context, f"teacher-{name}") == pytest.approx(
+            _accuracy(context, teacher, "test")
+        )
+        with torch.inference_mode():
+            verdicts = teacher(pixels).half().float()
+            loss = kl_loss(model(pixels), verdicts, temperature=20.0).mean()
+        found = _scores(context, f"synthetic-soft-by-{name}-convnet3-00")["curve_losses"][0]
+        assert found == pytest.approx(float(loss), rel=1e-3)
+    assert len(load_teacher(context, "two").members) == 2
+
+
+def test_teachers_and_students_make_a_matrix(lab):
+    rows = score_rows(lab.context("others"))
+    matrix = teacher_by_student(rows)
+    units = {
+        "": "synthetic-soft",
+        "quick": "synthetic-soft-by-quick",
+        "two": "synthetic-soft-by-two",
+    }
+    assert list(matrix) == list(units)
+    for teacher, unit in units.items():
+        assert list(matrix[teacher]) == ["convnet3"]
+        found = _scores(lab.context("others"), f"{unit}-convnet3-00")["top1"]
+        assert matrix[teacher]["convnet3"].top1 == found
+    assert teacher_by_student(score_rows(lab.context("tiny"))) == {}
+    shown = [line.split() for line in _show(lab, "others")]
+    assert [line[2:5] for line in shown if line[:1] == ["synthetic"] and "soft" in line[2]] == [
+        ["soft", "convnet3", f"{100 * matrix['']['convnet3'].top1:.2f}"],
+        ["soft,", "quick", "convnet3"],
+        ["soft,", "two", "convnet3"],
+    ]
+    assert {tuple(line[:4]) for line in shown if line[:1] == ["teacher"]} == {
+        ("teacher", "all", "-", "convnet3"),
+        ("teacher", "all", "quick", "convnet3"),
+        ("teacher", "all", "two", "test_vit"),
+    }
+
+
+def test_other_teachers_have_names_of_their_own(lab):
+    lab.write("same", _recipe({"teacher.others": [{"name": "one"}, {"name": "one"}]}))
+    with pytest.raises(RecipeError, match=r"teacher\.others: other teachers must differ in `name`"):
+        lab.pipeline("same")
 
 
 def _accuracy(context, classifier, split):

@@ -128,7 +128,10 @@ EDITS = {
         {"synthesis.candidates": 3},
         {"synthetic_images": ("*",)},
         DOWN_FROM_IMAGES,
-        ("synthetic_images/class-00002", "candidates: 1 -> 3; diversity: 'unset' -> 0.5; teacher/teacher changed"),
+        (
+            "synthetic_images/class-00002",
+            "candidates: 1 -> 3; diversity: 'unset' -> 0.5; teacher/teacher changed",
+        ),
     ),
     "labels given online": (
         {"soft_labels.mode": "online"},
