@@ -5,7 +5,7 @@
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float16, Float32, Float64, Int64
@@ -37,12 +37,14 @@ class PrototypeResult:
         nearest_images: row, in the class as given, of the kept real image whose latent lies
             nearest each centre; medoids: nearest among those no larger cluster has taken.
         inertia: sum over kept images of the squared distance to their prototype.
+        clusters: the prototype that each image, as given, belongs to; -1 where it is left out.
     """
 
     prototypes: Float32[np.ndarray, "prototype channel height width"]
     cluster_shares: Float64[np.ndarray, "prototype"]
     nearest_images: Int64[np.ndarray, "prototype"]
     inertia: float
+    clusters: Int64[np.ndarray, "image"]
 
 
 def fit_prototypes(
@@ -56,7 +58,8 @@ def fit_prototypes(
     Args:
         latents: all latents of the class, scaled.
         settings: number and method. `outlier_share` leaves out no image that is needed to have
-            one for each prototype.
+            one for each prototype. `representative: explaining` starts from medoids; see
+            `d4m.explaining`.
         seed: the class's stream.
 
     Raises:
@@ -79,7 +82,7 @@ def fit_prototypes(
         >>> result.prototypes.ravel().tolist(), result.cluster_shares.tolist()
         ([9.0, 1.0], [0.625, 0.375])
     """
-    count, medoids = settings.ipc, settings.representative == "medoid"
+    count, medoids = settings.ipc, settings.representative != "mean"
     points = _flatten(latents)
     squares = points if settings.pooling == 1 else _flatten(_pool(latents, settings.pooling))
     kept = _densest(squares, settings.outlier_share, count)
@@ -93,12 +96,35 @@ def fit_prototypes(
     centres, assignment = centres[order], memberships[:, order].argmax(axis=1)
     nearest = _nearest(points, centres, distinct=medoids)
     prototypes = points[nearest] if medoids else centres
-    distances = ((points - prototypes[assignment]) ** 2).sum(axis=1)
+    clusters = np.full(len(latents), -1)
+    clusters[kept] = assignment
     return PrototypeResult(
         prototypes=prototypes.reshape(-1, *latents.shape[1:]).astype(np.float32),
         cluster_shares=shares[order],
         nearest_images=kept[nearest],
-        inertia=float(distances.sum()),
+        inertia=_inertia(points, prototypes[assignment]),
+        clusters=clusters,
+    )
+
+
+def represent_by(
+    fitted: PrototypeResult,
+    latents: Float16[np.ndarray, "image channel height width"],
+    rows: Int64[np.ndarray, "prototype"],
+) -> PrototypeResult:
+    """The same clusters with other real latents as their prototypes.
+
+    Args:
+        fitted: the clusters of a class.
+        latents: those it was fitted to.
+        rows: the image that each cluster is represented by.
+    """
+    points, kept = _flatten(latents), fitted.clusters >= 0
+    return replace(
+        fitted,
+        prototypes=latents[rows].astype(np.float32),
+        nearest_images=rows,
+        inertia=_inertia(points[kept], points[rows][fitted.clusters[kept]]),
     )
 
 
@@ -226,6 +252,12 @@ def _full_means(
     means = memberships.T @ points / np.where(empty, 1, sizes)[:, None]
     means[empty] = points[nearest[empty]]
     return means
+
+
+def _inertia(
+    points: Float64[np.ndarray, "image feature"], own: Float64[np.ndarray, "image feature"]
+) -> float:
+    return float(((points - own) ** 2).sum())
 
 
 def _nearest(

@@ -59,9 +59,10 @@ class PrototypeSettings(Section):
         lt=0.5,
         description="Share of a class's images, those in the sparsest places, that is left out.",
     )
-    representative: Literal["mean", "medoid"] = Field(
+    representative: Literal["mean", "medoid", "explaining"] = Field(
         default="mean",
-        description="A prototype is its cluster's mean, or the real latent nearest to it.",
+        description="A prototype is its cluster's mean; the real latent nearest to it; or the one "
+        "of its real latents with which all prototypes' images together explain the teacher best.",
     )
     batch_size: int = Field(
         default=1024, ge=1, description="Latents a mini-batch (minibatch_kmeans only)."

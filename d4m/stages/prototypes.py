@@ -1,35 +1,54 @@
 """Artifact `prototypes`: the cluster centres of each class's latents (D4M, section 3.2)."""
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from d4m.errors import PrototypeError
-from d4m.seeds import stream_seed
+from d4m.seeds import stream_generator, stream_seed
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.stages.real_images import class_unit
+from d4m.stages.teacher import load_teacher, teacher_reads
+from d4m.stages.training_sets import real_set, view_size_px
 from d4m.store.reference import Unit
+
+if TYPE_CHECKING:
+    from d4m.prototypes import PrototypeResult
+
+# Where prototypes explain the teacher: real images looked at per cluster, images whose verdicts are
+# to be explained, and how many prototypes one regression can be solved for.
+_CANDIDATES = 25
+_TARGETS = 4000
+_MOST_EXPLAINING = 2000
 
 
 class Prototypes(Stage):
-    """Unit: one class."""
+    """Unit: one class. Where prototypes explain the teacher, each class depends on all others."""
 
     name: ClassVar[str] = "prototypes"
     version: ClassVar[str] = "2"
-    upstream: ClassVar[tuple[str, ...]] = ("latents",)
-    sections: ClassVar[tuple[str, ...]] = ("prototypes", "seed")
+    upstream: ClassVar[tuple[str, ...]] = ("latents", "real_images", "teacher")
+    sections: ClassVar[tuple[str, ...]] = ("prototypes", "synthesis", "teacher", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
         """One unit per class, with a stream of its own."""
         settings = context.recipe.settings
+        explaining = _explaining_settings(context) if _explains(context) else {}
+        everything = [
+            *context.all_of("latents"),
+            *context.all_of("real_images", "train-"),
+            *teacher_reads(context),
+        ]
         return [
             context.unit(
                 self,
                 class_unit(class_id),
                 settings.prototypes.model_dump(mode="json")
-                | {"seed": stream_seed(settings.seed, "prototypes", class_id)},
-                [("latents", class_unit(class_id))],
+                | {"seed": stream_seed(settings.seed, "prototypes", class_id)}
+                | explaining,
+                everything if explaining else [("latents", class_unit(class_id))],
             )
             for class_id in context.class_ids
         ]
@@ -37,28 +56,104 @@ class Prototypes(Stage):
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
-        """Cluster class after class."""
-        from d4m.prototypes import fit_prototypes
+        """Cluster class after class; all of them first where their choice is one."""
+        units = {unit.name: unit for unit in missing}
+        if not _explains(context):
+            for class_id in context.class_ids:
+                if class_unit(class_id) in units:
+                    yield units[class_unit(class_id)], _arrays(_fit(context, class_id))
+            return
+        for class_id, fitted in enumerate(_explaining_prototypes(context)):
+            if class_unit(class_id) in units:
+                yield units[class_unit(class_id)], _arrays(fitted)
 
-        for unit in missing:
-            class_id = int(unit.name.removeprefix("class-"))
-            latents = context.read("latents", unit.name)["latents"]
-            try:
-                fitted = fit_prototypes(
-                    latents,
-                    context.recipe.settings.prototypes,
-                    seed=unit.inputs["settings"]["seed"],
-                )
-            except PrototypeError as failure:
-                name = context.source.class_table.names[class_id]
-                msg = f"class {class_id} ('{name}'): {failure}"
-                raise PrototypeError(msg) from None
-            yield (
-                unit,
-                {
-                    "prototypes": fitted.prototypes.astype(np.float16),  # as exact as latents
-                    "cluster_shares": fitted.cluster_shares,
-                    "nearest_images": fitted.nearest_images,
-                    "inertia": np.array(fitted.inertia),
-                },
-            )
+
+def _explains(context: StageContext) -> bool:
+    return context.recipe.settings.prototypes.representative == "explaining"
+
+
+def _explaining_settings(context: StageContext) -> dict[str, Any]:
+    settings = context.recipe.settings
+    return {
+        "views": settings.teacher.augmentation.model_dump(mode="json"),
+        "views_seed": stream_seed(settings.seed, "explaining"),
+        "size_px": view_size_px(context),
+        "decoding": dict(context.source.decoding),
+    }
+
+
+def _fit(context: StageContext, class_id: int) -> "PrototypeResult":
+    from d4m.prototypes import fit_prototypes
+
+    settings = context.recipe.settings
+    seed = stream_seed(settings.seed, "prototypes", class_id)
+    try:
+        return fit_prototypes(_latents(context, class_id), settings.prototypes, seed=seed)
+    except PrototypeError as failure:
+        name = context.source.class_table.names[class_id]
+        msg = f"class {class_id} ('{name}'): {failure}"
+        raise PrototypeError(msg) from None
+
+
+def _latents(context: StageContext, class_id: int) -> np.ndarray:
+    return context.read("latents", class_unit(class_id))["latents"]
+
+
+def _explaining_prototypes(context: StageContext) -> "list[PrototypeResult]":
+    """Every class's clusters, represented by the images that explain the teacher together."""
+    from d4m.explaining import choose_images
+    from d4m.prototypes import represent_by
+
+    settings = context.recipe.settings
+    count = len(context.class_ids) * settings.prototypes.ipc
+    if count > _MOST_EXPLAINING:
+        msg = (
+            f"`prototypes.representative: explaining` chooses all prototypes together: wanted at "
+            f"most {_MOST_EXPLAINING}, found {count}; set it to `medoid`, or lower `prototypes.ipc`"
+        )
+        raise PrototypeError(msg)
+    clusters = [_fit(context, class_id) for class_id in context.class_ids]
+    members = [_draw_members(context, class_id, fitted) for class_id, fitted in enumerate(clusters)]
+    rows = [np.concatenate(each) for each in members]
+    starts = np.cumsum([0, *(len(group) for each in members for group in each)])
+    chosen = choose_images(
+        real_set(context, "train", choose=lambda class_id: rows[class_id]),
+        [np.arange(start, stop) for start, stop in pairwise(starts)],
+        real_set(context, "train", choose=lambda class_id: _target_rows(context, class_id)),
+        load_teacher(context),
+        augmentation=settings.teacher.augmentation,
+        seed=_explaining_settings(context)["views_seed"],
+    )
+    own = np.split(np.concatenate(rows)[chosen], len(clusters))
+    return [
+        represent_by(fitted, _latents(context, class_id), own[class_id])
+        for class_id, fitted in enumerate(clusters)
+    ]
+
+
+def _draw_members(
+    context: StageContext, class_id: int, fitted: "PrototypeResult"
+) -> list[np.ndarray]:
+    """Some images of each cluster of a class, the one nearest to its centre first."""
+    draw = stream_generator(context.recipe.settings.seed, "explaining", class_id)
+    groups = list[np.ndarray]()
+    for cluster, nearest in enumerate(fitted.nearest_images):
+        others = np.flatnonzero(fitted.clusters == cluster)
+        others = draw.permutation(others[others != nearest])[: _CANDIDATES - 1]
+        groups.append(np.concatenate([[nearest], others]))
+    return groups
+
+
+def _target_rows(context: StageContext, class_id: int) -> np.ndarray:
+    images = len(context.image_index("train", class_id).image_ids)
+    wanted = min(images, -(-_TARGETS // len(context.class_ids)))
+    return np.linspace(0, images - 1, wanted).round().astype(np.int64)
+
+
+def _arrays(fitted: "PrototypeResult") -> dict[str, np.ndarray]:
+    return {
+        "prototypes": fitted.prototypes.astype(np.float16),  # as exact as latents
+        "cluster_shares": fitted.cluster_shares,
+        "nearest_images": fitted.nearest_images,
+        "inertia": np.array(fitted.inertia),
+    }

@@ -18,11 +18,12 @@ from d4m.augment import replay_views
 from d4m.classifiers.registry import build_classifier
 from d4m.cli import app
 from d4m.dd_ranking import augmentation_robust_score, label_robust_score
-from d4m.errors import RecipeError
+from d4m.errors import PrototypeError, RecipeError
 from d4m.images import to_pixels
 from d4m.label_formats import pack_logits, unpack_logits
 from d4m.matching import kl_loss
 from d4m.pipeline import STAGES
+from d4m.prototypes import fit_prototypes
 from d4m.seeds import stream_seed
 from d4m.settings import MatchingSettings, OptimizerSettings, SoftLabelSettings, StudentSettings
 from d4m.soft_labels import label_views
@@ -56,6 +57,7 @@ RECIPES = {
         ]
     },
     "candidates": {"synthesis.candidates": 3, "synthesis.diversity": 0.0},
+    "explaining": {"prototypes.representative": "explaining"},
     "baselines": {"evaluation.baselines": BASELINES},
     "weighted": {"evaluation.matching.cluster_weights": True},
     "plain": {"evaluation.without_augmentation": True},
@@ -97,6 +99,17 @@ COMPUTED = {
         "soft_labels": BLOCKS,
         "evaluation_scores": ("synthetic-soft-convnet3-00", "synthetic-hard-convnet3-00"),
         "image_fidelity": ("synthetic",),
+    },
+    "explaining": {
+        "prototypes": CLASSES,
+        "synthetic_images": CLASSES,
+        "soft_labels": BLOCKS,
+        "evaluation_scores": tuple(
+            f"{name}-{labels}-convnet3-00"
+            for name in ("synthetic", "nearest_real")
+            for labels in BOTH
+        ),
+        "image_fidelity": ("synthetic", "nearest_real"),
     },
     "baselines": {
         "evaluation_scores": tuple(
@@ -508,6 +521,48 @@ def test_ready_made_weights_are_those_of_one_network(lab):
     wanted = r"both\.yaml:\d+: teacher: `weights` are those of one network, found `members: 2`"
     with pytest.raises(RecipeError, match=wanted):
         lab.pipeline("both")
+
+
+# Prototypes that explain the teacher
+
+
+def test_prototypes_that_explain_the_teacher_depend_on_it_and_on_every_class(lab):
+    context = lab.context("explaining")
+    latents = [f"latents/{name}" for name in CLASSES]
+    for name in CLASSES:
+        upstream = _unit(context, name, "prototypes").inputs["upstream"]
+        assert sorted(upstream) == sorted(latents + TRAIN + TEACHER)
+
+
+def test_each_cluster_is_represented_by_one_of_its_real_latents(lab):
+    tiny, context = lab.context("tiny"), lab.context("explaining")
+    medoids = list[bool]()
+    for class_id, name in enumerate(CLASSES):
+        latents = context.read("latents", name)["latents"]
+        found, means = context.read("prototypes", name), tiny.read("prototypes", name)
+        seed = stream_seed(0, "prototypes", class_id)
+        fitted = fit_prototypes(latents, tiny.recipe.settings.prototypes, seed=seed)
+        assert fitted.clusters[found["nearest_images"]].tolist() == [0, 1, 2]
+        assert np.array_equal(found["prototypes"], latents[found["nearest_images"]])
+        assert np.array_equal(found["cluster_shares"], means["cluster_shares"])
+        assert found["inertia"] > means["inertia"]
+        medoids += list(found["nearest_images"] == means["nearest_images"])
+    assert np.mean(medoids) < 0.5
+
+
+def test_a_prompt_does_not_reach_prototypes_that_explain_the_teacher(lab):
+    lab.computed("explaining")
+    lab.write("bolder", _recipe(RECIPES["explaining"] | {"prompts.per_class": {"three": "bold"}}))
+    plan = lab.pipeline("bolder").plan()
+    assert {unit.state for unit in plan["prototypes"]} == {"cached"}
+    computed = [unit.name for unit in plan["synthetic_images"] if unit.state == "compute"]
+    assert computed == ["class-00003"]
+
+
+def test_more_prototypes_than_one_regression_can_hold_are_refused(lab, monkeypatch):
+    monkeypatch.setattr("d4m.stages.prototypes._MOST_EXPLAINING", 29)
+    with pytest.raises(PrototypeError, match="wanted at most 29, found 30; set it to `medoid`"):
+        lab.edited("many", RECIPES["explaining"] | {"prototypes.starts": 2}, until="prototypes")
 
 
 # Synthetic images: several candidates
