@@ -103,12 +103,14 @@ def load_teacher(context: StageContext, teacher: str = THE_TEACHER) -> "nn.Modul
 
 
 def _members(context: StageContext, teacher: str) -> dict[str, int]:
-    """Units of one teacher, and their seeds."""
-    unit = "teacher" if teacher == THE_TEACHER else f"other-{teacher}"
-    names = ("teacher",) if teacher == THE_TEACHER else ("teacher", teacher)
+    """Units of one teacher, and their seeds: the same network is the same unit in any recipe."""
+    unit, seed = (
+        "teacher" if teacher == THE_TEACHER else f"other-{teacher}",
+        context.recipe.settings.seed,
+    )
     return {
         f"{unit}-{member:02d}" if member else unit: stream_seed(
-            context.recipe.settings.seed, *names, *([member] if member else [])
+            seed, "teacher", *([member] if member else [])
         )
         for member in range(teachers_of(context)[teacher].members)
     }

@@ -1,0 +1,134 @@
+"""What each upgrade is worth: D4M as published, every upgrade alone, and the default without each.
+
+Every row is `recipes/fashion_mnist_ipc10.yaml` with some keys changed and scored on validation
+images; rows share what they can through the store. Run it with `make ablation`, and again after it
+was stopped: what is stored is not computed twice. docs/results.md reports what it printed.
+"""
+
+import argparse
+import json
+import logging
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from d4m.pipeline import STAGES, Pipeline
+from d4m.recipe import load_recipe
+from d4m.stages.evaluation_scores import EvaluationScores
+from d4m.stages.score_table import ScoreRow, score_rows
+from d4m.workspace import compute, find_recipe, spin_briefly, store_root
+
+Edits = Mapping[str, Any]
+
+# What the default changes of the published method, as published; sampler, number of steps and
+# epochs are the same in all rows.
+AS_PUBLISHED: dict[str, Edits] = {
+    "prototypes that explain the teacher": {
+        "prototypes.method": "minibatch_kmeans",
+        "prototypes.representative": "mean",
+    },
+    "less noise": {"synthesis.strength": 0.7},
+    "less guidance": {"synthesis.guidance_scale": 8.0},
+    "a teacher like the student": {
+        "teacher.architecture": "resnet18",
+        "teacher.options": {"layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128]},
+    },
+    "milder crops": {"soft_labels.augmentation.crop_scale": [0.08, 1.0]},
+    "temperature 4": {"evaluation.matching.temperature": 20.0},
+    "small batches": {
+        "evaluation.optimizer.batch_size": 1024,
+        "evaluation.optimizer.learning_rate": 1.0e-3,
+    },
+}
+# What was tried beside them, in place of the default's.
+TRIED: dict[str, Edits] = {
+    "means of exact k-means": {"prototypes.representative": "mean"},
+    "medoids": {"prototypes.representative": "medoid"},
+    "means of a Gaussian mixture": {
+        "prototypes.method": "gaussian_mixture",
+        "prototypes.representative": "mean",
+    },
+    "clusters of pooled latents": {"prototypes.pooling": 2},
+    "a tenth left out as outliers": {"prototypes.outlier_share": 0.1},
+    "mode guidance 0.1": {"synthesis.mode_guidance": 0.1},
+    "8 candidates a prototype": {"synthesis.candidates": 8},
+    "weights by cluster": {"evaluation.matching.cluster_weights": True},
+    "MSE + CE": {"evaluation.matching.loss": "mse_ce"},
+    "MixUp on half the views": {
+        "soft_labels.augmentation.cutmix": 0.5,
+        "soft_labels.augmentation.mixup": 1.0,
+    },
+}
+
+
+def main() -> None:
+    """Run every row and print the table as Markdown, row by row."""
+    arguments = _arguments()
+    spin_briefly()
+    logging.basicConfig(level=logging.WARNING)
+    published = _together(AS_PUBLISHED.values())
+    rows: dict[str, Edits] = {"D4M as published": published}
+    for name in AS_PUBLISHED:
+        others = (edits for other, edits in AS_PUBLISHED.items() if other != name)
+        rows[f"published, with {name}"] = _together(others)
+    rows["**default**"] = {}
+    rows |= {f"default, without {name}": edits for name, edits in AS_PUBLISHED.items()}
+    rows |= {f"default, with {name}": edits for name, edits in TRIED.items()}
+    print("| row | synthetic | random real |\n|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (name, edits) in enumerate(rows.items()):
+            # Random images see nothing of prototypes and synthesis: two rows of them are enough.
+            baselines = ["random_real"] if edits in ({}, published) else []
+            recipe = _recipe(arguments, edits, baselines)
+            path = Path(folder) / f"ablation_{number:02d}.yaml"
+            path.write_text(json.dumps(recipe), encoding="utf-8")
+            found = {row.training_set: row for row in _run(path)}
+            cells = (_cell(found.get(each)) for each in ("synthetic", "random_real"))
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def _recipe(arguments: argparse.Namespace, edits: Edits, baselines: list[str]) -> dict[str, Any]:
+    default = find_recipe("fashion_mnist_ipc10")
+    recipe = YAML(typ="safe").load(default.folder / f"{default.name}.yaml")
+    student = {"students": ["convnet3"], "labels": ["soft"], "split": "validation"}
+    recipe["evaluation"] |= student | {"baselines": baselines, "seeds": arguments.seeds}
+    recipe["soft_labels"]["epochs"] = arguments.epochs
+    recipe["teacher"].pop("others", None)
+    for key, value in edits.items():
+        *sections, last = key.split(".")
+        place = recipe
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    return recipe
+
+
+def _run(path: Path) -> list[ScoreRow]:
+    pipeline = Pipeline(load_recipe(path), store_root(), compute())
+    for stage in STAGES:
+        pipeline.run_stage(stage.name)
+        if stage.name == EvaluationScores.name:
+            break
+    return score_rows(pipeline.context())
+
+
+def _together(edits: Iterable[Edits]) -> Edits:
+    return {key: value for each in edits for key, value in each.items()}
+
+
+def _cell(row: ScoreRow | None) -> str:
+    return "" if row is None else f"{100 * row.top1:.2f} ± {100 * row.top1_std:.2f}"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=250)
+    parser.add_argument("--seeds", type=int, default=2)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""The tiny recipe with one setting changed at a time, each run once and kept."""
+
+import json
+from functools import cache
+
+import numpy as np
+import torch
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from d4m.classifiers.registry import build_classifier
+from d4m.cli import app
+from d4m.pipeline import STAGES
+from d4m.seeds import stream_seed
+from d4m.settings import StudentSettings
+from d4m.stages.score_table import score_rows
+from d4m.stages.training_sets import real_set
+from tests.conftest import TINY_RECIPE, Workspace
+
+BOTH = ("soft", "hard")
+BASELINES = ["random_real", "nearest_real", "decoded_prototypes", "from_noise", "full_data"]
+# What each recipe changes in the tiny one with its first student and first seed alone.
+RECIPES = {
+    "online": {"soft_labels.mode": "online"},
+    "uint8": {"soft_labels.format": "uint8"},
+    "top_k": {"soft_labels.format": "top_k", "soft_labels.top_k": 3},
+    "again": {"soft_labels.labelled_epochs": 2},
+    "ensemble": {"teacher.members": 2},
+    "others": {
+        "teacher.others": [
+            {"name": "quick", "epochs": 1},
+            {"name": "two", "architecture": "test_vit", "epochs": 1, "members": 2},
+        ]
+    },
+    "candidates": {"synthesis.candidates": 3, "synthesis.diversity": 0.0},
+    "explaining": {"prototypes.representative": "explaining"},
+    "baselines": {"evaluation.baselines": BASELINES},
+    "weighted": {"evaluation.matching.cluster_weights": True},
+    "plain": {"evaluation.without_augmentation": True},
+    "hard": {"preset": ["dc", "hard"], "evaluation.hard.epochs": 3},
+    "validated": {
+        "dataset.validation_share": 0.1,
+        "evaluation.split": "validation",
+        "evaluation.baselines": ["full_data"],
+    },
+}
+CLASSES = tuple(f"class-{class_id:05d}" for class_id in range(10))
+BLOCKS = ("epochs-000000", "epochs-000002")
+SOFT = tuple(f"{name}-soft-convnet3-00" for name in ("synthetic", "random_real", "nearest_real"))
+HARD = tuple(
+    f"{name}-hard-convnet3-00" for name in ("synthetic", "random_real", "nearest_real", "full_data")
+)
+
+
+TRAIN, TEST, VALIDATION = (
+    [f"real_images/{split}-{class_id:05d}" for class_id in range(10)]
+    for split in ("train", "test", "validation")
+)
+SYNTHETIC = [f"synthetic_images/{name}" for name in CLASSES]
+PROTOTYPES = [f"prototypes/{name}" for name in CLASSES]
+GENERATOR = ["generator/vae", "generator/denoiser", "generator/scheduler"]
+LABELS = [f"soft_labels/{name}" for name in BLOCKS]
+TEACHER = ["teacher/teacher"]
+
+
+def recipe_text(edits):
+    """The tiny recipe with one student and one seed, and these keys."""
+    document = YAML(typ="safe").load(TINY_RECIPE)
+    document["evaluation"] |= {"students": ["convnet3"], "seeds": 1}
+    for path, value in edits.items():
+        *sections, key = path.split(".")
+        section = document
+        for name in sections:
+            section = section.setdefault(name, {})
+        section[key] = value
+    return json.dumps(document)
+
+
+class Laboratory(Workspace):
+    """Recipes beside the tiny one, each of which is run when it is first asked for."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.computed = cache(self._computed)
+
+    def _computed(self, name):
+        self.write(name, recipe_text(RECIPES[name]))
+        return self.run(name)
+
+    def context(self, name):
+        if name != "tiny":
+            self.computed(name)
+        return self.pipeline(name).context()
+
+    def edited(self, name, edits, *, until):
+        """The context of a recipe that is run up to and with a stage."""
+        self.write(name, recipe_text(edits))
+        for stage in STAGES:
+            self.pipeline(name).run_stage(stage.name)
+            if stage.name == until:
+                break
+        return self.pipeline(name).context()
+
+
+def unit_of(context, name, stage="evaluation_scores"):
+    return context.store.find(stage, context.upstream[stage][name].key)
+
+
+def scores_of(context, name="synthetic-soft-convnet3-00"):
+    return context.read("evaluation_scores", name)
+
+
+def same_arrays(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
+
+
+def row_names(context):
+    return [(row.training_set, row.labels, row.augmented) for row in score_rows(context)]
+
+
+def dataset_folder(context):
+    return context.open_files("distilled_dataset", "distilled_dataset")
+
+
+def shown_lines(lab, name):
+    lab.computed(name)
+    environment = lab.environment() | {"COLUMNS": "200"}
+    result = CliRunner().invoke(app, ["show", name], env=environment)
+    assert result.exception is None, result.exception
+    return result.stdout.splitlines()
+
+
+def untrained_student():
+    """The first student before its training, and the stream of that training."""
+    seed = stream_seed(0, "student", "convnet3", 0)
+    weights = stream_seed(seed, "weights")
+    model = build_classifier(StudentSettings(), channels=1, size_px=8, classes=10, seed=weights)
+    return model, stream_seed(seed, "training")
+
+
+def teachers_own_top1(context, name="teacher"):
+    return float(scores_of(context, name)["top1"])
+
+
+def accuracy_on(context, classifier, split):
+    images = real_set(context, split)
+    with torch.inference_mode():
+        found = classifier(images.pixels[torch.arange(len(images))]).argmax(1)
+    return float((found == images.class_ids).double().mean())

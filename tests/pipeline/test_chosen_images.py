@@ -1,0 +1,138 @@
+"""Images that are chosen: prototypes that explain the teacher, the best of several candidates."""
+
+import numpy as np
+import pytest
+import torch
+
+from d4m.errors import PrototypeError
+from d4m.images import to_pixels
+from d4m.prototypes import fit_prototypes
+from d4m.seeds import stream_seed
+from d4m.stages.generator import load_pipeline
+from d4m.stages.teacher import load_teacher
+from d4m.synthesis import ImageRequest, synthesize_images, use_scheduler
+from tests.pipeline.laboratory import CLASSES, RECIPES, TEACHER, TRAIN, recipe_text, unit_of
+
+
+def test_prototypes_that_explain_the_teacher_depend_on_it_and_on_every_class(lab):
+    context = lab.context("explaining")
+    latents = [f"latents/{name}" for name in CLASSES]
+    for name in CLASSES:
+        upstream = unit_of(context, name, "prototypes").inputs["upstream"]
+        assert sorted(upstream) == sorted(latents + TRAIN + TEACHER)
+
+
+def test_each_cluster_is_represented_by_one_of_its_real_latents(lab):
+    tiny, context = lab.context("tiny"), lab.context("explaining")
+    medoids = list[bool]()
+    for class_id, name in enumerate(CLASSES):
+        latents = context.read("latents", name)["latents"]
+        found, means = context.read("prototypes", name), tiny.read("prototypes", name)
+        seed = stream_seed(0, "prototypes", class_id)
+        fitted = fit_prototypes(latents, tiny.recipe.settings.prototypes, seed=seed)
+        assert fitted.clusters[found["nearest_images"]].tolist() == [0, 1, 2]
+        assert np.array_equal(found["prototypes"], latents[found["nearest_images"]])
+        assert np.array_equal(found["cluster_shares"], means["cluster_shares"])
+        assert found["inertia"] > means["inertia"]
+        medoids += list(found["nearest_images"] == means["nearest_images"])
+    assert np.mean(medoids) < 0.5
+
+
+def test_a_prompt_does_not_reach_prototypes_that_explain_the_teacher(lab):
+    lab.computed("explaining")
+    lab.write(
+        "bolder", recipe_text(RECIPES["explaining"] | {"prompts.per_class": {"three": "bold"}})
+    )
+    plan = lab.pipeline("bolder").plan()
+    assert {unit.state for unit in plan["prototypes"]} == {"cached"}
+    computed = [unit.name for unit in plan["synthetic_images"] if unit.state == "compute"]
+    assert computed == ["class-00003"]
+
+
+def test_more_prototypes_than_one_regression_can_hold_are_refused(lab, monkeypatch):
+    monkeypatch.setattr("d4m.stages.prototypes._MOST_EXPLAINING", 29)
+    with pytest.raises(PrototypeError, match="wanted at most 29, found 30; set it to `medoid`"):
+        lab.edited("many", RECIPES["explaining"] | {"prototypes.starts": 2}, until="prototypes")
+
+
+@pytest.fixture(scope="module")
+def drawn(lab):
+    """Seeds and images of every candidate, drawn outside of the stage: (class, prototype, ...)."""
+    context = lab.context("candidates")
+    settings = context.recipe.settings
+    seeds = np.array(
+        [
+            [
+                [stream_seed(seed, row), stream_seed(seed, row, 1), stream_seed(seed, row, 2)]
+                for row in range(3)
+            ]
+            for seed in (stream_seed(0, "synthesis", class_id) for class_id in range(10))
+        ]
+    )
+    requests = [
+        ImageRequest(prototype, context.source.class_table.names[class_id], int(seed))
+        for class_id, name in enumerate(CLASSES)
+        for prototype, own in zip(
+            context.read("prototypes", name)["prototypes"].astype(np.float32),
+            seeds[class_id],
+            strict=True,
+        )
+        for seed in own
+    ]
+    pipeline = load_pipeline(context)
+    use_scheduler(pipeline, settings.synthesis)
+    batches = synthesize_images(
+        pipeline,
+        requests,
+        negative_prompt=settings.prompts.negative,
+        settings=settings.synthesis,
+        compute=context.compute,
+    )
+    return seeds, np.concatenate(list(batches)).reshape(10, 3, 3, 8, 8, 1)
+
+
+def test_of_several_candidates_the_one_that_the_teacher_recognises_is_kept(lab, drawn):
+    context, (seeds, candidates) = lab.context("candidates"), drawn
+    with torch.inference_mode():
+        logits = load_teacher(context)(to_pixels(candidates.reshape(90, 8, 8, 1)))
+    verdicts = logits.softmax(1).reshape(10, 3, 3, 10)
+    for class_id, name in enumerate(CLASSES):
+        arrays = context.read("synthetic_images", name)
+        best = verdicts[class_id, ..., class_id].argmax(1).numpy()
+        assert arrays["seeds"].tolist() == seeds[class_id, np.arange(3), best].tolist()
+        assert np.array_equal(arrays["images"], candidates[class_id, np.arange(3), best])
+
+
+def test_the_first_candidate_is_the_image_of_a_prototype_with_no_other(lab, drawn):
+    seeds, candidates = drawn
+    tiny, context = lab.context("tiny"), lab.context("candidates")
+    first = list[bool]()
+    for class_id, name in enumerate(CLASSES):
+        alone, chosen = (each.read("synthetic_images", name) for each in (tiny, context))
+        assert alone["seeds"].tolist() == seeds[class_id, :, 0].tolist()
+        assert np.array_equal(alone["images"], candidates[class_id, :, 0])
+        assert np.array_equal(alone["decoded_prototypes"], chosen["decoded_prototypes"])
+        first += (alone["seeds"] == chosen["seeds"]).tolist()
+    assert 0 < sum(first) < 30
+
+
+def test_the_first_image_of_a_class_is_chosen_by_the_verdict_whatever_the_diversity(lab):
+    edits = RECIPES["candidates"] | {"synthesis.diversity": 1.0}
+    diverse = lab.edited("diverse", edits, until="synthetic_images")
+    context = lab.context("candidates")
+    seeds, others = (
+        np.stack([each.read("synthetic_images", name)["seeds"] for name in CLASSES])
+        for each in (context, diverse)
+    )
+    assert np.array_equal(seeds[:, 0], others[:, 0])
+    assert not np.array_equal(seeds[:, 1:], others[:, 1:])
+
+
+def test_images_follow_the_teacher_only_where_it_chooses(lab):
+    lab.computed("candidates")
+    for edits, state in ((RECIPES["candidates"], "follows"), ({}, "cached")):
+        lab.write("tutored", recipe_text(edits | {"teacher.epochs": 3}))
+        plan = lab.pipeline("tutored").plan()
+        assert [unit.state for unit in plan["teacher"]] == ["compute"]
+        assert {unit.state for unit in plan["synthetic_images"]} == {state}
+        assert {unit.state for unit in plan["soft_labels"]} == {"follows"}

@@ -1,0 +1,224 @@
+"""Training sets, labels and images that students are compared on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import d4m.soft_labels
+from d4m.augment import replay_views
+from d4m.dd_ranking import augmentation_robust_score, label_robust_score
+from d4m.errors import RecipeError
+from d4m.images import to_pixels
+from d4m.matching import kl_loss
+from d4m.pipeline import STAGES
+from d4m.stages.compared_sets import read_training_set
+from d4m.stages.score_table import score_rows
+from d4m.stages.soft_labels import StoredLabels
+from d4m.stages.student_runs import soft_label_settings, student_runs
+from d4m.stages.teacher import load_teacher
+from d4m.stages.training_sets import cluster_weights, synthetic_set
+from tests.pipeline.laboratory import (
+    BASELINES,
+    BOTH,
+    CLASSES,
+    RECIPES,
+    accuracy_on,
+    recipe_text,
+    row_names,
+    scores_of,
+    shown_lines,
+    teachers_own_top1,
+    unit_of,
+    untrained_student,
+)
+
+
+def test_every_baseline_has_its_rows_in_the_order_of_the_recipe(lab):
+    assert row_names(lab.context("baselines")) == [
+        *((name, labels, True) for name in ("synthetic", *BASELINES[:-1]) for labels in BOTH),
+        ("full_data", "hard", True),
+        ("teacher", "hard", True),
+    ]
+
+
+def test_decoded_prototypes_are_the_stored_ones(lab):
+    context = lab.context("baselines")
+    images = read_training_set(context, "decoded_prototypes", seed=0)
+    stored = [context.read("synthetic_images", name)["decoded_prototypes"] for name in CLASSES]
+    assert torch.equal(images.pixels[torch.arange(30)], to_pixels(np.concatenate(stored)))
+    assert torch.equal(images.class_ids, synthetic_set(context).class_ids)
+
+
+def _from_noise(context):
+    images = read_training_set(context, "from_noise", seed=0)
+    assert images.class_ids.tolist() == [class_id for class_id in range(10) for _ in range(3)]
+    return images.pixels[torch.arange(30)]
+
+
+def test_images_from_noise_depend_on_prompts_and_not_on_prototypes(lab):
+    context = lab.context("baselines")
+    ours = _from_noise(context)
+    assert len(ours.flatten(1).unique(dim=0)) == 30
+
+    edits = RECIPES["baselines"] | {"prototypes.representative": "medoid"}
+    medoids = lab.edited("medoids", edits, until="prototypes")
+    assert not set(medoids.upstream["prototypes"].values()) & set(
+        context.upstream["prototypes"].values()
+    )
+    assert torch.equal(_from_noise(medoids), ours)
+
+    edits = RECIPES["baselines"] | {"prompts.per_class": {"three": "a bold three"}}
+    bold = lab.edited("bold", edits, until="prototypes")
+    other = (_from_noise(bold) != ours).flatten(1).any(1)
+    assert {row // 3 for row in other.nonzero().flatten().tolist()} == {3}
+
+    states = [
+        {unit.name: unit.state for unit in lab.pipeline(name).plan()["evaluation_scores"]}
+        for name in ("medoids", "bold")
+    ]
+    for labels in BOTH:
+        name = f"from_noise-{labels}-convnet3-00"
+        assert [each[name] for each in states] == ["cached", "compute"]
+
+
+def test_class_labels_alone_have_rows_of_class_labels_alone(lab):
+    context = lab.context("hard")
+    assert context.upstream["soft_labels"] == {}
+    sets = ("synthetic", "random_real", "nearest_real", "full_data", "teacher")
+    assert row_names(context) == [(name, "hard", True) for name in sets]
+    settings = unit_of(context, "synthetic-hard-convnet3-00").inputs["settings"]
+    assert settings["epochs"] == 3
+    assert settings["augmentation"]["one_of"]
+    assert settings["augmentation"]["rotation_degrees"] == 15
+    optimizer = settings["optimizer"]
+    assert [optimizer[key] for key in ("name", "learning_rate", "schedule")] == [
+        "sgd",
+        0.01,
+        "step",
+    ]
+    assert scores_of(context, "synthetic-hard-convnet3-00")["curve_epochs"].tolist() == [1, 2, 3]
+    assert scores_of(context, "full_data-hard-convnet3-00")["curve_epochs"].tolist() == [1]
+    assert not [line for line in shown_lines(lab, "hard") if "DD-Ranking" in line]
+
+
+def test_students_without_augmentation_see_the_images_as_they_are(lab):
+    context = lab.context("plain")
+    assert [row for row in row_names(context) if not row[2]] == [
+        ("synthetic", "soft", False),
+        ("random_real", "soft", False),
+    ]
+    [run] = [run for run in student_runs(context) if run.unit_name.startswith("synthetic-soft-p")]
+    settings = soft_label_settings(context, run)
+    images = synthetic_set(context)
+    pixels = images.pixels[torch.arange(30)]
+    views = d4m.soft_labels.draw_epoch(images, settings.augmentation, seed=0, epoch=0)
+    # An identity up to the rounding of the places that are sampled.
+    assert torch.allclose(replay_views(images.pixels, views, np.arange(30)), pixels, atol=1e-5)
+    with torch.inference_mode():
+        verdicts = load_teacher(context)(pixels).half().float()
+        model, _ = untrained_student()
+        loss = kl_loss(model(pixels), verdicts, temperature=20.0).mean()
+    found = scores_of(context, "synthetic-soft-plain-convnet3-00")["curve_losses"]
+    assert found[0] == pytest.approx(float(loss), rel=1e-3)  # float16 at another rounding
+    assert len(found) == 4
+
+
+def test_dd_ranking_is_that_of_the_rows(lab):
+    rows = score_rows(lab.context("plain"))
+    top1 = {(row.training_set, row.labels, row.augmented): row.top1 for row in rows}
+    robust = label_robust_score(
+        real_hard=top1["full_data", "hard", True],
+        synthetic_hard=top1["synthetic", "hard", True],
+        synthetic=top1["synthetic", "soft", True],
+        random=top1["random_real", "soft", True],
+    )
+    augmented = augmentation_robust_score(
+        synthetic_augmented=top1["synthetic", "soft", True],
+        random_augmented=top1["random_real", "soft", True],
+        synthetic_plain=top1["synthetic", "soft", False],
+        random_plain=top1["random_real", "soft", False],
+    )
+    recovery, improvement = robust.hard_label_recovery, robust.improvement_over_random
+    parts = f"recovery {100 * recovery:.2f}, improvement over random {100 * improvement:.2f}"
+    assert [line.rstrip() for line in shown_lines(lab, "plain") if "DD-Ranking" in line] == [
+        f"DD-Ranking, label-robust score:        {robust.score:.1f} (hard-label {parts})",
+        f"DD-Ranking, augmentation-robust score: {augmented:.1f}",
+    ]
+    rows = [line.split()[:7] for line in shown_lines(lab, "plain") if ", as they are" in line]
+    assert rows == [
+        ["synthetic,", "as", "they", "are", "3", "soft", "convnet3"],
+        ["random_real,", "as", "they", "are", "3", "soft", "convnet3"],
+    ]
+
+
+def test_an_image_weighs_as_much_as_its_cluster(lab):
+    """The first epoch is one batch, whose loss is that of the untrained student."""
+    context = lab.context("weighted")
+    images = synthetic_set(context)
+    label = StoredLabels(context, images)[0]
+    model, _ = untrained_student()
+    with torch.inference_mode():
+        logits = model(replay_views(images.pixels, label.views, np.arange(30)))
+        losses = kl_loss(logits, torch.from_numpy(label.logits), temperature=20.0)
+    weights = cluster_weights(context)
+    assert float(weights.std()) > 0.1
+    for name, loss in (("weighted", (weights * losses).mean()), ("tiny", losses.mean())):
+        found = scores_of(lab.context(name))["curve_losses"]
+        # The same sums in another order.
+        assert found[0] == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_a_student_is_scored_on_validation_images_where_the_recipe_says_so(lab):
+    context = lab.context("validated")
+    counts = {
+        split: sum(len(context.image_index(split, class_id).image_ids) for class_id in range(10))
+        for split in ("train", "validation", "test")
+    }
+    assert sum(counts.values()) == 1797
+    assert counts["test"] == 360
+    assert counts["validation"] == pytest.approx(0.1 * 1437, abs=5)  # rounded class by class
+    on_validation, on_test = (
+        accuracy_on(context, load_teacher(context), split) for split in ("validation", "test")
+    )
+    assert teachers_own_top1(context) == pytest.approx(on_validation)
+    assert teachers_own_top1(context) != pytest.approx(on_test)
+    assert "validation top-1 %" in shown_lines(lab, "validated")[0]
+
+
+def test_the_other_split_scores_the_same_students_anew(lab):
+    """Nothing before the scores is computed again, and their settings say which images it was."""
+    lab.computed("validated")
+    lab.write("tested", recipe_text(RECIPES["validated"] | {"evaluation.split": "test"}))
+    plan = lab.pipeline("tested").plan()
+    names = [stage.name for stage in STAGES]
+    for stage in names[: names.index("evaluation_scores")]:
+        assert {unit.state for unit in plan[stage]} == {"cached"}, stage
+    assert {unit.state for unit in plan["evaluation_scores"]} == {"compute"}
+    assert {unit.state for unit in plan["image_fidelity"]} == {"compute"}
+    settings = unit_of(lab.context("validated"), "teacher").inputs["settings"]
+    assert settings["split"] == "validation"
+
+
+def test_validation_images_must_have_been_held_out(lab):
+    lab.write("held_in", recipe_text({"evaluation.split": "validation"}))
+    with pytest.raises(RecipeError, match=r"set `dataset\.validation_share`, such as to 0\.1$"):
+        lab.pipeline("held_in")
+
+
+def test_random_images_of_another_seed_are_others_in_every_key(lab):
+    """Also where all that is read is the same, such as a teacher with ready-made weights."""
+    lab.write("seeded", recipe_text({"seed": 1}))
+    tiny = lab.context("tiny")
+    seeded = replace(lab.pipeline("seeded").context(), upstream=tiny.upstream)
+    ours, theirs = (read_training_set(each, "random_real", seed=0) for each in (tiny, seeded))
+    assert not torch.equal(ours.pixels[torch.arange(30)], theirs.pixels[torch.arange(30)])
+    stages = {stage.name: stage for stage in STAGES}
+    for stage, name in (
+        ("evaluation_scores", "random_real-soft-convnet3-00"),
+        ("evaluation_scores", "random_real-hard-convnet3-00"),
+        ("image_fidelity", "random_real"),
+    ):
+        keys = [{u.name: u.key for u in stages[stage].plan(each)} for each in (tiny, seeded)]
+        assert keys[0][name] != keys[1][name], stage

@@ -1,0 +1,142 @@
+"""Which settings reach which units, and which they do not."""
+
+import pytest
+
+from d4m.pipeline import STAGES
+from d4m.settings import SoftLabelSettings
+from tests.pipeline.laboratory import (
+    BLOCKS,
+    BOTH,
+    CLASSES,
+    GENERATOR,
+    HARD,
+    LABELS,
+    PROTOTYPES,
+    RECIPES,
+    SOFT,
+    SYNTHETIC,
+    TEACHER,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    recipe_text,
+    unit_of,
+)
+
+COMPUTED = {
+    "online": {"evaluation_scores": SOFT},
+    "uint8": {"soft_labels": BLOCKS, "evaluation_scores": SOFT},
+    "top_k": {"soft_labels": BLOCKS, "evaluation_scores": SOFT},
+    "again": {"evaluation_scores": SOFT},
+    "ensemble": {
+        "teacher": ("teacher-01",),
+        "soft_labels": BLOCKS,
+        "evaluation_scores": (*SOFT, "teacher"),
+        "image_fidelity": ("synthetic", "random_real", "nearest_real"),
+    },
+    "others": {
+        "teacher": ("other-quick", "other-two", "other-two-01"),
+        "evaluation_scores": (
+            "synthetic-soft-by-quick-convnet3-00",
+            "synthetic-soft-by-two-convnet3-00",
+            "teacher-quick",
+            "teacher-two",
+        ),
+    },
+    "candidates": {
+        "synthetic_images": CLASSES,
+        "soft_labels": BLOCKS,
+        "evaluation_scores": ("synthetic-soft-convnet3-00", "synthetic-hard-convnet3-00"),
+        "image_fidelity": ("synthetic",),
+    },
+    "explaining": {
+        "prototypes": CLASSES,
+        "synthetic_images": CLASSES,
+        "soft_labels": BLOCKS,
+        "evaluation_scores": tuple(
+            f"{name}-{labels}-convnet3-00"
+            for name in ("synthetic", "nearest_real")
+            for labels in BOTH
+        ),
+        "image_fidelity": ("synthetic", "nearest_real"),
+    },
+    "baselines": {
+        "evaluation_scores": tuple(
+            f"{name}-{labels}-convnet3-00"
+            for name in ("decoded_prototypes", "from_noise")
+            for labels in BOTH
+        ),
+        "image_fidelity": ("decoded_prototypes", "from_noise"),
+    },
+    "weighted": {"evaluation_scores": ("synthetic-soft-convnet3-00",)},
+    "plain": {
+        "evaluation_scores": (
+            "synthetic-soft-plain-convnet3-00",
+            "random_real-soft-plain-convnet3-00",
+        )
+    },
+    "hard": {"evaluation_scores": HARD},
+}
+
+
+READS = {
+    ("online", "synthetic-soft-convnet3-00"): TEST + SYNTHETIC + TEACHER,
+    ("again", "synthetic-soft-convnet3-00"): TEST + SYNTHETIC + LABELS[:1],
+    ("ensemble", "synthetic-soft-convnet3-00"): TEST + SYNTHETIC + LABELS,
+    ("ensemble", "random_real-soft-convnet3-00"): [*TEST, *TRAIN, *TEACHER, "teacher/teacher-01"],
+    ("ensemble", "teacher"): [*TEST, *TEACHER, "teacher/teacher-01"],
+    ("others", "synthetic-soft-convnet3-00"): TEST + SYNTHETIC + LABELS,
+    ("others", "synthetic-soft-by-quick-convnet3-00"): [*TEST, *SYNTHETIC, "teacher/other-quick"],
+    ("others", "teacher-two"): [*TEST, "teacher/other-two", "teacher/other-two-01"],
+    ("baselines", "decoded_prototypes-soft-convnet3-00"): TEST + SYNTHETIC + TEACHER,
+    ("baselines", "decoded_prototypes-hard-convnet3-00"): TEST + SYNTHETIC,
+    ("baselines", "from_noise-soft-convnet3-00"): TEST + GENERATOR + TEACHER,
+    ("baselines", "from_noise-hard-convnet3-00"): TEST + GENERATOR,
+    ("weighted", "synthetic-soft-convnet3-00"): TEST + SYNTHETIC + LABELS + PROTOTYPES,
+    ("weighted", "synthetic-hard-convnet3-00"): TEST + SYNTHETIC,
+    ("plain", "synthetic-soft-plain-convnet3-00"): TEST + SYNTHETIC + TEACHER,
+    ("plain", "random_real-soft-plain-convnet3-00"): TEST + TRAIN + TEACHER,
+    ("hard", "synthetic-hard-convnet3-00"): TEST + SYNTHETIC,
+    ("validated", "synthetic-soft-convnet3-00"): VALIDATION + SYNTHETIC + LABELS,
+    ("validated", "full_data-hard-convnet3-00"): VALIDATION + TRAIN,
+    ("validated", "teacher"): VALIDATION + TEACHER,
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_a_setting_computes_what_depends_on_it_and_nothing_else(lab, name):
+    nothing = {stage.name: () for stage in STAGES}
+    assert lab.computed(name) == {
+        **nothing,
+        **COMPUTED[name],
+        "distilled_dataset": ("distilled_dataset",),
+    }
+
+
+@pytest.mark.parametrize(("name", "unit"), READS)
+def test_a_student_depends_on_what_it_is_trained_and_scored_on(lab, name, unit):
+    assert sorted(unit_of(lab.context(name), unit).inputs["upstream"]) == sorted(READS[name, unit])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_units_of_an_artifact_have_keys_of_their_own(lab, name):
+    for stage, units in lab.context(name).upstream.items():
+        assert len({record.key for record in units.values()}) == len(units), stage
+
+
+@pytest.mark.parametrize(
+    "name", ["online", "ensemble", "others", "candidates", "baselines", "hard"]
+)
+def test_nothing_is_computed_twice(lab, name):
+    lab.computed(name)
+    assert not any(lab.run(name).values())
+
+
+def test_formats_keep_their_settings_out_of_one_anothers_keys(lab):
+    """How many classes are kept does not matter to a format that keeps them all."""
+    lab.computed("uint8")
+    lab.write("kept", recipe_text(RECIPES["uint8"] | {"soft_labels.top_k": 7}))
+    plan = lab.pipeline("kept").plan()
+    assert SoftLabelSettings().top_k != 7
+    for stage in ("soft_labels", "evaluation_scores"):
+        assert {unit.state for unit in plan[stage]} == {"cached"}

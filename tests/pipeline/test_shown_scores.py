@@ -1,0 +1,41 @@
+"""What people see of the scores."""
+
+from d4m.label_formats import unpack_logits
+from d4m.stages.score_table import score_rows
+from d4m_assets.checks import beats_random_real, class_order
+from d4m_assets.metadata import score_table
+from tests.pipeline.laboratory import BLOCKS
+
+
+def test_the_check_of_the_class_order_reads_any_format_and_none(lab):
+    context = lab.context("uint8")
+    logits = unpack_logits(context.read("soft_labels", BLOCKS[0]), 10).mean(axis=0)
+    verdicts = logits.reshape(10, 3, 10).mean(axis=1).argmax(axis=1)
+    wrong = {str(c): int(v) for c, v in enumerate(verdicts) if c != v}
+    outcome = class_order.examine(lab.pipeline("uint8"))
+    assert outcome.metadata["class_taken_for"].value == wrong
+    assert outcome.passed == (not wrong)
+
+    lab.computed("online")
+    outcome = class_order.examine(lab.pipeline("online"))
+    assert outcome.passed
+    assert outcome.metadata["note"].value == "the teacher labels online: no labels are stored"
+
+
+def test_the_check_of_the_scores_takes_no_row_of_another_kind(lab):
+    """Not those without augmentation; and without soft labels there is nothing to compare."""
+    rows = {(r.training_set, r.labels, r.augmented): r for r in score_rows(lab.context("plain"))}
+    outcome = beats_random_real.examine(lab.pipeline("plain"))
+    for name in ("synthetic", "random_real"):
+        assert outcome.metadata[f"{name}_top1"].value == rows[name, "soft", True].top1
+    lab.computed("hard")
+    outcome = beats_random_real.examine(lab.pipeline("hard"))
+    assert outcome.passed
+    assert list(outcome.metadata) == ["note"]
+
+
+def test_the_score_table_tells_rows_without_augmentation_apart(lab):
+    records = [record.data for record in score_table(score_rows(lab.context("plain"))).records]
+    found = [(each["training set"], each["labels"], each["views"]) for each in records]
+    assert len(set(found)) == len(found)
+    assert [each[0] for each in found if each[2] == "none"] == ["synthetic", "random_real"]
