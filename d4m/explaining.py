@@ -110,9 +110,9 @@ def choose_explaining(
         >>> choose_explaining(one, np.array([[[2.0]], [[2.0]], [[2.0]]]), groups, **goal).tolist()
         [1]
     """
-    centre = target_features.mean(axis=0, dtype=np.float64)
+    centre = target_features.mean(axis=0)
     targets = target_features - centre
-    scale = float(np.sqrt((targets**2).sum(axis=1).mean())) or 1.0
+    scale = float(np.sqrt((targets**2).sum(axis=1).mean())) or 1.0  # keeps float32 as it is
     problem = _Problem((features - centre) / scale, verdicts, targets / scale, target_verdicts)
     chosen = np.array([group[0] for group in groups])
     for _ in range(SWEEPS):
@@ -156,7 +156,7 @@ class _Problem:
         """Solve for a choice from scratch, which also ends the rounding errors of many updates."""
         self._rows = np.concatenate(self._features[chosen])
         self._labels = np.concatenate(self._verdicts[chosen])
-        kernel = self._rows @ self._rows.T
+        kernel = (self._rows @ self._rows.T).astype(np.float64)
         self._inverse = np.linalg.inv(kernel + RIDGE * np.eye(len(kernel)))
 
     def improve(self, slot: int, group: Int64[np.ndarray, "member"]) -> int:
