@@ -104,10 +104,12 @@ def choose_explaining(
         against a regression solved anew.
 
     Example:
-        >>> one = np.array([[[0.0, 1.0]], [[1.0, 0.0]], [[-1.0, 0.0]]])
-        >>> goal = {"target_features": one[1], "target_verdicts": np.array([[2.0]])}
-        >>> groups = [np.array([0, 1, 2])]
-        >>> choose_explaining(one, np.array([[[2.0]], [[2.0]], [[2.0]]]), groups, **goal).tolist()
+        >>> features = np.array([[[0.0]], [[1.0]]])  # two candidates, a view each
+        >>> verdicts, groups = np.array([[[5.0]], [[2.0]]]), [np.array([0, 1])]
+        >>> targets, wanted = np.array([[-1.0], [1.0]]), np.array([[-2.0], [2.0]])
+        >>> choose_explaining(
+        ...     features, verdicts, groups, target_features=targets, target_verdicts=wanted
+        ... ).tolist()
         [1]
     """
     centre = target_features.mean(axis=0)
