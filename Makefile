@@ -8,7 +8,7 @@ export DAGSTER_HOME := $(CURDIR)/dagster_home
 export D4M_STORE := $(CURDIR)/store
 export D4M_RECIPES := $(CURDIR)/recipes
 
-.PHONY: demo test check format dev bench bench-synthesis bench-students bench-samplers bench-scale clean
+.PHONY: demo test check format dev bench bench-synthesis bench-students bench-samplers bench-scale ablation clean
 
 demo: $(READY)                 ## Distil the digits and print their scores.
 	$(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits
@@ -44,6 +44,9 @@ bench-samplers: $(READY)       ## Few-step samplers beside PNDM: time and closen
 
 bench-scale: $(READY)          ## Memory and time over 5,000 and 50,000 files.
 	$(BIN)/python benchmarks/scale.py
+
+ablation: $(READY)             ## What each upgrade is worth on Fashion-MNIST; hours on two cores.
+	$(BIN)/python benchmarks/ablation.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] >= (3, 11) else "d4m needs Python 3.11 or later")'

@@ -2,7 +2,7 @@
 
 Every row is `recipes/fashion_mnist_ipc10.yaml` with some keys changed and scored on validation
 images; rows share what they can through the store. Run it with `make ablation`, and again after it
-was stopped: what is stored is not computed twice. docs/results.md reports what it printed.
+was stopped: what is stored is not computed twice.
 """
 
 import argparse
