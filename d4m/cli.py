@@ -188,7 +188,7 @@ def _open(recipe: str) -> Pipeline:
     return Pipeline(find_recipe(recipe), store_root(), compute())
 
 
-def _score_table(rows: Mapping[str, Sequence[ScoreRow]], split: str = "test") -> Table:
+def _score_table(rows: Mapping[str, Sequence[ScoreRow]], split: str) -> Table:
     """The rows of each recipe; with a column for its name where there are several."""
     named = ["recipe"] if len(rows) > 1 else []
     columns = ("training set", "IPC", "labels", "student", f"{split} top-1 %", "top-5 %", "seeds")

@@ -32,8 +32,7 @@ def score_classifier(
         pixels: test images, not augmented.
         class_ids: their classes.
     """
-    with torch.inference_mode():
-        logits = torch.cat([model(pixels[rows]) for rows in ranges(len(pixels), _BATCH)])
+    logits = predict_logits(model, pixels)
     ranking = logits.topk(min(5, logits.shape[1]), dim=1).indices
     hits = ranking == class_ids[:, None]
     return Scores(top1=float(hits[:, 0].float().mean()), top5=float(hits.any(dim=1).float().mean()))
@@ -43,6 +42,12 @@ def class_probabilities(
     model: nn.Module, pixels: Float[Tensor, "image channel height width"]
 ) -> Float32[np.ndarray, "image class"]:
     """What a classifier believes of images, each row summing to 1."""
+    return predict_logits(model, pixels).float().softmax(dim=1).cpu().numpy()
+
+
+def predict_logits(
+    model: nn.Module, pixels: Float[Tensor, "image channel height width"] | Spool
+) -> Float[Tensor, "image class"]:
+    """A classifier's raw scores of images, batch by batch, on the device of `pixels`."""
     with torch.inference_mode():
-        logits = torch.cat([model(pixels[rows]) for rows in ranges(len(pixels), _BATCH)])
-    return logits.float().softmax(dim=1).cpu().numpy()
+        return torch.cat([model(pixels[rows]) for rows in ranges(len(pixels), _BATCH)])

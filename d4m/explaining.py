@@ -1,9 +1,8 @@
 """Of the real images of each cluster, the one to keep: together they explain the teacher best."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from d4m.augment import replay_views
 from d4m.classifiers.features import penultimate_features
 from d4m.classifiers.registry import build_classifier
+from d4m.evaluation import predict_logits
 from d4m.image_set import ImageSet
 from d4m.seeds import stream_seed
 from d4m.settings import AugmentationSettings, ClassifierSettings
@@ -42,7 +42,7 @@ def choose_images(
     Args:
         candidates: real images.
         groups: rows of the candidates of each group; the first is where the search starts.
-        targets: other real images, on which the verdict is to be predicted.
+        targets: real images, on which the verdict is to be predicted.
         teacher: in evaluation mode, on the images' device.
         augmentation: the views; CutMix and MixUp are left out.
         seed: of the views and of the network.
@@ -60,20 +60,18 @@ def choose_images(
     for number in range(VIEWS):
         drawn = draw_epoch(candidates, views, seed=seed, epoch=number)
         verdicts.append(label_views(candidates, teacher, drawn))
-        rows = [np.arange(len(candidates))[each] for each in ranges(len(candidates), _BATCH)]
-        batches = (replay_views(candidates.pixels, drawn, each) for each in rows)
-        features.append(np.concatenate([_features(network, batch) for batch in batches]))
-    plain = ranges(len(targets), _BATCH)
-    with torch.inference_mode():
-        wanted = torch.cat([teacher(targets.pixels[rows]) for rows in plain]).float().cpu().numpy()
+        seen = (
+            replay_views(candidates.pixels, drawn, rows.numpy())
+            for rows in ranges(len(candidates), _BATCH)
+        )
+        features.append(_features(network, seen))
+    plain = (targets.pixels[rows] for rows in ranges(len(targets), _BATCH))
     return choose_explaining(
         np.stack(features, axis=1),
         _centred(np.stack(verdicts, axis=1)),
         groups,
-        target_features=np.concatenate(
-            [_features(network, targets.pixels[rows]) for rows in ranges(len(targets), _BATCH)]
-        ),
-        target_verdicts=_centred(wanted),
+        target_features=_features(network, plain),
+        target_verdicts=_centred(predict_logits(teacher, targets.pixels).float().cpu().numpy()),
     )
 
 
@@ -128,11 +126,15 @@ def choose_explaining(
 
 
 def _features(
-    network: nn.Module, pixels: Float[Tensor, "image channel height width"]
+    network: nn.Module, batches: Iterable[Float[Tensor, "_image channel height width"]]
 ) -> Float[np.ndarray, "image feature"]:
-    if pixels.shape[-1] > _KERNEL_SIZE_PX:
-        pixels = F.interpolate(pixels, size=(_KERNEL_SIZE_PX, _KERNEL_SIZE_PX), mode="area")
-    return penultimate_features(network, pixels).cpu().numpy()
+    """What the network makes of images, looked at in at most 32 px."""
+    found = list[np.ndarray]()
+    for pixels in batches:
+        size = min(pixels.shape[-1], _KERNEL_SIZE_PX)
+        small = F.interpolate(pixels, size=(size, size), mode="area")
+        found.append(penultimate_features(network, small).cpu().numpy())
+    return np.concatenate(found)
 
 
 def _centred(logits: Float[np.ndarray, "*rows class"]) -> Float[np.ndarray, "*rows class"]:

@@ -23,7 +23,7 @@ class ConvNet3(nn.Module):
 
     Differs:
         Only 28 px images are padded to 32; other one-channel images keep their size. The pooling
-        is torch's `AvgPool2d(2)` to a rounding error, twice as fast on a CPU in bfloat16.
+        is torch's `AvgPool2d(2)` to a rounding error, and faster on a CPU in bfloat16.
     """
 
     def __init__(self, channels: int, size_px: int, classes: int, width: int = 128) -> None:

@@ -55,6 +55,7 @@ class EvaluationScores(Stage):
         "prompts",
         "synthesis",
         "prototypes",
+        "teacher",
         "soft_labels",
         "evaluation",
         "seed",

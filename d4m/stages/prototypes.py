@@ -30,7 +30,13 @@ class Prototypes(Stage):
     name: ClassVar[str] = "prototypes"
     version: ClassVar[str] = "2"
     upstream: ClassVar[tuple[str, ...]] = ("latents", "real_images", "teacher")
-    sections: ClassVar[tuple[str, ...]] = ("prototypes", "synthesis", "teacher", "seed")
+    sections: ClassVar[tuple[str, ...]] = (
+        "dataset",
+        "prototypes",
+        "synthesis",
+        "teacher",
+        "seed",
+    )
 
     def plan(self, context: StageContext) -> list[Unit]:
         """One unit per class, with a stream of its own."""
@@ -75,7 +81,10 @@ def _explains(context: StageContext) -> bool:
 def _explaining_settings(context: StageContext) -> dict[str, Any]:
     settings = context.recipe.settings
     return {
-        "views": settings.teacher.augmentation.model_dump(mode="json"),
+        "views": settings.teacher.augmentation.model_dump(
+            mode="json",
+            exclude={"cutmix", "mixup"},  # which are left out
+        ),
         "views_seed": stream_seed(settings.seed, "explaining"),
         "size_px": view_size_px(context),
         "decoding": dict(context.source.decoding),
