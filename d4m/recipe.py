@@ -1,8 +1,10 @@
 """recipes/<name>.yaml -> settings; every mistake in a file is reported, with its line and key."""
 
+import copy
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -59,6 +61,39 @@ def load_recipe(path: Path) -> Recipe:
         lines = sorted(_describe(path, document, error) for error in failure.errors())
         raise RecipeError("\n".join(text for _, text in lines)) from None
     return Recipe(name=path.stem, folder=path.parent.resolve(), settings=settings)
+
+
+def write_recipe(path: Path, settings: Mapping[str, Any], *, comment: str) -> Path:
+    """Write settings into a new recipe file; returns its path.
+
+    Args:
+        path: a `.yaml` file that does not exist yet.
+        settings: every section, as `RecipeSettings` dumps them.
+        comment: the file's first line.
+
+    Raises:
+        RecipeError: there is such a recipe already, it cannot be written, or this version of d4m
+            does not know some of the settings.
+    """
+    if path.exists():
+        msg = f"wanted a recipe that does not exist yet, found {path}; choose another name"
+        raise RecipeError(msg)
+    sections = copy.deepcopy(dict(settings))
+    generator = sections["generator"]  # of the two kinds, a dump names both
+    generator.pop("compact" if generator["pretrained"] else "pretrained")
+    try:
+        RecipeSettings.model_validate(sections)
+    except ValidationError as failure:
+        msg = f"cannot write {path}: these settings are of another version of d4m: {failure}"
+        raise RecipeError(msg) from None
+    text = StringIO()
+    cast(Any, YAML(typ="safe")).dump(sections, text)
+    try:
+        path.write_text(f"# {comment}\n{text.getvalue()}", encoding="utf-8")
+    except OSError as failure:
+        msg = f"cannot write {path}: {failure}"
+        raise RecipeError(msg) from None
+    return path
 
 
 def recipe_names(folder: Path) -> list[str]:

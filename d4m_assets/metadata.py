@@ -76,7 +76,7 @@ def learning_curves(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
     for row in rows:
         if row.curve:
             epochs, top1 = np.array(row.curve).T
-            axes.plot(epochs / epochs.max(), 100 * top1, label=_row_label(row), linewidth=1.4)
+            axes.plot(epochs / epochs.max(), 100 * top1, label=row.label, linewidth=1.4)
     axes.set(xlabel="share of the training", ylabel="top-1 on up to 1,000 images, %")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
@@ -91,7 +91,7 @@ def students_picture(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
     widths, deviations = ([100 * getattr(row, n) for row in rows] for n in ("top1", "top1_std"))
     bars = axes.barh(places, widths, xerr=deviations, color="#7aa6c2")
     axes.bar_label(bars, fmt="%.2f", fontsize=7, padding=3)
-    axes.set_yticks(places, [_row_label(row) for row in rows], fontsize=7)
+    axes.set_yticks(places, [row.label for row in rows], fontsize=7)
     axes.set(xlabel="top-1, %", xlim=(0, 108))
     axes.grid(alpha=0.3, axis="x")
     return _figure(figure)
@@ -112,12 +112,6 @@ def matrix_picture(matrix: Mapping[str, Mapping[str, ScoreRow]]) -> dg.MarkdownM
     axes.set_yticks(range(len(matrix)), teachers, fontsize=7)
     axes.set(xlabel="student", ylabel="teacher", title="top-1, %")
     return _figure(figure)
-
-
-def _row_label(row: ScoreRow) -> str:
-    views = "" if row.augmented else ", as they are"
-    by = f" ({row.teacher})" if row.teacher else ""
-    return f"{row.training_set}{views}, {row.labels}{by}, {row.student}"
 
 
 def _figure(figure: Figure) -> dg.MarkdownMetadataValue:

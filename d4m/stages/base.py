@@ -223,9 +223,14 @@ def _compute(stage: Stage, context: StageContext, missing: Sequence[Unit]) -> li
 
 
 def _found(context: StageContext, units: Sequence[Unit]) -> dict[str, UnitRecord]:
+    store = context.store
     known = [unit for unit in units if is_known(unit)]
-    found = {unit.name: context.store.find(unit.stage, unit.key) for unit in known}
-    return {name: UnitRecord(ref.key, ref.digest) for name, ref in found.items() if ref}
+    found = {unit.name: store.find(unit.stage, unit.key) for unit in known}
+    return {
+        name: UnitRecord(reference.key, reference.digest)
+        for name, reference in found.items()
+        if reference and store.mark_used(reference)
+    }
 
 
 def _publish(context: StageContext, unit: Unit, product: Product) -> None:

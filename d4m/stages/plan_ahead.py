@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from d4m.stages.base import Stage, StageContext, is_known
+from d4m.stages.changes import describe_changes
 from d4m.store.manifest import UnitRecord
 from d4m.store.reference import Unit
 
@@ -74,30 +75,5 @@ def _difference(context: StageContext, unit: Unit) -> str:
     earlier = context.store.find(unit.stage, record.key)
     if earlier is None:
         return "changed, and the earlier unit is gone"
-    changes = list(_changes(earlier.inputs, unit.inputs))
-    if manifest is not None and manifest.version != unit.version:
-        changes.insert(0, f"stage version {manifest.version} -> {unit.version}")
-    return "; ".join(changes[:3]) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
-
-
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    was, now = _flatten(old["settings"]), _flatten(new["settings"])
-    changes = [
-        f"{key}: {was.get(key, 'unset')!r} -> {now.get(key, 'unset')!r}"
-        for key in sorted(was.keys() | now.keys())
-        if was.get(key) != now.get(key)
-    ]
-    was, now = old["upstream"], new["upstream"]
-    return changes + [
-        f"{key} changed" for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key)
-    ]
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = dict[str, Any]()
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+    versions = (manifest.version if manifest else unit.version, unit.version)
+    return describe_changes(earlier.inputs, unit.inputs, versions=versions)

@@ -45,6 +45,13 @@ class ScoreRow:
     top5: float
     curve: tuple[tuple[int, float], ...]
 
+    @property
+    def label(self) -> str:
+        """The row in words."""
+        views = "" if self.augmented else ", as they are"
+        by = f" ({self.teacher})" if self.teacher else ""
+        return f"{self.training_set}{views}, {self.labels}{by}, {self.student}"
+
 
 @dataclass(frozen=True)
 class Ranking:

@@ -8,9 +8,10 @@
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from d4m.errors import StoreError
@@ -18,6 +19,9 @@ from d4m.store.digest import canonical_json, digest_json
 from d4m.store.durable import write_atomically
 
 _log = logging.getLogger(__name__)
+_TIME = "%Y%m%dT%H%M%S.%fZ"
+_VERSION_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{8}")
+_BROKEN = (AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,21 @@ class Manifest:
         return digest_json({name: unit.digest for name, unit in self.units.items()})
 
 
+@dataclass(frozen=True)
+class ManifestVersion:
+    """An artifact as it was made at some time.
+
+    Attributes:
+        name: `<time>-<first digits of the digest>`, by which people ask for it.
+        made: when; of two versions the later one has the later time, whatever the clock did.
+        manifest: its units.
+    """
+
+    name: str
+    made: datetime
+    manifest: Manifest
+
+
 class ManifestFolder:
     """The manifests of one recipe.
 
@@ -71,7 +90,7 @@ class ManifestFolder:
             return _parse(path)
         except FileNotFoundError:
             return None
-        except (AttributeError, LookupError, TypeError, ValueError) as failure:
+        except _BROKEN as failure:
             _log.warning(
                 "%s is not a manifest (%s); the artifact counts as not made", path, failure
             )
@@ -87,9 +106,41 @@ class ManifestFolder:
             return
         folder = self.folder / manifest.asset
         text = canonical_json(asdict(manifest))
-        time = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        write_atomically(folder / f"{time}-{manifest.digest[:8]}.json", text)
+        made = datetime.now(UTC)
+        if names := self._version_names(manifest.asset):  # which the clock may be behind of
+            made = max(made, _time_of(names[-1]) + timedelta(microseconds=1))
+        write_atomically(folder / f"{made.strftime(_TIME)}-{manifest.digest[:8]}.json", text)
         write_atomically(folder / "current.json", text)
+
+    def versions(self, asset: str) -> list[ManifestVersion]:
+        """Every version that an artifact has had, the oldest first; unreadable ones are left out.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        found = list[ManifestVersion]()
+        for name in self._version_names(asset):
+            path = self.folder / asset / f"{name}.json"
+            try:
+                found.append(ManifestVersion(name, _time_of(name), _parse(path)))
+            except _BROKEN as failure:
+                _log.warning("%s is not a manifest (%s); it is left out", path, failure)
+            except OSError as failure:
+                msg = f"cannot read the manifest {path}: {failure}"
+                raise StoreError(msg) from failure
+        return found
+
+    def assets(self) -> list[str]:
+        """Names of the artifacts that have been made."""
+        return sorted(path.parent.name for path in self.folder.glob("*/current.json"))
+
+    def _version_names(self, asset: str) -> list[str]:
+        names = (path.stem for path in (self.folder / asset).glob("*.json"))
+        return sorted(name for name in names if _VERSION_NAME.fullmatch(name))
+
+
+def _time_of(version_name: str) -> datetime:
+    return datetime.strptime(version_name.rpartition("-")[0], _TIME).replace(tzinfo=UTC)
 
 
 def _parse(path: Path) -> Manifest:

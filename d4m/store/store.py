@@ -14,6 +14,7 @@ store.
 
 import json
 import logging
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Generator, Mapping
@@ -60,6 +61,16 @@ class ArtifactStore:
         except DamagedUnitError as damage:
             _log.warning("%s", damage)
             return None
+
+    def mark_used(self, reference: Reference) -> bool:
+        """Tell whoever collects garbage that a run needs a unit; False if it is gone already."""
+        try:
+            os.utime(self._reference_path(reference.stage, reference.key))
+        except FileNotFoundError:
+            return False
+        except OSError:  # in a store that is read-only, nothing is removed either
+            return True
+        return True
 
     def read_arrays(self, stage: str, key: str) -> dict[str, np.ndarray]:
         """All arrays of a unit, checked against its digest.
@@ -192,8 +203,10 @@ class ArtifactStore:
         return DamagedUnitError(reference.stage, reference.key, reason)
 
     def _retire(self, path: Path) -> None:
+        aside = path.with_suffix(f".damaged-{secrets.token_hex(4)}")
         with suppress(FileNotFoundError):  # another process was faster
-            path.rename(path.with_suffix(f".damaged-{secrets.token_hex(4)}"))
+            path.rename(aside)
+            os.utime(aside)  # it stays for a while from now on
 
     @contextmanager
     def _new_prefix(self, unit: Unit) -> Generator[Path]:

@@ -33,19 +33,22 @@ EDITS = {
         {"prompts.per_class": {"three": "a bold three"}},
         {"synthetic_images": ("class-00003",)},
         DOWN_FROM_IMAGES,
-        ("synthetic_images/class-00003", "prompt: 'three' -> 'a bold three'"),
+        ("synthetic_images/class-00003", "prompt changed from 'three' to 'a bold three'"),
     ),
     "the prompt template": (
         {"prompts.template": "the digit {name}"},
         {"synthetic_images": ("*",)},
         DOWN_FROM_IMAGES,
-        ("synthetic_images/class-00009", "prompt: 'nine' -> 'the digit nine'"),
+        ("synthetic_images/class-00009", "prompt changed from 'nine' to 'the digit nine'"),
     ),
     "the negative prompt": (
         {"prompts.negative": "blurry"},
         {"synthetic_images": ("*",)},
         DOWN_FROM_IMAGES,
-        ("synthetic_images/class-00000", "negative_prompt: 'cartoon, anime, painting' -> 'blurry'"),
+        (
+            "synthetic_images/class-00000",
+            "negative_prompt changed from 'cartoon, anime, painting' to 'blurry'",
+        ),
     ),
     "ipc": (
         {"prototypes.ipc": 4},
@@ -58,25 +61,25 @@ EDITS = {
             **DOWN_FROM_LATENTS,
             "prototypes": (),
         },
-        ("prototypes/class-00005", "ipc: 3 -> 4"),
+        ("prototypes/class-00005", "ipc changed from 3 to 4"),
     ),
     "k-means starts": (
         {"prototypes.starts": 2},
         {"prototypes": ("*",)},
         {**DOWN_FROM_LATENTS, "prototypes": ()},
-        ("prototypes/class-00005", "starts: 1 -> 2"),
+        ("prototypes/class-00005", "starts changed from 1 to 2"),
     ),
     "strength": (
         {"synthesis.strength": 0.5},
         {"synthetic_images": ("*",)},
         DOWN_FROM_IMAGES,
-        ("synthetic_images/class-00001", "strength: 0.7 -> 0.5"),
+        ("synthetic_images/class-00001", "strength changed from 0.7 to 0.5"),
     ),
     "the sampler": (
         {"synthesis.scheduler": "ddim"},
         {"synthetic_images": ("*",)},
         DOWN_FROM_IMAGES,
-        ("synthetic_images/class-00001", "scheduler: 'pndm' -> 'ddim'"),
+        ("synthetic_images/class-00001", "scheduler changed from 'pndm' to 'ddim'"),
     ),
     "two settings at once": (
         {"synthesis.guidance_scale": 3.0, "synthesis.num_inference_steps": 5},
@@ -84,7 +87,7 @@ EDITS = {
         DOWN_FROM_IMAGES,
         (
             "synthetic_images/class-00001",
-            "guidance_scale: 8.0 -> 3.0; num_inference_steps: 4 -> 5",
+            "guidance_scale changed from 8.0 to 3.0; num_inference_steps changed from 4 to 5",
         ),
     ),
     "the size of the images": (
@@ -100,7 +103,7 @@ EDITS = {
             "image_fidelity": ("*",),
             "distilled_dataset": ("*",),
         },
-        ("teacher/teacher", "size_px: 8 -> 16"),
+        ("teacher/teacher", "size_px changed from 8 to 16"),
     ),
     "the teacher's epochs": (
         {"teacher.epochs": 3},
@@ -111,7 +114,7 @@ EDITS = {
             "image_fidelity": ("*",),
             "distilled_dataset": ("*",),
         },
-        ("teacher/teacher", "epochs: 2 -> 3"),
+        ("teacher/teacher", "epochs changed from 2 to 3"),
     ),
     "a second teacher": (
         {"teacher.members": 2},
@@ -130,14 +133,17 @@ EDITS = {
         DOWN_FROM_IMAGES,
         (
             "synthetic_images/class-00002",
-            "candidates: 1 -> 3; diversity: 'unset' -> 0.5; teacher/teacher changed",
+            "candidates changed from 1 to 3; diversity changed from unset to 0.5; teacher",
         ),
     ),
     "labels given online": (
         {"soft_labels.mode": "online"},
         {"evaluation_scores": ("*-soft-*",)},
         ONLY_DATASET,
-        ("evaluation_scores/random_real-soft-convnet3-00", "mode: 'stored' -> 'online'"),
+        (
+            "evaluation_scores/random_real-soft-convnet3-00",
+            "mode changed from 'stored' to 'online'",
+        ),
     ),
     "the labels' format": (
         {"soft_labels.format": "uint8"},
@@ -146,19 +152,19 @@ EDITS = {
             "evaluation_scores": ("random_real-soft-*", "nearest_real-soft-*"),
         },
         {"evaluation_scores": ("synthetic-soft-*",), "distilled_dataset": ("*",)},
-        ("soft_labels/epochs-000000", "format: 'float16' -> 'uint8'"),
+        ("soft_labels/epochs-000000", "format changed from 'float16' to 'uint8'"),
     ),
     "classes kept by another format": (
         {"soft_labels.top_k": 3},
         {"distilled_dataset": ("*",)},
         {},
-        ("distilled_dataset/distilled_dataset", "settings.soft_labels.top_k: 5 -> 3"),
+        ("distilled_dataset/distilled_dataset", "settings.soft_labels.top_k changed from 5 to 3"),
     ),
     "labels that come again": (
         {"soft_labels.labelled_epochs": 2},
         {"evaluation_scores": ("*-soft-*",)},
         ONLY_DATASET,
-        ("evaluation_scores/synthetic-soft-convnet3-00", "labelled_epochs: 4 -> 2"),
+        ("evaluation_scores/synthetic-soft-convnet3-00", "labelled_epochs changed from 4 to 2"),
     ),
     "more labelled epochs": (
         {"soft_labels.epochs": 6},
@@ -167,7 +173,7 @@ EDITS = {
             "evaluation_scores": ("synthetic-hard-*", "random_real-*", "nearest_real-*"),
         },
         {"evaluation_scores": ("synthetic-soft-*",), "distilled_dataset": ("*",)},
-        ("evaluation_scores/random_real-hard-convnet3-00", "epochs: 4 -> 6"),
+        ("evaluation_scores/random_real-hard-convnet3-00", "epochs changed from 4 to 6"),
     ),
     "views of the labelled epochs": (
         {"soft_labels.augmentation": {"cutmix": 0.5}},
@@ -176,7 +182,7 @@ EDITS = {
             "evaluation_scores": ("synthetic-hard-*", "random_*", "nearest_*", "full_*"),
         },
         {"evaluation_scores": ("synthetic-soft-*",), "distilled_dataset": ("*",)},
-        ("soft_labels/epochs-000002", "augmentation.cutmix: 1.0 -> 0.5"),
+        ("soft_labels/epochs-000002", "augmentation.cutmix changed from 1.0 to 0.5"),
     ),
     "another student": (
         {"evaluation.students": ["convnet3", "test_vit", "test_resnet"]},
@@ -188,7 +194,10 @@ EDITS = {
         {"evaluation.students": ["convnet3"]},
         {"distilled_dataset": ("*",)},
         {},
-        ("distilled_dataset/distilled_dataset", "evaluation.students: "),
+        (
+            "distilled_dataset/distilled_dataset",
+            "evaluation.students.1.architecture changed from 'test_vit' to unset",
+        ),
     ),
     "another seed of the students": (
         {"evaluation.seeds": 3},
@@ -229,7 +238,7 @@ EDITS = {
             )
         },
         ONLY_DATASET,
-        ("evaluation_scores/synthetic-hard-convnet3-00", "epochs: 4 -> 3"),
+        ("evaluation_scores/synthetic-hard-convnet3-00", "epochs changed from 4 to 3"),
     ),
     "rows without augmentation": (
         {"evaluation.without_augmentation": True},
@@ -243,38 +252,47 @@ EDITS = {
         ONLY_DATASET,
         (
             "evaluation_scores/synthetic-soft-convnet3-00",
-            "matching.cluster_weights: False -> True; prototypes/class-00000 changed",
+            "matching.cluster_weights changed from False to True; prototypes/class-00000 changed",
         ),
     ),
     "the temperature": (
         {"evaluation.matching.temperature": 10.0},
         {"evaluation_scores": ("*-soft-*",)},
         ONLY_DATASET,
-        ("evaluation_scores/synthetic-soft-convnet3-00", "matching.temperature: 20.0 -> 10.0"),
+        (
+            "evaluation_scores/synthetic-soft-convnet3-00",
+            "matching.temperature changed from 20.0 to 10.0",
+        ),
     ),
     "the students' learning rate": (
         {"evaluation.optimizer": {"learning_rate": 0.01}},
         {"evaluation_scores": ("synthetic-*", "random_real-*", "nearest_real-*", "full_data-*")},
         ONLY_DATASET,
-        ("evaluation_scores/full_data-hard-convnet3-00", "optimizer.learning_rate: 0.001 -> 0.01"),
+        (
+            "evaluation_scores/full_data-hard-convnet3-00",
+            "optimizer.learning_rate changed from 0.001 to 0.01",
+        ),
     ),
     "the denoiser's steps": (
         {"generator.compact.denoiser.steps": 21},
         {"generator": ("denoiser",)},
         {"synthetic_images": ("*",), **DOWN_FROM_IMAGES},
-        ("generator/denoiser", "steps: 20 -> 21"),
+        ("generator/denoiser", "steps changed from 20 to 21"),
     ),
     "the autoencoder's steps": (
         {"generator.compact.autoencoder.steps": 31},
         {"generator": ("vae",)},
         {"generator": ("denoiser",), "latents": ("*",), **DOWN_FROM_LATENTS},
-        ("generator/vae", "steps: 30 -> 31"),
+        ("generator/vae", "steps changed from 30 to 31"),
     ),
     "sampled latents": (
         {"generator.latents": "sample"},
         {"latents": ("*",)},
         DOWN_FROM_LATENTS,
-        ("latents/class-00000", "latents: 'mean' -> 'unset'; sample_seed: 'unset' -> "),
+        (
+            "latents/class-00000",
+            "latents changed from 'mean' to unset; sample_seed changed from unset to ",
+        ),
     ),
     "the seed": (
         {"seed": 1},
@@ -290,13 +308,13 @@ EDITS = {
             "evaluation_scores": ("synthetic-*", "*-soft-*", "nearest_real-*", "teacher"),
             "image_fidelity": ("*",),
         },
-        ("generator/vae", "seed: "),
+        ("generator/vae", "seed changed from "),
     ),
     "the held-out images": (
         {"dataset.test_images": 300},
         {"real_images": ("*",)},
         {**ALL, "real_images": (), "generator": ("vae", "denoiser")},
-        ("real_images/test-00000", "fingerprint: "),
+        ("real_images/test-00000", "fingerprint changed from "),
     ),
     "defaults spelled out": (
         {"synthesis.strength": 0.7, "prompts.template": "{name}", "seed": 0},
@@ -310,7 +328,7 @@ EDITS = {
         {},
         (
             "distilled_dataset/distilled_dataset",
-            "settings.prompts.per_class.three: 'unset' -> 'three'",
+            "settings.prompts.per_class.three changed from unset to 'three'",
         ),
     ),
 }
@@ -436,4 +454,4 @@ def test_a_unit_that_was_set_aside_or_whose_forerunner_is_gone_is_explained(fini
     finished.write("tiny", _edited({"prototypes.ipc": 4}))
     reasons = {u.name: u.reason for u in finished.pipeline().plan()["prototypes"]}
     assert reasons["class-00004"] == "changed, and the earlier unit is gone"
-    assert reasons["class-00003"] == "ipc: 3 -> 4"
+    assert reasons["class-00003"] == "ipc changed from 3 to 4"

@@ -129,3 +129,32 @@ def test_recipes_and_artifacts_do_not_see_each_other(manifests):
     manifests.publish(_MANIFEST)
     assert manifests.current("prototypes") is None
     assert other_recipe.current("latents") is None
+
+
+def test_versions_are_read_back_in_order_and_broken_ones_left_out(manifests, caplog):
+    changed = Manifest("latents", "2", _UNITS)
+    for manifest in (_MANIFEST, changed, _MANIFEST):
+        manifests.publish(manifest)
+    versions = manifests.versions("latents")
+    assert [version.manifest for version in versions] == [_MANIFEST, changed, _MANIFEST]
+    assert [version.made for version in versions] == sorted({v.made for v in versions})
+    assert all(version.name.endswith(_MANIFEST.digest[:8]) for version in versions)
+    folder = manifests.folder / "latents"
+    (folder / f"{versions[1].name}.json").write_text("{")
+    (folder / "notes.json").write_text("[]")
+    assert manifests.versions("latents") == [versions[0], versions[2]]
+    assert f"{versions[1].name}.json is not a manifest" in caplog.text
+    assert manifests.versions("prototypes") == []
+    assert manifests.assets() == ["latents"]
+
+
+def test_a_clock_that_was_set_back_does_not_change_the_order_of_versions(manifests):
+    manifests.publish(_MANIFEST)
+    folder = manifests.folder / "latents"
+    [name] = _history(manifests)
+    (folder / name).rename(folder / f"29991231T235959.999999Z-{name[-13:]}")
+    later = Manifest("latents", "2", _UNITS)
+    manifests.publish(later)
+    versions = manifests.versions("latents")
+    assert [version.manifest for version in versions] == [_MANIFEST, later]
+    assert versions[1].name.startswith("30000101T000000.000000Z-")

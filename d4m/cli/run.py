@@ -1,0 +1,108 @@
+"""Make artifacts, say what would be made, check what is stored."""
+
+import time
+from collections.abc import Sequence
+from typing import get_args
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from d4m.cli.app import RecipeArgument, app, console, open_pipeline
+from d4m.sources.base import Split
+
+_REASONS = 3
+
+
+@app.command()
+def run(recipe: RecipeArgument) -> None:
+    """Compute what the recipe's artifacts lack, stage by stage; stop and run again at will."""
+    pipeline = open_pipeline(recipe)
+    start = time.monotonic()
+    computed = 0
+    for report in pipeline.run():
+        computed += len(report.computed)
+        console.print(
+            f"{report.manifest.asset:<18} {len(report.computed):>5} computed "
+            f"{len(report.reused):>5} reused {report.seconds:>8.1f} s"
+        )
+    console.print(f"{computed} units computed in {time.monotonic() - start:.1f} s")
+
+
+@app.command()
+def status(recipe: RecipeArgument) -> None:
+    """Show what is cached, what would be computed, and why; nothing is computed.
+
+    `follows` counts units that wait for others: they are computed unless those come out unchanged.
+    """
+    pipeline = open_pipeline(recipe)
+    names = pipeline.context().source.class_table.names
+    table = Table("artifact", "cached", "to compute", "follows", box=None)
+    reasons = list[str]()
+    for stage, units in pipeline.plan().items():
+        states = [unit.state for unit in units]
+        counts = [states.count(state) for state in ("cached", "compute", "follows")]
+        table.add_row(stage, *map(str, counts))
+        why = [
+            f"{stage}/{unit.name}{_class_name(unit.name, names)}: {unit.reason}"
+            for unit in units
+            if unit.reason
+        ]
+        reasons += why[:_REASONS]
+        if len(why) > _REASONS:
+            reasons.append(f"{stage}: and {len(why) - _REASONS} more units")
+    console.print(table)
+    for reason in reasons:
+        console.print(escape(reason), soft_wrap=True)
+    if not reasons:
+        console.print("everything is cached: a run would compute nothing")
+
+
+@app.command()
+def prompts(recipe: RecipeArgument) -> None:
+    """Show what the text encoder will read for each class; nothing is computed.
+
+    Class names with several meanings are listed, unless their prompt says which one is meant.
+    """
+    context = open_pipeline(recipe).context()
+    classes, settings = context.source.class_table, context.recipe.settings.prompts
+    table = Table("class", "name", "prompt", box=None)
+    ambiguous = list[str]()
+    for class_id, name in enumerate(classes.names):
+        prompt = classes.prompt(class_id, settings)
+        table.add_row(str(class_id), escape(name), escape(prompt))
+        gloss = classes.glosses[class_id] if classes.glosses else ""
+        if gloss and gloss not in prompt and name not in settings.per_class:
+            ambiguous.append(f"{name} ({gloss})")
+    console.print(table)
+    console.print(f"negative prompt: {escape(settings.negative) or 'none'}", soft_wrap=True)
+    if ambiguous:
+        console.print(
+            f"names with other meanings too: {len(ambiguous)}; `{{described}}` in "
+            f"`prompts.template` adds what is meant: {escape('; '.join(ambiguous))}",
+            soft_wrap=True,
+        )
+
+
+@app.command()
+def verify(recipe: RecipeArgument) -> None:
+    """Read every stored unit of the recipe and check its digest."""
+    good = 0
+    damaged = list[str]()
+    for stage, unit, reason in open_pipeline(recipe).verify():
+        if reason:
+            damaged.append(f"{stage}/{unit}: {reason}")
+        else:
+            good += 1
+    for line in damaged:
+        console.print(f"[red]damaged[/red] {escape(line)}", soft_wrap=True)
+    console.print(f"{good} units are what was written, {len(damaged)} are damaged")
+    if damaged:
+        console.print("damaged units were set aside; `d4m run` computes them again")
+        raise typer.Exit(1)
+
+
+def _class_name(unit: str, names: Sequence[str]) -> str:
+    """The name of the class that a unit is of, in brackets."""
+    kind, _, number = unit.rpartition("-")
+    return f" ({names[int(number)]})" if kind in ("class", *get_args(Split)) else ""

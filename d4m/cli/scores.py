@@ -1,0 +1,103 @@
+"""Print scores."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from d4m.cli.app import RecipeArgument, app, console, open_pipeline
+from d4m.errors import D4MError
+from d4m.stages.image_fidelity import FidelityRow, fidelity_rows
+from d4m.stages.score_table import ScoreRow, rank, score_rows
+from d4m.workspace import find_recipe
+
+
+@app.command()
+def show(recipe: RecipeArgument) -> None:
+    """Print the scores, how close the images are to real ones, and where the data set is."""
+    pipeline = open_pipeline(recipe)
+    rows = score_rows(pipeline.context())
+    console.print(_score_table({recipe: rows}, pipeline.recipe.settings.evaluation.split))
+    _print_ranking(rows)
+    console.print(_fidelity_table(fidelity_rows(pipeline.context())))
+    folder = pipeline.context().open_files("distilled_dataset", "distilled_dataset")
+    console.print(f"distilled data set: {escape(str(folder))}", soft_wrap=True)
+    console.print(
+        f"contact sheet:      {escape(str(folder / 'contact_sheet.png'))}", soft_wrap=True
+    )
+
+
+@app.command()
+def compare(
+    recipes: Annotated[list[str], typer.Argument(help="Recipes whose scores are stored.")],
+    training_set: Annotated[
+        str, typer.Option(help="Only the rows of this training set, such as synthetic.")
+    ] = "",
+) -> None:
+    """Print the scores of several recipes in one table, as for an ablation."""
+    splits = {find_recipe(each).settings.evaluation.split for each in recipes}
+    if len(splits) > 1:
+        msg = "some of these recipes are scored on test images, others on validation images"
+        raise D4MError(msg)
+    rows = {
+        each: [
+            row
+            for row in score_rows(open_pipeline(each).context())
+            if row.training_set == (training_set or row.training_set)
+        ]
+        for each in recipes
+    }
+    if not any(rows.values()):
+        msg = f"wanted a training set that these recipes have rows of, found '{training_set}'"
+        raise D4MError(msg)
+    console.print(_score_table(rows, splits.pop()))
+
+
+def _score_table(rows: Mapping[str, Sequence[ScoreRow]], split: str) -> Table:
+    """The rows of each recipe; with a column for its name where there are several."""
+    named = ["recipe"] if len(rows) > 1 else []
+    columns = ("training set", "IPC", "labels", "student", f"{split} top-1 %", "top-5 %", "seeds")
+    table = Table(*named, *columns, box=None)
+    for name, row in ((name, row) for name, each in rows.items() for row in each):
+        table.add_row(
+            *([escape(name)] if named else []),
+            row.training_set + ("" if row.augmented else ", as they are"),
+            str(row.ipc or "all"),
+            _labels_of(row),
+            row.student,
+            f"{100 * row.top1:.2f}" + (f" ± {100 * row.top1_std:.2f}" if row.seeds > 1 else ""),
+            f"{100 * row.top5:.2f}",
+            str(row.seeds),
+        )
+    return table
+
+
+def _labels_of(row: ScoreRow) -> str:
+    if row.training_set == "teacher":
+        return row.teacher or "-"
+    return row.labels + (f", {row.teacher}" if row.teacher else "")
+
+
+def _fidelity_table(rows: Sequence[FidelityRow]) -> Table:
+    names = ("Frechet", "kernel", "precision", "recall", "density", "coverage")
+    table = Table("images, in the teacher's features", *names, box=None)
+    for row in rows:
+        distances = f"{row.frechet:.3g}", f"{row.kernel:.3g}"
+        shares = (row.precision, row.recall, row.density, row.coverage)
+        table.add_row(row.training_set, *distances, *(f"{share:.3f}" for share in shares))
+    return table
+
+
+def _print_ranking(rows: Sequence[ScoreRow]) -> None:
+    ranking = rank(rows)
+    if ranking.label_robust is not None:
+        console.print(
+            f"DD-Ranking, label-robust score:        {ranking.label_robust.score:.1f} (hard-label "
+            f"recovery {100 * ranking.label_robust.hard_label_recovery:.2f}, improvement over "
+            f"random {100 * ranking.label_robust.improvement_over_random:.2f})",
+            soft_wrap=True,
+        )
+    if ranking.augmentation_robust is not None:
+        console.print(f"DD-Ranking, augmentation-robust score: {ranking.augmentation_robust:.1f}")

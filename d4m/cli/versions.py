@@ -1,0 +1,185 @@
+"""Say where artifacts came from and what they were before; take data sets out of the store."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Column, Table
+from rich.tree import Tree
+
+from d4m.cli.app import RecipeArgument, app, console, open_pipeline
+from d4m.errors import D4MError
+from d4m.recipe import write_recipe
+from d4m.stages.changes import flatten
+from d4m.stages.dataset_diff import DatasetVersion, compare_datasets, draw_side_by_side
+from d4m.stages.distilled_dataset import DistilledDataset
+from d4m.stages.lineage import Origin, image_origins, trace
+from d4m.stages.versions import find_version, version_changes
+from d4m.workspace import recipes_folder
+
+_DATASET = DistilledDataset.name
+_SIBLINGS = 3
+_SETTINGS_SHOWN = 12
+_AssetArgument = Annotated[str, typer.Argument(help="An artifact, such as synthetic_images.")]
+_VersionText = "The beginning of a version's name or digest, `current` or `previous`."
+
+
+@app.command()
+def lineage(
+    recipe: RecipeArgument,
+    asset: _AssetArgument,
+    unit: Annotated[str, typer.Argument(help="One of its units, such as class-00003.")] = "",
+) -> None:
+    """Show what an artifact was made of, back to the images and the models.
+
+    With a unit of images, also the real image that each began with, and its sha256.
+    """
+    context = open_pipeline(recipe).context()
+    units = [unit] if unit else list(context.upstream.get(asset, {})) or [""]
+    origins = [trace(context, asset, name) for name in units]
+    tree = Tree(f"recipe {escape(recipe)}", hide_root=True)
+    _add_origins(tree, origins, set())
+    console.print(tree)
+    images = image_origins(context, asset, unit) if unit else []
+    if images:
+        began = [image.nearest for image in images if image.nearest is not None]
+        seeded = [image.seed for image in images if image.seed is not None]
+        columns = [
+            *(["began with"] if began else []),
+            "sha256",
+            *(["noise seed"] if seeded else []),
+        ]
+        table = Table(*(Column(name, overflow="fold") for name in ("image", *columns)), box=None)
+        for image in images:
+            cells = [image.image, image.nearest, image.digest, image.seed]
+            table.add_row(*(escape(str(cell)) for cell in cells if cell is not None))
+        console.print(table)
+
+
+@app.command()
+def history(
+    recipe: RecipeArgument,
+    asset: _AssetArgument = _DATASET,
+) -> None:
+    """List the versions that an artifact has had, and why each differs from the one before."""
+    for change in version_changes(open_pipeline(recipe).context(), asset):
+        version = change.version
+        units = len(version.manifest.units)
+        lost = f", {len(change.gone)} gone" if change.gone else ""
+        console.print(
+            f"[bold]{version.name}[/bold]{' (current)' if change.current else ''}  "
+            f"{len(change.changed)} of {units} units changed{lost}\n    {escape(change.reason)}",
+            soft_wrap=True,
+        )
+
+
+@app.command()
+def diff(
+    recipe: RecipeArgument,
+    old: Annotated[str, typer.Argument(help=_VersionText)] = "previous",
+    new: Annotated[str, typer.Argument(help=_VersionText)] = "current",
+    picture: Annotated[
+        Path | None, typer.Option(help="A .png file for the changed classes, old beside new.")
+    ] = None,
+) -> None:
+    """Compare two versions of the distilled data set: settings, units, scores, images."""
+    context = open_pipeline(recipe).context()
+    versions = [find_version(context, _DATASET, name) for name in (old, new)]
+    was, now = (DatasetVersion.open(context, version) for version in versions)
+    found = compare_datasets(was, now)
+    console.print(f"{versions[0].name} -> {versions[1].name}")
+    for text in found.settings or ["no setting changed"]:
+        console.print(escape(text), soft_wrap=True)
+    for asset, (changed, total) in found.units.items():
+        console.print(f"{asset}: {changed} of {total} units changed")
+    table = Table("top-1 %", "old", "new", "difference", box=None)
+    for score in found.scores:
+        change = "" if score.difference is None else f"{100 * score.difference:+.2f}"
+        cells = (
+            "" if each is None else f"{100 * each:.2f}" for each in (score.before, score.after)
+        )
+        table.add_row(escape(score.row), *cells, change)
+    console.print(table)
+    if picture is not None:
+        if not found.class_ids:
+            msg = f"wrote no {picture}: the images of all classes are the same in both versions"
+            raise D4MError(msg)
+        draw_side_by_side(was, now, found.class_ids).save(picture)
+        console.print(f"wrote {escape(str(picture))}", soft_wrap=True)
+
+
+@app.command()
+def restore(
+    recipe: RecipeArgument,
+    version: Annotated[str, typer.Argument(help=_VersionText)],
+    name: Annotated[str, typer.Argument(help="Name of the new recipe, which must not exist.")],
+) -> None:
+    """Write the settings of an earlier version into a recipe of its own.
+
+    `d4m run` on it finds what is stored; with another `evaluation:` it scores that version again.
+    """
+    context = open_pipeline(recipe).context()
+    found = find_version(context, _DATASET, version)
+    settings = DatasetVersion.open(context, found).settings
+    path = write_recipe(
+        recipes_folder() / f"{name}.yaml",
+        settings,
+        comment=f"Recipe {recipe} as it was in version {found.name}.",
+    )
+    console.print(f"wrote {escape(str(path))}", soft_wrap=True)
+
+
+@app.command()
+def export(
+    recipe: RecipeArgument,
+    folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+    version: Annotated[str, typer.Option(help=_VersionText)] = "",
+) -> None:
+    """Copy the distilled data set out of the store, as a folder of plain files."""
+    if folder.exists():
+        msg = f"wanted a folder that does not exist yet, found {folder}; choose another name"
+        raise D4MError(msg)
+    context = open_pipeline(recipe).context()
+    if version:
+        files = DatasetVersion.open(context, find_version(context, _DATASET, version)).folder
+    else:
+        files = context.open_files(_DATASET, _DATASET)
+    shutil.copytree(files, folder)
+    console.print(f"wrote {escape(str(folder))}", soft_wrap=True)
+
+
+def _add_origins(tree: Tree, origins: list[Origin], shown: set[tuple[str, str]]) -> None:
+    """Units of one artifact or of several; of many alike the first stand for all."""
+    by_asset = dict[str, list[Origin]]()
+    for origin in origins:
+        by_asset.setdefault(origin.asset, []).append(origin)
+    for asset, each in by_asset.items():
+        few = each if len(each) <= _SIBLINGS else each[:1]
+        for origin in few:
+            if (asset, origin.unit) in shown:
+                tree.add(f"{_title(origin)} (see above)")
+                continue
+            shown.add((asset, origin.unit))
+            _add_origins(tree.add(_describe(origin)), list(origin.sources), shown)
+        if len(few) < len(each):
+            tree.add(f"{asset}: and {len(each) - len(few)} more units, to {each[-1].unit}")
+
+
+def _title(origin: Origin) -> str:
+    return f"[bold]{origin.asset}/{escape(origin.unit)}[/bold] {origin.digest[:12]}"
+
+
+def _describe(origin: Origin) -> str:
+    if origin.reference is None:
+        return f"{_title(origin)}: no longer stored"
+    made, settings = origin.reference.provenance, flatten(origin.reference.inputs["settings"])
+    texts = [f"{key}={value!r}" for key, value in settings.items()][:_SETTINGS_SHOWN]
+    if len(texts) < len(settings):
+        texts.append(f"and {len(settings) - len(texts)} more")
+    libraries = made["libraries"]
+    return (
+        f"{_title(origin)}  made {made['computed_at']} on {made['device']}, torch "
+        f"{libraries['torch']}, diffusers {libraries['diffusers']}\n{escape(', '.join(texts))}"
+    )

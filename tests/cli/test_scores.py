@@ -1,0 +1,91 @@
+"""Show and compare: tables."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.cli.commands import call, refused
+from tests.conftest import TINY_RECIPE
+
+
+@pytest.fixture
+def compared(finished):
+    """Beside the tiny recipe one with a single student and seed, which is run as well."""
+    text = TINY_RECIPE.replace("[convnet3, test_vit], seeds: 2", "[convnet3], seeds: 1")
+    finished.write("other", text)
+    finished.run("other")
+    return finished
+
+
+def test_show_prints_the_score_table_and_where_the_data_set_is(finished):
+    lines = call(finished, "show", "tiny")
+    rows = [line.split() for line in lines[1:10]]
+    assert [row[:4] for row in rows] == [
+        ["synthetic", "3", "soft", "convnet3"],
+        ["synthetic", "3", "soft", "test_vit"],
+        ["synthetic", "3", "hard", "convnet3"],
+        ["random_real", "3", "soft", "convnet3"],
+        ["random_real", "3", "hard", "convnet3"],
+        ["nearest_real", "3", "soft", "convnet3"],
+        ["nearest_real", "3", "hard", "convnet3"],
+        ["full_data", "all", "hard", "convnet3"],
+        ["teacher", "all", "-", "convnet3"],
+    ]
+    context = finished.pipeline().context()
+    scores = [
+        100 * float(context.read("evaluation_scores", f"synthetic-soft-convnet3-0{n}")["top1"])
+        for n in range(2)
+    ]
+    mean, deviation = np.mean(scores), np.std(scores, ddof=1)
+    assert rows[0][4:7] == [f"{mean:.2f}", "±", f"{deviation:.2f}"]
+    [sheet] = [line.split(": ")[1].strip() for line in lines if line.startswith("contact sheet")]
+    with Image.open(sheet) as image:
+        image.verify()
+
+
+def test_compare_prints_the_rows_of_every_recipe_in_one_table(compared):
+    lines = call(compared, "compare", "tiny", "other")
+    assert lines[0].split()[:3] == ["recipe", "training", "set"]
+    assert "test top-1 %" in lines[0]
+    for name, rows in (("tiny", lines[1:10]), ("other", lines[10:])):
+        alone = call(compared, "show", name)[1 : len(rows) + 1]
+        assert [row.split() for row in rows] == [[name, *row.split()] for row in alone]
+    assert [line.split()[1] for line in lines[10:]] == [
+        *("synthetic",) * 2,
+        *("random_real",) * 2,
+        *("nearest_real",) * 2,
+        "full_data",
+        "teacher",
+    ]
+
+
+def test_compare_may_print_the_rows_of_one_training_set(compared):
+    lines = call(compared, "compare", "tiny", "other", "--training-set", "synthetic")
+    assert [line.split()[:5] for line in lines[1:]] == [
+        ["tiny", "synthetic", "3", "soft", "convnet3"],
+        ["tiny", "synthetic", "3", "soft", "test_vit"],
+        ["tiny", "synthetic", "3", "hard", "convnet3"],
+        ["other", "synthetic", "3", "soft", "convnet3"],
+        ["other", "synthetic", "3", "hard", "convnet3"],
+    ]
+
+
+def test_compare_of_one_recipe_needs_no_column_for_its_name(finished):
+    lines = call(finished, "compare", "tiny")
+    shown = call(finished, "show", "tiny")
+    assert lines == shown[: len(lines)]
+    assert len(lines) == 10
+
+
+def test_compare_refuses_scores_on_different_images(finished):
+    text = TINY_RECIPE.replace("digits}", "digits, validation_share: 0.1}")
+    finished.write("validated", text.replace("seeds: 2", "seeds: 2, split: validation"))
+    error = refused(finished, "compare", "tiny", "validated")
+    assert error == ("some of these recipes are scored on test images, others on validation images")
+
+
+def test_compare_before_the_first_run_says_what_to_do(finished):
+    finished.write("other", TINY_RECIPE)
+    error = refused(finished, "compare", "tiny", "other")
+    assert error.startswith("recipe other has no evaluation_scores yet")
+    assert "`d4m run other`" in error

@@ -1,0 +1,225 @@
+"""What may be removed from a store, what must stay, and what happens meanwhile."""
+
+import json
+import os
+import time
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from d4m.errors import StoreError
+from d4m.store.garbage import Keep, find_garbage, remove
+from d4m.store.manifest import Manifest, ManifestFolder, UnitRecord
+from d4m.store.reference import Unit
+from d4m.store.store import ArtifactStore
+
+NO_GRACE = timedelta(0)
+DAY = timedelta(days=1)
+STRICT = Keep(versions=1, days=0, grace=NO_GRACE)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ArtifactStore(tmp_path / "store")
+
+
+def _publish(store, number):
+    """A unit of its own; its reference."""
+    unit = Unit("latents", "1", "class-00000", {"settings": {"n": number}, "upstream": {}})
+    return store.publish_arrays(unit, {"latents": np.full((2, 4, 2, 2), number, "float16")}, {})
+
+
+def _make_current(store, reference, recipe="digits"):
+    record = UnitRecord(reference.key, reference.digest)
+    ManifestFolder(store.root, recipe).publish(Manifest("latents", "1", {"class-00000": record}))
+
+
+def _reference_file(store, reference):
+    return store.root / "objects" / "latents" / reference.key[:2] / f"{reference.key}.json"
+
+
+def _make_old(path, days=2):
+    """Its files, or the file, as if written days ago."""
+    then = time.time() - 86400 * days
+    for each in (path, *path.rglob("*")):
+        os.utime(each, (then, then))
+
+
+@pytest.fixture
+def versions(store):
+    """Four versions of one artifact, the last one current; their references."""
+    references = [_publish(store, number) for number in range(4)]
+    for reference in references:
+        _make_current(store, reference)
+    return references
+
+
+def _found(store, keep):
+    return {(each.kind, each.path.stem) for each in find_garbage(store.root, keep)}
+
+
+def _units(references):
+    return {("unit", reference.key) for reference in references}
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3, 4, 9])
+def test_units_of_the_last_versions_stay(store, versions, kept):
+    found = _found(store, Keep(kept, 0, NO_GRACE))
+    assert {each for each in found if each[0] == "unit"} == _units(versions[: max(0, 4 - kept)])
+    assert sum(kind == "version" for kind, _ in found) == max(0, 4 - kept)
+
+
+def test_versions_that_were_current_lately_stay(store, versions):
+    assert _found(store, Keep(1, 30, NO_GRACE)) == set()
+    folder = store.root / "recipes" / "digits" / "latents"
+    names = sorted(path.name for path in folder.glob("2*.json"))
+    for days_ago, name in zip((90, 60, 40), names, strict=False):
+        then = time.strftime("%Y%m%dT%H%M%S", time.gmtime(time.time() - 86400 * days_ago))
+        (folder / name).rename(folder / f"{then}.000000Z-{name[-13:]}")
+    # The third one was current from 40 days ago until just now.
+    assert {each for each in _found(store, Keep(1, 30, NO_GRACE)) if each[0] == "unit"} == _units(
+        versions[:2]
+    )
+    assert {each for each in _found(store, Keep(1, 50, NO_GRACE)) if each[0] == "unit"} == _units(
+        versions[:1]
+    )
+
+
+def test_a_unit_that_any_recipe_needs_stays(store, versions):
+    _make_current(store, versions[1], recipe="other")
+    found = {each for each in _found(store, STRICT) if each[0] == "unit"}
+    assert found == _units([versions[0], versions[2]])
+
+
+def test_what_is_removed_is_gone_and_what_stays_reads_as_before(store, versions):
+    for each in list(find_garbage(store.root, STRICT)):
+        assert remove(each, NO_GRACE)
+    assert list(find_garbage(store.root, STRICT)) == []
+    for reference in versions[:3]:
+        assert store.find("latents", reference.key) is None
+        assert not (store.root / reference.path).exists()
+    assert store.read_arrays("latents", versions[3].key)["latents"].mean() == 3
+    [version] = ManifestFolder(store.root, "digits").versions("latents")
+    assert version.manifest.units["class-00000"].key == versions[3].key
+    files = [path for path in (store.root / "objects").rglob("*") if path.is_file()]
+    assert {
+        path.relative_to(store.root).parts[3].split("-")[0].split(".")[0] for path in files
+    } == {versions[3].key}
+
+
+def test_the_sizes_add_up_to_what_is_freed(store, versions):  # noqa: ARG001
+    def stored():
+        return sum(path.stat().st_size for path in store.root.rglob("*") if path.is_file())
+
+    before, found = stored(), list(find_garbage(store.root, STRICT))
+    assert all(remove(each, NO_GRACE) for each in found)
+    assert sum(each.size for each in found) == before - stored() > 0
+
+
+def test_a_unit_that_no_manifest_names_yet_stays_for_the_time_of_grace(store, versions):  # noqa: ARG001
+    young = _publish(store, 7)
+    assert _found(store, Keep(9, 0, DAY)) == set()
+    _make_old(_reference_file(store, young))
+    assert _found(store, Keep(9, 0, DAY)) == _units([young])
+    assert _found(store, Keep(9, 0, timedelta(days=3))) == set()
+
+
+def test_a_unit_that_a_run_finds_before_or_while_it_is_collected_stays(store, versions):
+    for reference in versions:
+        _make_old(_reference_file(store, reference))
+    assert store.mark_used(versions[0])
+    keep = Keep(1, 0, DAY)
+    units = [each for each in find_garbage(store.root, keep) if each.kind == "unit"]
+    assert {each.path.stem for each in units} == {v.key for v in versions[1:3]}
+    assert store.mark_used(versions[2])
+    outcomes = {each.path.stem: remove(each, DAY) for each in units}
+    assert outcomes == {versions[1].key: True, versions[2].key: False}
+    assert store.find("latents", versions[2].key) == versions[2]
+    assert not store.mark_used(versions[1])
+
+
+def test_removing_what_another_process_has_removed_already_is_no_error(store, versions):  # noqa: ARG001
+    found = list(find_garbage(store.root, STRICT))
+    assert all(remove(each, NO_GRACE) for each in found)
+    outcomes = {each.kind: remove(each, NO_GRACE) for each in found}
+    assert outcomes["unit"] is False
+
+
+def test_units_set_aside_as_damaged_go_after_the_time_of_grace_with_their_files(store, versions):
+    folder = store.root / versions[3].path
+    chunk = next(path for path in (folder / "latents" / "c").rglob("*") if path.is_file())
+    chunk.write_bytes(b"rotten")
+    assert store.find("latents", versions[3].key) is None
+    again = _publish(store, 3)
+    assert _found(store, Keep(9, 0, DAY)) == set()
+    [aside] = find_garbage(store.root, Keep(9, 0, NO_GRACE))
+    assert (aside.kind, aside.folder) == ("set aside", folder)
+    assert remove(aside, NO_GRACE)
+    assert not folder.exists()
+    assert store.find("latents", versions[3].key) == again
+
+
+def test_files_that_a_live_unit_shares_with_a_set_aside_reference_stay(store, versions):
+    path = _reference_file(store, versions[3])
+    path.with_suffix(".damaged-00000000").write_text(path.read_text())
+    [aside] = find_garbage(store.root, Keep(9, 0, NO_GRACE))
+    assert aside.folder is None
+    assert remove(aside, NO_GRACE)
+    assert store.read_arrays("latents", versions[3].key)["latents"].mean() == 3
+
+
+def test_what_a_dead_writer_left_goes_and_what_a_live_one_writes_stays(store, versions):
+    parent = _reference_file(store, versions[0]).parent
+    dead, live = parent / f"{'ab' * 32}-1", parent / f"{'ab' * 32}-2"
+    for folder in (dead, live):
+        (folder / "latents" / "c").mkdir(parents=True)
+        (folder / "latents" / "c" / "0").write_bytes(b"half")
+    temporary = parent / ".reference.json-0123"
+    temporary.write_text("{")
+    for path in (dead, temporary):
+        _make_old(path)
+    _make_old(live)
+    (live / "latents" / "c" / "1").write_bytes(b"just written")
+    found = list(find_garbage(store.root, Keep(9, 0, DAY)))
+    assert {(each.kind, each.path) for each in found} == {
+        ("unfinished", dead),
+        ("unfinished", temporary),
+    }
+    assert all(remove(each, DAY) for each in found)
+    assert live.exists()
+    assert not dead.exists()
+
+
+def test_a_removal_that_was_cut_off_is_finished_by_the_next(store, versions):
+    path = _reference_file(store, versions[0])
+    path.rename(path.with_suffix(".removed"))
+    found = list(find_garbage(store.root, STRICT))
+    [rest] = [each for each in found if each.kind == "unfinished"]
+    assert rest.folder == store.root / versions[0].path
+    assert remove(rest, NO_GRACE)
+    assert not rest.folder.exists()
+
+
+def test_with_a_damaged_manifest_nothing_is_removed(store, versions):  # noqa: ARG001
+    path = store.root / "recipes" / "digits" / "latents" / "current.json"
+    path.write_text(json.dumps({"asset": "latents"}))
+    with pytest.raises(StoreError, match=r"manifest of latents in .*digits is damaged"):
+        list(find_garbage(store.root, STRICT))
+
+
+def test_a_store_that_does_not_exist_has_no_garbage(tmp_path):
+    assert list(find_garbage(tmp_path / "nowhere", STRICT)) == []
+
+
+def test_a_path_in_a_reference_that_leads_elsewhere_is_not_followed(store, versions, tmp_path):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    path = _reference_file(store, versions[0])
+    document = json.loads(path.read_text())
+    document["path"] = "../precious"
+    path.write_text(json.dumps(document))
+    for each in list(find_garbage(store.root, STRICT)):
+        assert each.folder != precious
+        remove(each, NO_GRACE)
+    assert precious.exists()
