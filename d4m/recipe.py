@@ -11,12 +11,16 @@ from typing import Any, cast, get_args
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from d4m.errors import RecipeError
 from d4m.presets import PRESETS, fill_in
 from d4m.settings import RecipeSettings
 
 _LARGEST_FILE = 1_000_000
+_MOST_VALUES = 200_000
+_DEEPEST = 30
+_LONGEST_VALUE = 4000
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,9 @@ def _parse(path: Path) -> CommentedMap:
         msg = f"{path}: a recipe is at most {_LARGEST_FILE} bytes, found {path.stat().st_size}"
         raise RecipeError(msg)
     try:
-        document = cast(Any, YAML(typ="rt")).load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _check_structure(path, text)
+        document = cast(Any, YAML(typ="rt")).load(text)
     except UnicodeDecodeError as failure:
         msg = f"{path}: wanted UTF-8 text, found byte {failure.object[failure.start]:#x}"
         raise RecipeError(msg) from None
@@ -120,6 +126,42 @@ def _parse(path: Path) -> CommentedMap:
         msg = f"{path}:1: wanted sections such as `dataset:`, found {_shorten(document)}"
         raise RecipeError(msg)
     return document
+
+
+def _check_structure(path: Path, text: str) -> None:
+    """Refuse, before anything is built, tags and what would grow without bounds.
+
+    Raises:
+        RecipeError: with the line at which the text goes too far.
+        YAMLError: it is not YAML.
+    """
+    sizes = dict[str, int]()  # of what has an anchor
+    counts, anchors = [0], [""]  # of the nodes that are open
+    for event in cast(Any, YAML(typ="rt")).parse(text):
+        problem = ""
+        if getattr(event, "ctag", None) is not None:
+            problem = f"wanted plain values, found the tag {event.ctag}; leave it out"
+        if isinstance(event, AliasEvent):
+            problem = "an alias of what it stands in" if event.anchor in anchors else problem
+            counts[-1] += sizes.get(event.anchor, 1)
+        elif isinstance(event, CollectionStartEvent):
+            counts.append(1)
+            anchors.append(event.anchor or "")
+        elif isinstance(event, CollectionEndEvent):
+            size = counts.pop()
+            counts[-1] += size
+            sizes[anchors.pop()] = size
+        elif isinstance(event, ScalarEvent):
+            counts[-1] += 1
+            if len(event.value) > _LONGEST_VALUE:
+                problem = (
+                    f"a value of {len(event.value)} characters; wanted at most {_LONGEST_VALUE}"
+                )
+        if len(counts) > _DEEPEST or sum(counts) > _MOST_VALUES:
+            problem = f"wanted at most {_MOST_VALUES} values, {_DEEPEST} deep, found more"
+        if problem:
+            msg = f"{path}:{event.start_mark.line + 1}: {problem}"
+            raise RecipeError(msg)
 
 
 def _presets(path: Path, document: CommentedMap, value: object) -> list[str]:
@@ -163,13 +205,13 @@ def _describe(path: Path, document: CommentedMap, error: Any) -> tuple[int, str]
     key = ".".join(keys)
     if error["type"] == "extra_forbidden":
         allowed = _allowed_keys(error["loc"])
-        name = str(error["loc"][-1])
+        name = _shown(error["loc"][-1])
         if keys[-1:] != [name]:  # not text in the file, such as a date
             key = ".".join([*keys, name])
         hint = _did_you_mean(name, allowed)
         text = f"unknown key{hint}; allowed here: {', '.join(allowed)}"
     elif error["type"] == "missing":
-        key = ".".join([*keys, str(error["loc"][-1])])
+        key = ".".join([*keys, _shown(error["loc"][-1])])
         text = "is required"
     elif error["type"].startswith("union_tag"):
         text = f"{error['msg'].removeprefix('Input tag ')}"
@@ -183,12 +225,13 @@ def _walk(document: Any, location: Sequence[int | str]) -> Iterator[tuple[str, i
     line = 1
     for part in location:
         in_map = isinstance(document, CommentedMap) and part in document
-        if not in_map and not (isinstance(document, CommentedSeq) and isinstance(part, int)):
-            continue  # the tag of a union, or a key's own position: not in the file
+        in_list = isinstance(document, CommentedSeq) and isinstance(part, int)
+        if not in_map and not (in_list and part < len(document)):
+            continue  # the tag of a union, a key's own position, an item too few: not in the file
         # A key merged by `<<` has no line of its own: its section's stands for it.
         place = (document.lc.data or {}).get(part)
         line = line if place is None else place[0] + 1
-        yield str(part), line
+        yield _shown(part), line
         document = document[part]
 
 
@@ -215,6 +258,12 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 def _did_you_mean(word: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     return f" (did you mean `{close[0]}`?)" if close else ""
+
+
+def _shown(key: object) -> str:
+    """A key as it stands in the file, in one line."""
+    text = str(key)
+    return text if text.isprintable() and text.strip() else repr(text)
 
 
 def _shorten(value: object) -> str:

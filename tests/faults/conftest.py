@@ -1,11 +1,17 @@
 """Where the units of a finished store lie, for tests that hurt them."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Workspace
+
+
+def often(short: int, long: int) -> int:
+    """How many rounds of something: few in `make test`, many in `make test-faults`."""
+    return long if os.environ.get("D4M_FAULTS") == "long" else short
 
 
 class StoredUnits:
