@@ -8,7 +8,7 @@ export DAGSTER_HOME := $(CURDIR)/dagster_home
 export D4M_STORE := $(CURDIR)/store
 export D4M_RECIPES := $(CURDIR)/recipes
 
-.PHONY: demo test check format dev bench bench-synthesis bench-students bench-samplers bench-scale ablation clean
+.PHONY: demo test test-faults check format dev bench bench-synthesis bench-students bench-samplers bench-scale ablation clean
 
 demo: $(READY)                 ## Distil the digits and print their scores.
 	$(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits
@@ -16,6 +16,9 @@ demo: $(READY)                 ## Distil the digits and print their scores.
 
 test: check                    ## Everything that must hold before a change lands.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
+
+test-faults: $(READY)          ## Kills, damage, full disks and fuzz at length; an hour on two cores.
+	OMP_NUM_THREADS=1 D4M_FAULTS=long $(BIN)/pytest -q -n 2 --dist loadfile tests/faults
 
 check: $(READY)                ## Format, lint, types and layers.
 	$(BIN)/ruff format --check .

@@ -225,8 +225,8 @@ def _walk(document: Any, location: Sequence[int | str]) -> Iterator[tuple[str, i
     line = 1
     for part in location:
         in_map = isinstance(document, CommentedMap) and part in document
-        in_list = isinstance(document, CommentedSeq) and isinstance(part, int)
-        if not in_map and not (in_list and part < len(document)):
+        is_place = isinstance(document, CommentedSeq) and isinstance(part, int)
+        if not in_map and not (is_place and int(part) < len(document)):
             continue  # the tag of a union, a key's own position, an item too few: not in the file
         # A key merged by `<<` has no line of its own: its section's stands for it.
         place = (document.lc.data or {}).get(part)

@@ -12,6 +12,7 @@ from d4m.stages.base import Stage, StageReport
 from d4m_assets.partitions import recipe_partitions
 from d4m_assets.recipe import section_key
 from d4m_assets.resources import RecipesResource, StoreResource
+from d4m_assets.retries import fail_or_retry
 
 Metadata = Mapping[str, dg.MetadataValue[Any]]
 _ROWS = 100
@@ -85,7 +86,7 @@ def stage_asset(
                 check_results=[check.examine(pipeline) for check in checks],
             )
         except D4MError as failure:
-            raise dg.Failure(str(failure), allow_retries=False) from failure
+            raise fail_or_retry(context, failure) from failure
 
     return asset
 

@@ -82,7 +82,8 @@ def _labels_of(row: ScoreRow) -> str:
 
 def _fidelity_table(rows: Sequence[FidelityRow]) -> Table:
     names = ("Frechet", "kernel", "precision", "recall", "density", "coverage")
-    table = Table("images, in the teacher's features", *names, box=None)
+    title = "Images beside held-out real ones, in the teacher's features"
+    table = Table("images", *names, box=None, title=title, title_justify="left", title_style="")
     for row in rows:
         distances = f"{row.frechet:.3g}", f"{row.kernel:.3g}"
         shares = (row.precision, row.recall, row.density, row.coverage)

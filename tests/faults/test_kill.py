@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.faults.conftest import StoredUnits
+from d4m.pipeline import STAGES
+from tests.faults.conftest import StoredUnits, often, report
 
 pytestmark = pytest.mark.faults
 
@@ -106,21 +109,34 @@ def test_a_run_killed_while_it_writes_a_unit_loses_that_unit_alone(stored, stage
     _assert_the_rest_is_computed(stored, stage, lost, published)
 
 
-def test_two_runs_at_once_share_the_work_and_end_with_one_store(stored):
-    workspace = stored.workspace
-    for stage in ("real_images", "prototypes", "distilled_dataset"):  # which load no torch
+def _seconds(stored):
+    """How long a run takes that has nothing to do, and how much longer with a stage to compute."""
+    start = time.monotonic()
+    _run_until(stored, lambda: False)
+    idle = time.monotonic() - start
+    seconds = {}
+    for stage in (stage.name for stage in STAGES):
         stored.forget(stage, *stored.names(stage))
-    runs = [
-        subprocess.Popen(
-            [D4M, "run", "tiny"],
-            env=workspace.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        for _ in range(2)
-    ]
-    errors = [run.communicate(timeout=PATIENCE_S)[1].decode() for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], errors
-    assert workspace.digests() == stored.undisturbed
-    assert [found for found in workspace.pipeline().verify() if found[2]] == []
-    assert not any(workspace.run().values())
+        reports = {each.manifest.asset: each for each in stored.workspace.pipeline().run()}
+        seconds[stage] = reports[stage].seconds
+    return idle, seconds
+
+
+def test_runs_killed_at_random_moments_lose_at_most_the_unit_in_hand(stored):
+    rng, wanted, kills = np.random.default_rng(7), often(3, 100), Counter()
+    idle, seconds = _seconds(stored)
+    rounds = 0
+    while kills.total() < wanted:
+        rounds += 1
+        assert rounds < 10 * wanted
+        stage = list(seconds)[rounds % len(seconds)]
+        lost = set(stored.names(stage))
+        stored.forget(stage, *lost)
+        moment = time.monotonic() + rng.uniform(0.3 * idle, 1.2 * idle + 2 * seconds[stage])
+        before = stored.published(stage)
+        _run_until(stored, lambda moment=moment: time.monotonic() > moment)
+        published = stored.published(stage)
+        kills[stage] += published < lost
+        assert not before
+        _assert_the_rest_is_computed(stored, stage, lost, published)
+    report(f"{kills.total()} runs killed with -9 in the middle: {dict(kills)}; all went on")

@@ -1,0 +1,63 @@
+"""Another try where it can help, none where it cannot."""
+
+import errno
+import urllib.error
+
+import dagster as dg
+import pytest
+
+from d4m.errors import SourceError, StoreError
+from d4m_assets.retries import may_pass
+from tests.assets.conftest import Instance
+
+
+class _Answer:
+    """What a host answered, as requests and httpx attach it to their errors."""
+
+    def __init__(self, status_code: int) -> None:
+        self.status_code = status_code
+
+
+class _HttpError(OSError):
+    def __init__(self, status_code: int) -> None:
+        super().__init__("the host answered")
+        self.response = _Answer(status_code)
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EIO, "Input/output error"), True),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), True),
+        (urllib.error.URLError("timed out"), True),
+        (_HttpError(503), True),
+        (_HttpError(429), True),
+        (_HttpError(404), False),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), False),
+        (FileNotFoundError("no model_index.json"), False),
+        (PermissionError(errno.EACCES, "Permission denied"), False),
+        (OSError(errno.EROFS, "Read-only file system"), False),
+        (ValueError("not an image"), False),
+        (None, False),
+    ],
+)
+def test_a_failure_may_pass_if_a_disk_or_a_network_caused_it(
+    cause: Exception | None, *, expected: bool
+):
+    failure = StoreError("cannot write")
+    failure.__cause__ = cause
+    assert may_pass(failure) is expected
+    between, outer = RuntimeError("while downloading"), SourceError("not there")
+    between.__cause__, outer.__cause__ = cause, between
+    assert may_pass(outer) is expected
+
+
+def test_a_failure_that_will_not_pass_is_not_tried_again(instance: Instance):
+    instance.workspace.write("tiny", "dataset: {source: image_folder, path: ../nowhere}\n")
+    result = instance.materialize(selection="real_images")
+    assert not result.success
+    [step] = result.filter_events(lambda e: e.event_type == dg.DagsterEventType.STEP_FAILURE)
+    assert "nowhere" in step.event_specific_data.error_display_string
+    kinds = {event.event_type for event in result.all_events}
+    assert dg.DagsterEventType.STEP_UP_FOR_RETRY not in kinds

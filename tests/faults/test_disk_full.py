@@ -1,0 +1,80 @@
+"""A disk that is full: a clear error at every stage, and after space is freed the run completes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from d4m.pipeline import STAGES
+from tests.faults.conftest import StoredUnits, often
+
+pytestmark = pytest.mark.faults
+
+# What runs inside a user namespace of its own, where a small disk can be mounted without rights.
+_ON_A_SMALL_DISK = """
+mount -t tmpfs -o size={size} none "$D4M_STORE" || exit 99
+cp -a "{source}/." "$D4M_STORE" || exit 98
+dd if=/dev/zero of="$D4M_STORE/filler" bs=4096 2>/dev/null
+truncate -s -{spare} "$D4M_STORE/filler"
+"{d4m}" run tiny > "{out}/full.out" 2> "{out}/full.err"
+echo $? > "{out}/full.rc"
+find "$D4M_STORE" -name '.*.json-*' > "{out}/temporary"
+rm "$D4M_STORE/filler"
+"{d4m}" run tiny > "{out}/free.out" 2> "{out}/free.err"
+echo $? > "{out}/free.rc"
+"{d4m}" verify tiny > "{out}/verify.out" 2>&1
+cp -a "$D4M_STORE/recipes" "{out}/recipes"
+"""
+_STAGES = [stage.name for stage in STAGES]
+_CHOSEN = often(["real_images", "generator", "soft_labels"], _STAGES)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _namespaces() -> None:
+    """Skip where the kernel gives no namespaces to users."""
+    try:
+        subprocess.run(["unshare", "-rm", "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("wanted `unshare -rm`, to mount a small disk without rights")
+
+
+@pytest.mark.parametrize("spare", often([4096], [0, 4096, 16384]))
+@pytest.mark.parametrize("stage", _CHOSEN)
+def test_a_full_disk_is_named_and_once_there_is_space_the_run_completes(
+    stored: StoredUnits, tmp_path: Path, stage: str, spare: int
+):
+    stored.forget(stage, *stored.names(stage))
+    mounted, out = tmp_path / "mounted", tmp_path / "out"
+    mounted.mkdir()
+    out.mkdir()
+    size = 2 * sum(p.stat().st_blocks * 512 for p in stored.workspace.store.rglob("*")) + (8 << 20)
+    script = _ON_A_SMALL_DISK.format(
+        size=size,
+        source=stored.workspace.store,
+        spare=spare,
+        d4m=Path(sys.executable).with_name("d4m"),
+        out=out,
+    )
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        env=stored.workspace.environment() | {"D4M_STORE": str(mounted)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    read = {path.name: path.read_text() for path in out.iterdir() if path.is_file()}
+    assert done.returncode == 0, (done.stderr, read)
+    assert read["full.rc"] == "1\n"
+    assert "Traceback" not in read["full.err"]
+    assert "error: " in read["full.err"]
+    assert "No space left on device" in " ".join(read["full.err"].split())
+    assert read["temporary"] == ""
+    assert read["free.rc"] == "0\n", read["free.err"]
+    assert "0 are damaged" in read["verify.out"]
+    shutil.rmtree(stored.workspace.store / "recipes")
+    shutil.copytree(out / "recipes", stored.workspace.store / "recipes")
+    assert stored.workspace.digests() == stored.undisturbed
+    assert json.loads((out / "recipes" / "tiny" / stage / "current.json").read_text())
