@@ -1,6 +1,7 @@
 """Jobs, the sensor that watches recipes and images, and the nightly schedule."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def changed_recipes(
 
 @dg.schedule(
     job=distill,
-    cron_schedule="0 2 * * *",
+    cron_schedule=os.environ.get("D4M_NIGHTLY", "0 2 * * *"),
     description="Every recipe, every night: what is unchanged is reused, so it costs little.",
 )
 def nightly(

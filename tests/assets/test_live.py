@@ -1,137 +1,23 @@
 """The UI's own requests, and the sensor in a live daemon."""
 
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-from d4m.pipeline import STAGES
+from tests.assets.server import KEYS, Server, wait_until
 from tests.assets.test_caching import CLASS_3, NOTHING, ONE_PROMPT
 from tests.conftest import TINY_RECIPE, Workspace
 
 pytestmark = pytest.mark.faults
-_PATIENCE_S = 180
-
-STALE = """query($keys: [AssetKeyInput!]!, $partition: String!) {
-  assetNodes(assetKeys: $keys) { assetKey { path } staleStatus(partition: $partition) } }"""
-LAUNCH = """mutation($params: LaunchBackfillParams!) {
-  launchPartitionBackfill(backfillParams: $params) {
-    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
-RUNS = "{ runsOrError { ... on Runs { results { id status tags { key value } } } } }"
-COMPUTED = """query($keys: [AssetKeyInput!]!, $partition: String!) { assetNodes(assetKeys: $keys) {
-  assetKey { path } latestMaterializationByPartition(partitions: [$partition]) { runId
-    metadataEntries { label ... on IntMetadataEntry { intValue } } } } }"""
-START_SENSOR = """mutation($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {
-  __typename ... on PythonError { message } } }"""
-KEYS = [{"path": [stage.name]} for stage in STAGES]
-
-
-class Server:
-    """`dagster dev` over a workspace: web server, daemon and code location."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
-        home = workspace.folder / "dagster_home"
-        home.mkdir()
-        (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
-        self.port = _free_port()
-        self.url = f"http://127.0.0.1:{self.port}/graphql"
-        command = [str(Path(sys.executable).with_name("dagster")), "dev", "-m", "d4m_assets"]
-        self.log = (workspace.folder / "dagster.log").open("wb")
-        self.process = subprocess.Popen(
-            [*command, "-h", "127.0.0.1", "-p", str(self.port)],
-            cwd=workspace.folder,
-            env=workspace.environment() | {"PYTHONPATH": os.pathsep.join(sys.path)},
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    def stop(self) -> None:
-        os.killpg(self.process.pid, signal.SIGINT)
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-        self.log.close()
-
-    def ask(self, query: str, **variables: object) -> Any:
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(self.url, body, headers)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-            content = json.load(answer)
-        assert "errors" not in content, content["errors"]
-        return content["data"]
-
-    def stale(self, partition: str = "tiny") -> set[str]:
-        nodes = self.ask(STALE, keys=KEYS, partition=partition)["assetNodes"]
-        return {"/".join(n["assetKey"]["path"]) for n in nodes if n["staleStatus"] == "STALE"}
-
-    def computed(self, partition: str) -> dict[str, int]:
-        counts = {}
-        for node in self.ask(COMPUTED, keys=KEYS, partition=partition)["assetNodes"]:
-            entries = node["latestMaterializationByPartition"][0]["metadataEntries"]
-            values = {entry["label"]: entry.get("intValue") for entry in entries}
-            counts["/".join(node["assetKey"]["path"])] = values["computed"]
-        return counts
-
-    def materialize(self, keys: list[dict[str, list[str]]], partition: str = "tiny") -> None:
-        """What the UI does when a person materializes assets of one partition."""
-        before = len(self.runs())
-        params = {"assetSelection": keys, "partitionNames": [partition]}
-        launched = self.ask(LAUNCH, params=params)["launchPartitionBackfill"]
-        assert launched["__typename"] == "LaunchBackfillSuccess", launched
-        wait_until(lambda: len(self.runs()) > before and self.idle())
-
-    def runs(self) -> list[dict[str, Any]]:
-        return self.ask(RUNS)["runsOrError"]["results"]
-
-    def idle(self) -> bool:
-        states = [run["status"] for run in self.runs()]
-        assert "FAILURE" not in states
-        return bool(states) and set(states) == {"SUCCESS"}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.5)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture
 def server(finished: Workspace) -> Iterator[Server]:
     started = Server(finished)
     try:
-        wait_until(lambda: started.process.poll() is None and _answers(started))
         yield started
     finally:
         started.stop()
-
-
-def _answers(server: Server) -> bool:
-    try:
-        repositories = server.ask("{ repositoriesOrError { __typename } }")
-    except OSError:
-        return False
-    return repositories["repositoriesOrError"]["__typename"] == "RepositoryConnection"
 
 
 def test_backfills_and_the_sensor_compute_what_the_command_line_computes(server: Server):
@@ -153,13 +39,7 @@ def test_backfills_and_the_sensor_compute_what_the_command_line_computes(server:
     workspace.write("tiny", TINY_RECIPE)
     workspace.write("newcomer", TINY_RECIPE.replace("ipc: 3", "ipc: 2"))
     workspace.write("broken", "dataset: {source: digit}\n")
-    selector = {
-        "repositoryLocationName": "d4m_assets",
-        "repositoryName": "__repository__",
-        "sensorName": "changed_recipes",
-    }
-    started = server.ask(START_SENSOR, selector=selector)["startSensor"]
-    assert started["__typename"] == "Sensor", started
+    server.start_sensor()
     before = len(server.runs())
     wait_until(lambda: len(server.runs()) == before + 2 and server.idle())
     assert server.computed("tiny") == NOTHING
