@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 from rich.tree import Tree
 
 from d4m.cli.app import RecipeArgument, app, console, open_pipeline
@@ -44,18 +44,13 @@ def lineage(
     console.print(tree)
     images = image_origins(context, asset, unit) if unit else []
     if images:
-        began = [image.nearest for image in images if image.nearest is not None]
-        seeded = [image.seed for image in images if image.seed is not None]
-        columns = [
-            *(["began with"] if began else []),
-            "sha256",
-            *(["noise seed"] if seeded else []),
-        ]
-        table = Table(*(Column(name, overflow="fold") for name in ("image", *columns)), box=None)
-        for image in images:
-            cells = [image.image, image.nearest, image.digest, image.seed]
-            table.add_row(*(escape(str(cell)) for cell in cells if cell is not None))
-        console.print(table)
+        console.print(
+            "image, the real image it began with, sha256, seed of its noise", style="bold"
+        )
+    for image in images:
+        cells = (image.image, image.nearest, image.digest, image.seed)
+        line = "  ".join(str(cell) for cell in cells if cell is not None)
+        console.print(escape(line), soft_wrap=True, highlight=False)
 
 
 @app.command()

@@ -33,9 +33,12 @@ def test_lineage_of_images_leads_to_the_models_and_to_each_image_it_began_with(e
     assert "real_images: and 9 more units, to train-00009" in text
     index = context.image_index("train", 3)
     rows = context.read("prototypes", "class-00003")["nearest_images"]
-    for line, row in zip(lines[-3:], rows, strict=True):
-        digest = index.content_digests[row].tobytes().hex()
-        assert line.split()[1:3] == [index.image_ids[row], digest]
+    seeds = context.read("synthetic_images", "class-00003")["seeds"]
+    assert lines[-3:] == [
+        f"{number}  began with {index.image_ids[row]}  "
+        f"sha256 {index.content_digests[row].tobytes().hex()}  noise seed {seed}"
+        for number, (row, seed) in enumerate(zip(rows, seeds, strict=True))
+    ]
 
 
 def test_lineage_of_a_whole_artifact_shows_one_of_many_units_alike(edited):
