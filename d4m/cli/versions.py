@@ -43,14 +43,11 @@ def lineage(
     _add_origins(tree, origins, set())
     console.print(tree)
     images = image_origins(context, asset, unit) if unit else []
-    if images:
-        console.print(
-            "image, the real image it began with, sha256, seed of its noise", style="bold"
-        )
     for image in images:
-        cells = (image.image, image.nearest, image.digest, image.seed)
-        line = "  ".join(str(cell) for cell in cells if cell is not None)
-        console.print(escape(line), soft_wrap=True, highlight=False)
+        began = f"began with {image.nearest}  " if image.nearest is not None else ""
+        seed = f"  noise seed {image.seed}" if image.seed is not None else ""
+        line = escape(f"{image.image}  {began}sha256 {image.digest}{seed}")
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 @app.command()
