@@ -29,14 +29,8 @@ COMPUTED = """query($keys: [AssetKeyInput!]!, $partition: String!) { assetNodes(
     metadataEntries { label ... on IntMetadataEntry { intValue } } } } }"""
 START_SENSOR = """mutation($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {
   __typename ... on PythonError { message } } }"""
-START_SCHEDULE = """mutation($selector: ScheduleSelector!) {
-  startSchedule(scheduleSelector: $selector) { __typename ... on PythonError { message } } }"""
-TICKS = """query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) {
-  ... on Sensor { sensorState { ticks(limit: 200) { status
-    logEvents { events { message level } } } } } } }"""
 _LOCATION = {"repositoryLocationName": "d4m_assets", "repositoryName": "__repository__"}
 SENSOR = _LOCATION | {"sensorName": "changed_recipes"}
-SCHEDULE = _LOCATION | {"scheduleName": "nightly"}
 KEYS = [{"path": [stage.name]} for stage in STAGES]
 
 
@@ -46,14 +40,11 @@ class Server:
     A second one over the same workspace finds what the first has left.
     """
 
-    def __init__(self, workspace: Workspace, **environment: str) -> None:
+    def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         home = workspace.folder / "dagster_home"
         home.mkdir(exist_ok=True)
-        # As shipped, but for how soon a dead run is noticed.
-        text = SHIPPED.read_text(encoding="utf-8")
-        text = text.replace("poll_interval_seconds: 30", "poll_interval_seconds: 5")
-        (home / "dagster.yaml").write_text(text, encoding="utf-8")
+        (home / "dagster.yaml").write_text(SHIPPED.read_text(encoding="utf-8"), encoding="utf-8")
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}/graphql"
         command = [str(Path(sys.executable).with_name("dagster")), "dev", "-m", "d4m_assets"]
@@ -61,7 +52,7 @@ class Server:
         self.process = subprocess.Popen(
             [*command, "-h", "127.0.0.1", "-p", str(self.port)],
             cwd=workspace.folder,
-            env=workspace.environment() | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
+            env=workspace.environment() | {"PYTHONPATH": os.pathsep.join(sys.path)},
             stdout=self.log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -83,14 +74,6 @@ class Server:
     def start_sensor(self) -> None:
         started = self.ask(START_SENSOR, selector=SENSOR)["startSensor"]
         assert started["__typename"] == "Sensor", started
-
-    def start_schedule(self) -> None:
-        started = self.ask(START_SCHEDULE, selector=SCHEDULE)["startSchedule"]
-        assert started["__typename"] == "ScheduleStateResult", started
-
-    def ticks(self) -> list[dict[str, Any]]:
-        """The sensor's ticks, the newest first."""
-        return self.ask(TICKS, selector=SENSOR)["sensorOrError"]["sensorState"]["ticks"]
 
     def stop(self) -> None:
         os.killpg(self.process.pid, signal.SIGINT)
