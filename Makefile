@@ -17,7 +17,7 @@ demo: $(READY)                 ## Distil the digits and print their scores.
 test: check                    ## Everything that must hold before a change lands.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
 
-test-faults: $(READY)          ## Kills, damage, full disks and fuzz at length; an hour on two cores.
+test-faults: $(READY)          ## Kills, damage, full disks and fuzz at length.
 	OMP_NUM_THREADS=1 D4M_FAULTS=long $(BIN)/pytest -q -n 2 --dist loadfile tests/faults
 
 check: $(READY)                ## Format, lint, types and layers.
@@ -48,7 +48,7 @@ bench-samplers: $(READY)       ## Few-step samplers beside PNDM: time and closen
 bench-scale: $(READY)          ## Memory and time over 5,000 and 50,000 files.
 	$(BIN)/python benchmarks/scale.py
 
-ablation: $(READY)             ## What each upgrade is worth on Fashion-MNIST; hours on two cores.
+ablation: $(READY)             ## What each upgrade is worth on Fashion-MNIST; long on a CPU.
 	$(BIN)/python benchmarks/ablation.py
 
 $(READY): pyproject.toml constraints.txt

@@ -79,8 +79,8 @@ def write_recipe(path: Path, settings: Mapping[str, Any], *, comment: str) -> Pa
         RecipeError: there is such a recipe already, it cannot be written, or this version of d4m
             does not know some of the settings.
     """
-    if path.exists():
-        msg = f"wanted a recipe that does not exist yet, found {path}; choose another name"
+    if path.exists() or path.name.startswith(".") or not path.parent.is_dir():
+        msg = f"wanted the name of a recipe that does not exist yet, found {path}; choose another"
         raise RecipeError(msg)
     sections = copy.deepcopy(dict(settings))
     generator = sections["generator"]  # of the two kinds, a dump names both
@@ -92,8 +92,10 @@ def write_recipe(path: Path, settings: Mapping[str, Any], *, comment: str) -> Pa
         raise RecipeError(msg) from None
     text = StringIO()
     cast(Any, YAML(typ="safe")).dump(sections, text)
+    hidden = path.with_name(f".{path.name}")  # no recipe until it is whole
     try:
-        path.write_text(f"# {comment}\n{text.getvalue()}", encoding="utf-8")
+        hidden.write_text(f"# {comment}\n{text.getvalue()}", encoding="utf-8")
+        hidden.replace(path)
     except OSError as failure:
         msg = f"cannot write {path}: {failure}"
         raise RecipeError(msg) from None

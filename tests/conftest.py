@@ -94,3 +94,12 @@ def finished(finished_once: Workspace, tmp_path: Path) -> Workspace:
     folder = tmp_path / "workspace"
     shutil.copytree(finished_once.folder, folder)
     return Workspace(folder)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have measured, with `record_property("measured", ...)`."""
+    properties = [each for r in terminalreporter.getreports("passed") for each in r.user_properties]
+    if figures := [value for name, value in properties if name == "measured"]:
+        terminalreporter.section("measured")
+        for figure in figures:
+            terminalreporter.line(str(figure))

@@ -1,15 +1,12 @@
 """Make artifacts, say what would be made, check what is stored."""
 
 import time
-from collections.abc import Sequence
-from typing import get_args
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from d4m.cli.app import RecipeArgument, app, console, open_pipeline
-from d4m.sources.base import Split
 
 _REASONS = 3
 
@@ -35,19 +32,13 @@ def status(recipe: RecipeArgument) -> None:
 
     `follows` counts units that wait for others: they are computed unless those come out unchanged.
     """
-    pipeline = open_pipeline(recipe)
-    names = pipeline.context().source.class_table.names
     table = Table("artifact", "cached", "to compute", "follows", box=None)
     reasons = list[str]()
-    for stage, units in pipeline.plan().items():
+    for stage, units in open_pipeline(recipe).plan().items():
         states = [unit.state for unit in units]
         counts = [states.count(state) for state in ("cached", "compute", "follows")]
         table.add_row(stage, *map(str, counts))
-        why = [
-            f"{stage}/{unit.name}{_class_name(unit.name, names)}: {unit.reason}"
-            for unit in units
-            if unit.reason
-        ]
+        why = [f"{unit.label}: {unit.reason}" for unit in units if unit.reason]
         reasons += why[:_REASONS]
         if len(why) > _REASONS:
             reasons.append(f"{stage}: and {len(why) - _REASONS} more units")
@@ -100,9 +91,3 @@ def verify(recipe: RecipeArgument) -> None:
     if damaged:
         console.print("damaged units were set aside; `d4m run` computes them again")
         raise typer.Exit(1)
-
-
-def _class_name(unit: str, names: Sequence[str]) -> str:
-    """The name of the class that a unit is of, in brackets."""
-    kind, _, number = unit.rpartition("-")
-    return f" ({names[int(number)]})" if kind in ("class", *get_args(Split)) else ""

@@ -17,7 +17,6 @@ from d4m.stages.dataset_diff import DatasetVersion, compare_datasets, draw_side_
 from d4m.stages.distilled_dataset import DistilledDataset
 from d4m.stages.lineage import Origin, image_origins, trace
 from d4m.stages.versions import find_version, version_changes
-from d4m.workspace import recipes_folder
 
 _DATASET = DistilledDataset.name
 _SIBLINGS = 3
@@ -38,12 +37,11 @@ def lineage(
     """
     context = open_pipeline(recipe).context()
     units = [unit] if unit else list(context.upstream.get(asset, {})) or [""]
-    origins = [trace(context, asset, name) for name in units]
-    tree = Tree(f"recipe {escape(recipe)}", hide_root=True)
+    origins = trace(context, asset, units)
+    tree = Tree("", hide_root=True)
     _add_origins(tree, origins, set())
     console.print(tree)
-    images = image_origins(context, asset, unit) if unit else []
-    for image in images:
+    for image in image_origins(context, origins[0]) if unit else []:
         began = f"began with {image.nearest}  " if image.nearest is not None else ""
         seed = f"  noise seed {image.seed}" if image.seed is not None else ""
         line = escape(f"{image.image}  {began}sha256 {image.digest}{seed}")
@@ -56,12 +54,13 @@ def history(
     asset: _AssetArgument = _DATASET,
 ) -> None:
     """List the versions that an artifact has had, and why each differs from the one before."""
-    for change in version_changes(open_pipeline(recipe).context(), asset):
+    changes = version_changes(open_pipeline(recipe).context(), asset)
+    for change in changes:
         version = change.version
         units = len(version.manifest.units)
         lost = f", {len(change.gone)} gone" if change.gone else ""
         console.print(
-            f"[bold]{version.name}[/bold]{' (current)' if change.current else ''}  "
+            f"[bold]{version.name}[/bold]{' (current)' if change is changes[-1] else ''}  "
             f"{len(change.changed)} of {units} units changed{lost}\n    {escape(change.reason)}",
             soft_wrap=True,
         )
@@ -116,7 +115,7 @@ def restore(
     found = find_version(context, _DATASET, version)
     settings = DatasetVersion.open(context, found).settings
     path = write_recipe(
-        recipes_folder() / f"{name}.yaml",
+        context.recipe.folder / f"{name}.yaml",  # where its relative paths mean the same
         settings,
         comment=f"Recipe {recipe} as it was in version {found.name}.",
     )
@@ -142,7 +141,7 @@ def export(
     console.print(f"wrote {escape(str(folder))}", soft_wrap=True)
 
 
-def _add_origins(tree: Tree, origins: list[Origin], shown: set[tuple[str, str]]) -> None:
+def _add_origins(tree: Tree, origins: list[Origin], shown: set[tuple[str, str, str]]) -> None:
     """Units of one artifact or of several; of many alike the first stand for all."""
     by_asset = dict[str, list[Origin]]()
     for origin in origins:
@@ -150,10 +149,11 @@ def _add_origins(tree: Tree, origins: list[Origin], shown: set[tuple[str, str]])
     for asset, each in by_asset.items():
         few = each if len(each) <= _SIBLINGS else each[:1]
         for origin in few:
-            if (asset, origin.unit) in shown:
+            identity = (asset, origin.unit, origin.digest)
+            if identity in shown:
                 tree.add(f"{_title(origin)} (see above)")
                 continue
-            shown.add((asset, origin.unit))
+            shown.add(identity)
             _add_origins(tree.add(_describe(origin)), list(origin.sources), shown)
         if len(few) < len(each):
             tree.add(f"{asset}: and {len(each) - len(few)} more units, to {each[-1].unit}")

@@ -15,9 +15,12 @@ from d4m.errors import StoreError
 from d4m.stages.base import StageContext
 from d4m.stages.changes import setting_changes
 from d4m.stages.distilled_dataset import DistilledDataset
+from d4m.stages.real_images import class_of
 from d4m.stages.score_table import ScoreRow
+from d4m.stages.synthetic_images import SyntheticImages
 from d4m.store.manifest import ManifestVersion
 
+_IMAGES = SyntheticImages.name
 _SHEET_CLASSES = 20
 _SHEET_IMAGES = 10
 _GAP_PX = 24
@@ -87,8 +90,8 @@ class DatasetDiff:
 
     Attributes:
         settings: in words, each setting and each class's prompt that differs.
-        units: per artifact, how many of its units are new or other, and how many there are.
-        class_ids: the classes whose images differ.
+        units: per artifact, how many of its units are new, other or gone, and how many there are.
+        class_ids: the classes of both whose images differ.
         scores: every row, of either.
     """
 
@@ -102,13 +105,13 @@ def compare_datasets(old: DatasetVersion, new: DatasetVersion) -> DatasetDiff:
     """What changed from one version to another."""
     changed = [name for name, digest in new.upstream.items() if old.upstream.get(name) != digest]
     lost = [name for name in old.upstream if name not in new.upstream]
-    totals = Counter(_asset(name) for name in new.upstream)
+    totals = Counter(map(_asset, new.upstream))
     counts = Counter(map(_asset, [*changed, *lost]))
-    images = [name for name in changed if _asset(name) == "synthetic_images"]
+    images = [name for name in changed if name in old.upstream and _asset(name) == _IMAGES]
     return DatasetDiff(
         settings=setting_changes(old.settings, new.settings) + _prompt_changes(old, new),
-        units={asset: (counts[asset], totals[asset]) for asset in totals},
-        class_ids=sorted(int(name.rpartition("-")[2]) for name in images),
+        units={asset: (counts[asset], totals[asset]) for asset in {**totals, **counts}},
+        class_ids=[c for name in images if (c := class_of(name.partition("/")[2])) is not None],
         scores=_score_changes(old, new),
     )
 

@@ -1,6 +1,6 @@
 """Where a stored unit came from: what it was made of, back to the images and the models."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -9,7 +9,7 @@ import numpy as np
 from d4m.errors import MissingUpstreamError
 from d4m.stages.base import StageContext
 from d4m.stages.prototypes import Prototypes
-from d4m.stages.real_images import RealImages
+from d4m.stages.real_images import RealImages, class_of
 from d4m.stages.synthetic_images import SyntheticImages
 from d4m.store.manifest import UnitRecord
 from d4m.store.reference import Reference
@@ -51,13 +51,13 @@ class ImageOrigin:
     seed: int | None = None
 
 
-def trace(context: StageContext, asset: str, unit: str) -> Origin:
-    """A unit of the recipe's current artifact, with everything that it was made of.
+def trace(context: StageContext, asset: str, units: Sequence[str]) -> list[Origin]:
+    """Units of the recipe's current artifact, with everything that they were made of.
 
     Args:
         context: with the current manifests of all stages as its `upstream`.
         asset: an artifact.
-        unit: one of its units.
+        units: names of some of its units.
 
     Raises:
         MissingUpstreamError: the artifact has not been made, or has no such unit.
@@ -77,40 +77,59 @@ def trace(context: StageContext, asset: str, unit: str) -> Origin:
         return Origin(asset, unit, digest, reference, sources)
 
     current = context.upstream.get(asset, {})
-    if unit not in current:
-        known = ", ".join(list(current)[:5]) or "none; run the recipe first"
-        msg = f"{asset} of recipe {context.recipe.name} has no unit '{unit}'; it has {known}, ..."
-        raise MissingUpstreamError(msg)
-    record = current[unit]
-    assert record is not None, "current manifests name units that exist"
-    return origin(asset, unit, record.digest)
+    for unit in units:
+        if unit not in current:
+            known = f"it has {', '.join(list(current)[:5])}" if current else "run the recipe first"
+            msg = f"{asset} of recipe {context.recipe.name} has no unit '{unit}'; {known}"
+            raise MissingUpstreamError(msg)
+    records = {unit: current[unit] for unit in units}
+    return [origin(asset, unit, record.digest) for unit, record in records.items() if record]
 
 
-def image_origins(context: StageContext, asset: str, unit: str) -> list[ImageOrigin]:
+def image_origins(context: StageContext, origin: Origin) -> list[ImageOrigin]:
     """The single images of a unit: of real ones what they hold, of others where they began.
 
-    Empty for artifacts that do not consist of images.
+    Empty for artifacts that do not consist of images, and where what tells is no longer stored.
     """
-    if asset == RealImages.name:
-        arrays = context.read(asset, unit)
-        digests = _hexadecimal(arrays["content_digests"])
+    if origin.asset == RealImages.name:
+        arrays = _read(context, origin)
         return [
-            ImageOrigin(str(image), digest)
-            for image, digest in zip(arrays["image_ids"], digests, strict=True)
+            ImageOrigin(str(image), bytes(digest).hex())
+            for image, digest in zip(arrays["image_ids"], arrays["content_digests"], strict=True)
         ]
-    if asset not in (Prototypes.name, SyntheticImages.name):
+    if origin.asset not in (Prototypes.name, SyntheticImages.name):
         return []
-    index = context.image_index("train", int(unit.removeprefix("class-")))
-    rows = context.read(Prototypes.name, unit)["nearest_images"]
-    digests = _hexadecimal(index.content_digests[rows])
-    seeds = [None] * len(rows)
-    if asset == SyntheticImages.name:
-        seeds = context.read(asset, unit)["seeds"].tolist()
+    prototypes = _find(origin, Prototypes.name, origin.unit)
+    real = _find(origin, RealImages.name, f"train-{class_of(origin.unit):05d}")
+    if prototypes is None or real is None:
+        return []
+    rows = _read(context, prototypes)["nearest_images"]
+    images = _read(context, real)
+    seeds: list[int | None] = [None] * len(rows)
+    if origin.asset == SyntheticImages.name:
+        seeds = _read(context, origin)["seeds"].tolist()
     return [
-        ImageOrigin(str(number), digest, index.image_ids[row], seed)
-        for number, (row, digest, seed) in enumerate(zip(rows, digests, seeds, strict=True))
+        ImageOrigin(
+            str(number),
+            bytes(images["content_digests"][row]).hex(),
+            str(images["image_ids"][row]),
+            seed,
+        )
+        for number, (row, seed) in enumerate(zip(rows, seeds, strict=True))
     ]
 
 
-def _hexadecimal(digests: np.ndarray) -> list[str]:
-    return [bytes(digest).hex() for digest in digests]
+def _find(origin: Origin, asset: str, unit: str) -> Origin | None:
+    """The unit itself, or the nearest one that it was made of, if it is still stored."""
+    level = [origin]
+    while level:
+        found = [each for each in level if (each.asset, each.unit) == (asset, unit)]
+        if found:
+            return found[0] if found[0].reference else None
+        level = [source for each in level for source in each.sources]
+    return None
+
+
+def _read(context: StageContext, origin: Origin) -> dict[str, np.ndarray]:
+    assert origin.reference is not None, "the caller has found it stored"
+    return context.store.read_arrays(origin.asset, origin.reference.key)

@@ -1,7 +1,7 @@
 """Artifact `real_images`: which images there are, per split and class."""
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, cast
+from typing import ClassVar, cast, get_args
 
 import numpy as np
 
@@ -16,6 +16,17 @@ _MOST_NAMED = 20
 def class_unit(class_id: int) -> str:
     """Name of the unit of one class."""
     return f"class-{class_id:05d}"
+
+
+def class_of(unit: str) -> int | None:
+    """The class that a unit of one class is of; None for a unit of something else.
+
+    Example:
+        >>> class_of("class-00003"), class_of("train-00004"), class_of("epochs-000050")
+        (3, 4, None)
+    """
+    kind, _, number = unit.rpartition("-")
+    return int(number) if kind in ("class", *get_args(Split)) else None
 
 
 class RealImages(Stage):

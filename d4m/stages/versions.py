@@ -1,6 +1,5 @@
 """Versions that an artifact has had: what changed from one to the next, and why."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,21 +15,20 @@ class VersionChange:
 
     Attributes:
         version: what it was.
-        changed: names of the units that are new or hold something else; all of the first version.
+        changed: names of the units that are new, were made of something else or hold something
+            else; all of the first version.
         gone: names of the units that it no longer has.
         reason: why the first changed unit is another one, in words.
-        current: whether the recipe's artifact is this one now.
     """
 
     version: ManifestVersion
     changed: tuple[str, ...]
     gone: tuple[str, ...]
     reason: str
-    current: bool
 
 
 def version_changes(context: StageContext, asset: str) -> list[VersionChange]:
-    """Every version of an artifact that is still known, the oldest first.
+    """Every version of an artifact that is still known, the current one last.
 
     Raises:
         StoreError: it has never been made.
@@ -40,11 +38,8 @@ def version_changes(context: StageContext, asset: str) -> list[VersionChange]:
         made = ", ".join(context.manifests.assets()) or "nothing; run the recipe first"
         msg = f"recipe {context.recipe.name} has made no '{asset}' yet; it has made {made}"
         raise StoreError(msg)
-    first = versions[0]
-    changes = [VersionChange(first, tuple(first.manifest.units), (), "the first one kept", False)]
-    changes += [_change(context, *pair) for pair in pairwise(versions)]
-    last = changes[-1]
-    return [*changes[:-1], VersionChange(last.version, last.changed, last.gone, last.reason, True)]
+    first = VersionChange(versions[0], tuple(versions[0].manifest.units), (), "the first one kept")
+    return [first, *(_change(context, *pair) for pair in pairwise(versions))]
 
 
 def find_version(context: StageContext, asset: str, wanted: str) -> ManifestVersion:
@@ -79,25 +74,17 @@ def _change(
     was, now = before.manifest.units, version.manifest.units
     changed = tuple(name for name in now if was.get(name) != now[name])
     gone = tuple(name for name in was if name not in now)
-    reasons = _reasons(context, before.manifest, version.manifest, changed)
-    return VersionChange(version, changed, gone, next(reasons, "units are gone"), False)
+    reason = _reason(context, before.manifest, version.manifest, changed[0]) if changed else ""
+    return VersionChange(version, changed, gone, reason or "units are gone")
 
 
-def _reasons(
-    context: StageContext, before: Manifest, manifest: Manifest, changed: tuple[str, ...]
-) -> Iterator[str]:
-    for name in changed:
-        if name not in before.units:
-            yield f"{name} is new"
-            continue
-        was, now = (
-            context.store.find(each.asset, each.units[name].key) for each in (before, manifest)
-        )
-        if was is None or now is None:
-            yield f"{name} was made of something else, and one of the two is gone"
-        elif was.key == now.key:
-            yield f"{name} was computed again and came out different"
-        else:
-            versions = (before.version, manifest.version)
-            why = describe_changes(was.inputs, now.inputs, versions=versions)
-            yield f"{name}: {why}"
+def _reason(context: StageContext, before: Manifest, manifest: Manifest, name: str) -> str:
+    if name not in before.units:
+        return f"{name} is new"
+    was, now = (context.store.find(each.asset, each.units[name].key) for each in (before, manifest))
+    if was is None or now is None:
+        return f"{name} was made of something else, and one of the two is gone"
+    if was.key == now.key:
+        return f"{name} was computed again and came out different"
+    versions = (before.version, manifest.version)
+    return f"{name}: {describe_changes(was.inputs, now.inputs, versions=versions)}"

@@ -80,6 +80,9 @@ def find_garbage(root: Path, keep: Keep) -> Iterator[Garbage]:
                 yield Garbage("version", asset, path, None, _size(path))
             for manifest in (current, *(version.manifest for version in versions[cut:])):
                 kept |= {(asset, record.key) for record in manifest.units.values()}
+            for path in sorted((manifests.folder / asset).glob(".*.json-*")):
+                if not _is_fresh(path, keep.grace):
+                    yield Garbage("unfinished", asset, path, None, _size(path))
     for stage in sorted((root / "objects").glob("*")):
         for folder in sorted(stage.glob("*")):
             yield from _of_folder(root, stage.name, folder, kept, keep.grace)

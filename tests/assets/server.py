@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,20 +36,17 @@ KEYS = [{"path": [stage.name]} for stage in STAGES]
 
 
 class Server:
-    """`dagster dev` over a workspace: web server, daemon and code location.
-
-    A second one over the same workspace finds what the first has left.
-    """
+    """`dagster dev` over a workspace: web server, daemon and code location."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         home = workspace.folder / "dagster_home"
-        home.mkdir(exist_ok=True)
-        (home / "dagster.yaml").write_text(SHIPPED.read_text(encoding="utf-8"), encoding="utf-8")
+        home.mkdir()
+        shutil.copy(SHIPPED, home)
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}/graphql"
         command = [str(Path(sys.executable).with_name("dagster")), "dev", "-m", "d4m_assets"]
-        self.log = (workspace.folder / "dagster.log").open("ab")
+        self.log = (workspace.folder / "dagster.log").open("wb")
         self.process = subprocess.Popen(
             [*command, "-h", "127.0.0.1", "-p", str(self.port)],
             cwd=workspace.folder,

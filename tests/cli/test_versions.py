@@ -96,4 +96,7 @@ def test_an_earlier_version_is_restored_and_scored_again_without_making_it_again
     assert set(computed) == {"evaluation_scores", "distilled_dataset"}
     assert {name[-2:] for name in computed["evaluation_scores"]} == {"02"}
     error = refused(edited, "restore", "tiny", "previous", "tiny")
-    assert error.startswith("wanted a recipe that does not exist yet, found ")
+    assert error.startswith("wanted the name of a recipe that does not exist yet, found ")
+    for name in ("../elsewhere/new", ".hidden"):
+        assert "choose another" in refused(edited, "restore", "tiny", "previous", name)
+    assert {path.name for path in edited.recipes.iterdir()} == {"tiny.yaml", "old.yaml"}

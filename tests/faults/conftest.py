@@ -10,24 +10,11 @@ import pytest
 from tests.conftest import Workspace
 
 Chosen = TypeVar("Chosen")
-_FIGURES = list[str]()
 
 
 def often(short: Chosen, long: Chosen) -> Chosen:
     """How many rounds of something, or which: few in `make test`, many in `make test-faults`."""
     return long if os.environ.get("D4M_FAULTS") == "long" else short
-
-
-def report(figure: str) -> None:
-    """Something measured, to be printed below the tests."""
-    _FIGURES.append(figure)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _FIGURES:
-        terminalreporter.section("measured")
-        for figure in _FIGURES:
-            terminalreporter.line(figure)
 
 
 class StoredUnits:

@@ -8,7 +8,7 @@ import pytest
 
 from d4m.errors import DamagedUnitError
 from d4m.pipeline import STAGES
-from tests.faults.conftest import often, report
+from tests.faults.conftest import often
 
 pytestmark = pytest.mark.faults
 
@@ -126,7 +126,9 @@ def test_damage_to_any_artifact_is_named_set_aside_and_repaired_and_nothing_else
     assert not any(_run_and_watch(workspace, caplog).values())
 
 
-def test_single_damages_anywhere_are_found_before_use_and_repaired_alone(stored, caplog):
+def test_single_damages_anywhere_are_found_before_use_and_repaired_alone(
+    stored, caplog, record_property
+):
     """Any unit of any artifact and any kind of damage: never data, and nothing else is lost."""
     workspace, rng = stored.workspace, np.random.default_rng(20)
     damages = [_flip_a_bit, _delete_a_file, _truncate_a_file, _hurt_the_reference, _rot_silently]
@@ -144,7 +146,9 @@ def test_single_damages_anywhere_are_found_before_use_and_repaired_alone(stored,
         }
         assert computed == {stage: {name}}, (number, damage.__name__, stage, name)
         assert workspace.digests() == stored.undisturbed
-    report(f"{rounds} single damages: all found before use, each repaired alone")
+    record_property(
+        "measured", f"{rounds} single damages: all found before use, each repaired alone"
+    )
 
 
 @pytest.mark.parametrize("component", ["vae", "denoiser"])

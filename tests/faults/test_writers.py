@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from d4m.pipeline import STAGES
-from tests.faults.conftest import StoredUnits, often, report
+from tests.faults.conftest import StoredUnits, often
 
 pytestmark = pytest.mark.faults
 
@@ -61,7 +61,7 @@ def test_two_runs_at_once_share_the_work_and_end_with_one_store(stored: StoredUn
     _run_at_once(stored, [RUN, RUN])
 
 
-def test_four_writers_of_both_kinds_at_once(stored: StoredUnits):
+def test_four_writers_of_both_kinds_at_once(stored: StoredUnits, record_property):
     """Three runs by the command and one by Dagster, over and over, after other losses each time."""
     rng, rounds = np.random.default_rng(4), often(1, 20)
     stages = often(WITHOUT_TORCH, [stage.name for stage in STAGES])
@@ -73,7 +73,8 @@ def test_four_writers_of_both_kinds_at_once(stored: StoredUnits):
         commands = [RUN, RUN, RUN, [*MATERIALIZE, "--partition", "tiny"]]
         done += sum(map(_computed, _run_at_once(stored, commands)))
     assert done >= needed
-    report(
+    record_property(
+        "measured",
         f"{rounds} rounds of 4 writers at once: no error, digests equal; {needed} units were "
-        f"needed, {done} computed ({done / needed:.2f} times)"
+        f"needed, {done} computed ({done / needed:.2f} times)",
     )

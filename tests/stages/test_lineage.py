@@ -9,13 +9,22 @@ from d4m.stages.lineage import image_origins, trace
 from tests.conftest import TINY_RECIPE
 
 
+def _trace(context, asset, unit):
+    [origin] = trace(context, asset, [unit])
+    return origin
+
+
+def _images(context, asset, unit):
+    return image_origins(context, _trace(context, asset, unit))
+
+
 def _names(origin):
     return {f"{origin.asset}/{origin.unit}"}.union(*map(_names, origin.sources))
 
 
 def test_images_are_traced_to_their_class_and_to_the_generator_trained_on_all(finished_once):
     context = finished_once.pipeline().context()
-    origin = trace(context, "synthetic_images", "class-00003")
+    origin = _trace(context, "synthetic_images", "class-00003")
     assert _names(origin) == {
         "synthetic_images/class-00003",
         "prototypes/class-00003",
@@ -33,18 +42,18 @@ def test_the_data_set_is_traced_to_everything(finished_once):
     context = finished_once.pipeline().context()
     everything = {f"{asset}/{name}" for asset, units in context.upstream.items() for name in units}
     not_packed = {name for name in everything if name.startswith("image_fidelity/")}
-    origin = trace(context, "distilled_dataset", "distilled_dataset")
+    origin = _trace(context, "distilled_dataset", "distilled_dataset")
     assert _names(origin) == everything - not_packed
 
 
 def test_a_unit_made_of_earlier_versions_is_traced_to_those(finished):
     """A prototype that was made of latents which the recipe no longer has."""
-    before = trace(finished.pipeline().context(), "prototypes", "class-00001")
+    before = _trace(finished.pipeline().context(), "prototypes", "class-00001")
     finished.write("tiny", TINY_RECIPE.replace("steps: 30", "steps: 31"))
     for stage in ("real_images", "generator", "latents"):
         finished.pipeline().run_stage(stage)
     context = finished.pipeline().context()
-    after = trace(context, "prototypes", "class-00001")
+    after = _trace(context, "prototypes", "class-00001")
     assert after == before
     [latents] = after.sources
     assert latents.digest != context.upstream["latents"]["class-00001"].digest
@@ -55,13 +64,13 @@ def test_a_unit_whose_sources_are_gone_says_so(finished):
     context = finished.pipeline().context()
     record = context.upstream["latents"]["class-00001"]
     (finished.store / "objects" / "latents" / record.key[:2] / f"{record.key}.json").unlink()
-    [latents] = trace(context, "prototypes", "class-00001").sources
+    [latents] = _trace(context, "prototypes", "class-00001").sources
     assert (latents.digest, latents.reference, latents.sources) == (record.digest, None, ())
 
 
 def test_images_begin_with_the_real_image_nearest_their_prototype(finished_once):
     context = finished_once.pipeline().context()
-    origins = image_origins(context, "synthetic_images", "class-00006")
+    origins = _images(context, "synthetic_images", "class-00006")
     index = context.image_index("train", 6)
     rows = context.read("prototypes", "class-00006")["nearest_images"]
     digests = [index.content_digests[row].tobytes().hex() for row in rows]
@@ -70,22 +79,31 @@ def test_images_begin_with_the_real_image_nearest_their_prototype(finished_once)
     seeds = context.read("synthetic_images", "class-00006")["seeds"].tolist()
     assert [origin.seed for origin in origins] == seeds
     assert [origin.digest for origin in origins] == digests
-    of_prototypes = image_origins(context, "prototypes", "class-00006")
+    of_prototypes = _images(context, "prototypes", "class-00006")
     assert [each.digest for each in of_prototypes] == [each.digest for each in origins]
     assert {each.seed for each in of_prototypes} == {None}
 
 
 def test_real_images_are_listed_with_their_digests(finished_once):
     context = finished_once.pipeline().context()
-    origins = image_origins(context, "real_images", "train-00002")
+    origins = _images(context, "real_images", "train-00002")
     index = context.image_index("train", 2)
     assert [origin.image for origin in origins] == list(index.image_ids)
     assert origins[4].digest == index.content_digests[4].tobytes().hex()
     assert len(origins[4].digest) == 2 * hashlib.sha256().digest_size
-    assert image_origins(context, "teacher", "teacher") == []
+    assert _images(context, "teacher", "teacher") == []
+
+
+def test_images_are_traced_to_the_prototypes_they_were_made_of_and_not_to_later_ones(finished):
+    before = _images(finished.pipeline().context(), "synthetic_images", "class-00006")
+    finished.write("tiny", TINY_RECIPE.replace("ipc: 3", "ipc: 5"))
+    finished.pipeline().run_stage("prototypes")
+    context = finished.pipeline().context()
+    assert _images(context, "synthetic_images", "class-00006") == before
+    assert len(_images(context, "prototypes", "class-00006")) == 5
 
 
 @pytest.mark.parametrize("asset", ["latents", "latent"])
 def test_a_unit_that_is_not_there_is_refused(finished_once, asset):
     with pytest.raises(MissingUpstreamError, match=f"{asset} of recipe tiny has no unit 'class-9'"):
-        trace(finished_once.pipeline().context(), asset, "class-9")
+        trace(finished_once.pipeline().context(), asset, ["class-9"])

@@ -177,7 +177,9 @@ def test_what_a_dead_writer_left_goes_and_what_a_live_one_writes_stays(store, ve
         (folder / "latents" / "c" / "0").write_bytes(b"half")
     temporary = parent / ".reference.json-0123"
     temporary.write_text("{")
-    for path in (dead, temporary):
+    manifest = store.root / "recipes" / "digits" / "latents" / ".current.json-0123"
+    manifest.write_text("{")
+    for path in (dead, temporary, manifest):
         _make_old(path)
     _make_old(live)
     (live / "latents" / "c" / "1").write_bytes(b"just written")
@@ -185,6 +187,7 @@ def test_what_a_dead_writer_left_goes_and_what_a_live_one_writes_stays(store, ve
     assert {(each.kind, each.path) for each in found} == {
         ("unfinished", dead),
         ("unfinished", temporary),
+        ("unfinished", manifest),
     }
     assert all(remove(each, DAY) for each in found)
     assert live.exists()
