@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+BROWSER := $(VENV)/browser
 
 export DAGSTER_HOME := $(CURDIR)/dagster_home
 export D4M_STORE := $(CURDIR)/store
 export D4M_RECIPES := $(CURDIR)/recipes
 
-.PHONY: demo test test-faults check format dev bench bench-synthesis bench-students bench-samplers bench-scale ablation clean
+.PHONY: demo test test-faults test-browser check format dev bench bench-synthesis bench-students bench-samplers bench-scale ablation clean
 
 demo: $(READY)                 ## Distil the digits and print their scores.
 	$(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits
@@ -19,6 +20,9 @@ test: check                    ## Everything that must hold before a change land
 
 test-faults: $(READY)          ## Kills, damage, full disks and fuzz at length.
 	OMP_NUM_THREADS=1 D4M_FAULTS=long $(BIN)/pytest -q -n 2 --dist loadfile tests/faults
+
+test-browser: $(BROWSER)       ## The UI in a browser without a window.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/browser
 
 check: $(READY)                ## Format, lint, types and layers.
 	$(BIN)/ruff format --check .
@@ -56,6 +60,11 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	touch $@
+
+$(BROWSER): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group browser
+	command -v chromium || command -v chromium-browser || command -v google-chrome || $(BIN)/playwright install chromium
 	touch $@
 
 clean:                         ## Forget the installation; recipes and artifacts stay.

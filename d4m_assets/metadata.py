@@ -36,21 +36,26 @@ def picture(image: Image.Image) -> dg.MarkdownMetadataValue:
 
 
 def score_table(rows: Sequence[ScoreRow]) -> dg.TableMetadataValue:
-    """Scores in percent, one row per training set, kind of labels and student."""
+    """Scores in percent, one row per training set, kind of labels and student.
+
+    What all rows share (no other teacher, views for all) takes no column: the page is narrow.
+    """
+    has_teachers = any(row.teacher for row in rows)
+    has_plain = not all(row.augmented for row in rows)
     return dg.MetadataValue.table(
         [
             dg.TableRecord(
                 {
                     "training set": row.training_set,
-                    "views": "random" if row.augmented else "none",
-                    "images per class": "all" if row.ipc is None else str(row.ipc),
+                    "IPC": "all" if row.ipc is None else str(row.ipc),
                     "labels": row.labels,
-                    "teacher": row.teacher or "the data set's",
                     "student": row.student,
                     "top-1 %": round(100 * row.top1, 2),
                     "± over seeds": round(100 * row.top1_std, 2),
                     "top-5 %": round(100 * row.top5, 2),
                     "seeds": row.seeds,
+                    **({"teacher": row.teacher or "teacher"} if has_teachers else {}),
+                    **({"views": "random" if row.augmented else "none"} if has_plain else {}),
                 }
             )
             for row in rows

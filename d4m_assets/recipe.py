@@ -36,7 +36,7 @@ def recipe(
 ) -> Iterator[dg.MaterializeResult]:
     """Read the recipe; the data version of a section is the digest of its settings."""
     try:
-        settings = recipes.load(context.partition_key).settings.model_dump(mode="json")
+        settings = recipes.of_run(context.partition_key).settings.model_dump(mode="json")
     except D4MError as failure:
         raise dg.Failure(str(failure), allow_retries=False) from failure
     for section in SECTIONS:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Self
 
 import dagster as dg
+from pydantic import PrivateAttr
 
 from d4m.compute import Compute, Memory
 from d4m.pipeline import Pipeline
@@ -18,6 +19,7 @@ class RecipesResource(dg.ConfigurableResource[None]):
     """
 
     folder: str
+    _of_run: dict[str, Recipe] = PrivateAttr(default_factory=dict[str, Recipe])
 
     def names(self) -> list[str]:
         """The recipes that are there."""
@@ -26,6 +28,15 @@ class RecipesResource(dg.ConfigurableResource[None]):
     def load(self, name: str) -> Recipe:
         """One recipe, validated."""
         return load_recipe(Path(self.folder) / f"{name}.yaml")
+
+    def of_run(self, name: str) -> Recipe:
+        """One recipe as it was when this run first asked for it.
+
+        What is edited while a run is under way is for the next one: no data set is made by two.
+        """
+        if name not in self._of_run:
+            self._of_run[name] = self.load(name)
+        return self._of_run[name]
 
 
 class StoreResource(dg.ConfigurableResource[None]):

@@ -74,7 +74,7 @@ def stage_asset(
         context: dg.AssetExecutionContext, store: StoreResource, recipes: RecipesResource
     ) -> dg.MaterializeResult:
         try:
-            pipeline = store.pipeline(recipes.load(context.partition_key))
+            pipeline = store.pipeline(recipes.of_run(context.partition_key))
             report = pipeline.run_stage(stage.name)
             context.log.info(
                 f"{stage.name}[{context.partition_key}]: computed {len(report.computed)}, "
@@ -82,7 +82,7 @@ def stage_asset(
             )
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(report.manifest.digest),
-                metadata={**_counts(report), **describe(pipeline)},
+                metadata={**describe(pipeline), **_counts(report)},
                 check_results=[check.examine(pipeline) for check in checks],
             )
         except D4MError as failure:

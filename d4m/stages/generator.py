@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from d4m.errors import GeneratorError
 from d4m.seeds import stream_seed
 from d4m.settings import PretrainedSettings
 from d4m.stages.base import Product, Stage, StageContext
@@ -12,7 +13,10 @@ from d4m.stages.training_sets import real_batches, spool_images
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
+    from d4m.generators.pretrained import PretrainedModel
     from d4m.synthesis import ImageToImagePipeline
+
+_FINGERPRINT = "component.json"
 
 
 class Generator(Stage):
@@ -140,7 +144,7 @@ class Generator(Stage):
             def write(target: Path, files: dict[str, str] = files) -> None:
                 content = {"files": files, "precision": model.precision}
                 text = json.dumps(content, indent=2, sort_keys=True)
-                (target / "component.json").write_text(text, encoding="utf-8")
+                (target / _FINGERPRINT).write_text(text, encoding="utf-8")
 
             yield unit, write
 
@@ -163,6 +167,7 @@ def load_vae(context: StageContext) -> Any:
     from d4m.generators import pretrained
 
     model = pretrained.find_model(settings, context.recipe, context.device)
+    _check_fingerprints(context, model, ["vae"])
     return place_vae(pretrained.load_vae(model), context.compute)
 
 
@@ -180,5 +185,25 @@ def load_pipeline(context: StageContext) -> "ImageToImagePipeline":
         from d4m.generators import pretrained
 
         model = pretrained.find_model(settings, context.recipe, context.device)
+        _check_fingerprints(context, model, [unit for _, unit in context.all_of("generator")])
         pipeline = pretrained.load_pipeline(model)
     return place_pipeline(pipeline, context.compute)
+
+
+def _check_fingerprints(
+    context: StageContext, model: "PretrainedModel", components: Sequence[str]
+) -> None:
+    """Refuse a model that was replaced, or has rotted, since its fingerprints were taken."""
+    from d4m.generators import pretrained
+
+    for component in components:
+        path = context.open_files("generator", component) / _FINGERPRINT
+        known = json.loads(path.read_text(encoding="utf-8"))["files"]
+        found = pretrained.component_digests(model, component)
+        if changed := sorted(name for name in known | found if known.get(name) != found.get(name)):
+            msg = (
+                f"{model.path}: wanted the {component} that artifact `generator` has the "
+                f"fingerprint of, found other contents in {', '.join(changed)}; run the recipe "
+                f"again if the model was replaced, put the files back if they are damaged"
+            )
+            raise GeneratorError(msg)

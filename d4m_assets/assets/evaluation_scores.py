@@ -18,11 +18,14 @@ def _describe(pipeline: Pipeline) -> Metadata:
     ranking = rank(rows)
     scores: Metadata = {}
     if ranking.label_robust is not None:
-        scores["DD-Ranking label-robust"] = dg.MetadataValue.float(ranking.label_robust.score)
+        scores["DD-Ranking label-robust"] = _rounded(ranking.label_robust.score)
     if ranking.augmentation_robust is not None:
-        robust = dg.MetadataValue.float(ranking.augmentation_robust)
-        scores["DD-Ranking augmentation-robust"] = robust
+        scores["DD-Ranking augmentation-robust"] = _rounded(ranking.augmentation_robust)
     return {"scores": score_table(rows), **scores, **pictures}
+
+
+def _rounded(score: float) -> dg.FloatMetadataValue:
+    return dg.MetadataValue.float(round(score, 2))
 
 
 evaluation_scores = stage_asset(

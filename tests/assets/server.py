@@ -1,8 +1,8 @@
 """A live Dagster over a workspace, asked as its own UI asks."""
 
+import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,33 +24,45 @@ STALE = """query($keys: [AssetKeyInput!]!, $partition: String!) {
 LAUNCH = """mutation($params: LaunchBackfillParams!) {
   launchPartitionBackfill(backfillParams: $params) {
     __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
-RUNS = "{ runsOrError { ... on Runs { results { id status tags { key value } } } } }"
+RUNS = """{ runsOrError { ... on Runs { results {
+  id status startTime endTime tags { key value } stepStats { stepKey status } } } } }"""
 COMPUTED = """query($keys: [AssetKeyInput!]!, $partition: String!) { assetNodes(assetKeys: $keys) {
   assetKey { path } latestMaterializationByPartition(partitions: [$partition]) { runId
     metadataEntries { label ... on IntMetadataEntry { intValue } } } } }"""
 START_SENSOR = """mutation($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {
   __typename ... on PythonError { message } } }"""
+START_SCHEDULE = """mutation($selector: ScheduleSelector!) {
+  startSchedule(scheduleSelector: $selector) { __typename ... on PythonError { message } } }"""
+TICKS = """query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) {
+  ... on Sensor { sensorState { ticks(limit: 200) { status
+    logEvents { events { message level } } } } } } }"""
 _LOCATION = {"repositoryLocationName": "d4m_assets", "repositoryName": "__repository__"}
 SENSOR = _LOCATION | {"sensorName": "changed_recipes"}
+SCHEDULE = _LOCATION | {"scheduleName": "nightly"}
 KEYS = [{"path": [stage.name]} for stage in STAGES]
 
 
 class Server:
-    """`dagster dev` over a workspace: web server, daemon and code location."""
+    """`dagster dev` over a workspace: web server, daemon and code location.
 
-    def __init__(self, workspace: Workspace) -> None:
+    A second one over the same workspace finds what the first has left.
+    """
+
+    def __init__(self, workspace: Workspace, **environment: str) -> None:
         self.workspace = workspace
         home = workspace.folder / "dagster_home"
-        home.mkdir()
-        shutil.copy(SHIPPED, home)
+        home.mkdir(exist_ok=True)
+        # As shipped, but for how soon a dead run is noticed.
+        text = SHIPPED.read_text(encoding="utf-8").replace("_seconds: 30", "_seconds: 5")
+        (home / "dagster.yaml").write_text(text, encoding="utf-8")
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}/graphql"
         command = [str(Path(sys.executable).with_name("dagster")), "dev", "-m", "d4m_assets"]
-        self.log = (workspace.folder / "dagster.log").open("wb")
+        self.log = (workspace.folder / "dagster.log").open("ab")
         self.process = subprocess.Popen(
             [*command, "-h", "127.0.0.1", "-p", str(self.port)],
             cwd=workspace.folder,
-            env=workspace.environment() | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            env=workspace.environment() | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
             stdout=self.log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -73,13 +85,40 @@ class Server:
         started = self.ask(START_SENSOR, selector=SENSOR)["startSensor"]
         assert started["__typename"] == "Sensor", started
 
+    def start_schedule(self) -> None:
+        started = self.ask(START_SCHEDULE, selector=SCHEDULE)["startSchedule"]
+        assert started["__typename"] == "ScheduleStateResult", started
+
+    def ticks(self) -> list[dict[str, Any]]:
+        """The sensor's ticks, the newest first."""
+        return self.ask(TICKS, selector=SENSOR)["sensorOrError"]["sensorState"]["ticks"]
+
+    def processes(self, text: str = "") -> list[int]:
+        """Ids of the processes that work in this workspace, with a text in their command."""
+        home = f"DAGSTER_HOME={self.workspace.folder / 'dagster_home'}\0".encode()
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it may have ended meanwhile
+                if home in (folder / "environ").read_bytes() + b"\0":
+                    command = (folder / "cmdline").read_text(encoding="utf-8", errors="replace")
+                    found += [int(folder.name)] * (text in command)
+        return found
+
+    def kill(self, text: str = "") -> None:
+        """SIGKILL, without a warning, for processes that work in this workspace."""
+        for process in self.processes(text):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
     def stop(self) -> None:
-        os.killpg(self.process.pid, signal.SIGINT)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGINT)
         try:
             self.process.wait(30)
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.kill()
             self.process.wait()
+        self.kill()  # what a daemon that was stopped half-way leaves
         self.log.close()
 
     def ask(self, query: str, **variables: object) -> Any:

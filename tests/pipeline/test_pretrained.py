@@ -1,6 +1,7 @@
 """Existing pipelines of every kind in a recipe: what is made, and what a change computes anew."""
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,6 +92,34 @@ def test_one_file_makes_the_images_of_the_folder_it_was_made_of(workspace: Works
         digests.append(workspace.digests("mine"))
     for stage in ("latents", "prototypes", "synthetic_images"):
         assert digests[0][stage] == digests[1][stage]
+
+
+@pytest.mark.parametrize(
+    ("file", "stage"),
+    [
+        ("vae/diffusion_pytorch_model.safetensors", "latents"),
+        ("unet/diffusion_pytorch_model.safetensors", "synthetic_images"),
+    ],
+)
+def test_a_model_replaced_after_its_fingerprint_is_refused_by_who_reads_it(
+    workspace: Workspace, file: str, stage: str
+):
+    folder = save_pipeline("sd", workspace.folder / "model")
+    text = RECIPE.format(model="model")
+    pipeline = _pipeline(workspace, text)
+    for name in STAGES[: STAGES.index(stage)]:
+        pipeline.run_stage(name)
+    weights = folder / file
+    content, times = weights.read_bytes(), weights.stat()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(GeneratorError, match=rf"model: wanted the .* found .* in {file}; run "):
+        pipeline.run_stage(stage)
+    # Of a replaced one the next run takes a fingerprint; a rotten one, put back, is the old one.
+    component = "vae" if stage == "latents" else "denoiser"
+    assert _run(workspace, text)["generator"] == (component,)
+    weights.write_bytes(content)
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert _run(workspace, text)["generator"] == ()
 
 
 def test_images_have_the_size_of_the_recipe(workspace: Workspace):

@@ -1,0 +1,108 @@
+"""A browser before Dagster's own UI, over a workspace with the digits and with markup."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.assets.server import Server, wait_until
+from tests.conftest import Workspace
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="wanted playwright: make test-browser")
+
+INSTALLED = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE_MS = 60_000
+DIGITS = (Path(__file__).parents[2] / "recipes" / "digits.yaml").read_text(encoding="utf-8")
+MARKED = """\
+dataset: {source: image_folder, path: ../marked, size_px: 8, test_share: 0.3}
+generator: {compact: {autoencoder: {steps: 5, channels: [8, 16]},
+  denoiser: {steps: 5, channels: [8, 16], text_width: 16}}}
+prototypes: {ipc: 1, starts: 1}
+synthesis: {num_inference_steps: 2}
+teacher: {epochs: 1}
+soft_labels: {epochs: 1}
+evaluation: {seeds: 1, baselines: []}
+"""
+MARKUP = ("<img src=x onerror=alert(1)>", "![a](x) [b](javascript:alert(2)) <script>alert(3)<")
+FAILING = "dataset: {source: image_folder, path: ../nowhere}\n"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A live Dagster whose workspace has recipes, and nothing made of them yet."""
+    workspace = Workspace(tmp_path_factory.mktemp("browser") / "workspace")
+    workspace.write("digits", DIGITS)
+    workspace.write("marked", MARKED)
+    workspace.write("failing", FAILING)
+    for folder in (workspace.folder / "marked" / name for name in MARKUP):
+        folder.mkdir(parents=True)
+        for number in range(12):
+            Image.effect_noise((8, 8), 10 + number).save(folder / f"<b>{number}<b>.png")
+        (folder / "<svg onload=alert(4)>.png").write_text("no image", encoding="utf-8")
+    started = Server(workspace)
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium: the system's, or playwright's own."""
+    found = next(filter(None, map(shutil.which, INSTALLED)), None)
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found)
+        yield started
+        started.close()
+
+
+def open_tab(browser: Any, server: Server) -> Any:
+    """An empty tab, in which paths of the UI can be opened."""
+    root = server.url.removesuffix("/graphql")
+    tab = browser.new_page(base_url=root, viewport={"width": 1400, "height": 900})
+    tab.set_default_timeout(PATIENCE_MS)
+    return tab
+
+
+@pytest.fixture
+def page(browser: Any, server: Server) -> Iterator[Any]:
+    """An empty tab of the UI; a script that gets as far as a dialog fails the test."""
+    opened = open_tab(browser, server)
+    dialogs = list[str]()
+    opened.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    yield opened
+    opened.close()
+    assert dialogs == []
+
+
+def materialize_by_hand(page: Any, server: Server, recipe: str) -> str:
+    """Materialize everything of one recipe as a person does, and wait: the run's id."""
+    known = {run["id"] for run in server.runs()}
+    page.goto("/asset-groups")
+    page.get_by_role("button", name="Materialize all").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("Select a partition or create one").click()
+    page.get_by_text(recipe, exact=True).locator("visible=true").last.click()
+    page.keyboard.press("Escape")
+    dialog.get_by_role("button", name="Launch 1 run").click()
+    wait_until(lambda: len(server.runs()) > len(known))
+    run_id = next(run["id"] for run in server.runs() if run["id"] not in known)
+    wait_until(lambda: status_of(server, run_id) in ("SUCCESS", "FAILURE"))
+    return run_id
+
+
+def status_of(server: Server, run_id: str) -> str:
+    """A run's state."""
+    return next(run["status"] for run in server.runs() if run["id"] == run_id)
+
+
+@pytest.fixture
+def screenshot(tmp_path: Path) -> Callable[[str], Path]:
+    """Where a picture of the UI belongs: a file in the folder `D4M_SCREENSHOTS`, if set."""
+    folder = Path(os.environ.get("D4M_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return lambda name: folder / f"{name}.png"

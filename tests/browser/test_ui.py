@@ -1,0 +1,165 @@
+"""What a person sees in Dagster's UI: the graph, pictures, scores, checks, staleness, failures."""
+
+import re
+
+import pytest
+
+from d4m.pipeline import STAGES
+from tests.assets.server import Server
+from tests.browser.conftest import (
+    DIGITS,
+    MARKUP,
+    PATIENCE_MS,
+    materialize_by_hand,
+    open_tab,
+    status_of,
+    sync_api,
+)
+
+expect = sync_api.expect
+expect.set_options(timeout=PATIENCE_MS)
+
+GROUPS = {
+    "real": ["real_images", "generator", "latents", "teacher"],
+    "distilled": ["prototypes", "synthetic_images", "soft_labels", "distilled_dataset"],
+    "scores": ["evaluation_scores", "image_fidelity"],
+}
+INJECTED = "img[src='x'], img[onerror], svg[onload], a[href^=javascript]"
+
+
+@pytest.fixture(scope="session")
+def digits(browser, server: Server) -> str:
+    """The run that made all of the digits, launched in the UI."""
+    page = open_tab(browser, server)
+    run_id = materialize_by_hand(page, server, "digits")
+    page.close()
+    return run_id
+
+
+def test_a_recipe_is_materialized_by_hand(page, server: Server, digits, screenshot):
+    assert status_of(server, digits) == "SUCCESS"
+    assert all(server.computed("digits").values())
+    page.goto(f"/runs/{digits}")
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible()
+    expect(page.get_by_text(f"Succeeded ({len(STAGES) + 1})")).to_be_visible()
+    page.screenshot(path=screenshot("run"))
+
+
+@pytest.mark.usefixtures("digits")
+def test_the_graph_names_every_artifact_in_its_group(page, screenshot):
+    expanded = ",".join(f"global@global:{group}" for group in GROUPS)
+    page.goto(f"/asset-groups?expanded={expanded}")
+    for group, names in GROUPS.items():
+        expect(page.get_by_text(group, exact=True).first).to_be_visible()
+        for name in names:
+            expect(page.get_by_text(name, exact=True).first).to_be_attached()
+    page.wait_for_timeout(3_000)  # the graph slides into place
+    page.screenshot(path=screenshot("graph"))
+
+
+@pytest.mark.usefixtures("digits")
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_every_artifact_says_what_it_is(page, server: Server, stage):
+    query = "query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) {"
+    query += "... on AssetNode { description groupName } } }"
+    node = server.ask(query, key={"path": [stage.name]})["assetNodeOrError"]
+    assert stage.name in GROUPS[node["groupName"]]
+    page.goto(f"/assets/{stage.name}")
+    assert len(node["description"]) > 30
+    expect(page.get_by_text(node["description"][:40]).first).to_be_visible()
+
+
+@pytest.mark.usefixtures("digits")
+@pytest.mark.parametrize(
+    ("asset", "key", "name"),
+    [
+        ("synthetic_images", "synthetic images", "images"),
+        ("synthetic_images", "their prototypes, decoded", None),
+        ("evaluation_scores", "learning curves", "curves"),
+        ("evaluation_scores", "students", None),
+    ],
+)
+def test_pictures_are_a_click_away(page, screenshot, asset, key, name):
+    page.goto(f"/assets/{asset}?view=partitions&partition=digits")
+    row = page.get_by_role("row").filter(has=page.get_by_text(key, exact=True))
+    row.get_by_text("[Show Markdown]").click()
+    picture = page.get_by_role("dialog").get_by_role("img", name="picture")
+    expect(picture).to_be_visible()
+    width, height = picture.evaluate("image => [image.naturalWidth, image.naturalHeight]")
+    assert width > 200
+    assert height > 100
+    if name:
+        page.screenshot(path=screenshot(name))
+
+
+@pytest.mark.usefixtures("digits")
+def test_scores_are_a_table(page, screenshot):
+    page.goto("/assets/evaluation_scores?view=partitions&partition=digits")
+    table = page.get_by_role("table").filter(has=page.get_by_text("training set", exact=True)).last
+    for name in ("synthetic", "random_real", "nearest_real", "full_data", "teacher"):
+        expect(table.get_by_text(name, exact=True).first).to_be_visible()
+    numbers = [float(text) for text in re.findall(r"\d+\.\d+", table.inner_text())]
+    assert len(numbers) >= 10
+    assert all(0 <= number <= 100 for number in numbers)
+    page.screenshot(path=screenshot("scores"))
+
+
+@pytest.mark.usefixtures("digits")
+def test_checks_say_what_they_promise_and_what_they_found(page, screenshot):
+    page.goto("/assets/synthetic_images?view=checks")
+    expect(page.get_by_text("no_blank_image").first).to_be_visible()
+    page.get_by_text("ipc_images_per_class").first.click()
+    expect(page.get_by_text("Every class has IPC images.")).to_be_visible()
+    expect(page.get_by_text("Passed", exact=True)).to_be_visible()
+    page.screenshot(path=screenshot("checks"))
+
+
+@pytest.mark.usefixtures("digits")
+def test_a_changed_prompt_makes_its_recipe_stale_and_no_other(page, server: Server, screenshot):
+    server.workspace.write("digits", DIGITS.replace("a handwritten", "a printed"))
+    try:
+        server.materialize([{"path": ["recipe", "prompts"]}], "digits")
+        page.goto("/assets/synthetic_images?view=partitions&partition=digits")
+        stale = page.get_by_text(re.compile(r"Unsynced|Stale|upstream|Outdated", re.IGNORECASE))
+        expect(stale.locator("visible=true").first).to_be_visible()
+        page.screenshot(path=screenshot("stale"))
+        assert "synthetic_images" in server.stale("digits")
+        assert server.stale("marked") == set()
+    finally:
+        server.workspace.write("digits", DIGITS)
+        server.materialize([{"path": ["recipe", "prompts"]}], "digits")
+    assert server.stale("digits") == set()
+
+
+def test_a_failure_is_readable_at_first_glance(page, server: Server, screenshot):
+    run_id = materialize_by_hand(page, server, "failing")
+    page.goto(f"/runs/{run_id}")
+    expect(page.get_by_text("Failure", exact=True).first).to_be_visible()
+    reason = page.get_by_text(
+        re.compile("wanted a folder of class folders, found no folder at .*nowhere")
+    )
+    expect(reason.first).to_be_visible()
+    page.screenshot(path=screenshot("failure"))
+
+
+def test_markup_in_names_is_text(page, server: Server, screenshot):
+    """Names of classes and files come from anyone; the `page` fixture fails if one is executed."""
+    run_id = materialize_by_hand(page, server, "marked")
+    assert status_of(server, run_id) == "SUCCESS"
+    for path in (
+        "/assets/real_images?view=partitions&partition=marked",
+        "/assets/synthetic_images?view=partitions&partition=marked",
+        "/assets/synthetic_images?view=checks",
+        f"/runs/{run_id}",
+    ):
+        page.goto(path)
+        page.wait_for_timeout(3_000)
+        assert (
+            page.locator("img[src='x'], img[onerror], svg[onload], a[href^=javascript]").count()
+            == 0
+        )
+    page.goto("/assets/synthetic_images?view=partitions&partition=marked")
+    expect(page.get_by_text(MARKUP[0]).first).to_be_visible()
+    page.goto("/assets/real_images?view=partitions&partition=marked")
+    expect(page.get_by_text("<svg onload=alert(4)>.png").first).to_be_visible()
+    page.screenshot(path=screenshot("markup"))

@@ -1,0 +1,151 @@
+"""What changes under a run: its recipe, its images, the right to write."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import TINY_RECIPE, Workspace
+from tests.faults.conftest import StoredUnits
+
+pytestmark = pytest.mark.faults
+
+BIN = Path(sys.executable).parent
+RUN = [BIN / "d4m", "run", "tiny"]
+MATERIALIZE = [BIN / "dagster", "asset", "materialize", "-m", "d4m_assets", "--select", "*"]
+PATIENCE_S = 300
+EDITED = TINY_RECIPE.replace("ipc: 3", "ipc: 2") + 'prompts: {template: "another {name}"}\n'
+PETS = """\
+dataset: {source: image_folder, path: ../pets, size_px: 8, test_share: 0.3}
+generator: {compact: {autoencoder: {steps: 5, channels: [8, 16]},
+  denoiser: {steps: 5, channels: [8, 16], text_width: 16}}}
+prototypes: {ipc: 1, starts: 1}
+synthesis: {num_inference_steps: 2}
+teacher: {epochs: 1}
+soft_labels: {epochs: 1}
+evaluation: {seeds: 1, baselines: []}
+"""
+
+
+def _run_with_a_change(workspace: Workspace, command, moment, change) -> tuple[int, str]:
+    """Status and output of a run in the middle of which something changes."""
+    home = workspace.folder / "dagster_home"
+    home.mkdir(exist_ok=True)
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+    deadline = time.monotonic() + PATIENCE_S
+    with subprocess.Popen(
+        command,
+        cwd=workspace.folder,
+        env=workspace.environment() | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        while process.poll() is None and not moment() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        was_running = process.poll() is None
+        change()
+        printed = process.communicate(timeout=PATIENCE_S)[0]
+    assert was_running, f"the moment never came: {printed}"
+    return process.returncode, " ".join(printed.split())
+
+
+@pytest.mark.parametrize("command", [RUN, [*MATERIALIZE, "--partition", "tiny"]])
+def test_a_recipe_edited_under_a_run_is_for_the_next_one(stored: StoredUnits, command):
+    workspace = stored.workspace
+    lost = ("latents", "synthetic_images", "soft_labels", "evaluation_scores")
+    for stage in lost:
+        stored.forget(stage, *stored.names(stage))
+    status, printed = _run_with_a_change(
+        workspace,
+        command,
+        lambda: stored.published("latents") == set(stored.names("latents")),
+        lambda: workspace.write("tiny", EDITED),
+    )
+    assert status == 0, printed
+    assert workspace.digests() == stored.undisturbed
+    computed = workspace.run()
+    assert {name for name, units in computed.items() if not units} == {
+        "real_images",
+        "generator",
+        "latents",
+        "teacher",
+    }
+    assert not any(workspace.run().values())
+
+
+def _draw(workspace: Workspace, name: str, number: int) -> None:
+    pixels = np.random.default_rng(number).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(workspace.folder / "pets" / name / f"{number}.png")
+
+
+def test_images_changed_under_a_run_stop_it_and_the_next_one_uses_what_is_there(tmp_path: Path):
+    """A listed image that is gone is named: no latent is ever made of something else."""
+    workspace = Workspace(tmp_path / "workspace")
+    workspace.write("pets", PETS)
+    for name in ("cat", "dog"):
+        (workspace.folder / "pets" / name).mkdir(parents=True)
+        for number in range(8):
+            _draw(workspace, name, number)
+
+    def change() -> None:
+        _draw(workspace, "cat", 100)
+        _draw(workspace, "dog", 4)
+        (workspace.folder / "pets" / "dog" / "3.png").unlink()
+
+    status, printed = _run_with_a_change(
+        workspace,
+        [BIN / "d4m", "run", "pets"],
+        (workspace.store / "recipes" / "pets" / "real_images" / "current.json").exists,
+        change,
+    )
+    assert status == 1
+    assert "Traceback" not in printed
+    assert "error: image dog/3.png of class 1 ('dog') has changed since it was indexed" in printed
+    workspace.run("pets")
+    after = workspace.digests("pets")
+    shutil.rmtree(workspace.store)
+    workspace.run("pets")
+    assert workspace.digests("pets") == after
+
+
+_READ_ONLY = """
+mount --bind "$D4M_STORE" "$D4M_STORE" && mount -o remount,bind,ro "$D4M_STORE" || exit 99
+for command in "status tiny" "show tiny" "verify tiny" "history tiny" \
+  "lineage tiny synthetic_images" "export tiny {out}/exported"
+do
+  "{d4m}" $command > "{out}/out" 2>&1 || {{ echo "$command"; cat "{out}/out"; exit 98; }}
+done
+"{d4m}" run edited 2>&1
+echo "rc $?"
+"""
+
+
+def test_a_store_that_cannot_be_written_can_be_read_and_says_so(
+    stored: StoredUnits, tmp_path: Path
+):
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("wanted `unshare -rm`, to mount a store read-only")
+    stored.workspace.write("edited", EDITED)
+    script = _READ_ONLY.format(out=tmp_path, d4m=BIN / "d4m")
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        env=stored.workspace.environment() | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert done.stdout.endswith("rc 1\n")
+    assert "Traceback" not in done.stdout
+    assert "Read-only file system" in done.stdout
+    assert stored.workspace.digests() == stored.undisturbed
+    computed = stored.workspace.run("edited")
+    assert computed["prototypes"], done.stdout
+    assert computed["soft_labels"]

@@ -1,0 +1,176 @@
+"""Live daemons left to themselves: what changes is run, once; what is cut off goes on."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+
+from tests.assets.server import Server, wait_until
+from tests.assets.test_caching import NOTHING, ONE_PROMPT
+from tests.conftest import TINY_RECIPE, Workspace
+from tests.faults.conftest import often
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(not often(False, True), reason="takes minutes: make test-faults"),
+]
+PROMPT = TINY_RECIPE + "prompts: {per_class: {three: a bold three}}\n"
+SLOW = TINY_RECIPE.replace("{epochs: 2, optimizer", "{epochs: 40, optimizer")
+PETS = """\
+dataset: {source: image_folder, path: ../pets, size_px: 8, test_share: 0.3}
+generator: {compact: {autoencoder: {steps: 5, channels: [8, 16]},
+  denoiser: {steps: 5, channels: [8, 16], text_width: 16}}}
+prototypes: {ipc: 1, starts: 1}
+synthesis: {num_inference_steps: 2}
+teacher: {epochs: 1}
+soft_labels: {epochs: 1}
+evaluation: {seeds: 1, baselines: []}
+"""
+BROKEN = "recipe broken is not run: "
+
+
+@pytest.fixture
+def servers() -> Iterator[list[Server]]:
+    """Servers to be stopped at the end, whatever happens."""
+    started = list[Server]()
+    try:
+        yield started
+    finally:
+        for server in started:
+            server.stop()
+
+
+def _runs_of(server: Server, recipe: str) -> list[str]:
+    return [
+        run["status"]
+        for run in server.runs()
+        if {"key": "dagster/partition", "value": recipe} in run["tags"]
+    ]
+
+
+def _wait_for_runs(server: Server, recipe: str, count: int) -> None:
+    wait_until(lambda: _runs_of(server, recipe) == ["SUCCESS"] * count)
+
+
+def _wait_for_tick(server: Server) -> None:
+    ticks = len(server.ticks())
+    wait_until(lambda: len(server.ticks()) > ticks)
+
+
+def _complaints(server: Server) -> int:
+    """In how many ticks the sensor has said that a recipe is broken."""
+    return sum(
+        any(BROKEN in event["message"] for event in tick["logEvents"]["events"])
+        for tick in server.ticks()
+    )
+
+
+def test_every_change_is_picked_up_without_a_hand(finished: Workspace, servers: list[Server]):
+    workspace, server = finished, Server(finished)
+    servers.append(server)
+    server.start_sensor()
+    _wait_for_runs(server, "tiny", 1)
+    assert server.computed("tiny") == NOTHING
+
+    # A new recipe, a new folder of images, and a broken recipe beside them.
+    workspace.write("newcomer", TINY_RECIPE)
+    for name in ("cat", "dog"):
+        (workspace.folder / "pets" / name).mkdir(parents=True)
+        for number in range(6):
+            image = Image.effect_noise((8, 8), 10 + number)
+            image.save(workspace.folder / "pets" / name / f"{number}.png")
+    workspace.write("pets", PETS)
+    workspace.write("broken", "dataset: {source: digit}\n")
+    _wait_for_runs(server, "newcomer", 1)
+    _wait_for_runs(server, "pets", 1)
+    assert server.computed("newcomer") == NOTHING | {"distilled_dataset": 1}  # it bears a name
+    assert all(server.computed("pets").values())
+    assert _complaints(server) == 1
+
+    # A prompt; and an image.
+    workspace.write("tiny", PROMPT)
+    Image.effect_noise((8, 8), 90).save(workspace.folder / "pets" / "dog" / "new.png")
+    _wait_for_runs(server, "tiny", 2)
+    _wait_for_runs(server, "pets", 2)
+    assert server.computed("tiny") == ONE_PROMPT
+    assert server.computed("pets")["real_images"] >= 1
+    _wait_for_tick(server)
+    assert _complaints(server) == 1
+
+    # Two changes between two ticks: the last one wins.
+    _wait_for_tick(server)
+    workspace.write("tiny", PROMPT.replace("bold", "lost"))
+    time.sleep(0.5)
+    workspace.write("tiny", PROMPT.replace("bold", "last"))
+    _wait_for_runs(server, "tiny", 3)
+    found = workspace.pipeline().context()
+    record = found.upstream["synthetic_images"]["class-00003"]
+    reference = found.store.find("synthetic_images", record.key)
+    assert reference.inputs["settings"]["prompt"] == "a last three"
+
+    # A change while nobody watches, and a broken recipe mended.
+    server.stop()
+    workspace.write("tiny", TINY_RECIPE)
+    workspace.write("broken", TINY_RECIPE)
+    again = Server(workspace)
+    servers[:] = [again]
+    _wait_for_runs(again, "tiny", 4)
+    _wait_for_runs(again, "broken", 1)
+    assert again.computed("tiny") == NOTHING
+    assert len(again.runs()) == 4 + 1 + 2 + 1
+
+
+def test_a_run_whose_process_is_killed_is_started_again_and_goes_on(
+    finished: Workspace, servers: list[Server]
+):
+    finished.write("tiny", SLOW)
+    server = Server(finished)
+    servers.append(server)
+    server.start_sensor()
+    _wait_until_the_teacher_is_trained(server)
+    server.kill("multiprocessing.spawn")  # runs and their steps
+    wait_until(lambda: sorted(_runs_of(server, "tiny")) == ["FAILURE", "SUCCESS"])
+    assert not any(finished.run().values())
+
+
+def test_runs_go_on_after_a_power_cut(finished: Workspace, servers: list[Server]):
+    finished.write("tiny", SLOW)
+    server = Server(finished)
+    servers.append(server)
+    server.start_sensor()
+    _wait_until_the_teacher_is_trained(server)
+    server.kill()
+    server.stop()
+    again = Server(finished)
+    servers[:] = [again]
+    wait_until(lambda: sorted(_runs_of(again, "tiny")) == ["FAILURE", "SUCCESS"])
+    assert not any(finished.run().values())
+
+
+def _wait_until_the_teacher_is_trained(server: Server) -> None:
+    """A step is under way, and holds a place in the pool."""
+
+    def is_trained() -> bool:
+        steps = [step for run in server.runs() for step in run["stepStats"]]
+        return {"stepKey": "teacher", "status": "IN_PROGRESS"} in steps
+
+    wait_until(is_trained)
+
+
+def test_a_nightly_run_of_twenty_unchanged_recipes_computes_nothing(
+    finished: Workspace, servers: list[Server], record_property
+):
+    names = ["tiny", *(f"night{number:02d}" for number in range(19))]
+    for name in names[1:]:
+        finished.write(name, TINY_RECIPE)
+        finished.run(name)
+    server = Server(finished, D4M_NIGHTLY="* * * * *")
+    servers.append(server)
+    server.start_schedule()
+    for name in names:
+        wait_until(lambda name=name: "SUCCESS" in _runs_of(server, name))
+        assert server.computed(name) == NOTHING
+    done = [run for run in server.runs() if run["status"] == "SUCCESS"]
+    seconds = max(run["endTime"] - run["startTime"] for run in done)
+    record_property("measured", f"20 unchanged recipes: 0 units, at most {seconds:.1f} s a recipe")
