@@ -1,6 +1,7 @@
 """Files that survive a power cut: written whole, synced, and only then given their name."""
 
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -73,3 +74,19 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def system_error(failure: BaseException) -> OSError | None:
+    """The system's error in a failure to write, or None where it is something else.
+
+    Libraries written in Rust (safetensors, tokenizers) tell it in words: `... (os error 28)`.
+
+    Example:
+        >>> system_error(RuntimeError("I/O error: No space left on device (os error 28)"))
+        OSError(28, 'No space left on device')
+        >>> system_error(ValueError("28"))
+    """
+    if isinstance(failure, OSError):
+        return failure
+    found = re.search(r"\(os error (\d+)\)", str(failure))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None

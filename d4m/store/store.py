@@ -27,7 +27,13 @@ import numpy as np
 
 from d4m.errors import DamagedUnitError, StoreError
 from d4m.store.digest import digest_folder
-from d4m.store.durable import create_atomically, file_stats, make_durable, write_atomically
+from d4m.store.durable import (
+    create_atomically,
+    file_stats,
+    make_durable,
+    system_error,
+    write_atomically,
+)
 from d4m.store.layout import digest_group, read_group, write_group
 from d4m.store.reference import Reference, Unit, parse_reference, reference_text
 
@@ -218,12 +224,11 @@ class ArtifactStore:
             yield folder
         except BaseException as failure:
             shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(failure, OSError):
-                msg = (
-                    f"cannot write {unit.stage}/{unit.name} to the store at {self.root}: {failure}"
-                )
-                raise StoreError(msg) from failure
-            raise
+            cause = system_error(failure)
+            if cause is None:
+                raise
+            msg = f"cannot write {unit.stage}/{unit.name} to the store at {self.root}: {cause}"
+            raise StoreError(msg) from cause
 
     def _publish(
         self, unit: Unit, folder: Path, digest: str, provenance: Mapping[str, Any]

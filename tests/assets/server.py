@@ -159,8 +159,8 @@ class Server:
         return bool(states) and set(states) == {"SUCCESS"}
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
+def wait_until(condition: Callable[[], bool], patience_s: float = _PATIENCE_S) -> None:
+    deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.5)

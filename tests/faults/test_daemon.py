@@ -162,7 +162,7 @@ def test_a_nightly_run_of_twenty_unchanged_recipes_computes_nothing(
     finished: Workspace, servers: list[Server], record_property
 ):
     names = ["tiny", *(f"night{number:02d}" for number in range(19))]
-    for name in names[1:]:
+    for name in names:
         finished.write(name, TINY_RECIPE)
         finished.run(name)
     server = Server(finished, D4M_NIGHTLY="* * * * *")
@@ -172,5 +172,5 @@ def test_a_nightly_run_of_twenty_unchanged_recipes_computes_nothing(
         wait_until(lambda name=name: "SUCCESS" in _runs_of(server, name))
         assert server.computed(name) == NOTHING
     done = [run for run in server.runs() if run["status"] == "SUCCESS"]
-    seconds = max(run["endTime"] - run["startTime"] for run in done)
-    record_property("measured", f"20 unchanged recipes: 0 units, at most {seconds:.1f} s a recipe")
+    seconds = max(run["endTime"] for run in done) - min(run["startTime"] for run in done)
+    record_property("measured", f"20 unchanged recipes: 0 units, {seconds / 20:.1f} s a recipe")
