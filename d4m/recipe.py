@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -17,6 +18,11 @@ from d4m.errors import RecipeError
 from d4m.presets import PRESETS, fill_in
 from d4m.settings import RecipeSettings
 
+_NAME = re.compile(r"\w[\w .+=@,()-]*")
+_WANTED_NAME = (
+    "a recipe's name begins with a letter, a digit or _, and holds these, spaces and "
+    ". + = @ , ( ) -, but not three dots in a row"
+)
 _LARGEST_FILE = 1_000_000
 _MOST_VALUES = 200_000
 _DEEPEST = 30
@@ -53,6 +59,9 @@ def load_recipe(path: Path) -> Recipe:
         problem:
             file, line, key, the value found and what is allowed.
     """
+    if not _is_name(path.stem):
+        msg = f"{path.name!a}: {_WANTED_NAME}; rename the file"
+        raise RecipeError(msg)
     if not path.is_file():
         msg = f"{path}: no such recipe{_did_you_mean(path.stem, recipe_names(path.parent))}"
         raise RecipeError(msg)
@@ -79,7 +88,7 @@ def write_recipe(path: Path, settings: Mapping[str, Any], *, comment: str) -> Pa
         RecipeError: there is such a recipe already, it cannot be written, or this version of d4m
             does not know some of the settings.
     """
-    if path.exists() or path.name.startswith(".") or not path.parent.is_dir():
+    if path.exists() or not _is_name(path.stem) or not path.parent.is_dir():
         msg = f"wanted the name of a recipe that does not exist yet, found {path}; choose another"
         raise RecipeError(msg)
     sections = copy.deepcopy(dict(settings))
@@ -104,7 +113,21 @@ def write_recipe(path: Path, settings: Mapping[str, Any], *, comment: str) -> Pa
 
 def recipe_names(folder: Path) -> list[str]:
     """Names of the recipes in a folder, sorted; hidden files are not recipes."""
+    return [name for name in _visible(folder) if _is_name(name)]
+
+
+def misnamed_recipes(folder: Path) -> list[str]:
+    """Names of the recipe files in a folder that no recipe can have, sorted."""
+    return [name for name in _visible(folder) if not _is_name(name)]
+
+
+def _visible(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml") if not path.name.startswith("."))
+
+
+def _is_name(name: str) -> bool:
+    """Whether a name can be a partition of Dagster, a folder of the store and a word of a shell."""
+    return bool(_NAME.fullmatch(name)) and "..." not in name
 
 
 def _parse(path: Path) -> CommentedMap:

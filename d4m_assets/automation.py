@@ -55,7 +55,7 @@ def changed_recipes(
     seen = {name: _Seen(**value) for name, value in json.loads(context.cursor or "{}").items()}
     now = dict[str, _Seen]()
     requests = list[dg.RunRequest]()
-    for name in recipes.names():
+    for name in (*recipes.names(), *recipes.misnamed()):
         before = seen.get(name, _Seen("", 0))
         state, problem = _look_at(recipes, name, Path(store.root) / "cache")
         if state == before.state:
@@ -63,7 +63,8 @@ def changed_recipes(
             continue
         now[name] = _Seen(state, before.generation + 1)
         if problem:
-            context.log.error(f"recipe {name} is not run: {problem}")
+            shown = name.encode("utf-8", "backslashreplace").decode()  # a file's may be any bytes
+            context.log.error(f"recipe {shown} is not run: {problem}")
         else:  # the generation lets an old state come back under a run key of its own
             key = f"{name}:{now[name].generation}:{state[:12]}"
             requests.append(dg.RunRequest(run_key=key, partition_key=name))

@@ -8,7 +8,7 @@ from pydantic import PrivateAttr
 
 from d4m.compute import Compute, Memory
 from d4m.pipeline import Pipeline
-from d4m.recipe import Recipe, load_recipe, recipe_names
+from d4m.recipe import Recipe, load_recipe, misnamed_recipes, recipe_names
 
 
 class RecipesResource(dg.ConfigurableResource[None]):
@@ -24,6 +24,10 @@ class RecipesResource(dg.ConfigurableResource[None]):
     def names(self) -> list[str]:
         """The recipes that are there."""
         return recipe_names(Path(self.folder))
+
+    def misnamed(self) -> list[str]:
+        """Recipe files that cannot be loaded for their name."""
+        return misnamed_recipes(Path(self.folder))
 
     def load(self, name: str) -> Recipe:
         """One recipe, validated."""

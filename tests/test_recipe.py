@@ -5,7 +5,7 @@ import os
 import pytest
 
 from d4m.errors import RecipeError
-from d4m.recipe import load_recipe, recipe_names
+from d4m.recipe import load_recipe, misnamed_recipes, recipe_names
 from d4m.settings import SECTIONS, RecipeSettings
 
 
@@ -246,6 +246,22 @@ def test_a_missing_recipe_suggests_the_name_that_is_meant(tmp_path):
         load_recipe(tmp_path / "digit.yaml")
     with pytest.raises(RecipeError, match=r"no such recipe$"):
         load_recipe(tmp_path / "zzz.yaml")
+
+
+@pytest.mark.parametrize(
+    "name", ["a...b", "line\nbreak", "<b>", "-rf", "$(rm)", "\udcff", "a\0b", "~", " a"]
+)
+def test_names_that_dagster_the_store_or_a_shell_would_trip_over_are_refused(tmp_path, name):
+    with pytest.raises(RecipeError, match=r"^'.*\.yaml': a recipe's name begins with .*; rename "):
+        load_recipe(tmp_path / f"{name}.yaml")
+
+
+def test_misnamed_recipes_are_listed_apart(tmp_path):
+    for name in ("a", "Ünïcode 2.0", "a...b", "\udcff", "line\nbreak", ".hidden"):
+        (tmp_path / f"{name}.yaml").write_text("dataset: {source: digits}\n")
+    assert recipe_names(tmp_path) == ["a", "Ünïcode 2.0"]
+    assert misnamed_recipes(tmp_path) == ["a...b", "line\nbreak", "\udcff"]
+    assert load_recipe(tmp_path / "Ünïcode 2.0.yaml").name == "Ünïcode 2.0"
 
 
 def test_recipe_names_are_the_visible_yaml_files_sorted(tmp_path):

@@ -89,6 +89,22 @@ def test_a_broken_recipe_is_reported_once_and_holds_up_no_other(ticks: Ticks, wo
     assert ticks.requested() == ["broken"]
 
 
+def test_a_misnamed_recipe_holds_up_no_other_and_is_reported_once(
+    ticks: Ticks, workspace: Workspace
+):
+    """Dagster would refuse its name as a partition, and with it the whole tick."""
+    for name in ("a...b", "\udcff"):
+        workspace.write(name, TINY_RECIPE)
+    assert ticks.requested() == ["tiny"]
+    generations = json.loads(ticks.cursor or "")
+    assert {name: seen["generation"] for name, seen in generations.items()} == {
+        "tiny": 1,
+        "a...b": 1,
+        "\udcff": 1,
+    }
+    assert ticks.requested() == []
+
+
 def test_a_new_image_in_a_watched_folder_requests_the_recipe(ticks: Ticks, workspace: Workspace):
     from PIL import Image
 

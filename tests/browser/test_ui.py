@@ -48,6 +48,7 @@ def test_a_recipe_is_materialized_by_hand(page, server: Server, digits, screensh
 @pytest.mark.usefixtures("digits")
 def test_the_graph_names_every_artifact_in_its_group(page, screenshot):
     expanded = ",".join(f"global@global:{group}" for group in GROUPS)
+    page.set_viewport_size({"width": 1800, "height": 1200})
     page.goto(f"/asset-groups?expanded={expanded}")
     for group, names in GROUPS.items():
         expect(page.get_by_text(group, exact=True).first).to_be_visible()
