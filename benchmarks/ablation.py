@@ -6,22 +6,9 @@ was stopped: what is stored is not computed twice.
 """
 
 import argparse
-import json
-import logging
-import tempfile
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
 
-from ruamel.yaml import YAML
-
-from d4m.pipeline import STAGES, Pipeline
-from d4m.recipe import load_recipe
-from d4m.stages.evaluation_scores import EvaluationScores
-from d4m.stages.score_table import ScoreRow, score_rows
-from d4m.workspace import compute, find_recipe, spin_briefly, store_root
-
-Edits = Mapping[str, Any]
+from variants import Edits, cell, score_variant
 
 # What the default changes of the published method, as published; sampler, number of steps and
 # epochs are the same in all rows.
@@ -67,8 +54,6 @@ TRIED: dict[str, Edits] = {
 def main() -> None:
     """Run every row and print the table as Markdown, row by row."""
     arguments = _arguments()
-    spin_briefly()
-    logging.basicConfig(level=logging.WARNING)
     published = _together(AS_PUBLISHED.values())
     rows: dict[str, Edits] = {"D4M as published": published}
     for name in AS_PUBLISHED:
@@ -78,49 +63,20 @@ def main() -> None:
     rows |= {f"default, without {name}": edits for name, edits in AS_PUBLISHED.items()}
     rows |= {f"default, with {name}": edits for name, edits in TRIED.items()}
     print("| row | synthetic | random real |\n|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        for number, (name, edits) in enumerate(rows.items()):
-            # Random images see nothing of prototypes and synthesis: two rows of them are enough.
-            baselines = ["random_real"] if edits in ({}, published) else []
-            recipe = _recipe(arguments, edits, baselines)
-            path = Path(folder) / f"ablation_{number:02d}.yaml"
-            path.write_text(json.dumps(recipe), encoding="utf-8")
-            found = {row.training_set: row for row in _run(path)}
-            cells = (_cell(found.get(each)) for each in ("synthetic", "random_real"))
-            print(f"| {name} | {' | '.join(cells)} |", flush=True)
-
-
-def _recipe(arguments: argparse.Namespace, edits: Edits, baselines: list[str]) -> dict[str, Any]:
-    default = find_recipe("fashion_mnist_ipc10")
-    recipe = YAML(typ="safe").load(default.folder / f"{default.name}.yaml")
-    student = {"students": ["convnet3"], "labels": ["soft"], "split": "validation"}
-    recipe["evaluation"] |= student | {"baselines": baselines, "seeds": arguments.seeds}
-    recipe["soft_labels"]["epochs"] = arguments.epochs
-    recipe["teacher"].pop("others", None)
-    for key, value in edits.items():
-        *sections, last = key.split(".")
-        place = recipe
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[last] = value
-    return recipe
-
-
-def _run(path: Path) -> list[ScoreRow]:
-    pipeline = Pipeline(load_recipe(path), store_root(), compute())
-    for stage in STAGES:
-        pipeline.run_stage(stage.name)
-        if stage.name == EvaluationScores.name:
-            break
-    return score_rows(pipeline.context())
+    for name, edits in rows.items():
+        # Random images see nothing of prototypes and synthesis: two rows of them are enough.
+        baselines = ["random_real"] if edits in ({}, published) else []
+        found = score_variant(
+            {"soft_labels.epochs": arguments.epochs, **edits},
+            baselines=baselines,
+            seeds=arguments.seeds,
+        )
+        cells = (cell(found.get(each)) for each in ("synthetic", "random_real"))
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def _together(edits: Iterable[Edits]) -> Edits:
     return {key: value for each in edits for key, value in each.items()}
-
-
-def _cell(row: ScoreRow | None) -> str:
-    return "" if row is None else f"{100 * row.top1:.2f} ± {100 * row.top1_std:.2f}"
 
 
 def _arguments() -> argparse.Namespace:

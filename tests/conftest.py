@@ -4,8 +4,10 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
+from PIL import Image
 
 from d4m.compute import Compute
 from d4m.pipeline import Pipeline
@@ -31,6 +33,18 @@ soft_labels: {epochs: 4, epochs_per_block: 2}
 evaluation: {students: [convnet3, test_vit], seeds: 2, full_data_epochs: 1}
 """
 
+# As little as a folder of images needs; `Workspace.draw` fills the folder.
+FOLDER_RECIPE = """\
+dataset: {source: image_folder, path: ../images, size_px: 8, test_share: 0.3}
+generator: {compact: {autoencoder: {steps: 5, channels: [8, 16]},
+  denoiser: {steps: 5, channels: [8, 16], text_width: 16}}}
+prototypes: {ipc: 1, starts: 1}
+synthesis: {num_inference_steps: 2}
+teacher: {epochs: 1}
+soft_labels: {epochs: 1}
+evaluation: {seeds: 1, baselines: []}
+"""
+
 
 class Workspace:
     """A folder with `recipes/` and `store/`, as a user has it."""
@@ -44,6 +58,14 @@ class Workspace:
     def write(self, name: str, text: str) -> Path:
         path = self.recipes / f"{name}.yaml"
         path.write_text(text, encoding="utf-8")
+        return path
+
+    def draw(self, class_name: str, image: str) -> Path:
+        """A file of noise among the images of a class; other names, other noise."""
+        path = self.folder / "images" / class_name / f"{image}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(list(f"{class_name}/{image}".encode()))
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
         return path
 
     def pipeline(self, name: str = "tiny") -> Pipeline:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from tests.assets.server import Server, wait_until
-from tests.conftest import Workspace
+from tests.conftest import FOLDER_RECIPE, Workspace
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="wanted playwright: make test-browser")
 
@@ -25,16 +24,6 @@ evaluation:
   seeds: 2
 """
 DIGITS = SHIPPED.read_text(encoding="utf-8").split("evaluation:")[0] + FEWER_STUDENTS
-MARKED = """\
-dataset: {source: image_folder, path: ../marked, size_px: 8, test_share: 0.3}
-generator: {compact: {autoencoder: {steps: 5, channels: [8, 16]},
-  denoiser: {steps: 5, channels: [8, 16], text_width: 16}}}
-prototypes: {ipc: 1, starts: 1}
-synthesis: {num_inference_steps: 2}
-teacher: {epochs: 1}
-soft_labels: {epochs: 1}
-evaluation: {seeds: 1, baselines: []}
-"""
 MARKUP = ("<img src=x onerror=alert(1)>", "![a](x) [b](javascript:alert(2)) <script>alert(3)<")
 FAILING = "dataset: {source: image_folder, path: ../nowhere}\n"
 
@@ -44,13 +33,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A live Dagster whose workspace has recipes, and nothing made of them yet."""
     workspace = Workspace(tmp_path_factory.mktemp("browser") / "workspace")
     workspace.write("digits", DIGITS)
-    workspace.write("marked", MARKED)
+    workspace.write("marked", FOLDER_RECIPE)
     workspace.write("failing", FAILING)
-    for folder in (workspace.folder / "marked" / name for name in MARKUP):
-        folder.mkdir(parents=True)
+    for name in MARKUP:
         for number in range(12):
-            Image.effect_noise((8, 8), 10 + number).save(folder / f"<b>{number}<b>.png")
-        (folder / "<svg onload=alert(4)>.png").write_text("no image", encoding="utf-8")
+            workspace.draw(name, f"<b>{number}<b>")
+        workspace.draw(name, "<svg onload=alert(4)>").write_text("no image", encoding="utf-8")
     started = Server(workspace)
     try:
         yield started

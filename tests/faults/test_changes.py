@@ -7,11 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from tests.conftest import TINY_RECIPE, Workspace
+from tests.conftest import FOLDER_RECIPE, TINY_RECIPE, Workspace
 from tests.faults.conftest import StoredUnits, often
 
 pytestmark = pytest.mark.faults
@@ -31,16 +29,6 @@ MATERIALIZE = [
 ]
 PATIENCE_S = 300
 EDITED = TINY_RECIPE.replace("ipc: 3", "ipc: 2") + 'prompts: {template: "another {name}"}\n'
-PETS = """\
-dataset: {source: image_folder, path: ../pets, size_px: 8, test_share: 0.3}
-generator: {compact: {autoencoder: {steps: 5, channels: [8, 16]},
-  denoiser: {steps: 5, channels: [8, 16], text_width: 16}}}
-prototypes: {ipc: 1, starts: 1}
-synthesis: {num_inference_steps: 2}
-teacher: {epochs: 1}
-soft_labels: {epochs: 1}
-evaluation: {seeds: 1, baselines: []}
-"""
 
 
 def _run_with_a_change(workspace: Workspace, command, moment, change) -> tuple[int, str]:
@@ -90,24 +78,15 @@ def test_a_recipe_edited_under_a_run_is_for_the_next_one(stored: StoredUnits, co
     assert not any(workspace.run().values())
 
 
-def _draw(workspace: Workspace, name: str, number: int) -> None:
-    pixels = np.random.default_rng(number).integers(0, 255, (8, 8, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(workspace.folder / "pets" / name / f"{number}.png")
-
-
 def test_images_changed_under_a_run_stop_it_and_the_next_one_uses_what_is_there(tmp_path: Path):
     """A listed image that is gone is named: no latent is ever made of something else."""
     workspace = Workspace(tmp_path / "workspace")
-    workspace.write("pets", PETS)
-    for name in ("cat", "dog"):
-        (workspace.folder / "pets" / name).mkdir(parents=True)
-        for number in range(8):
-            _draw(workspace, name, number)
+    workspace.write("pets", FOLDER_RECIPE)
+    drawn = {name: [workspace.draw(name, str(n)) for n in range(8)] for name in ("cat", "dog")}
 
     def change() -> None:
-        _draw(workspace, "cat", 100)
-        _draw(workspace, "dog", 4)
-        (workspace.folder / "pets" / "dog" / "3.png").unlink()
+        workspace.draw("cat", "new").rename(drawn["dog"][4])
+        drawn["dog"][3].unlink()
 
     status, printed = _run_with_a_change(
         workspace,

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from tests.assets.server import Server, wait_until
 from tests.assets.test_caching import NOTHING, ONE_PROMPT
-from tests.conftest import TINY_RECIPE, Workspace
+from tests.conftest import FOLDER_RECIPE, TINY_RECIPE, Workspace
 from tests.faults.conftest import often
 
 pytestmark = [
@@ -18,16 +17,6 @@ pytestmark = [
 ]
 PROMPT = TINY_RECIPE + "prompts: {per_class: {three: a bold three}}\n"
 SLOW = TINY_RECIPE.replace("{epochs: 2, optimizer", "{epochs: 40, optimizer")
-PETS = """\
-dataset: {source: image_folder, path: ../pets, size_px: 8, test_share: 0.3}
-generator: {compact: {autoencoder: {steps: 5, channels: [8, 16]},
-  denoiser: {steps: 5, channels: [8, 16], text_width: 16}}}
-prototypes: {ipc: 1, starts: 1}
-synthesis: {num_inference_steps: 2}
-teacher: {epochs: 1}
-soft_labels: {epochs: 1}
-evaluation: {seeds: 1, baselines: []}
-"""
 BROKEN = "recipe broken is not run: "
 
 
@@ -77,11 +66,9 @@ def test_every_change_is_picked_up_without_a_hand(finished: Workspace, servers: 
     # A new recipe, a new folder of images, and a broken recipe beside them.
     workspace.write("newcomer", TINY_RECIPE)
     for name in ("cat", "dog"):
-        (workspace.folder / "pets" / name).mkdir(parents=True)
         for number in range(6):
-            image = Image.effect_noise((8, 8), 10 + number)
-            image.save(workspace.folder / "pets" / name / f"{number}.png")
-    workspace.write("pets", PETS)
+            workspace.draw(name, str(number))
+    workspace.write("pets", FOLDER_RECIPE)
     workspace.write("broken", "dataset: {source: digit}\n")
     _wait_for_runs(server, "newcomer", 1)
     _wait_for_runs(server, "pets", 1)
@@ -91,7 +78,7 @@ def test_every_change_is_picked_up_without_a_hand(finished: Workspace, servers: 
 
     # A prompt; and an image.
     workspace.write("tiny", PROMPT)
-    Image.effect_noise((8, 8), 90).save(workspace.folder / "pets" / "dog" / "new.png")
+    workspace.draw("dog", "new")
     _wait_for_runs(server, "tiny", 2)
     _wait_for_runs(server, "pets", 2)
     assert server.computed("tiny") == ONE_PROMPT

@@ -1,0 +1,58 @@
+"""Variants of `recipes/fashion_mnist_ipc10.yaml`, scored on validation images, through the store.
+
+Variants share what they can, and a script that was stopped goes on where it was.
+"""
+
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from d4m.pipeline import STAGES, Pipeline
+from d4m.recipe import load_recipe
+from d4m.stages.evaluation_scores import EvaluationScores
+from d4m.stages.score_table import ScoreRow, score_rows
+from d4m.workspace import compute, find_recipe, spin_briefly, store_root
+
+Edits = Mapping[str, Any]
+
+_ONLY = {"students": ["convnet3"], "labels": ["soft"], "split": "validation"}
+
+
+def score_variant(edits: Edits, *, baselines: list[str], seeds: int) -> dict[str, ScoreRow]:
+    """Rows of a convnet3 student on soft labels, by training set.
+
+    Args:
+        edits: keys of the recipe with dots between sections, and the values they get.
+        baselines: training sets beside the synthetic images.
+        seeds: students per row.
+    """
+    spin_briefly()
+    logging.basicConfig(level=logging.WARNING)
+    default = find_recipe("fashion_mnist_ipc10")
+    recipe = YAML(typ="safe").load(default.folder / f"{default.name}.yaml")
+    recipe["evaluation"] |= _ONLY | {"baselines": baselines, "seeds": seeds}
+    for key, value in edits.items():
+        *sections, last = key.split(".")
+        place = recipe
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "variant.yaml"
+        path.write_text(json.dumps(recipe), encoding="utf-8")
+        pipeline = Pipeline(load_recipe(path), store_root(), compute())
+        for stage in STAGES:
+            pipeline.run_stage(stage.name)
+            if stage.name == EvaluationScores.name:
+                break
+        return {row.training_set: row for row in score_rows(pipeline.context())}
+
+
+def cell(row: ScoreRow | None) -> str:
+    """Mean and deviation in percent; empty where there is no such row."""
+    return "" if row is None else f"{100 * row.top1:.2f} ± {100 * row.top1_std:.2f}"
