@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from d4m.augment import replay_views
+from d4m.classifiers.convnet import ConvNet3
 from d4m.classifiers.features import penultimate_features
 from d4m.classifiers.registry import build_classifier
 from d4m.evaluation import predict_logits
@@ -48,14 +48,7 @@ def choose_images(
         seed: of the views and of the network.
     """
     views = augmentation.model_copy(update={"cutmix": 0.0, "mixup": 0.0})
-    network = build_classifier(
-        ClassifierSettings(),
-        channels=candidates.pixels.shape[1],
-        size_px=min(candidates.size_px, _KERNEL_SIZE_PX),
-        classes=1,
-        seed=stream_seed(seed, "kernel"),
-    )
-    network = network.to(candidates.class_ids.device).eval()
+    network = kernel_network(candidates, classes=1, seed=stream_seed(seed, "kernel"))
     features, verdicts = list[np.ndarray](), list[np.ndarray]()
     for number in range(VIEWS):
         drawn = draw_epoch(candidates, views, seed=seed, epoch=number)
@@ -125,16 +118,26 @@ def choose_explaining(
     return chosen
 
 
+def kernel_network(images: ImageSet, *, classes: int, seed: int) -> ConvNet3:
+    """An untrained ConvNet3 that looks at images in at most 32 px, on their device."""
+    size_px = min(images.size_px, _KERNEL_SIZE_PX)
+    network = build_classifier(
+        ClassifierSettings(),
+        channels=images.pixels.shape[1],
+        size_px=size_px,
+        classes=classes,
+        seed=seed,
+    )
+    assert isinstance(network, ConvNet3)
+    if size_px < images.size_px:
+        network.features.insert(0, nn.AdaptiveAvgPool2d(size_px))
+    return network.to(images.class_ids.device).eval()
+
+
 def _features(
     network: nn.Module, batches: Iterable[Float[Tensor, "_image channel height width"]]
 ) -> Float[np.ndarray, "image feature"]:
-    """What the network makes of images, looked at in at most 32 px."""
-    found = list[np.ndarray]()
-    for pixels in batches:
-        size = min(pixels.shape[-1], _KERNEL_SIZE_PX)
-        small = F.interpolate(pixels, size=(size, size), mode="area")
-        found.append(penultimate_features(network, small).cpu().numpy())
-    return np.concatenate(found)
+    return np.concatenate([penultimate_features(network, each).cpu().numpy() for each in batches])
 
 
 def _centred(logits: Float[np.ndarray, "*rows class"]) -> Float[np.ndarray, "*rows class"]:

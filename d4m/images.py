@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
@@ -28,6 +29,15 @@ def to_images(
     """uint8 images of pixels; values outside [-1, 1] are clipped, the rest rounded to nearest."""
     levels = ((pixels.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def resize_pixels(
+    pixels: Float[Tensor, "image channel height width"], size_px: int
+) -> Float[Tensor, "image channel size size"]:
+    """Square images of another size, by an antialiased bicubic filter that gradients pass."""
+    if pixels.shape[-2:] == (size_px, size_px):
+        return pixels
+    return F.interpolate(pixels, size=(size_px, size_px), mode="bicubic", antialias=True)
 
 
 def resize_images(

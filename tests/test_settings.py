@@ -69,7 +69,11 @@ def test_the_papers_numbers_are_the_defaults():
 def test_what_goes_beyond_the_paper_is_off_by_default():
     settings = RecipeSettings(dataset=DIGITS)
     assert settings.prototypes == PrototypeSettings(
-        method="kmeans", pooling=1, outlier_share=0.0, representative="mean"
+        method="kmeans",
+        pooling=1,
+        outlier_share=0.0,
+        representative="mean",
+        refinement_steps=0,
     )
     assert settings.synthesis == SynthesisSettings(mode_guidance=0.0, candidates=1)
     assert settings.teacher == TeacherSettings(members=1)
@@ -93,6 +97,13 @@ def test_every_field_is_described_and_every_section_frozen_and_closed(section):
 def test_the_sections_are_the_fields_of_a_recipe():
     assert tuple(RecipeSettings.model_fields) == SECTIONS
     assert {"dataset", "seed", "evaluation"} < set(SECTIONS)
+
+
+@pytest.mark.parametrize("representative", ["mean", "medoid"])
+def test_only_prototypes_that_explain_are_refined(representative):
+    with pytest.raises(ValidationError, match=f"explaining`, found {representative}"):
+        PrototypeSettings(representative=representative, refinement_steps=1)
+    assert PrototypeSettings(representative="explaining", refinement_steps=1).refinement_steps == 1
 
 
 def test_settings_cannot_be_changed():

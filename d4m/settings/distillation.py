@@ -1,9 +1,9 @@
 """Prompts, prototypes and synthesis: the method's own knobs (D4M, sections 3.2 and 3.3)."""
 
 import re
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from d4m.settings.section import Section
 
@@ -64,10 +64,27 @@ class PrototypeSettings(Section):
         description="A prototype is its cluster's mean; the real latent nearest to it; or the one "
         "of its real latents with which all prototypes' images together explain the teacher best.",
     )
+    refinement_steps: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="Gradient steps that move these prototypes, all together, so that their images "
+        "explain the teacher better still (explaining only).",
+    )
     batch_size: int = Field(
         default=1024, ge=1, description="Latents a mini-batch (minibatch_kmeans only)."
     )
     starts: int = Field(default=4, ge=1, le=100, description="k-means++ starts; the best is kept.")
+
+    @model_validator(mode="after")
+    def _check_refinement(self) -> Self:
+        if self.refinement_steps and self.representative != "explaining":
+            msg = (
+                "refinement_steps move prototypes that explain the teacher: wanted "
+                f"`representative: explaining`, found {self.representative}"
+            )
+            raise ValueError(msg)
+        return self
 
 
 class SynthesisSettings(Section):

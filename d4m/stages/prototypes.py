@@ -1,10 +1,12 @@
 """Artifact `prototypes`: the cluster centres of each class's latents (D4M, section 3.2)."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from jaxtyping import Float
 
 from d4m.errors import PrototypeError
 from d4m.seeds import stream_generator, stream_seed
@@ -15,7 +17,11 @@ from d4m.stages.training_sets import real_set, view_size_px
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from d4m.image_set import ImageSet
     from d4m.prototypes import PrototypeResult
+    from d4m.refinement import Decode
 
 # Where prototypes explain the teacher: real images looked at per cluster, images whose verdicts are
 # to be explained, and how many prototypes one regression can be solved for.
@@ -29,9 +35,10 @@ class Prototypes(Stage):
 
     name: ClassVar[str] = "prototypes"
     version: ClassVar[str] = "2"
-    upstream: ClassVar[tuple[str, ...]] = ("latents", "real_images", "teacher")
+    upstream: ClassVar[tuple[str, ...]] = ("latents", "real_images", "teacher", "generator")
     sections: ClassVar[tuple[str, ...]] = (
         "dataset",
+        "generator",
         "prototypes",
         "synthesis",
         "teacher",
@@ -46,12 +53,14 @@ class Prototypes(Stage):
             *context.all_of("latents"),
             *context.all_of("real_images", "train-"),
             *teacher_reads(context),
+            *([("generator", "vae")] if _refines(context) else []),
         ]
+        unused = set() if _refines(context) else {"refinement_steps"}
         return [
             context.unit(
                 self,
                 class_unit(class_id),
-                settings.prototypes.model_dump(mode="json")
+                settings.prototypes.model_dump(mode="json", exclude=unused)
                 | {"seed": stream_seed(settings.seed, "prototypes", class_id)}
                 | explaining,
                 everything if explaining else [("latents", class_unit(class_id))],
@@ -78,17 +87,22 @@ def _explains(context: StageContext) -> bool:
     return context.recipe.settings.prototypes.representative == "explaining"
 
 
+def _refines(context: StageContext) -> bool:
+    return context.recipe.settings.prototypes.refinement_steps > 0
+
+
 def _explaining_settings(context: StageContext) -> dict[str, Any]:
     settings = context.recipe.settings
+    refinement = {"precision": settings.teacher.optimizer.precision}
+    mixes = {"cutmix", "mixup"}  # which the choice leaves out
     return {
         "views": settings.teacher.augmentation.model_dump(
-            mode="json",
-            exclude={"cutmix", "mixup"},  # which are left out
+            mode="json", exclude=set() if _refines(context) else mixes
         ),
         "views_seed": stream_seed(settings.seed, "explaining"),
         "size_px": view_size_px(context),
         "decoding": dict(context.source.decoding),
-    }
+    } | (refinement if _refines(context) else {})
 
 
 def _fit(context: StageContext, class_id: int) -> "PrototypeResult":
@@ -125,19 +139,68 @@ def _explaining_prototypes(context: StageContext) -> "list[PrototypeResult]":
     members = [_draw_members(context, class_id, fitted) for class_id, fitted in enumerate(clusters)]
     rows = [np.concatenate(each) for each in members]
     starts = np.cumsum([0, *(len(group) for each in members for group in each)])
+    targets = real_set(context, "train", choose=lambda class_id: _target_rows(context, class_id))
+    teacher = load_teacher(context)
     chosen = choose_images(
         real_set(context, "train", choose=lambda class_id: rows[class_id]),
         [np.arange(start, stop) for start, stop in pairwise(starts)],
-        real_set(context, "train", choose=lambda class_id: _target_rows(context, class_id)),
-        load_teacher(context),
+        targets,
+        teacher,
         augmentation=settings.teacher.augmentation,
         seed=_explaining_settings(context)["views_seed"],
     )
     own = np.split(np.concatenate(rows)[chosen], len(clusters))
-    return [
+    found = [
         represent_by(fitted, _latents(context, class_id), own[class_id])
         for class_id, fitted in enumerate(clusters)
     ]
+    return _refined(context, found, targets, teacher) if _refines(context) else found
+
+
+def _refined(
+    context: StageContext,
+    found: "list[PrototypeResult]",
+    targets: "ImageSet",
+    teacher: "nn.Module",
+) -> "list[PrototypeResult]":
+    """The same clusters and images, with prototypes that were moved together."""
+    import torch
+
+    from d4m.refinement import refine_prototypes
+
+    settings = context.recipe.settings
+    refined = refine_prototypes(
+        np.concatenate([fitted.prototypes for fitted in found]),
+        torch.from_numpy(np.repeat(context.class_ids, settings.prototypes.ipc)).to(context.device),
+        _decoder(context),
+        targets,
+        teacher,
+        steps=settings.prototypes.refinement_steps,
+        augmentation=settings.teacher.augmentation,
+        precision=settings.teacher.optimizer.precision,
+        seed=stream_seed(_explaining_settings(context)["views_seed"], "refinement"),
+    )
+    return [
+        replace(fitted, prototypes=prototypes)
+        for fitted, prototypes in zip(found, np.split(refined, len(found)), strict=True)
+    ]
+
+
+def _decoder(context: StageContext) -> "Decode":
+    """Pixels of scaled latents in the size that the teacher sees, with their gradient."""
+    from d4m.generators.autoencoder import unscale_latents
+    from d4m.images import resize_pixels
+    from d4m.stages.generator import load_vae
+
+    vae, size_px = load_vae(context).requires_grad_(False), view_size_px(context)
+
+    def decode(
+        latents: "Float[Tensor, 'image latent_channel latent_height latent_width']",
+    ) -> "Float[Tensor, 'image channel height width']":
+        pixels = vae.decode(unscale_latents(latents.to(vae.dtype), vae)).sample.float()
+        return resize_pixels(pixels, size_px)
+
+    return decode
 
 
 def _draw_members(

@@ -38,11 +38,24 @@ def test_each_cluster_is_represented_by_one_of_its_real_latents(lab):
     assert np.mean(medoids) < 0.5
 
 
-def test_a_prompt_does_not_reach_prototypes_that_explain_the_teacher(lab):
-    lab.computed("explaining")
-    lab.write(
-        "bolder", recipe_text(RECIPES["explaining"] | {"prompts.per_class": {"three": "bold"}})
-    )
+def test_refined_prototypes_are_moved_and_depend_on_the_vae_beside(lab):
+    plain, context = lab.context("explaining"), lab.context("refined")
+    for name in CLASSES:
+        before, after = (each.read("prototypes", name) for each in (plain, context))
+        moved = np.abs(after["prototypes"] - before["prototypes"].astype(np.float32))
+        assert 0 < moved.mean() < moved.max() < 1
+        for array in ("nearest_images", "cluster_shares", "inertia"):
+            assert np.array_equal(after[array], before[array])
+        reads, more = (
+            set(unit_of(each, name, "prototypes").inputs["upstream"]) for each in (plain, context)
+        )
+        assert more - reads == {"generator/vae"}
+
+
+@pytest.mark.parametrize("recipe", ["explaining", "refined"])
+def test_a_prompt_does_not_reach_prototypes_that_explain_the_teacher(lab, recipe):
+    lab.computed(recipe)
+    lab.write("bolder", recipe_text(RECIPES[recipe] | {"prompts.per_class": {"three": "bold"}}))
     plan = lab.pipeline("bolder").plan()
     assert {unit.state for unit in plan["prototypes"]} == {"cached"}
     computed = [unit.name for unit in plan["synthetic_images"] if unit.state == "compute"]

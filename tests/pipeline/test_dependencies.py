@@ -60,6 +60,17 @@ COMPUTED = {
         ),
         "image_fidelity": ("synthetic", "nearest_real"),
     },
+    "refined": {
+        "prototypes": CLASSES,
+        "synthetic_images": CLASSES,
+        "soft_labels": BLOCKS,
+        "evaluation_scores": tuple(
+            f"{name}-{labels}-convnet3-00"
+            for name in ("synthetic", "nearest_real")
+            for labels in BOTH
+        ),
+        "image_fidelity": ("synthetic", "nearest_real"),
+    },
     "baselines": {
         "evaluation_scores": tuple(
             f"{name}-{labels}-convnet3-00"
