@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from d4m.augment import replay_views
 from d4m.classifiers.convnet import ConvNet3
+from d4m.errors import PrototypeError
 from d4m.evaluation import predict_logits
 from d4m.explaining import RIDGE, kernel_network
 from d4m.image_set import ImageSet
@@ -73,6 +74,9 @@ def refine_prototypes(
         precision: `float32` or `bfloat16`, of teacher and students.
         seed: of views, students and targets.
 
+    Raises:
+        PrototypeError: a gradient came out as NaN or infinite.
+
     Source:
         The regression from the features of networks of several ages is FRePo's (Zhou et al.,
         NeurIPS 2022); images that move in the latents of a generator, GLaD's (Cazenavette et al.,
@@ -96,6 +100,7 @@ def refine_prototypes(
         adam.zero_grad()
         for rows in ranges(len(latents), _DECODED_AT_ONCE):
             torch.autograd.backward(decode(latents[rows]), gradient[rows])
+        _check_finite(latents, step)
         adam.step()
     return latents.detach().cpu().numpy()
 
@@ -175,6 +180,16 @@ class _Problem:
         return torch.autocast(
             device, torch.bfloat16, enabled=self._optimizer.precision == "bfloat16"
         )
+
+
+def _check_finite(latents: Tensor, step: int) -> None:
+    if latents.grad is None or torch.isfinite(latents.grad).all():
+        return
+    msg = (
+        f"step {step + 1} of `prototypes.refinement_steps` met NaN or infinite gradients; set "
+        "`generator.pretrained.precision` to float32, or `prototypes.refinement_steps` to 0"
+    )
+    raise PrototypeError(msg)
 
 
 def _some(draw: np.random.Generator, count: int, most: int) -> Int64[Tensor, "row"]:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from d4m.errors import PrototypeError
 from d4m.explaining import RIDGE, kernel_network
 from d4m.image_set import ImageSet
 from d4m.images import resize_pixels
@@ -86,6 +87,26 @@ def test_decoding_a_few_at_a_time_moves_prototypes_the_same(targets, teacher, mo
     together = _refined(targets, teacher, steps=3)
     monkeypatch.setattr("d4m.refinement._DECODED_AT_ONCE", 3)
     assert np.allclose(_refined(targets, teacher, steps=3), together, atol=1e-5)
+
+
+def test_gradients_that_are_no_numbers_end_it_at_once(targets, teacher):
+    def decode(latents):
+        return _decode(latents) + (latents - latents).abs().sqrt().mean()
+
+    with pytest.raises(
+        PrototypeError, match=r"step 1 of .* NaN .* `generator.pretrained.precision`"
+    ):
+        refine_prototypes(
+            PROTOTYPES,
+            torch.arange(4).repeat_interleave(2),
+            decode,
+            targets,
+            teacher,
+            steps=5,
+            augmentation=VIEWS,
+            precision="float32",
+            seed=0,
+        )
 
 
 def test_weights_of_the_teacher_are_left_alone(targets, teacher):
