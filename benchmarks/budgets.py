@@ -25,12 +25,11 @@ def main() -> None:
             {"soft_labels.epochs": epochs}, baselines=["random_real"], seeds=arguments.seeds
         )
         ours, theirs = found["synthetic"], found["random_real"]
-        ahead = 100 * (ours.top1 - theirs.top1)
-        error = 100 * math.hypot(ours.top1_std, theirs.top1_std) / math.sqrt(arguments.seeds)
-        views = f"{epochs * IMAGES:,}"
-        print(
-            f"| {views} | {cell(ours)} | {cell(theirs)} | {ahead:+.2f} ± {error:.2f} |", flush=True
-        )
+        ahead = f"{100 * (ours.top1 - theirs.top1):+.2f}"
+        if arguments.seeds > 1:
+            spread = math.hypot(ours.top1_std, theirs.top1_std)
+            ahead += f" ± {100 * spread / math.sqrt(arguments.seeds):.2f}"
+        print(f"| {epochs * IMAGES:,} | {cell(ours)} | {cell(theirs)} | {ahead} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,15 @@ from tests.pipeline.laboratory import (
     unit_of,
 )
 
+WITH_OTHER_PROTOTYPES = {
+    "prototypes": CLASSES,
+    "synthetic_images": CLASSES,
+    "soft_labels": BLOCKS,
+    "evaluation_scores": tuple(
+        f"{name}-{labels}-convnet3-00" for name in ("synthetic", "nearest_real") for labels in BOTH
+    ),
+    "image_fidelity": ("synthetic", "nearest_real"),
+}
 COMPUTED = {
     "online": {"evaluation_scores": SOFT},
     "uint8": {"soft_labels": BLOCKS, "evaluation_scores": SOFT},
@@ -49,28 +58,8 @@ COMPUTED = {
         "evaluation_scores": ("synthetic-soft-convnet3-00", "synthetic-hard-convnet3-00"),
         "image_fidelity": ("synthetic",),
     },
-    "explaining": {
-        "prototypes": CLASSES,
-        "synthetic_images": CLASSES,
-        "soft_labels": BLOCKS,
-        "evaluation_scores": tuple(
-            f"{name}-{labels}-convnet3-00"
-            for name in ("synthetic", "nearest_real")
-            for labels in BOTH
-        ),
-        "image_fidelity": ("synthetic", "nearest_real"),
-    },
-    "refined": {
-        "prototypes": CLASSES,
-        "synthetic_images": CLASSES,
-        "soft_labels": BLOCKS,
-        "evaluation_scores": tuple(
-            f"{name}-{labels}-convnet3-00"
-            for name in ("synthetic", "nearest_real")
-            for labels in BOTH
-        ),
-        "image_fidelity": ("synthetic", "nearest_real"),
-    },
+    "explaining": WITH_OTHER_PROTOTYPES,
+    "refined": WITH_OTHER_PROTOTYPES,
     "baselines": {
         "evaluation_scores": tuple(
             f"{name}-{labels}-convnet3-00"
