@@ -33,7 +33,7 @@ Decode = Callable[
 ]
 
 _STEPS_A_STUDENT = 25
-_STUDENT_VIEWS = (0, 1000, 2500, 5000)  # of the images, before each student in turn is used
+_STUDENT_VIEWS = (0, 2500, 10000, 25000)  # of the images, before each student in turn is used
 _MATCHING = MatchingSettings(temperature=4)
 _OPTIMIZER = OptimizerSettings(batch_size=40, learning_rate=2e-3)
 _RATE = 0.02  # of latents with a spread of about 1
@@ -147,8 +147,10 @@ class _Problem:
         """Divergence of the targets' predicted verdicts from the teacher's."""
         draw = stream_generator(self._seed, "step", step)
         targets = _some(draw, len(self._targets), _TARGETS)
+        plain = self._targets.pixels[targets]
         with torch.no_grad():
-            known = self._features(student, self._targets.pixels[targets])
+            # One-channel pixels that once were NHWC stay so for torch, and norms are slow on them.
+            known = self._features(student, plain.clone(memory_format=torch.contiguous_format))
         seen = torch.cat(list(self._views(images, step, draw)))
         centre = known.mean(dim=0)
         scale = (known - centre).square().sum(dim=1).mean().sqrt()
