@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
+from d4m.precision import computing_in
+from d4m.settings import Precision
 from d4m.spool import Spool, ranges
 
 _BATCH = 1024
@@ -24,6 +26,7 @@ def score_classifier(
     model: nn.Module,
     pixels: Float[Tensor, "image channel height width"] | Spool,
     class_ids: Int64[Tensor, "image"],
+    precision: Precision = "float32",
 ) -> Scores:
     """Top-1 and top-5 accuracy; with five classes or fewer, top-5 is 1.
 
@@ -31,8 +34,9 @@ def score_classifier(
         model: a classifier in evaluation mode, on the device of `pixels`.
         pixels: test images, not augmented.
         class_ids: their classes.
+        precision: in which the classifier computes.
     """
-    logits = predict_logits(model, pixels)
+    logits = predict_logits(model, pixels, precision)
     ranking = logits.topk(min(5, logits.shape[1]), dim=1).indices
     hits = ranking == class_ids[:, None]
     return Scores(top1=float(hits[:, 0].float().mean()), top5=float(hits.any(dim=1).float().mean()))
@@ -42,12 +46,14 @@ def class_probabilities(
     model: nn.Module, pixels: Float[Tensor, "image channel height width"]
 ) -> Float32[np.ndarray, "image class"]:
     """What a classifier believes of images, each row summing to 1."""
-    return predict_logits(model, pixels).float().softmax(dim=1).cpu().numpy()
+    return predict_logits(model, pixels).softmax(dim=1).cpu().numpy()
 
 
 def predict_logits(
-    model: nn.Module, pixels: Float[Tensor, "image channel height width"] | Spool
-) -> Float[Tensor, "image class"]:
+    model: nn.Module,
+    pixels: Float[Tensor, "image channel height width"] | Spool,
+    precision: Precision = "float32",
+) -> Float32[Tensor, "image class"]:
     """A classifier's raw scores of images, batch by batch, on the device of `pixels`."""
-    with torch.inference_mode():
-        return torch.cat([model(pixels[rows]) for rows in ranges(len(pixels), _BATCH)])
+    with torch.inference_mode(), computing_in(precision, next(model.parameters()).device):
+        return torch.cat([model(pixels[rows]).float() for rows in ranges(len(pixels), _BATCH)])

@@ -64,7 +64,7 @@ def choose_images(
         _centred(np.stack(verdicts, axis=1)),
         groups,
         target_features=_features(network, plain),
-        target_verdicts=_centred(predict_logits(teacher, targets.pixels).float().cpu().numpy()),
+        target_verdicts=_centred(predict_logits(teacher, targets.pixels).cpu().numpy()),
     )
 
 

@@ -1,7 +1,6 @@
 """Prototypes moved by gradient, all together, so that their images explain the teacher better."""
 
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,12 +14,14 @@ from d4m.evaluation import predict_logits
 from d4m.explaining import RIDGE, kernel_network
 from d4m.image_set import ImageSet
 from d4m.matching import kl_loss
+from d4m.precision import computing_in
 from d4m.progress import track
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import (
     AugmentationSettings,
     MatchingSettings,
     OptimizerSettings,
+    Precision,
     SoftLabelSettings,
 )
 from d4m.soft_labels import TeacherLabels, draw_epoch
@@ -53,7 +54,7 @@ def refine_prototypes(
     *,
     steps: int,
     augmentation: AugmentationSettings,
-    precision: Literal["float32", "bfloat16"],
+    precision: Precision,
     seed: int,
 ) -> Float32[np.ndarray, "image latent_channel latent_height latent_width"]:
     """Prototypes a little aside, from whose decoded images the teacher can be told better.
@@ -113,13 +114,14 @@ class _Problem:
         targets: ImageSet,
         teacher: nn.Module,
         augmentation: AugmentationSettings,
-        precision: Literal["float32", "bfloat16"],
+        precision: Precision,
         seed: int,
     ) -> None:
         self._targets = targets
         self._teacher = teacher
-        self._verdicts = predict_logits(teacher, targets.pixels).float().clone()
+        self._verdicts = predict_logits(teacher, targets.pixels, precision).clone()
         self._augmentation = augmentation
+        self._precision: Precision = precision
         self._optimizer = _OPTIMIZER.model_copy(update={"precision": precision})
         self._seed = seed
 
@@ -135,7 +137,7 @@ class _Problem:
             train_with_soft_labels(
                 model,
                 images,
-                TeacherLabels(images, self._teacher, labels, seed=seed),
+                TeacherLabels(images, self._teacher, labels, seed=seed, precision=self._precision),
                 epochs=epochs,
                 matching=_MATCHING,
                 optimizer=self._optimizer,
@@ -155,7 +157,7 @@ class _Problem:
         centre = known.mean(dim=0)
         scale = (known - centre).square().sum(dim=1).mean().sqrt()
         own = (self._features(student, seen) - centre) / scale
-        with self._cast():
+        with computing_in(self._precision, seen.device):
             logits = self._teacher(seen).float()
         labels = logits - logits.mean(dim=1, keepdim=True)
         kernel = own @ own.T + RIDGE * torch.eye(len(own), device=own.device)
@@ -174,14 +176,8 @@ class _Problem:
     def _features(
         self, student: ConvNet3, pixels: Float[Tensor, "image channel height width"]
     ) -> Float[Tensor, "image feature"]:
-        with self._cast():
+        with computing_in(self._precision, pixels.device):
             return student.features(pixels).flatten(1).float()
-
-    def _cast(self) -> torch.autocast:
-        device = self._verdicts.device.type
-        return torch.autocast(
-            device, torch.bfloat16, enabled=self._optimizer.precision == "bfloat16"
-        )
 
 
 def _check_finite(latents: Tensor, step: int) -> None:

@@ -12,7 +12,8 @@ from torch import nn
 from d4m.augment import Views, draw_views, replay_views
 from d4m.image_set import ImageSet
 from d4m.label_formats import pack_logits, unpack_logits
-from d4m.settings import AugmentationSettings, SoftLabelSettings
+from d4m.precision import computing_in
+from d4m.settings import AugmentationSettings, Precision, SoftLabelSettings
 
 _BATCH = 1024
 
@@ -44,7 +45,7 @@ def draw_epoch(images: ImageSet, settings: AugmentationSettings, *, seed: int, e
 
 
 def label_views(
-    images: ImageSet, teacher: nn.Module, views: Views
+    images: ImageSet, teacher: nn.Module, views: Views, precision: Precision = "float32"
 ) -> Float32[np.ndarray, "image class"]:
     """The teacher's raw scores for one epoch's view of every image.
 
@@ -52,6 +53,7 @@ def label_views(
         images: the set, on the teacher's device.
         teacher: a classifier in evaluation mode.
         views: one of each image.
+        precision: in which the teacher computes.
 
     Source:
         Shen & Xing, "A fast knowledge distillation framework for visual recognition" (ECCV 2022).
@@ -60,7 +62,7 @@ def label_views(
         Scores are not softened here: any temperature can be chosen later.
     """
     batches = np.split(np.arange(len(images)), range(_BATCH, len(images), _BATCH))
-    with torch.inference_mode():
+    with torch.inference_mode(), computing_in(precision, images.class_ids.device):
         logits = [teacher(replay_views(images.pixels, views, rows)) for rows in batches]
     return torch.cat(logits).float().cpu().numpy()
 
@@ -74,16 +76,24 @@ class TeacherLabels(Sequence[EpochLabels]):
         settings: views, number of labelled epochs, and the format whose rounding they get; none
             in mode online, where nothing is stored.
         seed: the stream of this set of images.
+        precision: in which the teacher computes.
     """
 
     def __init__(
-        self, images: ImageSet, teacher: nn.Module, settings: SoftLabelSettings, *, seed: int
+        self,
+        images: ImageSet,
+        teacher: nn.Module,
+        settings: SoftLabelSettings,
+        *,
+        seed: int,
+        precision: Precision = "float32",
     ) -> None:
         """Nothing is labelled before it is asked for."""
         self._images = images
         self._teacher = teacher
         self._settings = settings
         self._seed = seed
+        self._precision: Precision = precision
 
     def __len__(self) -> int:
         """Number of labelled epochs."""
@@ -101,7 +111,7 @@ class TeacherLabels(Sequence[EpochLabels]):
             raise IndexError(epoch)
         augmentation = self._settings.augmentation
         views = draw_epoch(self._images, augmentation, seed=self._seed, epoch=epoch)
-        logits = label_views(self._images, self._teacher, views)
+        logits = label_views(self._images, self._teacher, views, self._precision)
         if self._settings.mode == "stored":
             logits = unpack_logits(pack_logits(logits, self._settings), logits.shape[-1])
         return EpochLabels(views, logits)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from d4m.augment import Views, replay_views
 from d4m.image_set import ImageSet
 from d4m.matching import class_loss, kl_loss, mse_loss
+from d4m.precision import computing_in
 from d4m.progress import track
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import AugmentationSettings, MatchingSettings, OptimizerSettings
@@ -185,8 +186,7 @@ class _Fit:
     def _logits(
         self, pixels: Float[Tensor, "row channel height width"]
     ) -> Float[Tensor, "row class"]:
-        fast = self.settings.precision == "bfloat16"
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=fast):
+        with computing_in(self.settings.precision, pixels.device):
             return self.model(pixels).float()
 
 
@@ -194,9 +194,9 @@ def _build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opt
     parameters, rate, decay = model.parameters(), settings.learning_rate, settings.weight_decay
     match settings.name:
         case "adamw":
-            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
         case "adam":
-            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
         case "sgd":
             return torch.optim.SGD(
                 parameters, lr=rate, weight_decay=decay, momentum=settings.momentum

@@ -1,5 +1,6 @@
 """The field's 3-layer ConvNet."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -55,13 +56,14 @@ class ConvNet3(nn.Module):
 
 
 class _AveragePool(nn.Module):
-    """2 x 2 average pooling as two sums; a last odd row or column is left out."""
+    """2 x 2 average pooling as one matrix product; a last odd row or column is left out."""
 
     def forward(
         self, maps: Float[Tensor, "image channel height width"]
     ) -> Float[Tensor, "image channel half_height half_width"]:
-        images, channels, height, width = maps.shape
-        even = maps[..., : height - height % 2, : width - width % 2]
-        rows = even.reshape(images, channels, height // 2, 2, -1).unbind(3)
-        columns = (rows[0] + rows[1]).unflatten(-1, (-1, 2)).unbind(-1)
-        return (columns[0] + columns[1]) / 4
+        height, width = (size - size % 2 for size in maps.shape[2:])
+        pairs_of_rows = maps[..., :height, :width].reshape(-1, 2 * width)
+        pairs = torch.eye(width // 2, dtype=maps.dtype, device=maps.device).repeat_interleave(2, 0)
+        return (pairs_of_rows @ (pairs.repeat(2, 1) / 4)).view(
+            *maps.shape[:2], height // 2, width // 2
+        )

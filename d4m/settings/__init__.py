@@ -35,6 +35,7 @@ from d4m.settings.section import Section as Section
 from d4m.settings.training import ClassifierSettings as ClassifierSettings
 from d4m.settings.training import LabellerSettings as LabellerSettings
 from d4m.settings.training import OptimizerSettings as OptimizerSettings
+from d4m.settings.training import Precision as Precision
 from d4m.settings.training import SoftLabelSettings as SoftLabelSettings
 from d4m.settings.training import StudentSettings as StudentSettings
 from d4m.settings.training import TeacherSettings as TeacherSettings

@@ -7,6 +7,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from d4m.settings.augmentation import AugmentationSettings
 from d4m.settings.section import Section
 
+Precision = Literal["float32", "bfloat16"]
+
 
 class OptimizerSettings(Section):
     """How a network's weights are fitted; the defaults are the paper's student training."""
@@ -30,9 +32,10 @@ class OptimizerSettings(Section):
     warmup: float = Field(
         default=0.0, ge=0, lt=1, description="Share of the steps over which the rate rises."
     )
-    precision: Literal["float32", "bfloat16"] = Field(
+    precision: Precision = Field(
         default="float32",
-        description="Number format of convolutions and matrix products; weights stay float32.",
+        description="Number format of convolutions and matrix products, in training and in what "
+        "the network then says of images; weights stay float32.",
     )
 
 

@@ -1,6 +1,6 @@
 """Artifact `evaluation_scores`: students of each training set, scored on held-out images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +14,7 @@ from d4m.stages.student_runs import (
     StudentRun,
     hard_training,
     is_weighted,
+    optimizer_settings,
     run_reads,
     run_settings,
     scored_reads,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from d4m.image_set import ImageSet
+    from d4m.settings import Precision
     from d4m.soft_labels import EpochLabels
     from d4m.student import LearningCurve
 
@@ -41,7 +43,7 @@ class EvaluationScores(Stage):
     """Unit: one student. Depends on what that student is trained on and on the scored images."""
 
     name: ClassVar[str] = "evaluation_scores"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     upstream: ClassVar[tuple[str, ...]] = (
         "synthetic_images",
         "soft_labels",
@@ -67,15 +69,18 @@ class EvaluationScores(Stage):
             context.unit(self, run.unit_name, run_settings(context, run), run_reads(context, run))
             for run in student_runs(context)
         ]
-        settings = {"training_set": "teacher", **scored_settings(context)}
         teachers = [
             context.unit(
                 self,
                 teacher_score(teacher),
-                settings,
+                {
+                    "training_set": "teacher",
+                    "precision": settings.optimizer.precision,
+                    **scored_settings(context),
+                },
                 [*scored_reads(context), *teacher_reads(context, teacher)],
             )
-            for teacher in teachers_of(context)
+            for teacher, settings in teachers_of(context).items()
         ]
         return [*students, *teachers]
 
@@ -88,9 +93,13 @@ class EvaluationScores(Stage):
         for run in student_runs(context):
             if run.unit_name in units:
                 yield units[run.unit_name], lab.train_and_score(run)
-        for teacher in teachers_of(context):
+        for teacher, settings in teachers_of(context).items():
             if teacher_score(teacher) in units:
-                yield units[teacher_score(teacher)], lab.score(load_teacher(context, teacher))
+                model = load_teacher(context, teacher)
+                yield (
+                    units[teacher_score(teacher)],
+                    lab.score(model, settings.optimizer.precision),
+                )
 
 
 def teacher_score(teacher: str) -> str:
@@ -120,16 +129,17 @@ class _Laboratory:
             seed=stream_seed(seed, "weights"),
         ).to(context.device)
         train = self._train_softly if run.labels == "soft" else self._train_hard
-        return self.score(model, train(run, model, stream_seed(seed, "training")))
+        curve = train(run, model, stream_seed(seed, "training"))
+        return self.score(model, optimizer_settings(context, run).precision, curve)
 
     def score(
-        self, model: "nn.Module", curve: "LearningCurve | None" = None
+        self, model: "nn.Module", precision: "Precision", curve: "LearningCurve | None" = None
     ) -> dict[str, np.ndarray]:
         """The arrays of one classifier's unit."""
         from d4m.evaluation import score_classifier
 
         scored = self._scored_set()
-        scores = score_classifier(model, scored.pixels, scored.class_ids)
+        scores = score_classifier(model, scored.pixels, scored.class_ids, precision)
         return {
             "top1": np.array(scores.top1),
             "top5": np.array(scores.top5),
@@ -143,6 +153,7 @@ class _Laboratory:
 
         images, evaluation = self._images(run), self._context.recipe.settings.evaluation
         labels = self._labels(run, images)
+        optimizer = optimizer_settings(self._context, run)
         if is_weighted(self._context, run):
             images = replace(images, weights=cluster_weights(self._context))
         return train_with_soft_labels(
@@ -151,9 +162,9 @@ class _Laboratory:
             labels,
             epochs=soft_label_settings(self._context, run).epochs,
             matching=evaluation.matching,
-            optimizer=evaluation.optimizer,
+            optimizer=optimizer,
             seed=seed,
-            probe=self._probe,
+            probe=self._probe(optimizer.precision),
         )
 
     def _train_hard(self, run: StudentRun, model: "nn.Module", seed: int) -> "LearningCurve":
@@ -167,7 +178,7 @@ class _Laboratory:
             augmentation=hard.augmentation,
             optimizer=hard.optimizer,
             seed=seed,
-            probe=self._probe,
+            probe=self._probe(hard.optimizer.precision),
         )
 
     def _images(self, run: StudentRun) -> "ImageSet":
@@ -185,6 +196,7 @@ class _Laboratory:
             images,
             load_teacher(self._context, run.teacher),
             soft_label_settings(self._context, run),
+            precision=teachers_of(self._context)[run.teacher].optimizer.precision,
             seed=stream_seed(self._context.recipe.settings.seed, "soft_labels", *run.images_name),
         )
 
@@ -193,7 +205,7 @@ class _Laboratory:
             self._scored = real_set(self._context, scored_split(self._context))
         return self._scored
 
-    def _probe(self, model: "nn.Module") -> float:
+    def _probe(self, precision: "Precision") -> "Callable[[nn.Module], float]":
         """Accuracy on some of the scored images of each class, for the learning curve."""
         import torch
 
@@ -203,4 +215,5 @@ class _Laboratory:
         count = min(_PROBE_IMAGES, len(scored))
         rows = torch.linspace(0, len(scored) - 1, count).round().long()
         class_ids = scored.class_ids[rows.to(scored.class_ids.device)]
-        return score_classifier(model, scored.pixels[rows], class_ids).top1
+        pixels = scored.pixels[rows]
+        return lambda model: score_classifier(model, pixels, class_ids, precision).top1

@@ -9,7 +9,7 @@ from d4m.label_formats import pack_logits, unpack_logits
 from d4m.seeds import stream_seed
 from d4m.settings import SoftLabelSettings
 from d4m.stages.base import Product, Stage, StageContext
-from d4m.stages.teacher import load_teacher, teacher_reads
+from d4m.stages.teacher import THE_TEACHER, load_teacher, teacher_reads, teachers_of
 from d4m.stages.training_sets import synthetic_set
 from d4m.store.reference import Unit
 
@@ -26,9 +26,9 @@ class SoftLabels(Stage):
     """
 
     name: ClassVar[str] = "soft_labels"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     upstream: ClassVar[tuple[str, ...]] = ("synthetic_images", "teacher")
-    sections: ClassVar[tuple[str, ...]] = ("soft_labels", "seed")
+    sections: ClassVar[tuple[str, ...]] = ("soft_labels", "teacher", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
         """One unit per block; each depends on every image, as mixes may take from any."""
@@ -58,24 +58,27 @@ class SoftLabels(Stage):
         images = synthetic_set(context)
         teacher = load_teacher(context)
         labels = context.recipe.settings.soft_labels
+        precision = context.recipe.settings.teacher.optimizer.precision
         for unit in missing:
             settings = unit.inputs["settings"]
             views = (
                 draw_epoch(images, labels.augmentation, seed=settings["seed"], epoch=epoch)
                 for epoch in range(*settings["epochs"])
             )
-            logits = np.stack([label_views(images, teacher, each) for each in views])
+            logits = np.stack([label_views(images, teacher, each, precision) for each in views])
             yield unit, pack_logits(logits, labels)
 
 
-def label_settings(context: StageContext, labels: SoftLabelSettings) -> dict[str, Any]:
+def label_settings(
+    context: StageContext, labels: SoftLabelSettings, teacher: str = THE_TEACHER
+) -> dict[str, Any]:
     """What labels of the synthetic images depend on, beside images, teacher and epoch."""
-    settings = context.recipe.settings
     return {
         "augmentation": labels.augmentation.model_dump(mode="json"),
         "format": labels.format if labels.mode == "stored" else None,
         "top_k": labels.top_k if (labels.mode, labels.format) == ("stored", "top_k") else None,
-        "seed": stream_seed(settings.seed, "soft_labels", "synthetic"),
+        "precision": teachers_of(context)[teacher].optimizer.precision,
+        "seed": stream_seed(context.recipe.settings.seed, "soft_labels", "synthetic"),
     }
 
 

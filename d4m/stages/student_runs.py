@@ -160,6 +160,13 @@ def hard_training(context: StageContext, run: StudentRun) -> HardTraining:
     )
 
 
+def optimizer_settings(context: StageContext, run: StudentRun) -> OptimizerSettings:
+    """How a student's weights are fitted."""
+    if run.labels == "hard":
+        return hard_training(context, run).optimizer
+    return context.recipe.settings.evaluation.optimizer
+
+
 def student_settings(context: StageContext, run: StudentRun) -> StudentSettings:
     """The network to train."""
     students = context.recipe.settings.evaluation.students
@@ -179,8 +186,8 @@ def _soft_settings(context: StageContext, run: StudentRun) -> dict[str, Any]:
         "epochs": soft.epochs,
         "labelled_epochs": soft.labelled,
         "mode": soft.mode,
-        "soft_labels": label_settings(context, soft),
-        "optimizer": evaluation.optimizer.model_dump(mode="json"),
+        "soft_labels": label_settings(context, soft, run.teacher),
+        "optimizer": optimizer_settings(context, run).model_dump(mode="json"),
         "matching": evaluation.matching.model_dump(mode="json")
         | {"cluster_weights": is_weighted(context, run)},
     }
