@@ -9,7 +9,7 @@ export DAGSTER_HOME := $(CURDIR)/dagster_home
 export D4M_STORE := $(CURDIR)/store
 export D4M_RECIPES := $(CURDIR)/recipes
 
-.PHONY: demo test test-faults test-browser check format dev bench bench-synthesis bench-students bench-samplers bench-scale ablation budgets clean
+.PHONY: demo test test-faults test-browser check format dev bench bench-synthesis bench-students bench-samplers bench-scale ablation training-sets clean
 
 demo: $(READY)                 ## Distil the digits and print their scores.
 	$(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits
@@ -52,8 +52,8 @@ bench-samplers: $(READY)       ## Few-step samplers beside PNDM: time and closen
 bench-scale: $(READY)          ## Memory and time over 5,000 and 50,000 files.
 	$(BIN)/python benchmarks/scale.py
 
-budgets: $(READY)              ## Synthetic and random real images at several budgets; long on a CPU.
-	$(BIN)/python benchmarks/budgets.py
+training-sets: $(READY)        ## Synthetic Fashion-MNIST beside every other training set; long on a CPU.
+	$(BIN)/python benchmarks/training_sets.py
 
 ablation: $(READY)             ## What each upgrade is worth on Fashion-MNIST; long on a CPU.
 	$(BIN)/python benchmarks/ablation.py

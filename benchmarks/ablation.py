@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from variants import Edits, cell, score_variant
 
-# What the default changes of the published method, as published; sampler, number of steps and
-# epochs are the same in all rows.
+# What the default changes of the published method, as published; sampler, number of steps, epochs
+# and the teacher, which is a ConvNet as in the paper's small data sets, are the same in all rows.
 AS_PUBLISHED: dict[str, Edits] = {
     "prototypes that explain the teacher": {
         "prototypes.method": "minibatch_kmeans",
@@ -20,13 +20,10 @@ AS_PUBLISHED: dict[str, Edits] = {
     },
     "less noise": {"synthesis.strength": 0.7},
     "less guidance": {"synthesis.guidance_scale": 8.0},
-    "a teacher like the student": {
-        "teacher.architecture": "resnet18",
-        "teacher.options": {"layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128]},
-    },
     "milder crops": {"soft_labels.augmentation.crop_scale": [0.08, 1.0]},
     "temperature 4": {"evaluation.matching.temperature": 20.0},
-    "small batches": {
+    "Muon in small batches": {
+        "evaluation.optimizer.name": "adamw",
         "evaluation.optimizer.batch_size": 1024,
         "evaluation.optimizer.learning_rate": 1.0e-3,
     },
@@ -48,6 +45,11 @@ TRIED: dict[str, Edits] = {
     "8 candidates a prototype": {"synthesis.candidates": 8},
     "weights by cluster": {"evaluation.matching.cluster_weights": True},
     "MSE + CE": {"evaluation.matching.loss": "mse_ce"},
+    "AdamW in small batches": {
+        "evaluation.optimizer.name": "adamw",
+        "evaluation.optimizer.batch_size": 10,
+        "evaluation.optimizer.learning_rate": 2.0e-3,
+    },
     "MixUp on half the views": {
         "soft_labels.augmentation.cutmix": 0.5,
         "soft_labels.augmentation.mixup": 1.0,
@@ -66,17 +68,11 @@ def main() -> None:
     rows["**default**"] = {}
     rows |= {f"default, without {name}": edits for name, edits in AS_PUBLISHED.items()}
     rows |= {f"default, with {name}": edits for name, edits in TRIED.items()}
-    print("| row | synthetic | random real |\n|---|---|---|")
+    print("| row | top-1 |\n|---|---|")
     for name, edits in rows.items():
-        # Random images see nothing of prototypes and synthesis: two rows of them are enough.
-        baselines = ["random_real"] if edits in ({}, published) else []
-        found = score_variant(
-            {"soft_labels.epochs": arguments.epochs, **edits},
-            baselines=baselines,
-            seeds=arguments.seeds,
-        )
-        cells = (cell(found.get(each)) for each in ("synthetic", "random_real"))
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        budget = {"soft_labels.epochs": arguments.epochs}
+        found = score_variant({**budget, **edits}, baselines=[], seeds=arguments.seeds)
+        print(f"| {name} | {cell(found['synthetic'])} |", flush=True)
 
 
 def _together(edits: Iterable[Edits]) -> Edits:
@@ -85,8 +81,8 @@ def _together(edits: Iterable[Edits]) -> Edits:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=250)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=125)
+    parser.add_argument("--seeds", type=int, default=1)
     return parser.parse_args()
 
 

@@ -7,6 +7,9 @@ arrays, views drawn again from their seeds, made batch by batch on the device of
 train the same students on the same images with the same teacher, number of steps and optimizer.
 Run it with `make bench-students`; benchmarks/README.md reports what it printed.
 
+The published code writes images of 224 px, whatever the data set. That is measured, and files of
+the data set's own size too, which is more than fair to it.
+
 Where the published code is slow without need, this is not: workers live as long as the training
 (there they start anew in every epoch), nothing is printed or measured on the way, grey images stay
 grey, and a batch knows its file (there torch itself is patched to find it).
@@ -54,6 +57,7 @@ from d4m.store.layout import read_group, write_group
 from d4m.student import train_with_hard_labels, train_with_soft_labels
 from d4m.workspace import find_recipe
 
+PUBLISHED_PX = 224
 SAMPLER_SEED = 42  # the published code's
 _LABEL_SEED = stream_seed(0, "soft_labels")
 NARROW: dict[str, Any] = {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128)}
@@ -115,9 +119,9 @@ class PublishedImages(ImageFolder):
     """PNG files and label files as tensors, one image at a time, as in their ImageFolder_FKD_MIX.
 
     Args:
-        root: class folders of PNG files.
+        root: class folders of PNG files, of any size.
         labels: folders of epochs with a file per batch.
-        size_px: height and width of the images and of their views.
+        size_px: height and width of the views.
     """
 
     def __init__(self, root: Path, labels: Path, size_px: int) -> None:
@@ -140,7 +144,7 @@ class PublishedImages(ImageFolder):
     def _view(self, row: int, crop: list[float], flip: bool) -> Tensor:
         image: Any = self.loader(self.samples[row][0])  # torchvision types PIL's images as tensors
         size = [self.size_px, self.size_px]
-        top, left, height, width = (round(share * self.size_px) for share in crop)
+        top, left, height, width = (round(share * image.height) for share in crop)
         image = transforms.resized_crop(image, top, left, height, width, size)
         if flip:
             image = transforms.hflip(image)
@@ -233,15 +237,8 @@ class Bench:
             ]
         )
         write_labels(folder / "labels", self.logits, FORMATS["float16"])
-        _write_pngs(arrays, folder / "png")
-        self.published = PublishedImages(folder / "png", folder / "published", self.images.size_px)
-        write_published_labels(
-            self.published,
-            self.teacher,
-            self.augmentation,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-        )
+        self.published = self._publish(arrays, self.images.size_px)
+        self.enlarged = self._publish(arrays, PUBLISHED_PX)
 
     def describe(self) -> str:
         """The setting, in words."""
@@ -257,7 +254,7 @@ class Bench:
     def compare_views(self) -> None:
         """Rows of the first table: what the views and labels cost, without a student."""
         ways: dict[str, Callable[[], None]] = {
-            name: partial(self._view_published, workers) for name, workers in self._ways().items()
+            name: partial(self._view_published, *way) for name, way in self._ways().items()
         }
         rounds = [
             {name: self._measure(view) for name, view in (ways | {"d4m": self._view_ours}).items()}
@@ -268,7 +265,7 @@ class Bench:
     def compare_students(self, student: StudentSettings) -> float:
         """Rows of the first table: one student; returns the published loop's top-1."""
         ways: dict[str, Callable[[nn.Module, int], None]] = {
-            name: partial(self._train_published, workers) for name, workers in self._ways().items()
+            name: partial(self._train_published, *way) for name, way in self._ways().items()
         }
         ways["d4m"] = partial(self._train_ours, self.folder / "labels", "float32")
         ways["d4m, bfloat16"] = partial(self._train_ours, self.folder / "labels", "bfloat16")
@@ -301,10 +298,30 @@ class Bench:
                     flush=True,
                 )
 
-    def _ways(self) -> dict[str, int]:
-        """The published loop's variants: names, and numbers of workers."""
-        workers = self.arguments.workers
-        return {"published, no workers": 0, f"published, {workers} workers": workers}
+    def _ways(self) -> dict[str, tuple[PublishedImages, int]]:
+        """The published loop's variants: names, files and numbers of workers."""
+        return {
+            f"published, {size} px files, {count or 'no'} workers": (files, count)
+            for size, files in (
+                (PUBLISHED_PX, self.enlarged),
+                (self.images.size_px, self.published),
+            )
+            for count in (0, self.arguments.workers)
+        }
+
+    def _publish(self, arrays: list[np.ndarray], size_px: int) -> PublishedImages:
+        """Images and labels in files, as the published code has them."""
+        folder = self.folder / f"published-{size_px}"
+        _write_pngs(arrays, folder / "png", size_px)
+        published = PublishedImages(folder / "png", folder / "labels", self.images.size_px)
+        write_published_labels(
+            published,
+            self.teacher,
+            self.augmentation,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+        )
+        return published
 
     def _views(self, epoch: int) -> Views:
         return draw_epoch(self.images, self.augmentation, seed=_LABEL_SEED, epoch=epoch)
@@ -332,9 +349,9 @@ class Bench:
             seed=stream_seed(seed, "weights"),
         ).to(self.device)
 
-    def _loader(self, workers: int) -> DataLoader[Any]:
+    def _loader(self, published: PublishedImages, workers: int) -> DataLoader[Any]:
         return DataLoader(
-            self.published,
+            published,
             batch_sampler=cast(Any, PublishedOrder(len(self.images), self.batch_size)),
             num_workers=workers,
             collate_fn=cast(Any, tuple),
@@ -342,8 +359,8 @@ class Bench:
             pin_memory=self.device != "cpu",
         )
 
-    def _view_published(self, workers: int) -> None:
-        loader = self._loader(workers)
+    def _view_published(self, published: PublishedImages, workers: int) -> None:
+        loader = self._loader(published, workers)
         for _ in range(self.epochs):
             for views, partners, box, _ in loader:
                 _cutmix(views.to(self.device), partners, box)
@@ -354,10 +371,16 @@ class Bench:
             for rows in np.array_split(order, -(-len(order) // self.batch_size)):
                 replay_views(self.images.pixels, label.views, rows)
 
-    def _train_published(self, workers: int, model: nn.Module, seed: int) -> None:  # noqa: ARG002
+    def _train_published(
+        self,
+        published: PublishedImages,
+        workers: int,
+        model: nn.Module,
+        seed: int,  # noqa: ARG002
+    ) -> None:
         train_as_published(
             model,
-            self._loader(workers),
+            self._loader(published, workers),
             self.settings.evaluation,
             epochs=self.epochs,
             device=self.device,
@@ -498,12 +521,13 @@ def _classes(images: ImageSet) -> int:
     return int(images.class_ids.max()) + 1
 
 
-def _write_pngs(arrays: list[np.ndarray], folder: Path) -> None:
+def _write_pngs(arrays: list[np.ndarray], folder: Path, size_px: int) -> None:
     for class_id, images in enumerate(arrays):
         (folder / str(class_id)).mkdir(parents=True)
         for number, image in enumerate(images):
             squeezed = image[..., 0] if image.shape[-1] == 1 else image
-            Image.fromarray(squeezed).save(folder / str(class_id) / f"{number:05d}.png")
+            resized = Image.fromarray(squeezed).resize((size_px, size_px), Image.Resampling.BICUBIC)
+            resized.save(folder / str(class_id) / f"{number:05d}.png")
 
 
 def _bytes(folder: Path) -> int:

@@ -55,5 +55,9 @@ def predict_logits(
     precision: Precision = "float32",
 ) -> Float32[Tensor, "image class"]:
     """A classifier's raw scores of images, batch by batch, on the device of `pixels`."""
-    with torch.inference_mode(), computing_in(precision, next(model.parameters()).device):
-        return torch.cat([model(pixels[rows]).float() for rows in ranges(len(pixels), _BATCH)])
+    logits = list[Tensor]()
+    for rows in ranges(len(pixels), _BATCH):
+        batch = pixels[rows]
+        with torch.inference_mode(), computing_in(precision, batch.device):
+            logits.append(model(batch).float())
+    return torch.cat(logits)

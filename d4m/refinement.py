@@ -34,9 +34,9 @@ Decode = Callable[
 ]
 
 _STEPS_A_STUDENT = 25
-_STUDENT_VIEWS = (0, 2500, 10000, 25000)  # of the images, before each student in turn is used
+_STUDENT_VIEWS = (0, 2500, 10000)  # of the images, before each student in turn is used
 _MATCHING = MatchingSettings(temperature=4)
-_OPTIMIZER = OptimizerSettings(batch_size=40, learning_rate=2e-3)
+_OPTIMIZER = OptimizerSettings(name="muon", batch_size=40, learning_rate=3e-3)
 _RATE = 0.02  # of latents with a spread of about 1
 _VIEWS = 200  # of prototypes, in one regression
 _VIEWS_EACH = 8
@@ -62,7 +62,7 @@ def refine_prototypes(
     Each step draws views of the images, and lowers the error of a kernel regression that predicts,
     from the teacher's logits on those views, its logits on some of the targets. The kernel is that
     of a student's features; every 25 steps another student comes, trained on the images as they are
-    by then: not at all, a little, longer, long, and not at all again.
+    by then: not at all, a little, for long, and not at all again.
 
     Args:
         prototypes: scaled latents.

@@ -201,6 +201,26 @@ def _build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opt
             return torch.optim.SGD(
                 parameters, lr=rate, weight_decay=decay, momentum=settings.momentum
             )
+        case "muon":
+            return _muon(list(parameters), rate, decay)
+
+
+def _muon(parameters: Sequence[nn.Parameter], rate: float, decay: float) -> torch.optim.Optimizer:
+    """Orthogonal steps for the weights between hidden layers (Jordan et al., 2024).
+
+    What reads images, what gives logits, depthwise convolutions, embeddings, norms and biases go by
+    AdamW. Steps of both kinds are of one size, so one rate and one decay serve them.
+    """
+    from timm.optim.muon import Muon
+
+    matrices = [each for each in parameters if each.ndim in (2, 4)]
+    hidden = {id(each) for each in matrices[1:-1] if each.shape[1] > 1}
+    groups: list[tuple[bool, list[nn.Parameter]]] = [
+        (inner, [each for each in parameters if (id(each) in hidden) == inner])
+        for inner in (True, False)
+    ]
+    used = [{"params": group, "use_fallback": not inner} for inner, group in groups if group]
+    return Muon(used, lr=rate, weight_decay=decay, nesterov=True)
 
 
 def _share_of_peak(settings: OptimizerSettings, progress: float) -> float:

@@ -6,7 +6,8 @@ import torch
 from sklearn.metrics import top_k_accuracy_score
 from torch import nn
 
-from d4m.evaluation import Scores, score_classifier
+from d4m.classifiers.convnet import ConvNet3
+from d4m.evaluation import Scores, predict_logits, score_classifier
 
 
 def _as_images(logits):
@@ -39,3 +40,14 @@ def test_scores_over_several_batches_are_scikit_learns():
     # The same counts over the same total; the mean is taken in float32.
     assert [scores.top1, scores.top5] == pytest.approx(theirs, abs=1e-6)
     assert 0.2 < scores.top1 < scores.top5 < 0.95
+
+
+def test_a_classifier_is_asked_in_the_precision_it_is_said_to_have():
+    pixels = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    model = ConvNet3(1, 8, 4, width=8).eval()
+    exact, rounded = (predict_logits(model, pixels, each) for each in ("float32", "bfloat16"))
+    with torch.inference_mode():
+        assert torch.equal(exact, model(pixels))
+    assert rounded.dtype == torch.float32
+    # bfloat16 has 8 bits; four layers of it are within 4 % of the logits' spread.
+    assert 0 < float((rounded - exact).abs().max()) < 0.04 * float(exact.std()) + 0.02

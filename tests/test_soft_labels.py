@@ -137,6 +137,17 @@ def test_labels_in_float16_are_the_teachers_scores_rounded_once(images, teacher)
         assert np.array_equal(found.logits, exact.logits.astype(np.float16).astype(np.float32))
 
 
+def test_a_teacher_in_bfloat16_says_nearly_the_same(images, teacher):
+    exact = _labels(images, teacher)[0]
+    settings = SoftLabelSettings(epochs=3, mode="online", augmentation=VIEWS)
+    rounded = TeacherLabels(images, teacher, settings, seed=5, precision="bfloat16")[0]
+    assert _same_views(exact.views, rounded.views)
+    assert rounded.logits.dtype == np.float32
+    # bfloat16 has 8 bits, where float16, which labels are stored in, has 11.
+    difference = np.abs(rounded.logits - exact.logits).max()
+    assert 2**-11 * np.abs(exact.logits).max() < difference < 0.04 * np.ptp(exact.logits)
+
+
 def test_labels_come_with_the_views_that_they_were_made_of(images, teacher):
     for epoch, found in enumerate(_labels(images, teacher)):
         views = draw_epoch(images, VIEWS, seed=5, epoch=epoch)

@@ -415,6 +415,37 @@ def _rates(epochs=10, **settings):
     return [(1 - after / before) / 0.05 for before, after in pairwise(seen)]
 
 
+def test_muon_moves_hidden_layers_by_the_orthogonal_factor_of_their_gradient():
+    """The nearest orthogonal matrix, by a singular value decomposition; AdamW moves all else."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        model = ConvNet3(1, 8, 2, width=16)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    rate = 0.01
+    optimizer = OptimizerSettings(
+        name="muon", batch_size=20, learning_rate=rate, weight_decay=0.0, schedule="step"
+    )
+    train_with_hard_labels(
+        model, _toy(20), epochs=1, augmentation=STILL, optimizer=optimizer, seed=0
+    )
+    hidden = {"features.4.weight", "features.8.weight"}
+    for name, weight in model.named_parameters():
+        moved, gradient = weight.detach() - before[name], weight.grad
+        if name in hidden:
+            left, _, right = torch.linalg.svd(gradient.flatten(1), full_matrices=False)
+            # Steps have the size of AdamW's: 0.2 a weight in the mean square (Liu et al., 2025).
+            wanted = -rate * 0.2 * max(gradient.flatten(1).shape) ** 0.5 * left @ right
+            error = (moved.flatten(1) - wanted).norm() / wanted.norm()
+            # Five steps of an iteration in bfloat16; the bare gradient is three times as far off.
+            bare = -gradient.flatten(1) * wanted.norm() / gradient.norm()
+            assert error < 0.2, name
+            assert (bare - wanted).norm() / wanted.norm() > 0.6, name
+        elif gradient.abs().min() > 1e-6:
+            # NAdam's first step is rate * sign, but for its look ahead.
+            assert torch.equal(moved.sign(), -gradient.sign()), name
+            assert float(moved.abs().max() / moved.abs().min()) < 1.1, name
+
+
 def test_schedules_by_hand():
     # Of four steps, a cosine has eighths of a turn, and a smoothed one sixteenths.
     half, quarter, eighth = np.sqrt(0.5), np.cos(np.pi / 8), np.cos(3 * np.pi / 8)

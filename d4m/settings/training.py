@@ -13,8 +13,10 @@ Precision = Literal["float32", "bfloat16"]
 class OptimizerSettings(Section):
     """How a network's weights are fitted; the defaults are the paper's student training."""
 
-    name: Literal["adamw", "adam", "sgd"] = Field(
-        default="adamw", description="AdamW, Adam (weight decay in the gradient) or SGD."
+    name: Literal["adamw", "adam", "sgd", "muon"] = Field(
+        default="adamw",
+        description="AdamW, Adam (weight decay in the gradient), SGD, or Muon for the matrices of "
+        "hidden layers with AdamW for all else.",
     )
     batch_size: int = Field(
         default=1024,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from d4m.soft_labels import EpochLabels
     from d4m.student import LearningCurve
 
-_PROBE_IMAGES = 1000
+_PROBE_IMAGES = 500
 
 
 class EvaluationScores(Stage):

@@ -1,0 +1,31 @@
+"""The default's images beside every other training set: at one budget, with the teacher's labels.
+
+Random real images, real ones nearest the prototypes, prototypes decoded without diffusion, and
+images diffused from noise without prototypes, all as many as the synthetic ones, scored on
+validation images. Run it with `make training-sets`, and again after it was stopped: what is stored
+is not computed twice.
+"""
+
+import argparse
+
+from variants import cell, score_variant
+
+BASELINES = ["random_real", "nearest_real", "decoded_prototypes", "from_noise"]
+
+
+def main() -> None:
+    """Print a row per training set as Markdown."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=125)
+    parser.add_argument("--seeds", type=int, default=5)
+    arguments = parser.parse_args()
+    found = score_variant(
+        {"soft_labels.epochs": arguments.epochs}, baselines=BASELINES, seeds=arguments.seeds
+    )
+    print("| training set | top-1 |\n|---|---|")
+    for name in ("synthetic", *BASELINES):
+        print(f"| {name} | {cell(found[name])} |")
+
+
+if __name__ == "__main__":
+    main()
