@@ -107,3 +107,24 @@ def test_ready_made_weights_are_those_of_one_network(lab):
     wanted = r"both\.yaml:\d+: teacher: `weights` are those of one network, found `members: 2`"
     with pytest.raises(RecipeError, match=wanted):
         lab.pipeline("both")
+
+
+def test_ready_made_weights_label_in_the_precision_they_are_given(lab):
+    """The weights are the same, so the labels' keys must tell the two apart."""
+    file = lab.context("tiny").open_files("teacher", "teacher") / "model.safetensors"
+    exact, rounded = (
+        lab.edited(
+            precision,
+            {"teacher.weights": str(file), "teacher.optimizer.precision": precision},
+            until="soft_labels",
+        )
+        for precision in ("float32", "bfloat16")
+    )
+    assert exact.upstream["teacher"] == rounded.upstream["teacher"]
+    logits = [
+        context.read("soft_labels", "epochs-000000")["logits"].astype(np.float32)
+        for context in (exact, rounded)
+    ]
+    assert not np.array_equal(*logits)
+    # bfloat16 has 8 bits; what a ConvNet3 says then is within a few steps of it.
+    assert np.abs(logits[0] - logits[1]).max() < 0.04 * np.ptp(logits[0])
