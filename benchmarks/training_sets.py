@@ -16,8 +16,8 @@ BASELINES = ["random_real", "nearest_real", "decoded_prototypes", "from_noise"]
 def main() -> None:
     """Print a row per training set as Markdown."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=125)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()
     found = score_variant(
         {"soft_labels.epochs": arguments.epochs}, baselines=BASELINES, seeds=arguments.seeds
