@@ -66,7 +66,8 @@ def test_rounding_hardly_changes_what_a_student_learns(lab, name):
     # float16 keeps 11 bits of a logit, uint8 8 of the gap between the lowest and the highest.
     for stored, tolerance in (("tiny", 2e-3), ("uint8", 2e-2)):
         losses = scores_of(lab.context(stored), name)["curve_losses"]
-        assert losses == pytest.approx(exact, rel=tolerance)
+        # A loss of 2e-5 is the difference of numbers near 2.3, which float32 has to 2e-7.
+        assert losses == pytest.approx(exact, rel=tolerance, abs=2e-7)
         assert not np.array_equal(losses, exact)
 
 
