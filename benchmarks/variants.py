@@ -53,6 +53,7 @@ def score_variant(edits: Edits, *, baselines: list[str], seeds: int) -> dict[str
         return {row.training_set: row for row in score_rows(pipeline.context())}
 
 
-def cell(row: ScoreRow | None) -> str:
-    """Mean and deviation in percent; empty where there is no such row."""
-    return "" if row is None else f"{100 * row.top1:.2f} ± {100 * row.top1_std:.2f}"
+def cell(row: ScoreRow) -> str:
+    """Mean in percent, and the deviation where there are several students."""
+    spread = f" ± {100 * row.top1_std:.2f}" if row.seeds > 1 else ""
+    return f"{100 * row.top1:.2f}{spread}"
