@@ -235,7 +235,9 @@ def _warp(
         ],
         axis=1,
     ).astype(np.float32)
-    chosen = pixels[torch.from_numpy(rows).to(pixels.device)]
+    which = torch.from_numpy(rows).to(pixels.device)
+    # Plain indexing adds up gradients of an image's several views in whichever order threads come.
+    chosen = pixels[which] if isinstance(pixels, Spool) else pixels.index_select(0, which)
     grid = F.affine_grid(
         torch.from_numpy(theta).to(chosen), list(chosen.shape), align_corners=False
     )

@@ -1,7 +1,8 @@
 """Train one classifier: a student on labelled views, or a teacher on real images."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,7 +152,8 @@ class _Fit:
             torch.manual_seed(stream_seed(self.seed, "dropout"))  # which layers draw globally
             for epoch in track(epochs, "train", unit="epoch"):
                 views, losses = labelled(epoch)
-                mean_loss = self._epoch(epoch, steps, views, losses, optimizer, schedule)
+                with _gradients_added_in_order(device):
+                    mean_loss = self._epoch(epoch, steps, views, losses, optimizer, schedule)
                 if epoch in looks:
                     self.model.eval()
                     curve.epochs.append(epoch + 1)
@@ -188,6 +190,24 @@ class _Fit:
     ) -> Float[Tensor, "row class"]:
         with computing_in(self.settings.precision, pixels.device):
             return self.model(pixels).float()
+
+
+@contextmanager
+def _gradients_added_in_order(device: torch.device) -> Iterator[None]:
+    """Makes threads of a CPU add up the gradient of plain indexing, as of Swin's biases, in order.
+
+    On a GPU order costs more than it is worth (docs/decisions/same-seed-same-bits.md).
+    """
+    before = torch.get_deterministic_debug_mode()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 def _build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:

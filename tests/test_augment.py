@@ -288,6 +288,23 @@ def test_cutmix_and_mixup_never_meet():
     assert (views.weights < 1).mean() == pytest.approx(0.5, abs=0.015)
 
 
+def test_gradients_of_an_images_several_views_have_the_same_bits_on_two_threads():
+    pixels = torch.rand(64, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    views = draw_views(ALL, seed=3, epoch=0, images=64, size_px=28)
+    weights = torch.randn(512, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        gradients = []
+        for _ in range(30):
+            leaf = pixels.clone().requires_grad_()
+            seen = replay_views(leaf, views, np.tile(np.arange(64), 8))
+            gradients += torch.autograd.grad(seen, leaf, weights)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
+
+
 def test_of_dsas_kinds_of_change_each_image_gets_one():
     views = draw_views(DSA, seed=1, epoch=0, images=30_000, size_px=SIZE_PX)
     x, y, width, height = views.crops.T

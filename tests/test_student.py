@@ -131,6 +131,36 @@ def test_hard_label_training_follows_its_seed_too():
     assert not torch.equal(train(0), train(1))
 
 
+def test_two_threads_train_what_looks_things_up_in_a_table_the_same_twice():
+    class Biased(nn.Module):
+        """A linear classifier with a table of biases, each used many times, as in Swin."""
+
+        def __init__(self):
+            super().__init__()
+            self.linear = _linear()
+            self.table = nn.Parameter(torch.zeros(8, 512))
+            generator = torch.Generator().manual_seed(0)
+            self.places = torch.randint(8, (512,), generator=generator)
+            self.scales = torch.randn(512, 512, generator=generator)
+
+        def forward(self, pixels):
+            biases = (self.table[self.places] * self.scales).mean(0)
+            return self.linear(pixels) + biases[: 2 * len(pixels)].view(-1, 2)
+
+    def trained():
+        model = Biased()
+        train_with_hard_labels(model, _toy(), epochs=10, augmentation=VIEWS, optimizer=FAST, seed=1)
+        return _weights(model)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first, *others = (trained() for _ in range(4))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(first, other) for other in others)
+
+
 def test_dropout_follows_the_seed_and_leaves_the_global_generator_alone():
     images = _toy()
 
