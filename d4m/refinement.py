@@ -37,7 +37,7 @@ _STEPS_A_STUDENT = 25
 _STUDENT_VIEWS = (0, 2500, 10000)  # of the images, before each student in turn is used
 _MATCHING = MatchingSettings(temperature=4)
 _OPTIMIZER = OptimizerSettings(name="muon", batch_size=40, learning_rate=3e-3)
-_RATE = 0.02  # of latents with a spread of about 1
+_RATE = 0.02  # at first, of latents with a spread of about 1
 _VIEWS = 200  # of prototypes, in one regression
 _VIEWS_EACH = 8
 _TARGETS = 400
@@ -70,7 +70,7 @@ def refine_prototypes(
         decode: scaled latents -> pixels that the teacher sees, differentiable.
         targets: real images, on the teacher's device.
         teacher: in evaluation mode.
-        steps: of Adam.
+        steps: of Adam, at a rate that falls to zero by a cosine.
         augmentation: the views, of the images and of the students that are trained on them.
         precision: `float32` or `bfloat16`, of teacher and students.
         seed: of views, students and targets.
@@ -89,6 +89,7 @@ def refine_prototypes(
     """
     latents = torch.from_numpy(prototypes.copy()).to(class_ids.device).requires_grad_()
     adam = torch.optim.Adam([latents], lr=_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=steps)
     problem = _Problem(targets, teacher, augmentation, precision, seed)
     student = None
     for step in track(steps, "refine prototypes", unit="step"):
@@ -103,6 +104,7 @@ def refine_prototypes(
             torch.autograd.backward(decode(latents[rows]), gradient[rows])
         _check_finite(latents, step)
         adam.step()
+        schedule.step()
     return latents.detach().cpu().numpy()
 
 
