@@ -34,7 +34,7 @@ Decode = Callable[
 ]
 
 _STEPS_A_STUDENT = 25
-_STUDENT_VIEWS = (0, 2500, 10000)  # of the images, before each student in turn is used
+_STUDENT_VIEWS = (2500, 10000, 40000)  # of the images, before each student in turn is used
 _MATCHING = MatchingSettings(temperature=4)
 _OPTIMIZER = OptimizerSettings(name="muon", batch_size=40, learning_rate=3e-3)
 _RATE = 0.02  # at first, of latents with a spread of about 1
@@ -62,7 +62,7 @@ def refine_prototypes(
     Each step draws views of the images, and lowers the error of a kernel regression that predicts,
     from the teacher's logits on those views, its logits on some of the targets. The kernel is that
     of a student's features; every 25 steps another student comes, trained on the images as they are
-    by then: not at all, a little, for long, and not at all again.
+    by then: a little, for a while, for long, and a little again.
 
     Args:
         prototypes: scaled latents.
@@ -131,20 +131,17 @@ class _Problem:
         """A new one, at one of several ages in turn."""
         seed = stream_seed(self._seed, "student", number)
         model = kernel_network(images, classes=self._verdicts.shape[1], seed=seed)
-        epochs = _STUDENT_VIEWS[number % len(_STUDENT_VIEWS)] // len(images)
-        if epochs:
-            labels = SoftLabelSettings(
-                mode="online", epochs=epochs, augmentation=self._augmentation
-            )
-            train_with_soft_labels(
-                model,
-                images,
-                TeacherLabels(images, self._teacher, labels, seed=seed, precision=self._precision),
-                epochs=epochs,
-                matching=_MATCHING,
-                optimizer=self._optimizer,
-                seed=seed,
-            )
+        epochs = max(1, _STUDENT_VIEWS[number % len(_STUDENT_VIEWS)] // len(images))
+        labels = SoftLabelSettings(mode="online", epochs=epochs, augmentation=self._augmentation)
+        train_with_soft_labels(
+            model,
+            images,
+            TeacherLabels(images, self._teacher, labels, seed=seed, precision=self._precision),
+            epochs=epochs,
+            matching=_MATCHING,
+            optimizer=self._optimizer,
+            seed=seed,
+        )
         return model
 
     def error(self, student: ConvNet3, images: ImageSet, step: int) -> Float[Tensor, ""]:

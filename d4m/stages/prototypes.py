@@ -34,7 +34,7 @@ class Prototypes(Stage):
     """Unit: one class. Where prototypes explain the teacher, each class depends on all others."""
 
     name: ClassVar[str] = "prototypes"
-    version: ClassVar[str] = "5"
+    version: ClassVar[str] = "6"
     upstream: ClassVar[tuple[str, ...]] = ("latents", "real_images", "teacher", "generator")
     sections: ClassVar[tuple[str, ...]] = (
         "dataset",
