@@ -36,6 +36,12 @@ def _decode(latents):
     return torch.tanh(F.interpolate(latents, scale_factor=2, mode="bilinear"))
 
 
+@pytest.fixture(autouse=True)
+def young_students(monkeypatch):
+    """Ages that suit eight small images."""
+    monkeypatch.setattr("d4m.refinement._STUDENT_VIEWS", (8, 500, 2000))
+
+
 @pytest.fixture(scope="module")
 def teacher():
     """One that few images can explain: it looks at the brightness of four quarters."""
@@ -80,7 +86,7 @@ def _untold(latents, targets, teacher, seed) -> float:
 
 
 def test_students_learn_more_of_the_teacher_from_images_that_were_moved(targets, teacher):
-    refined = _refined(targets, teacher, steps=25, augmentation=CROPS)
+    refined = _refined(targets, teacher, steps=60, augmentation=CROPS)
     unseen = ImageSet(_blobs(9, 500, 8), torch.zeros(500, dtype=torch.int64))
     before, after = (
         [_untold(latents, unseen, teacher, seed) for seed in range(2)]
