@@ -1,9 +1,10 @@
 """Train one classifier: a student on labelled views, or a teacher on real images."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -193,21 +194,21 @@ class _Fit:
 
 
 @contextmanager
-def _gradients_added_in_order(device: torch.device) -> Iterator[None]:
+def _gradients_added_in_order(device: torch.device) -> Generator[None]:
     """Makes threads of a CPU add up the gradient of plain indexing, as of Swin's biases, in order.
 
     On a GPU order costs more than it is worth (docs/decisions/same-seed-same-bits.md).
     """
-    before = torch.get_deterministic_debug_mode()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic  # torch does not declare its attribute
+    before, filled = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.set_deterministic_debug_mode(before)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        memory.fill_uninitialized_memory = filled
 
 
 def _build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
