@@ -1,7 +1,7 @@
 """Train one classifier: a student on labelled views, or a teacher on real images."""
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ from d4m.soft_labels import EpochLabels, draw_epoch
 Rows = Int64[np.ndarray, "row"]
 Epoch = tuple[Views, Callable[[Tensor, Rows], Tensor]]  # the views; logits of rows -> their losses
 _CURVE_POINTS = 10
+_PIXELS_AT_ONCE = 4 * 512**2  # of views that are made together
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,8 @@ class _Fit:
         order = stream_generator(self.seed, "order", epoch).permutation(len(self.images))
         self.model.train()
         total = torch.zeros((), device=self.images.pixels.device)
-        for rows in np.array_split(order, steps):
-            batch_losses = losses(self._logits(replay_views(self.images.pixels, views, rows)), rows)
+        for rows, pixels in self._batches(views, np.array_split(order, steps)):
+            batch_losses = losses(self._logits(pixels), rows)
             if self.images.weights is not None:
                 batch_losses = batch_losses * self.images.weights[rows]
             optimizer.zero_grad(set_to_none=True)
@@ -185,6 +186,16 @@ class _Fit:
             schedule.step()
             total += batch_losses.detach().sum()
         return float(total) / len(order)
+
+    def _batches(
+        self, views: Views, batches: Sequence[Int64[np.ndarray, "_row"]]
+    ) -> Iterator[tuple[Rows, Float[Tensor, "_row channel height width"]]]:
+        """Rows with their views; those of small images are made for many batches at once."""
+        together = max(1, _PIXELS_AT_ONCE // (len(batches[0]) * self.images.size_px**2))
+        for start in range(0, len(batches), together):
+            several = batches[start : start + together]
+            pixels = replay_views(self.images.pixels, views, np.concatenate(several))
+            yield from zip(several, pixels.split([len(rows) for rows in several]), strict=True)
 
     def _logits(
         self, pixels: Float[Tensor, "row channel height width"]
