@@ -117,6 +117,21 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit_and_another_seed_does_n
     assert not torch.equal(first, _train_convnet(1, labels=labels, images=images))
 
 
+def test_views_made_for_many_batches_at_once_are_those_of_each_batch(monkeypatch):
+    images = _toy()
+
+    def weights(pixels_at_once):
+        monkeypatch.setattr("d4m.student._PIXELS_AT_ONCE", pixels_at_once)
+        model = _linear()
+        labels = _labels(images, epochs=3, views=MIXED)
+        train_with_soft_labels(model, images, labels, epochs=3, matching=KL, optimizer=FAST, seed=2)
+        return _weights(model)
+
+    one_batch, two_batches, an_epoch = 1, 2 * 16 * 8 * 8, 1 << 20
+    assert torch.equal(weights(one_batch), weights(an_epoch))
+    assert torch.equal(weights(one_batch), weights(two_batches))
+
+
 def test_hard_label_training_follows_its_seed_too():
     images = _toy()
 
