@@ -3,7 +3,7 @@
 Theirs, as in the authors' generate_soft_label.py, utils_fkd.py and train_FKD.py: a PNG per image in
 class folders; a file per batch and epoch with crops, flips, CutMix and float16 logits, in the order
 of a seeded sampler; a loader that opens, crops, flips and normalises one image at a time. Ours:
-arrays, views drawn again from their seeds, made batch by batch on the device of the student. Both
+arrays, views drawn again from their seeds, made on the device of the student. Both
 train the same students on the same images with the same teacher, number of steps and optimizer.
 Run it with `make bench-students`; benchmarks/README.md reports what it printed.
 
