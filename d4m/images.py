@@ -31,6 +31,21 @@ def to_images(
     return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
+def standardise_pixels(
+    pixels: Float[Tensor, "image channel height width"],
+    mean: Float[Tensor, "channel 1 1"],
+    deviation: Float[Tensor, "channel 1 1"],
+) -> Float[Tensor, "image channel height width"]:
+    """What networks trained elsewhere see: channels, black 0 and white 1, less mean over deviation.
+
+    Example:
+        >>> half = torch.full((1, 1, 1), 0.5)
+        >>> standardise_pixels(torch.tensor([[[[-1.0, 1.0]]]]), half, half / 2).flatten().tolist()
+        [-2.0, 2.0]
+    """
+    return ((pixels + 1.0) / 2.0 - mean) / deviation
+
+
 def resize_pixels(
     pixels: Float[Tensor, "image channel height width"], size_px: int
 ) -> Float[Tensor, "image channel size size"]:

@@ -5,13 +5,16 @@ from typing import Any, cast
 
 import timm
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from d4m.errors import ClassifierError
+from d4m.images import standardise_pixels
 from d4m.settings import ClassifierSettings
 
 _SMALL_PX = 64
 _TOKENS_A_SIDE = 14
+_TRAIN_HERE = "set `teacher.weights: null` to train a teacher here"
 _REFUSALS = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, ZeroDivisionError)
 
 
@@ -50,22 +53,61 @@ def build_timm_model(
     return model.train()
 
 
-def load_timm_model(
-    settings: ClassifierSettings, *, channels: int, classes: int, with_weights: bool
-) -> nn.Module:
-    """A timm model in the shape that timm's own weights were trained in.
+class Standardised(nn.Module):
+    """A timm model with timm's weights, for pixels as ours.
 
     Args:
-        settings: timm's name for the architecture, with or without the weights' tag.
+        network: the timm model.
+        mean: of every channel it takes, in the data its weights were trained on.
+        deviation: likewise.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self, network: nn.Module, mean: tuple[float, ...], deviation: tuple[float, ...]
+    ) -> None:
+        """Mean and deviation are no weights: they are not saved."""
+        super().__init__()
+        self.network = cast(Any, network)
+        for name, values in (("mean", mean), ("deviation", deviation)):
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+
+    def forward(self, pixels: Float[Tensor, "image channel height width"]) -> Tensor:
+        """The network's logits."""
+        return self.network(standardise_pixels(pixels, self.mean, self.deviation))
+
+    def forward_features(self, pixels: Float[Tensor, "image channel height width"]) -> Tensor:
+        """What the network's head sees."""
+        return self.network.forward_features(standardise_pixels(pixels, self.mean, self.deviation))
+
+    def forward_head(self, features: Tensor, *, pre_logits: bool = False) -> Tensor:
+        """The network's logits, or what its last layer sees."""
+        return self.network.forward_head(features, pre_logits=pre_logits)
+
+
+def load_timm_model(
+    settings: ClassifierSettings, *, channels: int, classes: int, with_weights: bool
+) -> Standardised:
+    """A timm model in the shape that timm's own weights were trained in, for pixels as ours.
+
+    Args:
+        settings: timm's name for the architecture, with or without the weights' tag, and arguments
+            that fit its weights.
         channels: 1 or 3; timm adapts the first convolution.
         classes: number of classes, which must be that of the weights.
         with_weights: load timm's weights from the hub, or leave random ones in.
 
     Raises:
         ClassifierError: timm does not know the name, has no weights for it, or they are for another
-            number of classes (timm would replace the classifier by an untrained one).
+            number of classes (timm would replace the classifier by an untrained one), or an
+            argument is unknown or does not fit them.
     """
     architecture = settings.architecture
+    if architecture == "convnet3":
+        msg = f"timm has no weights of convnet3; {_TRAIN_HERE}"
+        raise ClassifierError(msg)
     _check_name(architecture)
     try:
         configuration = timm.get_pretrained_cfg(architecture)
@@ -73,17 +115,28 @@ def load_timm_model(
         msg = f"timm has no weights of {architecture}: {failure}"
         raise ClassifierError(msg) from failure
     found = None if configuration is None else configuration.num_classes
-    if found != classes:
+    if configuration is None or found != classes:
         msg = (
             f"wanted weights of {architecture} for {classes} classes, timm's are for {found}; "
-            f"leave out `teacher.weights` to train a teacher here"
+            f"{_TRAIN_HERE}"
         )
         raise ClassifierError(msg)
+    arguments: dict[str, Any] = {**settings.options, "in_chans": channels}
     try:
-        return timm.create_model(architecture, pretrained=with_weights, in_chans=channels)
-    except (RuntimeError, OSError) as failure:
+        network = timm.create_model(architecture, pretrained=with_weights, **arguments)
+    except (*_REFUSALS, OSError) as failure:
         msg = f"timm cannot load its weights of {architecture}: {failure}"
         raise ClassifierError(msg) from failure
+    return Standardised(
+        network,
+        _of_channels(configuration.mean, channels),
+        _of_channels(configuration.std, channels),
+    )
+
+
+def _of_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Of one channel, whose filters timm makes of those of red, green and blue, the mean."""
+    return values if channels == len(values) else (sum(values) / len(values),) * channels
 
 
 def _check_name(architecture: str) -> None:

@@ -26,6 +26,7 @@ class Teacher(Stage):
     """
 
     name: ClassVar[str] = "teacher"
+    version: ClassVar[str] = "2"
     upstream: ClassVar[tuple[str, ...]] = ("real_images",)
     sections: ClassVar[tuple[str, ...]] = ("dataset", "synthesis", "teacher", "seed")
 
@@ -69,10 +70,13 @@ class Teacher(Stage):
         }
         if settings.weights is not None:
             inputs = shape | {"weights": _weights_fingerprint(context, settings.weights)}
+            if settings.weights == "timm":
+                inputs["pixels"] = "standardised"  # teachers of before saw them as they are
             return context.unit(self, name, inputs)
         inputs = shape | {
             "decoding": dict(context.source.decoding),
-            **settings.model_dump(mode="json", include={"epochs", "augmentation", "optimizer"}),
+            **settings.model_dump(mode="json", include={"epochs", "augmentation"}),
+            "optimizer": settings.optimizer.used(),
             "seed": seed,
         }
         return context.unit(self, name, inputs, context.all_of("real_images", "train-"))
@@ -160,6 +164,7 @@ def _build(context: StageContext, settings: LabellerSettings, seed: int) -> "nn.
 
 
 def _load_weights(context: StageContext, settings: LabellerSettings, path: Path) -> "nn.Module":
+    from safetensors import SafetensorError
     from safetensors.torch import load_model
 
     if settings.weights == "timm":
@@ -168,7 +173,7 @@ def _load_weights(context: StageContext, settings: LabellerSettings, path: Path)
         model = _build(context, settings, seed=0)
     try:
         load_model(model, str(path))
-    except RuntimeError as failure:
+    except (RuntimeError, SafetensorError, OSError) as failure:
         msg = (
             f"{path.name} does not hold weights of {settings.architecture} for these images: "
             f"{failure}"

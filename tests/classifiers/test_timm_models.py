@@ -1,12 +1,16 @@
 """timm's architectures at sizes they were not made for."""
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from torch import nn
 
+from d4m.classifiers.features import penultimate_features
 from d4m.classifiers.timm_models import build_timm_model, load_timm_model
 from d4m.errors import ClassifierError
+from d4m.images import to_pixels
 from d4m.settings import ClassifierSettings
 
 
@@ -123,14 +127,58 @@ def test_building_needs_no_weights_from_the_network(monkeypatch):
 def test_a_teacher_with_timms_weights_has_timms_own_shape():
     settings = ClassifierSettings(architecture="test_resnet.r160_in1k")
     model = load_timm_model(settings, channels=1, classes=1000, with_weights=False)
-    assert str(model) == str(timm.create_model("test_resnet.r160_in1k", in_chans=1))
+    assert str(model.network) == str(timm.create_model("test_resnet.r160_in1k", in_chans=1))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("architecture", ["test_resnet.r160_in1k", "test_vit.r160_in1k"])
+def test_a_network_with_timms_weights_sees_pixels_as_timms_own_transform_gives_them(architecture):
+    settings = ClassifierSettings(architecture=architecture)
+    model = load_timm_model(settings, channels=3, classes=1000, with_weights=False).eval()
+    data = timm.data.resolve_data_config(model=model.network)
+    size_px = data["input_size"][-1]
+    image = np.random.default_rng(0).integers(0, 256, (size_px, size_px, 3), np.uint8)
+    transform = timm.data.create_transform(**data | {"crop_pct": 1.0})
+    seen = transform(Image.fromarray(image))[None]
+    ours = to_pixels(image[None])
+    with torch.inference_mode():
+        assert torch.allclose(model(ours), model.network(seen), atol=1e-5)
+        assert torch.allclose(
+            penultimate_features(model, ours), penultimate_features(model.network, seen), atol=1e-5
+        )
+
+
+def test_grey_pixels_are_standardised_by_the_mean_of_the_channels():
+    settings = ClassifierSettings(architecture="test_resnet.r160_in1k")
+    model = load_timm_model(settings, channels=1, classes=1000, with_weights=False)
+    expected = timm.get_pretrained_cfg("test_resnet.r160_in1k")
+    assert model.mean.flatten().tolist() == pytest.approx([sum(expected.mean) / 3])
+    assert model.deviation.flatten().tolist() == pytest.approx([sum(expected.std) / 3])
+
+
+@pytest.mark.parametrize("options", [{"no_such_option": 1}, {"layers": 3}])
+def test_options_that_do_not_fit_timms_weights_are_refused(options):
+    settings = ClassifierSettings(architecture="test_resnet", options=options)
+    with pytest.raises(ClassifierError, match="timm cannot load its weights of test_resnet: "):
+        load_timm_model(settings, channels=3, classes=1000, with_weights=False)
+
+
+def test_options_go_to_a_network_with_timms_weights_too():
+    settings = ClassifierSettings(architecture="test_resnet", options={"drop_rate": 0.25})
+    model = load_timm_model(settings, channels=3, classes=1000, with_weights=False)
+    assert model.network.drop_rate == 0.25
+
+
+def test_convnet3_has_no_weights_at_timm():
+    with pytest.raises(ClassifierError, match=r"no weights of convnet3; set `teacher\.weights: nu"):
+        load_timm_model(ClassifierSettings(), channels=3, classes=1000, with_weights=True)
 
 
 @pytest.mark.parametrize("classes", [10, 1001])
 def test_weights_for_another_number_of_classes_are_refused_with_both_numbers(classes):
     settings = ClassifierSettings(architecture="test_resnet")
     message = (
-        rf"test_resnet for {classes} classes, timm's are for 1000; leave out `teacher\.weights`"
+        rf"test_resnet for {classes} classes, timm's are for 1000; set `teacher\.weights: null`"
     )
     with pytest.raises(ClassifierError, match=message):
         load_timm_model(settings, channels=3, classes=classes, with_weights=True)
