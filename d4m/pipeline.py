@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from d4m.compute import Compute
-from d4m.errors import DamagedUnitError, StoreError
+from d4m.errors import DamagedUnitError, MissingUpstreamError, StoreError
 from d4m.recipe import Recipe
-from d4m.stages.base import Stage, StageContext, StageReport, run_stage
+from d4m.stages.base import Stage, StageContext, StageReport, is_known, run_stage
 from d4m.stages.distilled_dataset import DistilledDataset
 from d4m.stages.evaluation_scores import EvaluationScores
 from d4m.stages.generator import Generator
@@ -54,11 +54,10 @@ class Pipeline:
     store_root: Path
     compute: Compute = field(default_factory=Compute)
 
-    def context(self, stage_name: str | None = None) -> StageContext:
-        """What a stage sees: the current manifests of its upstream, or of all stages."""
-        names = _BY_NAME[stage_name].upstream if stage_name else tuple(_BY_NAME)
+    def context(self) -> StageContext:
+        """Recipe and store, with the current manifests of all stages."""
         context = StageContext(self.recipe, ArtifactStore(self.store_root), self.compute)
-        manifests = {name: context.manifests.current(name) for name in names}
+        manifests = {name: context.manifests.current(name) for name in _BY_NAME}
         return replace(context, upstream={n: m.units for n, m in manifests.items() if m})
 
     def run(self) -> Iterator[StageReport]:
@@ -70,12 +69,14 @@ class Pipeline:
         """Compute what one artifact lacks; a damaged upstream unit is computed again on the way.
 
         Raises:
-            MissingUpstreamError: an upstream artifact has not been made.
+            MissingUpstreamError: an upstream artifact has not been made, or not as the recipe says.
             D4MError: the stage cannot do what the recipe asks.
         """
         for _ in range(_MOST_REPAIRS):
             try:
-                report = run_stage(_BY_NAME[name], self.context(name))
+                context = self.context()
+                self._check_upstream(name, context)
+                report = run_stage(_BY_NAME[name], _seen_by(_BY_NAME[name], context))
                 if name == RealImages.name:
                     units = report.manifest.units
                     check_class_sizes(replace(self.context(), upstream={name: units}))
@@ -87,6 +88,30 @@ class Pipeline:
                 return report
         msg = f"{name}: units were damaged again after {_MOST_REPAIRS} repairs; check the disk"
         raise StoreError(msg)
+
+    def _check_upstream(self, name: str, context: StageContext) -> None:
+        """Refuse what another recipe has left here: one edited since, or that of a run beside ours.
+
+        Real images are not listed anew: stages compare their contents when they read them.
+        """
+        wanted = {name}
+        for stage in reversed(STAGES):
+            current = context.upstream.get(stage.name)
+            if stage.name not in wanted or stage.name == RealImages.name:
+                continue
+            wanted.update(stage.upstream)
+            if stage.name == name or current is None:  # the stage itself names one that is missing
+                continue
+            planned = stage.plan(context)
+            keys = {unit: record.key for unit, record in current.items() if record}
+            strange = any(is_known(unit) and unit.key != keys.get(unit.name) for unit in planned)
+            if strange or {unit.name for unit in planned} != keys.keys():
+                msg = (
+                    f"recipe {self.recipe.name} has no {stage.name} for its present settings, only "
+                    f"for others; make it first, with `d4m run {self.recipe.name}` or by "
+                    f"materializing {stage.name}"
+                )
+                raise MissingUpstreamError(msg)
 
     def plan(self) -> dict[str, tuple[PlannedUnit, ...]]:
         """What a run would compute, and why."""
@@ -104,3 +129,9 @@ class Pipeline:
                     yield stage, name, damage.reason
                 else:
                     yield stage, name, ""
+
+
+def _seen_by(stage: Stage, context: StageContext) -> StageContext:
+    """What a stage sees: of all manifests, those of its upstream."""
+    upstream = {n: units for n, units in context.upstream.items() if n in stage.upstream}
+    return replace(context, upstream=upstream)

@@ -42,7 +42,7 @@ def test_the_score_check_states_both_figures(instance: Instance):
 def replace_images(workspace: Workspace, class_id: int, images: np.ndarray) -> None:
     """Publish other images of one class, as a generator gone wrong would have made them."""
     pipeline = workspace.pipeline()
-    context = pipeline.context("synthetic_images")
+    context = pipeline.context()
     unit = SyntheticImages().plan(context)[class_id]
     arrays = context.store.read_arrays(unit.stage, unit.key) | {"images": images}
     (workspace.store / "objects" / unit.stage / unit.key[:2] / f"{unit.key}.json").unlink()

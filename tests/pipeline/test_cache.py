@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from d4m.errors import MissingUpstreamError
 from d4m.pipeline import STAGES
 from tests.conftest import TINY_RECIPE
 
@@ -87,6 +88,35 @@ def test_another_ipc_over_the_same_images_shares_all_that_does_not_depend_on_it(
         assert mine[stage] == other[stage]
     assert not set(mine["prototypes"].values()) & set(other["prototypes"].values())
     assert finished.run() == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("edit", "stage", "stale"),
+    [
+        (("ipc: 3", "ipc: 2"), "evaluation_scores", "prototypes"),
+        (("num_inference_steps: 4", "num_inference_steps: 5"), "soft_labels", "synthetic_images"),
+        (("teacher: {epochs: 2", "teacher: {epochs: 1"), "distilled_dataset", "teacher"),
+    ],
+)
+def test_what_was_made_for_other_settings_is_not_taken_for_this_recipes(
+    finished, edit, stage, stale
+):
+    finished.write("tiny", TINY_RECIPE.replace(*edit))
+    before = finished.digests()
+    with pytest.raises(MissingUpstreamError, match=f"has no {stale} for its present settings"):
+        finished.pipeline().run_stage(stage)
+    assert finished.digests() == before
+
+
+def test_a_run_refuses_to_go_on_with_what_another_recipe_has_left(finished):
+    """One recipe, edited under a run, and a second run that was faster."""
+    ours = finished.pipeline()
+    finished.write("tiny", TINY_RECIPE + "prompts: {per_class: {three: a bold three}}\n")
+    finished.run()
+    packed = finished.digests()["distilled_dataset"]
+    with pytest.raises(MissingUpstreamError, match=r"has no .* for its present settings"):
+        ours.run_stage("distilled_dataset")
+    assert finished.digests()["distilled_dataset"] == packed
 
 
 @pytest.mark.parametrize("stage", ["real_images", "latents", "prototypes", "soft_labels"])

@@ -158,7 +158,7 @@ def test_prototypes_are_read_class_by_class_as_batches_need_them(
 ):
     save_pipeline("sd", workspace.folder / "model")
     _run(workspace, RECIPE.format(model="model"))
-    plain = _pipeline(workspace, RECIPE.format(model="model")).context("synthetic_images")
+    plain = _pipeline(workspace, RECIPE.format(model="model")).context()
     context = CountingContext(
         plain.recipe, plain.store, Compute("cpu", batch_size=batch_size), plain.upstream
     )
