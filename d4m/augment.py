@@ -200,10 +200,13 @@ def _unmixed(
     """Resampled, levelled and blanked, where the views ask for it."""
     own = _warp(pixels, views, rows)
     levels = views.levels[rows]
-    if (levels != (1, 0)).any():
-        factor, added = torch.from_numpy(levels).to(own).T[:, :, None, None, None]
-        mean = own.mean(dim=(1, 2, 3), keepdim=True)
-        own = (own - mean) * factor + mean + added
+    levelled = (levels != (1, 0)).any(axis=1)  # the others keep their bits
+    if levelled.any():
+        chosen = torch.from_numpy(np.flatnonzero(levelled)).to(own.device)
+        factor, added = torch.from_numpy(levels[levelled]).to(own).T[:, :, None, None, None]
+        before = own[chosen]
+        mean = before.mean(dim=(1, 2, 3), keepdim=True)
+        own = own.index_copy(0, chosen, (before - mean) * factor + mean + added)
     if views.blanks[rows].any():
         own = own.masked_fill(_boxes(views.blanks[rows], own), 0.0)
     return own

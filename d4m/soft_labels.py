@@ -94,6 +94,7 @@ class TeacherLabels(Sequence[EpochLabels]):
         self._settings = settings
         self._seed = seed
         self._precision: Precision = precision
+        self._last: tuple[int, EpochLabels] | None = None
 
     def __len__(self) -> int:
         """Number of labelled epochs."""
@@ -109,6 +110,11 @@ class TeacherLabels(Sequence[EpochLabels]):
             return [self[each] for each in range(*epoch.indices(len(self)))]
         if not 0 <= epoch < len(self):
             raise IndexError(epoch)
+        if self._last is None or self._last[0] != epoch:
+            self._last = epoch, self._label(epoch)
+        return self._last[1]
+
+    def _label(self, epoch: int) -> EpochLabels:
         augmentation = self._settings.augmentation
         views = draw_epoch(self._images, augmentation, seed=self._seed, epoch=epoch)
         logits = label_views(self._images, self._teacher, views, self._precision)

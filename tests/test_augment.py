@@ -16,6 +16,18 @@ ALL = AugmentationSettings(
     crop_scale=(0.2, 1.0), flip=0.5, rotation_degrees=15.0, cutmix=0.6, mixup=0.5, brightness=0.5
 )
 CUTMIX = ALL.model_copy(update={"mixup": 0.0})
+DSA = AugmentationSettings(
+    crop_scale=(1.0, 1.0),
+    flip=0.5,
+    rotation_degrees=15,
+    shift=0.125,
+    zoom=1.2,
+    brightness=1.0,
+    contrast=0.5,
+    cutout=0.5,
+    one_of=True,
+    cutmix=0.0,
+)
 SIZE_PX = 8
 
 
@@ -43,11 +55,15 @@ def _equal(first, second):
     return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in names)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(0, 19), min_size=1, max_size=30), st.integers(0, 5))
-def test_a_view_has_the_same_bits_whatever_rows_are_asked_with_it(rows, epoch):
+@settings(max_examples=50, deadline=None)
+@given(
+    st.sampled_from([ALL, DSA]),
+    st.lists(st.integers(0, 19), min_size=1, max_size=30),
+    st.integers(0, 5),
+)
+def test_a_view_has_the_same_bits_whatever_rows_are_asked_with_it(augmentation, rows, epoch):
     pixels = _pixels()
-    views = draw_views(ALL, seed=3, epoch=epoch, images=20, size_px=SIZE_PX)
+    views = draw_views(augmentation, seed=3, epoch=epoch, images=20, size_px=SIZE_PX)
     whole = replay_views(pixels, views, np.arange(20))
     assert torch.equal(replay_views(pixels, views, np.array(rows)), whole[rows])
 
@@ -200,18 +216,6 @@ def test_an_aligned_crop_is_torchvisions_resized_crop_inside_its_border(top, lef
 
 
 ONLY = {"crop_scale": (1.0, 1.0), "flip": 0.0, "cutmix": 0.0}
-DSA = AugmentationSettings(
-    crop_scale=(1.0, 1.0),
-    flip=0.5,
-    rotation_degrees=15,
-    shift=0.125,
-    zoom=1.2,
-    brightness=1.0,
-    contrast=0.5,
-    cutout=0.5,
-    one_of=True,
-    cutmix=0.0,
-)
 
 
 def _draw(images=20_000, size_px=SIZE_PX, **changes):

@@ -159,6 +159,16 @@ def test_labels_come_with_the_views_that_they_were_made_of(images, teacher):
         )
 
 
+def test_the_only_labelled_epoch_is_labelled_once(images, teacher):
+    asked = []
+    settings = SoftLabelSettings(epochs=4, labelled_epochs=1, mode="online", augmentation=VIEWS)
+    with teacher.register_forward_hook(lambda *_: asked.append(1)):
+        labels = TeacherLabels(images, teacher, settings, seed=5)
+        found = [labels[0] for _ in range(4)]
+    assert len(asked) == 1
+    assert _same(found[-1], _label(images, teacher, 0))
+
+
 def test_labels_of_another_seed_are_others(images, teacher):
     settings = SoftLabelSettings(augmentation=VIEWS, epochs=1)
     first, second, again = (TeacherLabels(images, teacher, settings, seed=s)[0] for s in (5, 6, 5))

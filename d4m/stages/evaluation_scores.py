@@ -43,7 +43,7 @@ class EvaluationScores(Stage):
     """Unit: one student. Depends on what that student is trained on and on the scored images."""
 
     name: ClassVar[str] = "evaluation_scores"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     upstream: ClassVar[tuple[str, ...]] = (
         "synthetic_images",
         "soft_labels",

@@ -26,7 +26,7 @@ class SoftLabels(Stage):
     """
 
     name: ClassVar[str] = "soft_labels"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     upstream: ClassVar[tuple[str, ...]] = ("synthetic_images", "teacher")
     sections: ClassVar[tuple[str, ...]] = ("soft_labels", "teacher", "seed")
 
@@ -61,12 +61,11 @@ class SoftLabels(Stage):
         precision = context.recipe.settings.teacher.optimizer.precision
         for unit in missing:
             settings = unit.inputs["settings"]
-            views = (
-                draw_epoch(images, labels.augmentation, seed=settings["seed"], epoch=epoch)
-                for epoch in range(*settings["epochs"])
-            )
-            logits = np.stack([label_views(images, teacher, each, precision) for each in views])
-            yield unit, pack_logits(logits, labels)
+            epochs = list[dict[str, np.ndarray]]()
+            for epoch in range(*settings["epochs"]):
+                views = draw_epoch(images, labels.augmentation, seed=settings["seed"], epoch=epoch)
+                epochs.append(pack_logits(label_views(images, teacher, views, precision), labels))
+            yield unit, {name: np.stack([each[name] for each in epochs]) for name in epochs[0]}
 
 
 def label_settings(
@@ -96,7 +95,7 @@ class StoredLabels(Sequence["EpochLabels"]):
         self._images = images
         self._settings = context.recipe.settings.soft_labels
         self._seed: int = label_settings(context, self._settings)["seed"]
-        self._block: tuple[int, np.ndarray | None] = (-1, None)
+        self._block: tuple[int, dict[str, np.ndarray]] = (-1, {})
 
     def __len__(self) -> int:
         """Number of labelled epochs."""
@@ -115,7 +114,8 @@ class StoredLabels(Sequence["EpochLabels"]):
         from d4m.soft_labels import EpochLabels
 
         number, row = divmod(epoch, self._settings.epochs_per_block)
-        return EpochLabels(self.views(epoch), self._read_block(number)[row])
+        packed = {name: values[row] for name, values in self._read_block(number).items()}
+        return EpochLabels(self.views(epoch), unpack_logits(packed, len(self._context.class_ids)))
 
     def views(self, epoch: int) -> "Views":
         """The views of one epoch, without its labels."""
@@ -124,11 +124,8 @@ class StoredLabels(Sequence["EpochLabels"]):
         augmentation = self._settings.augmentation
         return draw_epoch(self._images, augmentation, seed=self._seed, epoch=epoch)
 
-    def _read_block(self, number: int) -> np.ndarray:
-        held, logits = self._block
-        if held != number or logits is None:
+    def _read_block(self, number: int) -> dict[str, np.ndarray]:
+        if self._block[0] != number:
             unit = f"epochs-{number * self._settings.epochs_per_block:06d}"
-            classes = len(self._context.class_ids)
-            logits = unpack_logits(self._context.read("soft_labels", unit), classes)
-            self._block = (number, logits)
-        return logits
+            self._block = number, self._context.read("soft_labels", unit)
+        return self._block[1]
