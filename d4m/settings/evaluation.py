@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, JsonValue, field_validator
 
 from d4m.settings.augmentation import AugmentationSettings
 from d4m.settings.section import Section
@@ -42,6 +42,11 @@ class MatchingSettings(Section):
         default=False,
         description="Weigh a synthetic image's loss by its prototypes' share of the class.",
     )
+
+    def used(self) -> dict[str, JsonValue]:
+        """What a comparison depends on."""
+        unused = "temperature" if self.loss == "mse_ce" else "ce_weight"
+        return self.model_dump(mode="json", exclude={unused})
 
 
 class EvaluationSettings(Section):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, field_validator, model_validator
 
 from d4m.settings.augmentation import AugmentationSettings
 from d4m.settings.section import Section
@@ -39,6 +39,11 @@ class OptimizerSettings(Section):
         description="Number format of convolutions and matrix products, in training and in what "
         "the network then says of images; weights stay float32.",
     )
+
+    def used(self) -> dict[str, JsonValue]:
+        """What a fit depends on."""
+        unused = set() if self.name == "sgd" else {"momentum"}
+        return self.model_dump(mode="json", exclude=unused)
 
 
 Option = bool | int | float | str | tuple[int, ...]

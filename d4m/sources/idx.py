@@ -77,13 +77,13 @@ class IdxSource(ImageSource):
         self._arrays = dict[Split, tuple[np.ndarray, np.ndarray]]()
 
     def fingerprint(self, split: Split, class_id: int) -> str:
-        """Digest of the split's files by name, size and time, and of the class."""
+        """Digest of the class, the data set's name and its files by name, size and time."""
         stats = [path.stat() for path in self._files[split]]
         files = [
             [path.name, stat.st_size, stat.st_mtime_ns]
             for path, stat in zip(self._files[split], stats, strict=True)
         ]
-        return digest_json({"files": files, "class_id": class_id})
+        return digest_json({"source": self._settings.source, "files": files, "class_id": class_id})
 
     def index(self, split: Split, class_id: int) -> ImageIndex:
         """The images of one class, by their position in the file."""

@@ -98,7 +98,7 @@ class ImageFidelity(Stage):
             if name not in units:
                 continue
             found = _features(teacher, read_training_set(context, name, seed=0))
-            neighbours = min(_NEIGHBOURS, len(found) - 1)
+            neighbours = min(_NEIGHBOURS, len(found) - 1, len(real) - 1)
             measured: dict[str, Any] = {
                 "frechet": frechet_distance(real, found),
                 "kernel": kernel_distance(real, found),

@@ -56,6 +56,8 @@ class Prototypes(Stage):
             *([("generator", "vae")] if _refines(context) else []),
         ]
         unused = set() if _refines(context) else {"refinement_steps"}
+        if settings.prototypes.method != "minibatch_kmeans":
+            unused.add("batch_size")
         return [
             context.unit(
                 self,

@@ -187,9 +187,8 @@ def _soft_settings(context: StageContext, run: StudentRun) -> dict[str, Any]:
         "labelled_epochs": soft.labelled,
         "mode": soft.mode,
         "soft_labels": label_settings(context, soft, run.teacher),
-        "optimizer": optimizer_settings(context, run).model_dump(mode="json"),
-        "matching": evaluation.matching.model_dump(mode="json")
-        | {"cluster_weights": is_weighted(context, run)},
+        "optimizer": optimizer_settings(context, run).used(),
+        "matching": evaluation.matching.used() | {"cluster_weights": is_weighted(context, run)},
     }
 
 
@@ -198,5 +197,5 @@ def _hard_settings(context: StageContext, run: StudentRun) -> dict[str, Any]:
     return {
         "epochs": hard.epochs,
         "augmentation": hard.augmentation.model_dump(mode="json"),
-        "optimizer": hard.optimizer.model_dump(mode="json"),
+        "optimizer": hard.optimizer.used(),
     }

@@ -28,7 +28,7 @@ class SyntheticImages(Stage):
 
     name: ClassVar[str] = "synthetic_images"
     upstream: ClassVar[tuple[str, ...]] = ("prototypes", "generator", "teacher")
-    sections: ClassVar[tuple[str, ...]] = ("prompts", "synthesis", "seed")
+    sections: ClassVar[tuple[str, ...]] = ("dataset", "prompts", "synthesis", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
         """One unit per class: its prompt, its prototypes, the whole generator."""
@@ -81,7 +81,10 @@ def noise_settings(context: StageContext, class_id: int) -> dict[str, Any]:
     settings = _drawing_settings(context, class_id)
     of_prototypes = ("strength", "mode_guidance", "mode_guidance_until", "candidates", "diversity")
     seed = stream_seed(context.recipe.settings.seed, "from_noise", class_id)
-    return {k: v for k, v in settings.items() if k not in of_prototypes} | {"seed": seed}
+    return {k: v for k, v in settings.items() if k not in of_prototypes} | {
+        "latents_px": context.source.size_px,  # whose latents have the size of the noise
+        "seed": seed,
+    }
 
 
 def images_from_noise(

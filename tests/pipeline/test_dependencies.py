@@ -132,6 +132,23 @@ def test_nothing_is_computed_twice(lab, name):
     assert not any(lab.run(name).values())
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("teacher.optimizer.momentum", 0.5),
+        ("evaluation.optimizer.momentum", 0.5),
+        ("evaluation.matching.ce_weight", 0.5),
+        ("prototypes.batch_size", 7),
+    ],
+)
+def test_settings_that_nothing_uses_reach_no_key(lab, key, value):
+    lab.computed("uint8")
+    lab.write("unused", recipe_text(RECIPES["uint8"] | {key: value}))
+    for stage, units in lab.pipeline("unused").plan().items():
+        if stage != "distilled_dataset":  # its card has the recipe as it stands
+            assert {unit.state for unit in units} == {"cached"}, stage
+
+
 def test_formats_keep_their_settings_out_of_one_anothers_keys(lab):
     """How many classes are kept does not matter to a format that keeps them all."""
     lab.computed("uint8")

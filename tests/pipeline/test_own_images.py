@@ -8,6 +8,7 @@ from PIL import Image
 
 from d4m.errors import SourceError
 from d4m.generators.compact import load_pipeline
+from d4m.stages.compared_sets import training_set_settings
 from tests.conftest import Workspace
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
@@ -31,7 +32,7 @@ Computed = dict[str, tuple[str, ...]]
 def own_images(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     made = Workspace(Path(tmp_path_factory.mktemp("own")) / "workspace")
     random = np.random.default_rng(0)
-    for split, count in (("train", 10), ("test", 4)):
+    for split, count in (("train", 10), ("test", 1)):  # fewer images than fidelity's neighbours
         for name, colour in COLOURS.items():
             folder = made.folder / "images" / split / name / "nested"
             folder.mkdir(parents=True)
@@ -88,6 +89,16 @@ def test_an_added_image_computes_one_unit_of_each_artifact_made_class_by_class(
     assert computed["real_images"] == ("train-00001",)
     assert computed["latents"] == computed["prototypes"] == ("class-00001",)
     assert computed["synthetic_images"] == ("class-00001",)
+
+
+def test_images_from_noise_depend_on_the_size_of_the_latents(own_images: Workspace):
+    settings = list[object]()
+    for size_px in (16, 32):
+        text = RECIPE.format(generator=COMPACT).replace("size_px: 16", f"size_px: {size_px}")
+        own_images.write("noise", text.replace("synthesis: {", "synthesis: {size_px: 16, "))
+        context = own_images.pipeline("noise").context()
+        settings.append(training_set_settings(context, "from_noise"))
+    assert settings[0] != settings[1]
 
 
 def test_a_class_too_small_for_the_recipe_is_named_before_any_model_is_trained(

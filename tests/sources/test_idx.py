@@ -134,6 +134,8 @@ def test_a_class_has_a_fingerprint_of_its_own_that_lasts(folder):
     assert len(set(found)) == 20
     again = _open(folder, size_px=14, channels=3)  # which no index depends on
     assert found == [again.fingerprint(s, c) for s in ("train", "test") for c in range(10)]
+    other = _open(folder, source="fashion_mnist")  # whose files have the same names and sizes
+    assert not {other.fingerprint(s, c) for s in ("train", "test") for c in range(10)} & {*found}
 
 
 @pytest.mark.parametrize("what", ["images", "labels"])
