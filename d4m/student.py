@@ -241,7 +241,8 @@ def _muon(parameters: Sequence[nn.Parameter], rate: float, decay: float) -> torc
     """Orthogonal steps for the weights between hidden layers (Jordan et al., 2024).
 
     What reads images, what gives logits, depthwise convolutions, embeddings, norms and biases go by
-    AdamW. Steps of both kinds are of one size, so one rate and one decay serve them.
+    AdamW, but for Swin's tables of biases by position, which are matrices too. Steps of both kinds
+    are of one size, so one rate and one decay serve them.
     """
     from timm.optim.muon import Muon
 

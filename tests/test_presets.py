@@ -36,6 +36,15 @@ def test_every_key_of_a_preset_is_a_setting(tmp_path, name):
         assert _within(keys, settings[section]), section
 
 
+@pytest.mark.parametrize("source", ["digits", "mnist", "fashion_mnist", "cifar10", "cifar100"])
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_goes_with_every_data_set(tmp_path, name, source):
+    settings = _load(tmp_path, f"preset: {name}\ndataset: {{source: {source}}}\n")
+    assert settings.dataset.source == source
+    if name == "paper" and source != "digits":
+        assert (settings.dataset.size_px, settings.dataset.channels) == (512, 3)
+
+
 def _within(part, whole):
     if isinstance(part, dict):
         return all(key in whole and _within(value, whole[key]) for key, value in part.items())
