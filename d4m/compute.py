@@ -62,7 +62,6 @@ class Compute:
 
 def _has_cuda_device() -> bool:
     """Whether the driver shows a device; asked of the system, so that planning loads no torch."""
-    return (
-        Path("/proc/driver/nvidia/version").exists()
-        and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
-    )
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
+    hidden = first in ("", "-1", "NoDevFiles")  # what CUDA takes for none
+    return Path("/proc/driver/nvidia/version").exists() and not hidden

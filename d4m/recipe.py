@@ -131,13 +131,16 @@ def _is_name(name: str) -> bool:
 
 
 def _parse(path: Path) -> CommentedMap:
-    if path.stat().st_size > _LARGEST_FILE:
-        msg = f"{path}: a recipe is at most {_LARGEST_FILE} bytes, found {path.stat().st_size}"
-        raise RecipeError(msg)
     try:
+        if path.stat().st_size > _LARGEST_FILE:
+            msg = f"{path}: a recipe is at most {_LARGEST_FILE} bytes, found {path.stat().st_size}"
+            raise RecipeError(msg)
         text = path.read_text(encoding="utf-8")
         _check_structure(path, text)
         document = cast(Any, YAML(typ="rt")).load(text)
+    except OSError as failure:
+        msg = f"{path}: wanted a file that can be read, found {failure.strerror or failure}"
+        raise RecipeError(msg) from failure
     except UnicodeDecodeError as failure:
         msg = f"{path}: wanted UTF-8 text, found byte {failure.object[failure.start]:#x}"
         raise RecipeError(msg) from None

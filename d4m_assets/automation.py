@@ -25,7 +25,7 @@ distill = dg.define_asset_job(
 synthesize = dg.define_asset_job(
     "synthesize",
     dg.AssetSelection.assets("synthetic_images").upstream(),
-    description="Up to the synthetic images: no teacher, no students.",
+    description="Up to the synthetic images: no labels, no students.",
 )
 evaluate = dg.define_asset_job(
     "evaluate",
@@ -53,11 +53,12 @@ def changed_recipes(
 ) -> dg.SensorResult:
     """Compare every recipe with what the cursor remembers; a broken one holds up no other."""
     seen = {name: _Seen(**value) for name, value in json.loads(context.cursor or "{}").items()}
-    now = dict[str, _Seen]()
+    now = {name: _Seen("", gone.generation) for name, gone in seen.items()}
+    listed = dict[str, list[str]]()
     requests = list[dg.RunRequest]()
     for name in (*recipes.names(), *recipes.misnamed()):
         before = seen.get(name, _Seen("", 0))
-        state, problem = _look_at(recipes, name, Path(store.root) / "cache")
+        state, problem = _look_at(recipes, name, Path(store.root) / "cache", listed)
         if state == before.state:
             now[name] = before
             continue
@@ -96,19 +97,28 @@ def nightly(
         )
 
 
-def _look_at(recipes: RecipesResource, name: str, cache: Path) -> tuple[str, str]:
-    """A digest of a recipe and of the images in its folder, and what is wrong with it or ""."""
+def _look_at(
+    recipes: RecipesResource, name: str, cache: Path, listed: dict[str, list[str]]
+) -> tuple[str, str]:
+    """A digest of a recipe and of the images in its folder, and what is wrong with it or "".
+
+    A folder that several recipes distil is listed once; `listed` remembers it.
+    """
     images = list[str]()
     try:
         recipe = recipes.load(name)
         if _has_folder(recipe):
-            source = open_source(recipe, cache)
-            images = [
-                source.fingerprint(split, class_id)
-                for split in source.splits
-                for class_id in range(len(source.class_table))
-            ]
-    except D4MError as failure:
+            dataset = recipe.settings.dataset.model_dump(mode="json")
+            folder = digest_json({"recipes": str(recipe.folder), "dataset": dataset})
+            if folder not in listed:
+                source = open_source(recipe, cache)
+                listed[folder] = [
+                    source.fingerprint(split, class_id)
+                    for split in source.splits
+                    for class_id in range(len(source.class_table))
+                ]
+            images = listed[folder]
+    except (D4MError, OSError) as failure:
         return digest_json({"problem": str(failure)}), str(failure)
     return digest_json({"settings": recipe.settings.model_dump(mode="json"), "images": images}), ""
 

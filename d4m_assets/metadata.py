@@ -82,7 +82,7 @@ def learning_curves(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
         if row.curve:
             epochs, top1 = np.array(row.curve).T
             axes.plot(epochs / epochs.max(), 100 * top1, label=row.label, linewidth=1.4)
-    axes.set(xlabel="share of the training", ylabel="top-1 on up to 1,000 images, %")
+    axes.set(xlabel="share of the training", ylabel="top-1 on up to 500 images, %")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
     return _figure(figure)

@@ -1,6 +1,7 @@
 """Which failures another try can help: a disk or a network failed, not what was asked of it."""
 
 import errno
+import gzip
 from collections.abc import Iterator
 
 import dagster as dg
@@ -58,5 +59,5 @@ def _passes(failure: OSError) -> bool:
     ):  # what the host has answered it will answer again, but for its own faults
         return status == 429 or status >= 500
     if failure.errno is None:  # the libraries' own network errors
-        return not isinstance(failure, FileNotFoundError)
+        return not isinstance(failure, FileNotFoundError | gzip.BadGzipFile)
     return failure.errno in _PASSING

@@ -1,6 +1,7 @@
 """The machine: what the environment may ask of it, and how much of a batch fits on it."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,9 +53,16 @@ def test_auto_is_the_gpu_where_torch_has_one():
     assert Compute().device == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def test_auto_is_the_cpu_where_gpus_are_hidden(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert Compute().device == "cpu"
+@pytest.mark.parametrize(
+    ("visible", "device"),
+    [(None, "cuda"), ("1,0", "cuda"), ("", "cpu"), ("-1", "cpu"), ("NoDevFiles", "cpu")],
+)
+def test_auto_is_the_cpu_where_gpus_are_hidden(monkeypatch, visible, device):
+    monkeypatch.setattr(Path, "exists", lambda _: True)  # the driver's file among others
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert Compute().device == device
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0", "cuda:11", "mps", "xpu", "xpu:1"])

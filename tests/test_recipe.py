@@ -235,6 +235,14 @@ def test_text_that_is_not_utf8_is_refused_with_its_byte(tmp_path):
         load_recipe(path)
 
 
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / "mine.yaml").mkdir()
+    with pytest.raises(
+        RecipeError, match=r"mine\.yaml: wanted a file that can be read, found Is a "
+    ):
+        load_recipe(tmp_path / "mine.yaml")
+
+
 def test_a_file_over_a_megabyte_is_not_read(tmp_path):
     with pytest.raises(RecipeError, match="at most 1000000 bytes, found 1000002"):
         _load(tmp_path, "#" * 1_000_001 + "\n")

@@ -196,7 +196,7 @@ def run_stage(stage: Stage, context: StageContext) -> StageReport:
         units = stage.plan(context)
         records = _found(context, units)
         missing = [unit for unit in units if is_known(unit) and unit.name not in records]
-        if not missing:
+        if not missing and all(map(is_known, units)):
             break
         lost = [unit.name for unit in missing if unit.name in computed]
         if lost:

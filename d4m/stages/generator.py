@@ -203,7 +203,8 @@ def _check_fingerprints(
         if changed := sorted(name for name in known | found if known.get(name) != found.get(name)):
             msg = (
                 f"{model.path}: wanted the {component} that artifact `generator` has the "
-                f"fingerprint of, found other contents in {', '.join(changed)}; run the recipe "
-                f"again if the model was replaced, put the files back if they are damaged"
+                f"fingerprint of, found other contents in {', '.join(changed)}; put the files back "
+                f"if they are damaged, run the recipe again if the model was replaced, or set "
+                f"`generator.pretrained.revision` to a commit if a hub's branch has moved on"
             )
             raise GeneratorError(msg)

@@ -101,7 +101,11 @@ class ArtifactStore:
         """
         reference = self._existing_reference(stage, key)
         folder = self.root / reference.path
-        if digest_folder(folder) != reference.digest:
+        try:
+            found = digest_folder(folder)
+        except OSError as failure:
+            raise self._set_aside(reference, f"cannot be read ({failure})") from failure
+        if found != reference.digest:
             raise self._set_aside(reference, "content digest differs from the published one")
         return folder
 
@@ -210,7 +214,7 @@ class ArtifactStore:
 
     def _retire(self, path: Path) -> None:
         aside = path.with_suffix(f".damaged-{secrets.token_hex(4)}")
-        with suppress(FileNotFoundError):  # another process was faster
+        with suppress(FileNotFoundError, PermissionError):  # gone already, or a store to read only
             path.rename(aside)
             os.utime(aside)  # it stays for a while from now on
 

@@ -35,4 +35,5 @@ prototypes = stage_asset(
     description="The cluster centres of each class's latents, with cluster shares and the nearest "
     "real image (D4M, 3.2). Decoded, they are shown beside the synthetic images.",
     describe=_describe,
+    pool="gpu",
 )

@@ -89,6 +89,23 @@ def test_a_broken_recipe_is_reported_once_and_holds_up_no_other(ticks: Ticks, wo
     assert ticks.requested() == ["broken"]
 
 
+def test_a_recipe_that_comes_back_is_run_again(ticks: Ticks, workspace: Workspace):
+    first = ticks.tick().run_requests or []
+    path = workspace.write("tiny", TINY_RECIPE)
+    path.unlink()
+    assert ticks.requested() == []
+    workspace.write("tiny", TINY_RECIPE)
+    back = ticks.tick().run_requests or []
+    assert [request.partition_key for request in back] == ["tiny"]
+    assert back[0].run_key != first[0].run_key
+
+
+def test_what_cannot_be_read_holds_up_no_other(ticks: Ticks, workspace: Workspace):
+    (workspace.recipes / "folder.yaml").mkdir()
+    assert ticks.requested() == ["tiny"]
+    assert json.loads(ticks.cursor or "")["folder"]["generation"] == 1
+
+
 def test_a_misnamed_recipe_holds_up_no_other_and_is_reported_once(
     ticks: Ticks, workspace: Workspace
 ):

@@ -1,6 +1,7 @@
 """Another try where it can help, none where it cannot."""
 
 import errno
+import gzip
 import urllib.error
 
 import dagster as dg
@@ -38,6 +39,7 @@ class _HttpError(OSError):
         (FileNotFoundError("no model_index.json"), False),
         (PermissionError(errno.EACCES, "Permission denied"), False),
         (OSError(errno.EROFS, "Read-only file system"), False),
+        (gzip.BadGzipFile("Not a gzipped file"), False),
         (ValueError("not an image"), False),
         (None, False),
     ],

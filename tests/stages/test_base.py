@@ -41,6 +41,20 @@ class Squares(Stage):
             yield unit, {"latents": np.full((1, 4, 2, 2), int(unit.name) ** 2, "float16")}
 
 
+class Pair(Squares):
+    """The second unit reads the first, which another process stores once it was looked for."""
+
+    def plan(self, context):
+        first = context.unit(self, "01", {"number": 1})
+        second = context.unit(self, "02", {"number": 2})
+        stored = context.store.find(self.name, first.key)
+        second.inputs["upstream"]["latents/01"] = stored.digest if stored else None
+        if not stored:
+            arrays = {"latents": np.ones((1, 4, 2, 2), "float16")}
+            context.store.publish_arrays(first, arrays, {})
+        return [first, second]
+
+
 class Broken(Squares):
     """Touches no unit: planning is all that may happen."""
 
@@ -82,6 +96,11 @@ def test_only_missing_units_are_computed_all_in_one_call(context):
     assert stage.asked == [["00", "01", "03", "04", "06", "07", "08", "09"]]
     assert report.reused == ("02", "05")
     assert list(report.manifest.units) == [f"{n:02d}" for n in range(10)]
+
+
+def test_a_unit_that_another_process_has_just_made_is_read_by_the_next(context):
+    report = run_stage(Pair(), context)
+    assert (report.reused, report.computed) == (("01",), ("02",))
 
 
 def test_a_hit_computes_nothing_but_still_makes_the_manifest(context):

@@ -323,6 +323,16 @@ def test_a_unit_whose_folder_is_gone_counts_as_missing(store, published, caplog)
     _assert_set_aside(store, UNIT, caplog, "files are missing")
 
 
+def test_files_that_cannot_be_read_count_as_missing(store, caplog):
+    published = store.publish_files(FILES_UNIT, _write_files, {})
+    path = next(path for path in (store.root / published.path).rglob("*") if path.is_file())
+    path.unlink()
+    path.symlink_to(path)  # which no one can open
+    with pytest.raises(DamagedUnitError):
+        store.open_files(FILES_UNIT.stage, FILES_UNIT.key)
+    _assert_set_aside(store, FILES_UNIT, caplog, "")
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"null", b"[]", b"7", b'"text"', b"{}", b"\xff\x00"]
 )
