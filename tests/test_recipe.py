@@ -1,6 +1,8 @@
 """Recipe files: what a right one means, and every mistake of a wrong one with line and key."""
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -235,12 +237,16 @@ def test_text_that_is_not_utf8_is_refused_with_its_byte(tmp_path):
         load_recipe(path)
 
 
-def test_a_file_that_cannot_be_read_is_refused(tmp_path):
-    (tmp_path / "mine.yaml").mkdir()
-    with pytest.raises(
-        RecipeError, match=r"mine\.yaml: wanted a file that can be read, found Is a "
-    ):
-        load_recipe(tmp_path / "mine.yaml")
+def test_a_file_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "mine.yaml"
+    path.write_text("dataset: {source: digits}\n")
+
+    def fail(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", fail)
+    with pytest.raises(RecipeError, match=r"mine\.yaml: wanted a file .* found Permission denied"):
+        load_recipe(path)
 
 
 def test_a_file_over_a_megabyte_is_not_read(tmp_path):
