@@ -86,7 +86,7 @@ def _untold(latents, targets, teacher, seed) -> float:
 
 
 def test_students_learn_more_of_the_teacher_from_images_that_were_moved(targets, teacher):
-    refined = _refined(targets, teacher, steps=60, augmentation=CROPS)
+    refined = _refined(targets, teacher, steps=140, augmentation=CROPS)
     unseen = ImageSet(_blobs(9, 500, 8), torch.zeros(500, dtype=torch.int64))
     before, after = (
         [_untold(latents, unseen, teacher, seed) for seed in range(2)]

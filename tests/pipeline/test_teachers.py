@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from d4m.augment import replay_views
-from d4m.errors import RecipeError
+from d4m.errors import ClassifierError, RecipeError
 from d4m.matching import kl_loss
 from d4m.stages.score_table import score_rows, teacher_by_student
 from d4m.stages.soft_labels import StoredLabels
 from d4m.stages.teacher import load_teacher
 from d4m.stages.training_sets import synthetic_set
+from tests.conftest import TINY_RECIPE
 from tests.pipeline.laboratory import (
     accuracy_on,
     recipe_text,
@@ -128,3 +129,13 @@ def test_ready_made_weights_label_in_the_precision_they_are_given(lab):
     assert not np.array_equal(*logits)
     # bfloat16 has 8 bits; what a ConvNet3 says then is within a few steps of it.
     assert np.abs(logits[0] - logits[1]).max() < 0.04 * np.ptp(logits[0])
+
+
+def test_a_file_that_holds_no_weights_is_refused(workspace):
+    (workspace.recipes / "junk.safetensors").write_bytes(b"no weights")
+    workspace.write(
+        "tiny", TINY_RECIPE.replace("teacher: {", "teacher: {weights: junk.safetensors, ")
+    )
+    workspace.pipeline().run_stage("real_images")
+    with pytest.raises(ClassifierError, match=r"junk\.safetensors does not hold weights of convne"):
+        workspace.pipeline().run_stage("teacher")
