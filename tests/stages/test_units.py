@@ -52,7 +52,7 @@ READS = {
 def planned(request, finished_once):
     """One stage of the tiny recipe and its planned units."""
     pipeline = finished_once.pipeline()
-    return request.param, BY_NAME[request.param].plan(pipeline.context(request.param))
+    return request.param, BY_NAME[request.param].plan(pipeline.context())
 
 
 def test_every_unit_reads_what_its_artifact_is_made_of_and_nothing_else(planned):
