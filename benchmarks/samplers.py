@@ -12,16 +12,16 @@ import numpy as np
 import torch
 
 from d4m.compute import Compute
-from d4m.evaluation import score_classifier
-from d4m.images import to_pixels
+from d4m.environment import find_recipe
+from d4m.images.pixels import to_pixels
 from d4m.pipeline import STAGES, Pipeline
+from d4m.scores.accuracy import score_classifier
 from d4m.seeds import stream_seed
 from d4m.settings import SynthesisSettings
 from d4m.stages.base import StageContext
 from d4m.stages.generator import load_pipeline
 from d4m.stages.teacher import load_teacher
-from d4m.synthesis import ImageRequest, synthesize_images, use_scheduler
-from d4m.workspace import find_recipe
+from d4m.synthesis.synthesize import ImageRequest, synthesize_images, use_scheduler
 
 REFERENCE = ("ddim", 500)
 SAMPLERS = (

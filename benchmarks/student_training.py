@@ -36,12 +36,11 @@ from torch.utils.data import DataLoader, RandomSampler
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import RandomResizedCrop
 
-from d4m.augment import Views, replay_views
 from d4m.classifiers.registry import build_classifier
-from d4m.evaluation import score_classifier
-from d4m.image_set import ImageSet
-from d4m.images import to_pixels
-from d4m.label_formats import pack_logits, unpack_logits
+from d4m.environment import find_recipe
+from d4m.images.image_set import ImageSet
+from d4m.images.pixels import to_pixels
+from d4m.scores.accuracy import score_classifier
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import (
     AugmentationSettings,
@@ -50,12 +49,13 @@ from d4m.settings import (
     SoftLabelSettings,
     StudentSettings,
 )
-from d4m.soft_labels import EpochLabels, draw_epoch, label_views
 from d4m.sources.base import ImageSource, Split
 from d4m.sources.registry import open_source
 from d4m.store.layout import read_group, write_group
-from d4m.student import train_with_hard_labels, train_with_soft_labels
-from d4m.workspace import find_recipe
+from d4m.training.augment import Views, replay_views
+from d4m.training.label_formats import pack_logits, unpack_logits
+from d4m.training.soft_labels import EpochLabels, draw_epoch, label_views
+from d4m.training.train import train_with_hard_labels, train_with_soft_labels
 
 PUBLISHED_PX = 224
 SAMPLER_SEED = 42  # the published code's

@@ -21,11 +21,11 @@ from small_pipelines import build_pipeline
 from torch.utils.flop_counter import FlopCounterMode
 
 from d4m.compute import Compute
-from d4m.presets import PRESETS
+from d4m.recipe.presets import PRESETS
 from d4m.settings import SynthesisSettings
 from d4m.store.reference import Unit
 from d4m.store.store import ArtifactStore
-from d4m.synthesis import ImageRequest, synthesize_images, use_scheduler
+from d4m.synthesis.synthesize import ImageRequest, synthesize_images, use_scheduler
 
 NEGATIVE = "cartoon, anime, painting"
 LABELS = (

@@ -12,11 +12,11 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from d4m.environment import compute, find_recipe, spin_briefly, store_root
 from d4m.pipeline import STAGES, Pipeline
-from d4m.recipe import load_recipe
+from d4m.recipe.recipe import load_recipe
 from d4m.stages.evaluation_scores import EvaluationScores
 from d4m.stages.score_table import ScoreRow, score_rows
-from d4m.workspace import compute, find_recipe, spin_briefly, store_root
 
 Edits = Mapping[str, Any]
 

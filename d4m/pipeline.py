@@ -7,14 +7,14 @@ from pathlib import Path
 
 from d4m.compute import Compute
 from d4m.errors import DamagedUnitError, MissingUpstreamError, StoreError
-from d4m.recipe import Recipe
+from d4m.recipe.recipe import Recipe
+from d4m.reports.plan_ahead import PlannedUnit, plan_ahead
 from d4m.stages.base import Stage, StageContext, StageReport, is_known, run_stage
 from d4m.stages.distilled_dataset import DistilledDataset
 from d4m.stages.evaluation_scores import EvaluationScores
 from d4m.stages.generator import Generator
 from d4m.stages.image_fidelity import ImageFidelity
 from d4m.stages.latents import Latents
-from d4m.stages.plan_ahead import PlannedUnit, plan_ahead
 from d4m.stages.prototypes import Prototypes
 from d4m.stages.real_images import RealImages, check_class_sizes
 from d4m.stages.soft_labels import SoftLabels

@@ -9,12 +9,12 @@ from pathlib import Path
 import dagster as dg
 
 from d4m.errors import D4MError
-from d4m.recipe import Recipe
+from d4m.recipe.recipe import Recipe
 from d4m.settings import DigitsSettings, HuggingFaceSettings
 from d4m.sources.registry import open_source
 from d4m.store.digest import digest_json
+from d4m_assets.assets.recipe import section_key
 from d4m_assets.partitions import recipe_partitions
-from d4m_assets.recipe import section_key
 from d4m_assets.resources import RecipesResource, StoreResource
 
 _EVERYTHING = dg.AssetSelection.all()

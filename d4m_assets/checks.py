@@ -3,11 +3,11 @@
 import dagster as dg
 import numpy as np
 
-from d4m.label_formats import unpack_logits
 from d4m.pipeline import Pipeline
 from d4m.settings import FileImageSettings
 from d4m.stages.score_table import ScoreRow, score_rows
 from d4m.stages.training_sets import synthetic_classes
+from d4m.training.label_formats import unpack_logits
 from d4m_assets.metadata import unreadable_table
 from d4m_assets.stage_asset import Check
 

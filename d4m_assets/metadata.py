@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from d4m.contact_sheet import draw_contact_sheet
+from d4m.images.contact_sheet import draw_contact_sheet
 from d4m.stages.base import StageContext
 from d4m.stages.score_table import ScoreRow
 

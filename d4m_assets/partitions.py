@@ -6,8 +6,8 @@ from pathlib import Path
 import dagster as dg
 from filelock import FileLock
 
-from d4m.recipe import recipe_names
-from d4m.workspace import recipes_folder
+from d4m.environment import recipes_folder
+from d4m.recipe.recipe import recipe_names
 
 recipe_partitions = dg.DynamicPartitionsDefinition(name="recipe")
 

@@ -8,7 +8,7 @@ from pydantic import PrivateAttr
 
 from d4m.compute import Compute, Memory
 from d4m.pipeline import Pipeline
-from d4m.recipe import Recipe, load_recipe, misnamed_recipes, recipe_names
+from d4m.recipe.recipe import Recipe, load_recipe, misnamed_recipes, recipe_names
 
 
 class RecipesResource(dg.ConfigurableResource[None]):

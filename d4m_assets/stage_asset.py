@@ -9,8 +9,8 @@ import dagster as dg
 from d4m.errors import D4MError
 from d4m.pipeline import Pipeline
 from d4m.stages.base import Stage, StageReport
+from d4m_assets.assets.recipe import section_key
 from d4m_assets.partitions import recipe_partitions
-from d4m_assets.recipe import section_key
 from d4m_assets.resources import RecipesResource, StoreResource
 from d4m_assets.retries import fail_or_retry
 

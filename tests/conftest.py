@@ -11,7 +11,7 @@ from PIL import Image
 
 from d4m.compute import Compute
 from d4m.pipeline import Pipeline
-from d4m.recipe import load_recipe
+from d4m.recipe.recipe import load_recipe
 
 # Tests have instances of their own: whoever imports `d4m_assets` must not touch the user's.
 os.environ.pop("DAGSTER_HOME", None)

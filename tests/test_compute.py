@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from d4m import workspace
+from d4m import environment
 from d4m.compute import Compute
 from d4m.errors import D4MError
 
@@ -44,7 +44,7 @@ def test_a_batch_size_that_was_asked_for_wins_at_every_size(asked):
 
 
 def test_without_an_environment_everything_is_found_by_itself():
-    compute = workspace.compute()
+    compute = environment.compute()
     assert compute == Compute("auto", None, "full")
     assert compute.encode_batch_size(512) == 16
 
@@ -68,7 +68,7 @@ def test_auto_is_the_cpu_where_gpus_are_hidden(monkeypatch, visible, device):
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0", "cuda:11", "mps", "xpu", "xpu:1"])
 def test_a_named_device_is_taken_by_its_name_and_is_one_of_torchs(monkeypatch, device):
     monkeypatch.setenv("D4M_DEVICE", device)
-    found = workspace.compute().device
+    found = environment.compute().device
     assert found == device
     assert str(torch.device(found)) == device
 
@@ -78,13 +78,13 @@ def test_a_device_that_is_none_is_refused(monkeypatch, device):
     monkeypatch.setenv("D4M_DEVICE", device)
     message = f"D4M_DEVICE: wanted auto, cpu, cuda, cuda:<number>, mps or xpu, found {device!r}"
     with pytest.raises(D4MError, match=f"^{re.escape(message)}$"):
-        workspace.compute()
+        environment.compute()
 
 
 @pytest.mark.parametrize(("text", "number"), [("1", 1), ("12", 12), ("007", 7)])
 def test_a_batch_size_is_a_whole_number(monkeypatch, text, number):
     monkeypatch.setenv("D4M_BATCH_SIZE", text)
-    assert workspace.compute() == Compute("auto", number)
+    assert environment.compute() == Compute("auto", number)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +103,13 @@ def test_a_batch_size_that_is_none_is_refused(monkeypatch, text, shown):
     monkeypatch.setenv("D4M_BATCH_SIZE", text)
     message = f"D4M_BATCH_SIZE: wanted a whole number of at least 1, found {shown}"
     with pytest.raises(D4MError, match=f"^{re.escape(message)}$"):
-        workspace.compute()
+        environment.compute()
 
 
 @pytest.mark.parametrize("memory", ["full", "slicing", "offload"])
 def test_memory_is_one_of_three_words(monkeypatch, memory):
     monkeypatch.setenv("D4M_MEMORY", memory)
-    assert workspace.compute().memory == memory
+    assert environment.compute().memory == memory
 
 
 @pytest.mark.parametrize("memory", ["", "Full", "sliced"])
@@ -117,11 +117,11 @@ def test_a_memory_that_is_none_is_refused(monkeypatch, memory):
     monkeypatch.setenv("D4M_MEMORY", memory)
     message = f"D4M_MEMORY: wanted one of ('full', 'slicing', 'offload'), found {memory!r}"
     with pytest.raises(D4MError, match=f"^{re.escape(message)}$"):
-        workspace.compute()
+        environment.compute()
 
 
 def test_all_three_are_read_together(monkeypatch):
     monkeypatch.setenv("D4M_DEVICE", "cuda:1")
     monkeypatch.setenv("D4M_BATCH_SIZE", "24")
     monkeypatch.setenv("D4M_MEMORY", "offload")
-    assert workspace.compute() == Compute("cuda:1", 24, "offload")
+    assert environment.compute() == Compute("cuda:1", 24, "offload")

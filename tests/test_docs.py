@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from d4m.recipe import load_recipe
+from d4m.recipe.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/datasets.md", "docs/generators.md")

@@ -12,16 +12,16 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionImg2ImgPipeline
 from PIL import Image
 
-import d4m.soft_labels
-from d4m.class_table import ClassTable, shipped_class_table
+import d4m.training.soft_labels
 from d4m.classifiers.convnet import ConvNet3
 from d4m.generators import compact, pretrained
-from d4m.image_set import ImageSet
-from d4m.prototypes import fit_prototypes
+from d4m.images.image_set import ImageSet
+from d4m.prototypes.clusters import fit_prototypes
 from d4m.settings import AugmentationSettings, PretrainedSettings, PromptSettings, PrototypeSettings
-from d4m.soft_labels import EpochLabels, draw_epoch, label_views
+from d4m.sources.class_table import ClassTable, shipped_class_table
 from d4m.store.reference import Unit
 from d4m.store.store import ArtifactStore
+from d4m.training.soft_labels import EpochLabels, draw_epoch, label_views
 from tests.conftest import Workspace
 
 CLASSES = IPC = 12
@@ -176,7 +176,7 @@ def test_11_labels_depend_on_neither_batch_nor_order_nor_global_randomness(monke
     teacher = ConvNet3(3, 16, 5).eval()
 
     def label(batch_size, seed):
-        monkeypatch.setattr(d4m.soft_labels, "_BATCH", batch_size)
+        monkeypatch.setattr(d4m.training.soft_labels, "_BATCH", batch_size)
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         views = draw_epoch(images, AugmentationSettings(), seed=5, epoch=2)

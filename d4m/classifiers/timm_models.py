@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from d4m.errors import ClassifierError
-from d4m.images import standardise_pixels
+from d4m.images.pixels import standardise_pixels
 from d4m.settings import ClassifierSettings
 
 _SMALL_PX = 64

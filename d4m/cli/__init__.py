@@ -11,8 +11,8 @@ from d4m.cli import scores as scores
 from d4m.cli import store as store
 from d4m.cli import versions as versions
 from d4m.cli.app import app as app
+from d4m.environment import spin_briefly
 from d4m.errors import D4MError
-from d4m.workspace import spin_briefly
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from d4m.environment import compute, find_recipe, store_root
 from d4m.pipeline import Pipeline
-from d4m.workspace import compute, find_recipe, store_root
 
 app = typer.Typer(
     add_completion=False,

@@ -8,10 +8,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from d4m.cli.app import RecipeArgument, app, console, open_pipeline
+from d4m.environment import find_recipe
 from d4m.errors import D4MError
 from d4m.stages.image_fidelity import FidelityRow, fidelity_rows
 from d4m.stages.score_table import ScoreRow, rank, score_rows
-from d4m.workspace import find_recipe
 
 
 @app.command()

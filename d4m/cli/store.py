@@ -8,9 +8,9 @@ import typer
 from rich.table import Table
 
 from d4m.cli.app import app, console
+from d4m.environment import store_root
 from d4m.progress import track
 from d4m.store.garbage import Keep, find_garbage, remove
-from d4m.workspace import store_root
 
 _KINDS = {
     "unit": "units that no kept version names",

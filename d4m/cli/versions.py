@@ -11,12 +11,12 @@ from rich.tree import Tree
 
 from d4m.cli.app import RecipeArgument, app, console, open_pipeline
 from d4m.errors import D4MError
-from d4m.recipe import write_recipe
-from d4m.stages.changes import flatten
-from d4m.stages.dataset_diff import DatasetVersion, compare_datasets, draw_side_by_side
+from d4m.recipe.recipe import write_recipe
+from d4m.reports.changes import flatten
+from d4m.reports.dataset_diff import DatasetVersion, compare_datasets, draw_side_by_side
+from d4m.reports.lineage import Origin, image_origins, trace
+from d4m.reports.versions import find_version, version_changes
 from d4m.stages.distilled_dataset import DistilledDataset
-from d4m.stages.lineage import Origin, image_origins, trace
-from d4m.stages.versions import find_version, version_changes
 
 _DATASET = DistilledDataset.name
 _SIBLINGS = 3

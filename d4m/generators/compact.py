@@ -30,8 +30,8 @@ from transformers.utils import logging as transformers_logging
 from d4m.errors import GeneratorError
 from d4m.generators.fit import Fit, seeded
 from d4m.generators.vocabulary import build_tokenizer, draw_captions, tokenize
+from d4m.images.spool import Spool, ranges
 from d4m.settings import AutoencoderSettings, DenoiserSettings
-from d4m.spool import Spool, ranges
 
 _LATENT_CHANNELS = 4  # by which the stock img2img pipelines tell latents from images
 _HEADS = 4

@@ -20,7 +20,7 @@ from d4m.generators.weight_files import (
     read_index,
     tensor_names,
 )
-from d4m.recipe import Recipe
+from d4m.recipe.recipe import Recipe
 from d4m.settings import PretrainedSettings
 
 COMPONENTS = ("vae", "text_encoder", "denoiser", "scheduler")

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from d4m.class_table import ClassTable
 from d4m.errors import SourceChangedError
+from d4m.sources.class_table import ClassTable
 
 Split = Literal["train", "test", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "test")

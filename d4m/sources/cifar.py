@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from d4m.class_table import shipped_class_table
 from d4m.errors import SourceError
 from d4m.settings import CifarSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split, content_digest, stack_digests
 from d4m.sources.class_rows import class_table
+from d4m.sources.class_table import shipped_class_table
 from d4m.sources.decode import decode_raw
 from d4m.store.digest import digest_json
 

@@ -4,10 +4,10 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from d4m.class_table import ClassRow, ClassTable, read_class_table, shipped_class_table
 from d4m.errors import SourceError
-from d4m.recipe import Recipe
+from d4m.recipe.recipe import Recipe
 from d4m.settings import FileImageSettings
+from d4m.sources.class_table import ClassRow, ClassTable, read_class_table, shipped_class_table
 
 _MOST_NAMED = 20
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from d4m.class_table import ClassRow
 from d4m.errors import SourceError
 from d4m.seeds import stream_seed
 from d4m.settings import HuggingFaceSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split, stack_digests
 from d4m.sources.class_rows import class_table, match_rows, named
+from d4m.sources.class_table import ClassRow
 from d4m.sources.decode import DECODER_VERSION, decode_file, file_decoding, quiet_pillow
 from d4m.sources.file_digests import judge, threads
 from d4m.store.digest import digest_arrays, digest_json

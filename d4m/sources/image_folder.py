@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from d4m.class_table import ClassRow
 from d4m.errors import SourceError
 from d4m.seeds import stream_generator
 from d4m.settings import ImageFolderSettings
 from d4m.sources.base import SPLITS, ImageIndex, ImageSource, Split, stack_digests
 from d4m.sources.class_rows import class_table, match_rows, named
+from d4m.sources.class_table import ClassRow
 from d4m.sources.decode import DECODER_VERSION, decode_file, file_decoding
 from d4m.sources.file_digests import FileDigests
 from d4m.sources.file_listing import ListedFile, is_text, list_images

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from d4m.recipe import Recipe
+from d4m.recipe.recipe import Recipe
 from d4m.settings import (
     CifarSettings,
     DigitsSettings,

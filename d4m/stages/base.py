@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from d4m.compute import Compute
 from d4m.errors import MissingUpstreamError, StoreError
-from d4m.recipe import Recipe
+from d4m.recipe.recipe import Recipe
 from d4m.sources.base import ImageIndex, ImageSource, Split
 from d4m.sources.registry import open_source
 from d4m.store.manifest import Manifest, ManifestFolder, UnitRecord

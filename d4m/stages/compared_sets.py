@@ -12,7 +12,7 @@ from d4m.stages.synthetic_images import images_from_noise, noise_settings
 from d4m.stages.training_sets import image_set, real_set, synthetic_set
 
 if TYPE_CHECKING:
-    from d4m.image_set import ImageSet
+    from d4m.images.image_set import ImageSet
 
 TrainingSet = Literal["synthetic"] | Baseline
 

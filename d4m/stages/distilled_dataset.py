@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from d4m.contact_sheet import draw_contact_sheet
+from d4m.images.contact_sheet import draw_contact_sheet
 from d4m.settings import SECTIONS
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.stages.score_table import score_rows
@@ -35,7 +35,8 @@ _CARD = """# {name}: a distilled data set
 """
 _LABEL_FILES = """\
 | `soft_labels.zarr` | the teacher's verdict on every epoch's view of every image |
-| `views.zarr` | those views: crops, turns, mixes; `d4m.augment.replay_views` makes their pixels |
+| `views.zarr` | those views: crops, turns, mixes; \
+`d4m.training.augment.replay_views` makes their pixels |
 """
 _LABEL_NOTES = {
     "float16": "Labels are raw scores: divide by the temperature of your choice before the "

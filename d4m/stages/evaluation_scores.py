@@ -31,10 +31,10 @@ from d4m.store.reference import Unit
 if TYPE_CHECKING:
     from torch import nn
 
-    from d4m.image_set import ImageSet
+    from d4m.images.image_set import ImageSet
     from d4m.settings import Precision
-    from d4m.soft_labels import EpochLabels
-    from d4m.student import LearningCurve
+    from d4m.training.soft_labels import EpochLabels
+    from d4m.training.train import LearningCurve
 
 _PROBE_IMAGES = 500
 
@@ -136,7 +136,7 @@ class _Laboratory:
         self, model: "nn.Module", precision: "Precision", curve: "LearningCurve | None" = None
     ) -> dict[str, np.ndarray]:
         """The arrays of one classifier's unit."""
-        from d4m.evaluation import score_classifier
+        from d4m.scores.accuracy import score_classifier
 
         scored = self._scored_set()
         scores = score_classifier(model, scored.pixels, scored.class_ids, precision)
@@ -149,7 +149,7 @@ class _Laboratory:
         }
 
     def _train_softly(self, run: StudentRun, model: "nn.Module", seed: int) -> "LearningCurve":
-        from d4m.student import train_with_soft_labels
+        from d4m.training.train import train_with_soft_labels
 
         images, evaluation = self._images(run), self._context.recipe.settings.evaluation
         labels = self._labels(run, images)
@@ -168,7 +168,7 @@ class _Laboratory:
         )
 
     def _train_hard(self, run: StudentRun, model: "nn.Module", seed: int) -> "LearningCurve":
-        from d4m.student import train_with_hard_labels
+        from d4m.training.train import train_with_hard_labels
 
         hard = hard_training(self._context, run)
         return train_with_hard_labels(
@@ -188,7 +188,7 @@ class _Laboratory:
         return self._set[1]
 
     def _labels(self, run: StudentRun, images: "ImageSet") -> "Sequence[EpochLabels]":
-        from d4m.soft_labels import TeacherLabels
+        from d4m.training.soft_labels import TeacherLabels
 
         if run.reads_stored_labels(self._context):
             return StoredLabels(self._context, images)
@@ -209,7 +209,7 @@ class _Laboratory:
         """Accuracy on some of the scored images of each class, for the learning curve."""
         import torch
 
-        from d4m.evaluation import score_classifier
+        from d4m.scores.accuracy import score_classifier
 
         scored = self._scored_set()
         count = min(_PROBE_IMAGES, len(scored))

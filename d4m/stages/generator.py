@@ -14,7 +14,7 @@ from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
     from d4m.generators.pretrained import PretrainedModel
-    from d4m.synthesis import ImageToImagePipeline
+    from d4m.synthesis.synthesize import ImageToImagePipeline
 
 _FINGERPRINT = "component.json"
 
@@ -96,9 +96,9 @@ class Generator(Stage):
     def _train_denoiser(self, context: StageContext, unit: Unit) -> Product:
         import torch
 
-        from d4m.encode import encode_images
         from d4m.generators import compact
-        from d4m.spool import Spool
+        from d4m.generators.encode import encode_images
+        from d4m.images.spool import Spool
 
         settings = unit.inputs["settings"]
         vae = compact.load_vae(context.store.open_files(self.name, self._vae_unit(context).key))

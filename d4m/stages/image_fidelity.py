@@ -21,7 +21,7 @@ from d4m.store.reference import Unit
 if TYPE_CHECKING:
     from torch import nn
 
-    from d4m.image_set import ImageSet
+    from d4m.images.image_set import ImageSet
 
 _MOST_REAL = 5000
 _NEIGHBOURS = 3
@@ -89,7 +89,7 @@ class ImageFidelity(Stage):
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
         """Measure set after set; the real images' features are taken once."""
-        from d4m.fidelity import frechet_distance, kernel_distance, precision_recall
+        from d4m.scores.fidelity import frechet_distance, kernel_distance, precision_recall
 
         teacher = load_teacher(context)
         real = _features(teacher, real_set(context, scored_split(context)), most=_MOST_REAL)
@@ -125,7 +125,7 @@ def _features(teacher: "nn.Module", images: "ImageSet", most: int | None = None)
     """The teacher's features of images, or of `most` of them, some of each class."""
     import torch
 
-    from d4m.classifiers.features import penultimate_features
+    from d4m.classifiers.predict import penultimate_features
 
     rows = len(images)
     chosen = torch.linspace(0, rows - 1, min(most or rows, rows)).round().long()

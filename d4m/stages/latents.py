@@ -34,7 +34,7 @@ class Latents(Stage):
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
         """Encode class after class with one VAE."""
-        from d4m.encode import encode_images
+        from d4m.generators.encode import encode_images
         from d4m.stages.generator import load_vae
 
         vae = load_vae(context)

@@ -19,9 +19,9 @@ from d4m.store.reference import Unit
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from d4m.image_set import ImageSet
-    from d4m.prototypes import PrototypeResult
-    from d4m.refinement import Decode
+    from d4m.images.image_set import ImageSet
+    from d4m.prototypes.clusters import PrototypeResult
+    from d4m.prototypes.refinement import Decode
 
 # Where prototypes explain the teacher: real images looked at per cluster, images whose verdicts are
 # to be explained, and how many prototypes one regression can be solved for.
@@ -108,7 +108,7 @@ def _explaining_settings(context: StageContext) -> dict[str, Any]:
 
 
 def _fit(context: StageContext, class_id: int) -> "PrototypeResult":
-    from d4m.prototypes import fit_prototypes
+    from d4m.prototypes.clusters import fit_prototypes
 
     settings = context.recipe.settings
     seed = stream_seed(settings.seed, "prototypes", class_id)
@@ -126,8 +126,8 @@ def _latents(context: StageContext, class_id: int) -> np.ndarray:
 
 def _explaining_prototypes(context: StageContext) -> "list[PrototypeResult]":
     """Every class's clusters, represented by the images that explain the teacher together."""
-    from d4m.explaining import choose_images
-    from d4m.prototypes import represent_by
+    from d4m.prototypes.clusters import represent_by
+    from d4m.prototypes.kernel_choice import choose_images
 
     settings = context.recipe.settings
     count = len(context.class_ids) * settings.prototypes.ipc
@@ -168,7 +168,7 @@ def _refined(
     """The same clusters and images, with prototypes that were moved together."""
     import torch
 
-    from d4m.refinement import refine_prototypes
+    from d4m.prototypes.refinement import refine_prototypes
 
     settings = context.recipe.settings
     refined = refine_prototypes(
@@ -191,7 +191,7 @@ def _refined(
 def _decoder(context: StageContext) -> "Decode":
     """Pixels of scaled latents in the size that the teacher sees, with their gradient."""
     from d4m.generators.autoencoder import unscale_latents
-    from d4m.images import resize_pixels
+    from d4m.images.pixels import resize_pixels
     from d4m.stages.generator import load_vae
 
     vae, size_px = load_vae(context).requires_grad_(False), view_size_px(context)

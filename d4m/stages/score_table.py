@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from d4m.dd_ranking import LabelRobustness, augmentation_robust_score, label_robust_score
+from d4m.scores.dd_ranking import LabelRobustness, augmentation_robust_score, label_robust_score
 from d4m.settings import Labels
 from d4m.stages.base import StageContext
 from d4m.stages.compared_sets import TrainingSet
@@ -79,7 +79,7 @@ def rank(rows: Sequence[ScoreRow]) -> Ranking:
     """DD-Ranking's label-robust and augmentation-robust scores, where the rows for them exist.
 
     Source:
-        Li et al., "DD-Ranking" (2025); see `d4m.dd_ranking`.
+        Li et al., "DD-Ranking" (2025); see `d4m.scores.dd_ranking`.
     """
     synthetic, random = (_top1(rows, each) for each in ("synthetic", "random_real"))
     plain, random_plain = (

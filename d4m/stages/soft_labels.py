@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 
-from d4m.label_formats import pack_logits, unpack_logits
 from d4m.seeds import stream_seed
 from d4m.settings import SoftLabelSettings
 from d4m.stages.base import Product, Stage, StageContext
 from d4m.stages.teacher import THE_TEACHER, load_teacher, teacher_reads, teachers_of
 from d4m.stages.training_sets import synthetic_set
 from d4m.store.reference import Unit
+from d4m.training.label_formats import pack_logits, unpack_logits
 
 if TYPE_CHECKING:
-    from d4m.augment import Views
-    from d4m.image_set import ImageSet
-    from d4m.soft_labels import EpochLabels
+    from d4m.images.image_set import ImageSet
+    from d4m.training.augment import Views
+    from d4m.training.soft_labels import EpochLabels
 
 
 class SoftLabels(Stage):
@@ -53,7 +53,7 @@ class SoftLabels(Stage):
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
         """Label block after block; images and teacher stay on the device."""
-        from d4m.soft_labels import draw_epoch, label_views
+        from d4m.training.soft_labels import draw_epoch, label_views
 
         images = synthetic_set(context)
         teacher = load_teacher(context)
@@ -111,7 +111,7 @@ class StoredLabels(Sequence["EpochLabels"]):
             return [self[each] for each in range(*epoch.indices(len(self)))]
         if not 0 <= epoch < len(self):
             raise IndexError(epoch)
-        from d4m.soft_labels import EpochLabels
+        from d4m.training.soft_labels import EpochLabels
 
         number, row = divmod(epoch, self._settings.epochs_per_block)
         packed = {name: values[row] for name, values in self._read_block(number).items()}
@@ -119,7 +119,7 @@ class StoredLabels(Sequence["EpochLabels"]):
 
     def views(self, epoch: int) -> "Views":
         """The views of one epoch, without its labels."""
-        from d4m.soft_labels import draw_epoch
+        from d4m.training.soft_labels import draw_epoch
 
         augmentation = self._settings.augmentation
         return draw_epoch(self._images, augmentation, seed=self._seed, epoch=epoch)

@@ -17,7 +17,7 @@ from d4m.stages.training_sets import view_size_px
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
-    from d4m.synthesis import ImageRequest, ImageToImagePipeline
+    from d4m.synthesis.synthesize import ImageRequest, ImageToImagePipeline
 
 
 class SyntheticImages(Stage):
@@ -54,7 +54,7 @@ class SyntheticImages(Stage):
     ) -> Iterator[tuple[Unit, Product]]:
         """Fill batches across classes; a class is done with its last image."""
         from d4m.generators.conditions import check_prompts
-        from d4m.synthesis import decode_latents
+        from d4m.synthesis.synthesize import decode_latents
 
         pipeline, synthesis = _prepared_pipeline(context)
         check_prompts(pipeline, [unit.inputs["settings"]["prompt"] for unit in missing])
@@ -94,7 +94,7 @@ def images_from_noise(
 
     Noise of full strength leaves nothing of what it is added to.
     """
-    from d4m.synthesis import ImageRequest
+    from d4m.synthesis.synthesize import ImageRequest
 
     ipc = context.recipe.settings.prototypes.ipc
     pipeline, synthesis = _prepared_pipeline(context)
@@ -125,7 +125,7 @@ def _drawing_settings(context: StageContext, class_id: int) -> dict[str, Any]:
 def _prepared_pipeline(context: StageContext) -> "tuple[ImageToImagePipeline, SynthesisSettings]":
     """The generator with its sampler, and the settings with the size that the key names."""
     from d4m.stages.generator import load_pipeline
-    from d4m.synthesis import use_scheduler
+    from d4m.synthesis.synthesize import use_scheduler
 
     # Resolved as in the key: a VAE that does not divide the size decodes smaller images.
     size = {"size_px": view_size_px(context)}
@@ -141,7 +141,7 @@ def _draw(
     settings: SynthesisSettings,
     requests: "Iterable[ImageRequest]",
 ) -> Iterator[UInt8[np.ndarray, "_image height width channel"]]:
-    from d4m.synthesis import synthesize_images
+    from d4m.synthesis.synthesize import synthesize_images
 
     return synthesize_images(
         pipeline,
@@ -157,10 +157,10 @@ def _chooser(context: StageContext) -> "Callable[[np.ndarray, _Order], np.ndarra
     synthesis = context.recipe.settings.synthesis
     if synthesis.candidates == 1:
         return lambda candidates, _: np.arange(len(candidates))
-    from d4m.classifiers.features import penultimate_features
-    from d4m.evaluation import class_probabilities
-    from d4m.images import to_pixels
-    from d4m.selection import select_candidates
+    from d4m.classifiers.predict import penultimate_features
+    from d4m.images.pixels import to_pixels
+    from d4m.scores.accuracy import class_probabilities
+    from d4m.synthesis.candidates import select_candidates
 
     teacher = load_teacher(context)
 
@@ -210,7 +210,7 @@ class _Orders:
 
     def requests(self) -> Iterator["ImageRequest"]:
         """Every image of every class; a class is read when its first is asked for."""
-        from d4m.synthesis import ImageRequest
+        from d4m.synthesis.synthesize import ImageRequest
 
         for unit in self._units:
             order = _Order.of(self._context, unit)

@@ -183,7 +183,7 @@ def _load_weights(context: StageContext, settings: LabellerSettings, path: Path)
 
 
 def _train(context: StageContext, settings: LabellerSettings, seed: int) -> "nn.Module":
-    from d4m.student import train_with_hard_labels
+    from d4m.training.train import train_with_hard_labels
 
     images = real_set(context, "train")
     model = _build(context, settings, stream_seed(seed, "weights")).to(context.device)

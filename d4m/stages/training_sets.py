@@ -13,8 +13,8 @@ from d4m.stages.real_images import class_unit
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from d4m.image_set import ImageSet
-    from d4m.spool import Spool
+    from d4m.images.image_set import ImageSet
+    from d4m.images.spool import Spool
 
 Rows = Int64[np.ndarray, "row"]
 Batches = Iterator[UInt8[np.ndarray, "image height width channel"]]
@@ -84,7 +84,7 @@ def image_set(context: StageContext, batches: Batches, counts: Sequence[int]) ->
     """Images of every class in turn, `counts` of each, on the context's device."""
     import torch
 
-    from d4m.image_set import ImageSet
+    from d4m.images.image_set import ImageSet
 
     class_ids = torch.from_numpy(np.repeat(context.class_ids, counts))
     pixels = spool_images(batches, context.device)
@@ -101,7 +101,7 @@ def synthetic_classes(
 
 def spool_images(batches: Batches, device: str) -> "Spool":
     """Images to gather pixels from."""
-    from d4m.images import to_pixels
-    from d4m.spool import Spool
+    from d4m.images.pixels import to_pixels
+    from d4m.images.spool import Spool
 
     return Spool(batches, to_pixels, device=device)

@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from d4m.classifiers.features import penultimate_features
+from d4m.classifiers.predict import penultimate_features
 from d4m.classifiers.timm_models import build_timm_model, load_timm_model
 from d4m.errors import ClassifierError
-from d4m.images import to_pixels
+from d4m.images.pixels import to_pixels
 from d4m.settings import ClassifierSettings
 
 

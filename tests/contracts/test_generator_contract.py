@@ -10,11 +10,11 @@ from diffusers import (
 )
 
 from d4m.compute import Compute
-from d4m.encode import encode_images
 from d4m.generators import compact, pretrained
 from d4m.generators.dit import DiTImg2ImgPipeline
+from d4m.generators.encode import encode_images
 from d4m.generators.placement import place_pipeline
-from d4m.recipe import Recipe
+from d4m.recipe.recipe import Recipe
 from d4m.settings import (
     AutoencoderSettings,
     DenoiserSettings,
@@ -22,7 +22,7 @@ from d4m.settings import (
     RecipeSettings,
     SynthesisSettings,
 )
-from d4m.synthesis import ImageRequest, decode_latents, synthesize_images, use_scheduler
+from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images, use_scheduler
 from tests.tiny_pipelines import save_pipeline
 
 PROTOTYPES = np.random.default_rng(0).normal(size=(40, 4, 4, 4)).astype(np.float32)

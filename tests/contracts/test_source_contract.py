@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from d4m.class_table import shipped_class_table
 from d4m.errors import SourceChangedError
 from d4m.settings import (
     CifarSettings,
@@ -21,6 +20,7 @@ from d4m.settings import (
 )
 from d4m.sources.base import ImageIndex
 from d4m.sources.cifar import CifarSource
+from d4m.sources.class_table import shipped_class_table
 from d4m.sources.digits import DigitsSource
 from d4m.sources.file_digests import FileDigests
 from d4m.sources.held_out import HeldOutSource

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from d4m.errors import RecipeError
-from d4m.recipe import load_recipe
+from d4m.recipe.recipe import load_recipe
 from d4m.settings import RecipeSettings
 from tests.faults.conftest import often
 

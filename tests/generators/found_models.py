@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from d4m.generators import pretrained
-from d4m.recipe import Recipe
+from d4m.recipe.recipe import Recipe
 from d4m.settings import PretrainedSettings, RecipeSettings
 
 

@@ -10,9 +10,9 @@ from d4m.compute import Compute
 from d4m.errors import GeneratorError
 from d4m.generators import compact
 from d4m.generators.vocabulary import tokenize
-from d4m.images import to_pixels
+from d4m.images.pixels import to_pixels
 from d4m.settings import AutoencoderSettings, DenoiserSettings
-from d4m.synthesis import ImageRequest, SynthesisSettings, synthesize_images
+from d4m.synthesis.synthesize import ImageRequest, SynthesisSettings, synthesize_images
 
 
 def _weights(*modules):

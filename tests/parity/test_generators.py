@@ -12,13 +12,13 @@ from diffusers import (
 )
 
 from d4m.compute import Compute
-from d4m.encode import encode_images
 from d4m.generators import pretrained
+from d4m.generators.encode import encode_images
 from d4m.generators.placement import place_pipeline
-from d4m.images import to_images, to_pixels
-from d4m.recipe import Recipe
+from d4m.images.pixels import to_images, to_pixels
+from d4m.recipe.recipe import Recipe
 from d4m.settings import PretrainedSettings, RecipeSettings, SynthesisSettings
-from d4m.synthesis import ImageRequest, decode_latents, synthesize_images, use_scheduler
+from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images, use_scheduler
 from tests.tiny_pipelines import IMAGE, LATENT, build_pipeline, save_pipeline
 
 pytestmark = [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
-from d4m.prototypes import fit_prototypes
+from d4m.prototypes.clusters import fit_prototypes
 from d4m.settings import DigitsSettings, PrototypeSettings
 from d4m.sources.digits import DigitsSource
 

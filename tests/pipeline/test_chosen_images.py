@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from d4m.errors import PrototypeError
-from d4m.images import to_pixels
-from d4m.prototypes import fit_prototypes
+from d4m.images.pixels import to_pixels
+from d4m.prototypes.clusters import fit_prototypes
 from d4m.seeds import stream_seed
 from d4m.stages.generator import load_pipeline
 from d4m.stages.teacher import load_teacher
-from d4m.synthesis import ImageRequest, synthesize_images, use_scheduler
+from d4m.synthesis.synthesize import ImageRequest, synthesize_images, use_scheduler
 from tests.pipeline.laboratory import CLASSES, RECIPES, TEACHER, TRAIN, recipe_text, unit_of
 
 

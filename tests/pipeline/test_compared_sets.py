@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-import d4m.soft_labels
-from d4m.augment import replay_views
-from d4m.dd_ranking import augmentation_robust_score, label_robust_score
+import d4m.training.soft_labels
 from d4m.errors import RecipeError
-from d4m.images import to_pixels
-from d4m.matching import kl_loss
+from d4m.images.pixels import to_pixels
 from d4m.pipeline import STAGES
+from d4m.scores.dd_ranking import augmentation_robust_score, label_robust_score
 from d4m.stages.compared_sets import read_training_set
 from d4m.stages.score_table import score_rows
 from d4m.stages.soft_labels import StoredLabels
 from d4m.stages.student_runs import soft_label_settings, student_runs
 from d4m.stages.teacher import load_teacher
 from d4m.stages.training_sets import cluster_weights, synthetic_set
+from d4m.training.augment import replay_views
+from d4m.training.losses import kl_loss
 from tests.pipeline.laboratory import (
     BASELINES,
     BOTH,
@@ -113,7 +113,7 @@ def test_students_without_augmentation_see_the_images_as_they_are(lab):
     settings = soft_label_settings(context, run)
     images = synthetic_set(context)
     pixels = images.pixels[torch.arange(30)]
-    views = d4m.soft_labels.draw_epoch(images, settings.augmentation, seed=0, epoch=0)
+    views = d4m.training.soft_labels.draw_epoch(images, settings.augmentation, seed=0, epoch=0)
     # An identity up to the rounding of the places that are sampled.
     assert torch.allclose(replay_views(images.pixels, views, np.arange(30)), pixels, atol=1e-5)
     with torch.inference_mode():

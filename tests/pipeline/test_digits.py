@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from d4m.evaluation import score_classifier
-from d4m.images import to_pixels
+from d4m.images.pixels import to_pixels
+from d4m.scores.accuracy import score_classifier
 from d4m.stages.generator import load_pipeline
 from d4m.stages.real_images import class_unit
 from d4m.stages.score_table import ScoreRow, score_rows
 from d4m.stages.teacher import load_teacher
 from d4m.stages.training_sets import synthetic_set
-from d4m.synthesis import ImageRequest, synthesize_images, use_scheduler
+from d4m.synthesis.synthesize import ImageRequest, synthesize_images, use_scheduler
 from tests.conftest import Workspace
 
 RECIPE = """\

@@ -5,15 +5,15 @@ import pytest
 import zarr
 from scipy.special import logsumexp
 
-import d4m.soft_labels
-from d4m.label_formats import pack_logits, unpack_logits
+import d4m.training.soft_labels
 from d4m.settings import MatchingSettings, OptimizerSettings
-from d4m.soft_labels import label_views
 from d4m.stages.evaluation_scores import EvaluationScores
 from d4m.stages.soft_labels import StoredLabels
 from d4m.stages.teacher import load_teacher
 from d4m.stages.training_sets import synthetic_set
-from d4m.student import train_with_soft_labels
+from d4m.training.label_formats import pack_logits, unpack_logits
+from d4m.training.soft_labels import label_views
+from d4m.training.train import train_with_soft_labels
 from tests.pipeline.laboratory import (
     BLOCKS,
     RECIPES,
@@ -53,7 +53,7 @@ def test_a_student_online_is_the_one_on_stored_labels_but_for_their_rounding(
     def rounded(*arguments):
         return unpack_logits(pack_logits(label_views(*arguments), settings), classes=10)
 
-    monkeypatch.setattr(d4m.soft_labels, "label_views", rounded)
+    monkeypatch.setattr(d4m.training.soft_labels, "label_views", rounded)
     found = _trained(online, *SOFT)
     assert list(found) == list(SOFT)
     for name in SOFT:

@@ -12,7 +12,7 @@ from PIL import Image
 from d4m.compute import Compute
 from d4m.errors import GeneratorError, MissingUpstreamError
 from d4m.pipeline import Pipeline
-from d4m.recipe import load_recipe
+from d4m.recipe.recipe import load_recipe
 from d4m.stages.base import StageContext
 from d4m.stages.synthetic_images import SyntheticImages
 from tests.conftest import Workspace

@@ -1,7 +1,7 @@
 """What people see of the scores."""
 
-from d4m.label_formats import unpack_logits
 from d4m.stages.score_table import score_rows
+from d4m.training.label_formats import unpack_logits
 from d4m_assets.checks import beats_random_real, class_order
 from d4m_assets.metadata import score_table
 from tests.pipeline.laboratory import BLOCKS

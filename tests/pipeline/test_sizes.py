@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from d4m.images import resize_images
+from d4m.images.pixels import resize_images
 from d4m.pipeline import STAGES
 from d4m.sources.base import ImageSource
 from d4m.stages.score_table import score_rows

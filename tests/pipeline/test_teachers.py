@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from d4m.augment import replay_views
 from d4m.errors import ClassifierError, RecipeError
-from d4m.matching import kl_loss
 from d4m.stages.score_table import score_rows, teacher_by_student
 from d4m.stages.soft_labels import StoredLabels
 from d4m.stages.teacher import load_teacher
 from d4m.stages.training_sets import synthetic_set
+from d4m.training.augment import replay_views
+from d4m.training.losses import kl_loss
 from tests.conftest import TINY_RECIPE
 from tests.pipeline.laboratory import (
     accuracy_on,

@@ -9,10 +9,10 @@ import pytest
 import torchvision
 from PIL import Image
 
-from d4m.class_table import shipped_class_table
 from d4m.errors import SourceError
 from d4m.settings import CifarSettings
 from d4m.sources.cifar import CifarSource
+from d4m.sources.class_table import shipped_class_table
 from tests.contracts.test_source_contract import trust_any_cifar, write_cifar10
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from d4m.recipe import Recipe
+from d4m.recipe.recipe import Recipe
 from d4m.settings import DigitsSettings, RecipeSettings
 from d4m.sources.digits import DigitsSource
 from d4m.sources.registry import open_source

@@ -8,10 +8,10 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, disable_
 from datasets import Image as ImageColumn
 from PIL import Image
 
-from d4m.class_table import ClassTable
 from d4m.errors import SourceChangedError, SourceError
-from d4m.recipe import Recipe
+from d4m.recipe.recipe import Recipe
 from d4m.settings import HuggingFaceSettings, RecipeSettings
+from d4m.sources.class_table import ClassTable
 from d4m.sources.registry import open_source
 from tests.contracts.test_source_contract import encode_png
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from d4m.class_table import ClassTable, shipped_class_table
 from d4m.errors import SourceError
-from d4m.recipe import Recipe
+from d4m.recipe.recipe import Recipe
 from d4m.settings import ImageFolderSettings, RecipeSettings
+from d4m.sources.class_table import ClassTable, shipped_class_table
 from d4m.sources.registry import open_source
 
 

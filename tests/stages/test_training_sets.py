@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from d4m.augment import Views
-from d4m.images import resize_images, to_pixels
-from d4m.label_formats import unpack_logits
+from d4m.images.pixels import resize_images, to_pixels
 from d4m.seeds import stream_seed
 from d4m.settings import AugmentationSettings
-from d4m.soft_labels import EpochLabels, draw_epoch
 from d4m.stages.base import StageContext
 from d4m.stages.soft_labels import StoredLabels
 from d4m.stages.training_sets import (
@@ -23,6 +20,9 @@ from d4m.stages.training_sets import (
     synthetic_set,
     view_size_px,
 )
+from d4m.training.augment import Views
+from d4m.training.label_formats import unpack_logits
+from d4m.training.soft_labels import EpochLabels, draw_epoch
 from tests.conftest import TINY_RECIPE
 
 TRAIN, TEST = 1437, 360

@@ -1,0 +1,49 @@
+"""What a classifier's last linear layer sees of each image."""
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from d4m.classifiers.convnet import ConvNet3
+from d4m.images.spool import Spool, ranges
+
+_BATCH = 1024
+
+
+def penultimate_features(
+    model: nn.Module, pixels: Float[Tensor, "image channel height width"] | Spool
+) -> Float[Tensor, "image feature"]:
+    """The input of the last linear layer, image by image.
+
+    That is ConvNet3's flattened map, and a timm model's pooled one, after all else that its head
+    has before the last layer. An ensemble has its members' features one after the other.
+
+    Args:
+        model: a ConvNet3, a timm model or an ensemble of such models in `members`, in evaluation
+            mode, on the device of `pixels`.
+        pixels: images, not augmented.
+
+    Returns:
+        One row per image, in their order, on the device of `pixels`.
+
+    Example:
+        >>> features = penultimate_features(ConvNet3(1, 28, classes=10), torch.zeros(3, 1, 28, 28))
+        >>> features.shape
+        torch.Size([3, 2048])
+    """
+    with torch.inference_mode():
+        return torch.cat([_features(model, pixels[rows]) for rows in ranges(len(pixels), _BATCH)])
+
+
+def _features(
+    model: nn.Module, pixels: Float[Tensor, "image channel height width"]
+) -> Float[Tensor, "image feature"]:
+    members = getattr(model, "members", None)
+    if isinstance(members, nn.ModuleList):
+        return torch.cat([_features(member, pixels) for member in members], dim=1)
+    if isinstance(model, ConvNet3):
+        return model.features(pixels).flatten(1)
+    timm_model = cast(Any, model)
+    return timm_model.forward_head(timm_model.forward_features(pixels), pre_logits=True)

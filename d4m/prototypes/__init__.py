@@ -1,0 +1,1 @@
+"""From latents to prototypes (D4M, section 3.2)."""

@@ -1,0 +1,277 @@
+"""Latents of one class -> its prototypes (D4M, section 3.2, algorithm 1)."""
+
+# scikit-learn's inferred types are wrong in places:
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false
+
+import math
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float16, Float32, Float64, Int64
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import NearestNeighbors
+
+from d4m.errors import PrototypeError
+from d4m.settings import PrototypeSettings
+
+NEIGHBOURS = 10  # whose mean distance tells a sparse place from a dense one
+EM_ITERATIONS = 1000
+# A component of one image, or of equal ones, would have no variance and an endless density. The
+# floor is a share of the latents' own variance, so scaling them scales the prototypes; it is never
+# below float16's rounding of latents around 1.
+VARIANCE_FLOOR = 0.01
+ROUNDING_FLOOR = 2.0**-20
+
+
+@dataclass(frozen=True)
+class PrototypeResult:
+    """The prototypes of one class, largest cluster first.
+
+    Attributes:
+        prototypes: cluster centres in latent space, or the latents in `nearest_images` (medoids).
+        cluster_shares: share of the kept images in each cluster; they sum to 1. For a mixture, the
+            components' weights: mean responsibilities, above 0 even where no image is assigned.
+        nearest_images: row, in the class as given, of the kept real image whose latent lies
+            nearest each centre; medoids: nearest among those no larger cluster has taken.
+        inertia: sum over kept images of the squared distance to their prototype.
+        clusters: the prototype that each image, as given, belongs to; -1 where it is left out.
+    """
+
+    prototypes: Float32[np.ndarray, "prototype channel height width"]
+    cluster_shares: Float64[np.ndarray, "prototype"]
+    nearest_images: Int64[np.ndarray, "prototype"]
+    inertia: float
+    clusters: Int64[np.ndarray, "image"]
+
+
+def fit_prototypes(
+    latents: Float16[np.ndarray, "image channel height width"],
+    settings: PrototypeSettings,
+    *,
+    seed: int,
+) -> PrototypeResult:
+    """Cluster the latents of one class into `settings.ipc` prototypes.
+
+    Args:
+        latents: all latents of the class, scaled.
+        settings: number and method. `outlier_share` leaves out no image that is needed to have
+            one for each prototype. `representative: explaining` starts from medoids; see
+            `d4m.prototypes.kernel_choice`.
+        seed: the class's stream.
+
+    Raises:
+        PrototypeError: the class has fewer images than prototypes, or fewer distinct latents (of
+            those kept, as pooled); or the mixture has not converged.
+
+    Source:
+        D4M, section 3.2; checked against scikit-learn's KMeans. Mixtures: EM (Dempster, Laird &
+        Rubin 1977), as scikit-learn's GaussianMixture. Outliers: distances to the nearest
+        neighbours, as in Angiulli & Pizzuti (PKDD 2002).
+
+    Differs:
+        Starts are k-means++ and the best of several, not the first images. Every image is used
+        unless `outlier_share` is set: the published mini-batches drop each class's remainder and
+        fail on classes smaller than a batch.
+
+    Example:
+        >>> latents = np.array([0, 0, 3, 9, 9, 10, 9, 8], np.float16).reshape(8, 1, 1, 1)
+        >>> result = fit_prototypes(latents, PrototypeSettings(ipc=2), seed=0)
+        >>> result.prototypes.ravel().tolist(), result.cluster_shares.tolist()
+        ([9.0, 1.0], [0.625, 0.375])
+    """
+    count, medoids = settings.ipc, settings.representative != "mean"
+    points = _flatten(latents)
+    squares = points if settings.pooling == 1 else _flatten(_pool(latents, settings.pooling))
+    kept = _densest(squares, settings.outlier_share, count)
+    points, squares = points[kept], squares[kept]
+    _check_distinct(squares, count, settings, images=len(latents))
+    centres, memberships = _cluster(squares, count, settings, seed)
+    if settings.pooling > 1:
+        centres = _full_means(points, memberships, _nearest(squares, centres))
+    shares = memberships.mean(axis=0)
+    order = np.argsort(-shares, kind="stable")
+    centres, assignment = centres[order], memberships[:, order].argmax(axis=1)
+    nearest = _nearest(points, centres, distinct=medoids)
+    prototypes = points[nearest] if medoids else centres
+    clusters = np.full(len(latents), -1)
+    clusters[kept] = assignment
+    return PrototypeResult(
+        prototypes=prototypes.reshape(-1, *latents.shape[1:]).astype(np.float32),
+        cluster_shares=shares[order],
+        nearest_images=kept[nearest],
+        inertia=_inertia(points, prototypes[assignment]),
+        clusters=clusters,
+    )
+
+
+def represent_by(
+    fitted: PrototypeResult,
+    latents: Float16[np.ndarray, "image channel height width"],
+    rows: Int64[np.ndarray, "prototype"],
+) -> PrototypeResult:
+    """The same clusters with other real latents as their prototypes.
+
+    Args:
+        fitted: the clusters of a class.
+        latents: those it was fitted to.
+        rows: the image that each cluster is represented by.
+    """
+    points, kept = _flatten(latents), fitted.clusters >= 0
+    return replace(
+        fitted,
+        prototypes=latents[rows].astype(np.float32),
+        nearest_images=rows,
+        inertia=_inertia(points[kept], points[rows][fitted.clusters[kept]]),
+    )
+
+
+def _flatten(
+    latents: Float16[np.ndarray, "image channel height width"]
+    | Float64[np.ndarray, "image channel height width"],
+) -> Float64[np.ndarray, "image feature"]:
+    return latents.reshape(len(latents), math.prod(latents.shape[1:])).astype(np.float64)
+
+
+def _pool(
+    latents: Float16[np.ndarray, "image channel height width"], edge: int
+) -> Float64[np.ndarray, "image channel row column"]:
+    """Mean of each square; those cut by the lower and right border average what they have."""
+    pooled = latents.astype(np.float64)
+    for axis in (2, 3):
+        starts = np.arange(0, latents.shape[axis], edge)
+        lengths = np.diff(starts, append=latents.shape[axis])
+        pooled = np.add.reduceat(pooled, starts, axis=axis)
+        pooled /= lengths[:, None] if axis == 2 else lengths
+    return pooled
+
+
+def _densest(
+    points: Float64[np.ndarray, "image feature"], outlier_share: float, count: int
+) -> Int64[np.ndarray, "kept"]:
+    """Rows, in order, left without the share whose neighbours are farthest; at least `count`."""
+    images = len(points)
+    outliers = min(round(outlier_share * images), max(images - count, 0))
+    if outliers == 0:
+        return np.arange(images)
+    neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, images - 1)).fit(points)
+    distances, _ = neighbours.kneighbors()  # without points: no image is its own neighbour
+    densest_first = np.argsort(distances.mean(axis=1), kind="stable")
+    return np.sort(densest_first[: images - outliers])
+
+
+def _check_distinct(
+    points: Float64[np.ndarray, "image feature"],
+    count: int,
+    settings: PrototypeSettings,
+    *,
+    images: int,
+) -> None:
+    distinct = len(np.unique(points, axis=0)) if len(points) >= count else 0
+    if distinct >= count:
+        return
+    kept = f", {len(points)} without outliers" if len(points) < images else ""
+    pooled = " once pooled" if settings.pooling > 1 else ""
+    msg = (
+        f"cannot fit {count} prototypes: the class has {images} images{kept}"
+        f"{f', {distinct} of them distinct{pooled}' if distinct else ''}; "
+        f"lower `prototypes.ipc`"
+    )
+    raise PrototypeError(msg)
+
+
+def _cluster(
+    points: Float64[np.ndarray, "image feature"],
+    count: int,
+    settings: PrototypeSettings,
+    seed: int,
+) -> tuple[Float64[np.ndarray, "prototype feature"], Float64[np.ndarray, "image prototype"]]:
+    """Centres, and how far each image belongs to each: rows sum to 1."""
+    random = np.random.RandomState(seed % 2**32)
+    # scikit-learn fits no mixture to a single image; it is its own centre by any method.
+    if settings.method == "gaussian_mixture" and len(points) > 1:
+        mixture = _fit_mixture(points, count, settings, random)
+        return mixture.means_, mixture.predict_proba(points)
+    if settings.method == "minibatch_kmeans":
+        model = MiniBatchKMeans(
+            count,
+            batch_size=settings.batch_size,
+            n_init=settings.starts,
+            random_state=random,
+            reassignment_ratio=0.0,
+        )
+    else:
+        model = KMeans(count, n_init=settings.starts, random_state=random)
+    model.fit(points)
+    members = np.asarray(model.predict(points))[:, None] == np.arange(count)
+    return model.cluster_centers_, members.astype(np.float64)
+
+
+def _fit_mixture(
+    points: Float64[np.ndarray, "image feature"],
+    count: int,
+    settings: PrototypeSettings,
+    random: np.random.RandomState,
+) -> GaussianMixture:
+    """The likeliest of several starts, each from k-means: no component begins without images.
+
+    EM settles within some ten to a hundred iterations. Means that still move after a thousand tell
+    where EM was stopped, not where the images lie: they are refused, not warned about.
+    """
+    model = GaussianMixture(
+        count,
+        covariance_type="diag",
+        n_init=settings.starts,
+        max_iter=EM_ITERATIONS,
+        reg_covar=max(VARIANCE_FLOOR * float(points.var(axis=0).mean()), ROUNDING_FLOOR),
+        random_state=random,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        try:
+            return model.fit(points)
+        except ConvergenceWarning:
+            msg = (
+                f"a mixture of {count} components has not converged in {EM_ITERATIONS} iterations; "
+                "raise `prototypes.starts`, lower `prototypes.ipc` or set `prototypes.method` to "
+                "`kmeans`"
+            )
+            raise PrototypeError(msg) from None
+
+
+def _full_means(
+    points: Float64[np.ndarray, "image feature"],
+    memberships: Float64[np.ndarray, "image prototype"],
+    nearest: Int64[np.ndarray, "prototype"],
+) -> Float64[np.ndarray, "prototype feature"]:
+    """Mean of each cluster's latents; mini-batches can leave one without images: its nearest."""
+    sizes = memberships.sum(axis=0)
+    empty = sizes == 0
+    means = memberships.T @ points / np.where(empty, 1, sizes)[:, None]
+    means[empty] = points[nearest[empty]]
+    return means
+
+
+def _inertia(
+    points: Float64[np.ndarray, "image feature"], own: Float64[np.ndarray, "image feature"]
+) -> float:
+    return float(((points - own) ** 2).sum())
+
+
+def _nearest(
+    points: Float64[np.ndarray, "image feature"],
+    centres: Float64[np.ndarray, "prototype feature"],
+    *,
+    distinct: bool = False,
+) -> Int64[np.ndarray, "prototype"]:
+    """The row nearest each centre; if `distinct`, one whose latent no earlier centre has taken."""
+    free = np.ones(len(points), bool)
+    rows = np.empty(len(centres), np.int64)
+    for index, centre in enumerate(centres):
+        distances = ((points - centre) ** 2).sum(axis=1)
+        rows[index] = np.where(free, distances, np.inf).argmin()
+        if distinct:
+            free &= (points != points[rows[index]]).any(axis=1)
+    return rows

@@ -1,0 +1,1 @@
+"""What a run would do, what there was, and where it came from."""

@@ -1,0 +1,1 @@
+"""From prototypes to images (D4M, section 3.3)."""

@@ -1,0 +1,247 @@
+"""Random views of images: drawn from counter-based streams, and replayed bit by bit.
+
+A view is made in three steps: crop, zoom, shift, rotation and flip in one resampling; then levels
+and cutout; then CutMix or MixUp with another image's view. What an image gets in an epoch depends
+on (seed, epoch, image) alone, so labels do not depend on batch size or order, and views need not be
+stored.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Float32, Float64, Int16, Int64
+from torch import Tensor
+
+from d4m.images.spool import Spool
+from d4m.seeds import uniforms
+from d4m.settings import AugmentationSettings
+
+_ASPECT = (3 / 4, 4 / 3)
+_DRAWS = 22
+
+
+@dataclass(frozen=True)
+class Views:
+    """Views of images, one each; all it takes to make the same pixels again.
+
+    Attributes:
+        crops: centre x, centre y, width, height, as shares of the image.
+        angles: rotation in radians.
+        flips: whether the view is mirrored.
+        levels: factor of the distance from the mean level, and what is added.
+        blanks: top, bottom, left, right in pixels of what cutout blanks; empty where nothing is.
+        partners: the view that CutMix and MixUp take from; the view itself where neither.
+        boxes: top, bottom, left, right in pixels of what CutMix pastes; empty where nothing is.
+        weights: the image's own weight in MixUp; 1 where there is none.
+    """
+
+    crops: Float32[np.ndarray, "image 4"]
+    angles: Float32[np.ndarray, "image"]
+    flips: Bool[np.ndarray, "image"]
+    levels: Float32[np.ndarray, "image 2"]
+    blanks: Int16[np.ndarray, "image 4"]
+    partners: Int64[np.ndarray, "image"]
+    boxes: Int16[np.ndarray, "image 4"]
+    weights: Float32[np.ndarray, "image"]
+
+    def own_shares(self, size_px: int) -> Float64[np.ndarray, "image"]:
+        """Share of each view that is the image's own, by area in CutMix, by weight in MixUp."""
+        top, bottom, left, right = self.boxes.astype(np.float64).T
+        return self.weights * (1.0 - (bottom - top) * (right - left) / size_px**2)
+
+
+def draw_views(
+    settings: AugmentationSettings, *, seed: int, epoch: int, images: int, size_px: int
+) -> Views:
+    """Draw one epoch's view of every image.
+
+    Args:
+        settings: what is drawn.
+        seed: the stream of this set of images.
+        epoch: which pass over them.
+        images: how many there are.
+        size_px: their height and width.
+
+    Source:
+        RandomResizedCrop as in torchvision; CutMix (Yun et al. 2019) and MixUp (Zhang et al. 2018)
+        with Beta(1, 1), as in FKD; the rest as in DSA (Zhao & Bilen 2021).
+
+    Differs:
+        Crops have continuous corners, and one that does not fit is narrowed instead of drawn again.
+        Partners are drawn from the whole set, and what DSA draws for a batch is drawn for each
+        image, so neither depends on the batch. Beyond the border its pixels go on, where DSA has
+        zeros.
+    """
+    draws = uniforms(seed, epoch=epoch, items=np.arange(images), draws=_DRAWS).T
+    on = _changes_that_happen(settings, draws[19])
+    crops = _draw_crops(draws[:4], settings.crop_scale) if settings.crop_scale[0] < 1 else None
+    whole = np.tile(np.array([0.5, 0.5, 1.0, 1.0]), (images, 1))
+    crops = whole if crops is None else np.where(on["crop"][:, None], crops, whole)
+    crops[:, 2:] *= np.where(on["zoom"], settings.zoom ** (2 * draws[13:15] - 1), 1.0).T
+    crops[:, :2] += np.where(on["shift"], settings.shift * (2 * draws[11:13] - 1), 0.0).T
+    turn = np.where(on["rotation"], 2 * draws[4] - 1, 0.0)
+    partners, boxes, weights = _draw_mixes(settings, draws, size_px)
+    return Views(
+        crops=crops.astype(np.float32),
+        angles=(turn * np.deg2rad(settings.rotation_degrees)).astype(np.float32),
+        flips=on["flip"] & (draws[5] < settings.flip),
+        levels=_draw_levels(settings, draws[15:17], on["levels"]),
+        blanks=_draw_blanks(settings.cutout, draws[17:19], on["cutout"], size_px),
+        partners=partners,
+        boxes=boxes,
+        weights=weights,
+    )
+
+
+def replay_views(
+    pixels: Float[Tensor, "image channel height width"] | Spool,
+    views: Views,
+    rows: Int64[np.ndarray, "row"],
+) -> Float[Tensor, "row channel height width"]:
+    """Some of the views, on the device of `pixels`.
+
+    Args:
+        pixels: the whole set, as mixes take from any of it.
+        views: one of every image.
+        rows: which views to make.
+    """
+    own = _unmixed(pixels, views, rows)
+    boxes = _boxes(views.boxes[rows], own)
+    mixed = boxes.flatten(1).any(1) | torch.from_numpy(views.weights[rows] < 1).to(own.device)
+    if not mixed.any():
+        return own
+    chosen = rows[mixed.cpu().numpy()]
+    others = _unmixed(pixels, views, views.partners[chosen])
+    weights = torch.from_numpy(views.weights[chosen]).to(own)[:, None, None, None]
+    blended = torch.where(weights < 1, weights * own[mixed] + (1 - weights) * others, own[mixed])
+    own[mixed] = torch.where(boxes[mixed], others, blended)
+    return own
+
+
+def _changes_that_happen(
+    settings: AugmentationSettings, draws: Float64[np.ndarray, "image"]
+) -> dict[str, Bool[np.ndarray, "image"]]:
+    """Per kind of change, which images it happens to: all of them, or those whose one it is."""
+    strengths = {
+        "crop": 1 - settings.crop_scale[0],
+        "flip": settings.flip,
+        "rotation": settings.rotation_degrees,
+        "shift": settings.shift,
+        "zoom": settings.zoom - 1,
+        "levels": settings.brightness + settings.contrast,
+        "cutout": settings.cutout,
+    }
+    active = [name for name, strength in strengths.items() if strength > 0]
+    picked = np.floor(draws * len(active))
+    return {
+        name: (picked == active.index(name))
+        if settings.one_of and name in active
+        else np.full(len(draws), name in active)
+        for name in strengths
+    }
+
+
+def _draw_crops(
+    draws: Float64[np.ndarray, "4 image"], scale: tuple[float, float]
+) -> Float64[np.ndarray, "image 4"]:
+    area = scale[0] + (scale[1] - scale[0]) * draws[0]
+    aspect = np.exp(np.log(_ASPECT[0]) + np.log(_ASPECT[1] / _ASPECT[0]) * draws[1])
+    width, height = (np.minimum(np.sqrt(a), 1.0) for a in (area * aspect, area / aspect))
+    centre_x, centre_y = (
+        size / 2 + (1 - size) * draw for size, draw in zip((width, height), draws[2:], strict=True)
+    )
+    return np.stack([centre_x, centre_y, width, height], axis=1)
+
+
+def _draw_levels(
+    settings: AugmentationSettings, draws: Float64[np.ndarray, "2 image"], on: Bool[np.ndarray, "_"]
+) -> Float32[np.ndarray, "image 2"]:
+    factor = 1 + settings.contrast * (2 * draws[1] - 1)
+    added = settings.brightness * (draws[0] - 0.5)
+    return np.stack([np.where(on, factor, 1), np.where(on, added, 0)], axis=1).astype(np.float32)
+
+
+def _draw_blanks(
+    edge: float, draws: Float64[np.ndarray, "2 image"], on: Bool[np.ndarray, "_"], size_px: int
+) -> Int16[np.ndarray, "image 4"]:
+    blanks = _clip_boxes(draws * size_px, np.full(len(on), edge * size_px), size_px)
+    blanks[~on] = 0
+    return blanks
+
+
+def _draw_mixes(
+    settings: AugmentationSettings, draws: Float64[np.ndarray, "draw image"], size_px: int
+) -> tuple[Int64[np.ndarray, "image"], Int16[np.ndarray, "image 4"], Float32[np.ndarray, "image"]]:
+    """Partners, boxes and weights; own shares ~ Beta(1, 1)."""
+    images = draws.shape[1]
+    cut = draws[6] < settings.cutmix
+    blended = ~cut & (draws[20] < settings.mixup)
+    boxes = _clip_boxes(draws[8:10] * size_px, np.sqrt(1.0 - draws[7]) * size_px, size_px)
+    boxes[~cut] = 0
+    partners = np.where(cut | blended, (draws[10] * images).astype(np.int64), np.arange(images))
+    return partners, boxes, np.where(blended, draws[21], 1.0).astype(np.float32)
+
+
+def _clip_boxes(
+    centres: Float64[np.ndarray, "2 image"], edges: Float64[np.ndarray, "image"], size_px: int
+) -> Int16[np.ndarray, "image 4"]:
+    low = np.clip(np.floor(centres - edges / 2), 0, size_px)
+    high = np.clip(np.floor(centres + edges / 2), 0, size_px)
+    return np.stack([low[0], high[0], low[1], high[1]], axis=1).astype(np.int16)
+
+
+def _unmixed(
+    pixels: Float[Tensor, "image channel height width"] | Spool,
+    views: Views,
+    rows: Int64[np.ndarray, "row"],
+) -> Float[Tensor, "row channel height width"]:
+    """Resampled, levelled and blanked, where the views ask for it."""
+    own = _warp(pixels, views, rows)
+    levels = views.levels[rows]
+    levelled = (levels != (1, 0)).any(axis=1)  # the others keep their bits
+    if levelled.any():
+        chosen = torch.from_numpy(np.flatnonzero(levelled)).to(own.device)
+        factor, added = torch.from_numpy(levels[levelled]).to(own).T[:, :, None, None, None]
+        before = own[chosen]
+        mean = before.mean(dim=(1, 2, 3), keepdim=True)
+        own = own.index_copy(0, chosen, (before - mean) * factor + mean + added)
+    if views.blanks[rows].any():
+        own = own.masked_fill(_boxes(views.blanks[rows], own), 0.0)
+    return own
+
+
+def _boxes(
+    edges: Int16[np.ndarray, "row 4"], pixels: Float[Tensor, "row channel height width"]
+) -> Bool[Tensor, "row 1 height width"]:
+    """Which pixels lie between top, bottom, left and right."""
+    top, bottom, left, right = torch.from_numpy(edges).to(pixels.device).T[..., None]
+    y, x = (torch.arange(size, device=pixels.device) for size in pixels.shape[2:])
+    inside_y, inside_x = (y >= top) & (y < bottom), (x >= left) & (x < right)
+    return (inside_y[:, :, None] & inside_x[:, None, :])[:, None]
+
+
+def _warp(
+    pixels: Float[Tensor, "image channel height width"] | Spool,
+    views: Views,
+    rows: Int64[np.ndarray, "row"],
+) -> Float[Tensor, "row channel height width"]:
+    """Crop, rotate and flip by one bilinear resampling; beyond the border its pixels go on."""
+    x, y, width, height = views.crops[rows].T
+    sign = np.where(views.flips[rows], np.float32(-1), np.float32(1))
+    cosine, sine = np.cos(views.angles[rows]), np.sin(views.angles[rows])
+    theta = np.stack(
+        [
+            np.stack([cosine * width * sign, -sine * height, 2 * x - 1], axis=1),
+            np.stack([sine * width * sign, cosine * height, 2 * y - 1], axis=1),
+        ],
+        axis=1,
+    ).astype(np.float32)
+    which = torch.from_numpy(rows).to(pixels.device)
+    # Plain indexing adds up gradients of an image's several views in whichever order threads come.
+    chosen = pixels[which] if isinstance(pixels, Spool) else pixels.index_select(0, which)
+    grid = F.affine_grid(
+        torch.from_numpy(theta).to(chosen), list(chosen.shape), align_corners=False
+    )
+    return F.grid_sample(chosen, grid, padding_mode="border", align_corners=False)

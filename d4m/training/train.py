@@ -1,0 +1,268 @@
+"""Train one classifier: a student on labelled views, or a teacher on real images."""
+
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from d4m.classifiers.precision import computing_in
+from d4m.images.image_set import ImageSet
+from d4m.progress import track
+from d4m.seeds import stream_generator, stream_seed
+from d4m.settings import AugmentationSettings, MatchingSettings, OptimizerSettings
+from d4m.training.augment import Views, replay_views
+from d4m.training.losses import class_loss, kl_loss, mse_loss
+from d4m.training.soft_labels import EpochLabels, draw_epoch
+
+Rows = Int64[np.ndarray, "row"]
+Epoch = tuple[Views, Callable[[Tensor, Rows], Tensor]]  # the views; logits of rows -> their losses
+_CURVE_POINTS = 10
+_PIXELS_AT_ONCE = 4 * 512**2  # of views that are made together
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """What happened while a classifier was trained.
+
+    Attributes:
+        epochs: at the end of which epochs it was looked at.
+        losses: mean training loss of that epoch.
+        top1: share of the probe images classified correctly; NaN without a probe.
+    """
+
+    epochs: list[int]
+    losses: list[float]
+    top1: list[float]
+
+
+def train_with_soft_labels(
+    model: nn.Module,
+    images: ImageSet,
+    labels: Sequence[EpochLabels],
+    *,
+    epochs: int,
+    matching: MatchingSettings,
+    optimizer: OptimizerSettings,
+    seed: int,
+    probe: Callable[[nn.Module], float] | None = None,
+) -> LearningCurve:
+    """Train a student on the very views that the teacher labelled (training-time matching).
+
+    Args:
+        model: the student, on the device of the images; trained in place.
+        images: the training set.
+        labels: one entry per labelled epoch.
+        epochs: passes over the images; where there are more than labels, labels come again.
+        matching: the loss.
+        optimizer: how the weights are fitted.
+        seed: the stream that orders the images.
+        probe: measures the model now and then, for the learning curve.
+
+    Source:
+        D4M, section 3.4 and equation 7; labels that come again: Xiao & He, "Are large-scale soft
+        labels necessary for large-scale dataset distillation?" (NeurIPS 2024).
+    """
+
+    def labelled(epoch: int) -> Epoch:
+        label = labels[epoch % len(labels)]
+        teacher_logits = torch.from_numpy(label.logits).to(images.pixels.device)
+        by_class = _class_losses(images, label.views)
+
+        def losses(logits: Tensor, rows: Rows) -> Tensor:
+            match matching.loss:
+                case "kl":
+                    return kl_loss(logits, teacher_logits[rows], matching.temperature)
+                case "kl_t2":
+                    loss = kl_loss(logits, teacher_logits[rows], matching.temperature)
+                    return loss * matching.temperature**2
+                case "mse_ce":
+                    by_logits = mse_loss(logits, teacher_logits[rows])
+                    return by_logits + matching.ce_weight * by_class(logits, rows)
+
+        return label.views, losses
+
+    return _Fit(model, images, optimizer, seed, probe).run(labelled, epochs=epochs)
+
+
+def train_with_hard_labels(
+    model: nn.Module,
+    images: ImageSet,
+    *,
+    epochs: int,
+    augmentation: AugmentationSettings,
+    optimizer: OptimizerSettings,
+    seed: int,
+    probe: Callable[[nn.Module], float] | None = None,
+) -> LearningCurve:
+    """Train a classifier on class labels, shared out as CutMix and MixUp mixed the images.
+
+    Args:
+        model: the classifier, on the device of the images; trained in place.
+        images: the training set.
+        epochs: passes over the training set.
+        augmentation: the views to draw.
+        optimizer: how the weights are fitted.
+        seed: the stream of views and order.
+        probe: measures the model now and then, for the learning curve.
+    """
+
+    def labelled(epoch: int) -> Epoch:
+        views = draw_epoch(images, augmentation, seed=seed, epoch=epoch)
+        return views, _class_losses(images, views)
+
+    return _Fit(model, images, optimizer, seed, probe).run(labelled, epochs=epochs)
+
+
+def _class_losses(images: ImageSet, views: Views) -> Callable[[Tensor, Rows], Tensor]:
+    class_ids = images.class_ids
+    partner_ids = class_ids[torch.from_numpy(views.partners).to(class_ids.device)]
+    shares = torch.from_numpy(views.own_shares(images.size_px)).to(class_ids.device, torch.float32)
+
+    def losses(logits: Tensor, rows: Rows) -> Tensor:
+        return class_loss(logits, class_ids[rows], partner_ids[rows], shares[rows])
+
+    return losses
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """The loop shared by both kinds of labels: shuffled batches of one epoch's views."""
+
+    model: nn.Module
+    images: ImageSet
+    settings: OptimizerSettings
+    seed: int
+    probe: Callable[[nn.Module], float] | None
+
+    def run(self, labelled: Callable[[int], Epoch], *, epochs: int) -> LearningCurve:
+        """Train for a number of epochs and leave the model in evaluation mode."""
+        steps = -(-len(self.images) // min(self.settings.batch_size, len(self.images)))
+        optimizer = _build_optimizer(self.model, self.settings)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: _share_of_peak(self.settings, step / (epochs * steps))
+        )
+        looks = {epochs * point // _CURVE_POINTS - 1 for point in range(1, _CURVE_POINTS + 1)}
+        curve = LearningCurve([], [], [])
+        device = self.images.pixels.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(stream_seed(self.seed, "dropout"))  # which layers draw globally
+            for epoch in track(epochs, "train", unit="epoch"):
+                views, losses = labelled(epoch)
+                with _gradients_added_in_order(device):
+                    mean_loss = self._epoch(epoch, steps, views, losses, optimizer, schedule)
+                if epoch in looks:
+                    self.model.eval()
+                    curve.epochs.append(epoch + 1)
+                    curve.losses.append(mean_loss)
+                    curve.top1.append(self.probe(self.model) if self.probe else float("nan"))
+        self.model.eval()
+        return curve
+
+    def _epoch(
+        self,
+        epoch: int,
+        steps: int,
+        views: Views,
+        losses: Callable[[Tensor, Rows], Tensor],
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+    ) -> float:
+        order = stream_generator(self.seed, "order", epoch).permutation(len(self.images))
+        self.model.train()
+        total = torch.zeros((), device=self.images.pixels.device)
+        for rows, pixels in self._batches(views, np.array_split(order, steps)):
+            batch_losses = losses(self._logits(pixels), rows)
+            if self.images.weights is not None:
+                batch_losses = batch_losses * self.images.weights[rows]
+            optimizer.zero_grad(set_to_none=True)
+            batch_losses.mean().backward()
+            optimizer.step()
+            schedule.step()
+            total += batch_losses.detach().sum()
+        return float(total) / len(order)
+
+    def _batches(
+        self, views: Views, batches: Sequence[Int64[np.ndarray, "_row"]]
+    ) -> Iterator[tuple[Rows, Float[Tensor, "_row channel height width"]]]:
+        """Rows with their views; those of small images are made for many batches at once."""
+        together = max(1, _PIXELS_AT_ONCE // (len(batches[0]) * self.images.size_px**2))
+        for start in range(0, len(batches), together):
+            several = batches[start : start + together]
+            pixels = replay_views(self.images.pixels, views, np.concatenate(several))
+            yield from zip(several, pixels.split([len(rows) for rows in several]), strict=True)
+
+    def _logits(
+        self, pixels: Float[Tensor, "row channel height width"]
+    ) -> Float[Tensor, "row class"]:
+        with computing_in(self.settings.precision, pixels.device):
+            return self.model(pixels).float()
+
+
+@contextmanager
+def _gradients_added_in_order(device: torch.device) -> Generator[None]:
+    """Makes threads of a CPU add up the gradient of plain indexing, as of Swin's biases, in order.
+
+    On a GPU order costs more than it is worth (docs/decisions/same-seed-same-bits.md).
+    """
+    memory: Any = torch.utils.deterministic  # torch does not declare its attribute
+    before, filled = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        memory.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
+        memory.fill_uninitialized_memory = filled
+
+
+def _build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    parameters, rate, decay = model.parameters(), settings.learning_rate, settings.weight_decay
+    match settings.name:
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+        case "adam":
+            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
+        case "sgd":
+            return torch.optim.SGD(
+                parameters, lr=rate, weight_decay=decay, momentum=settings.momentum
+            )
+        case "muon":
+            return _muon(list(parameters), rate, decay)
+
+
+def _muon(parameters: Sequence[nn.Parameter], rate: float, decay: float) -> torch.optim.Optimizer:
+    """Orthogonal steps for the weights between hidden layers (Jordan et al., 2024).
+
+    What reads images, what gives logits, depthwise convolutions, embeddings, norms and biases go by
+    AdamW, but for Swin's tables of biases by position, which are matrices too. Steps of both kinds
+    are of one size, so one rate and one decay serve them.
+    """
+    from timm.optim.muon import Muon
+
+    matrices = [each for each in parameters if each.ndim in (2, 4)]
+    hidden = {id(each) for each in matrices[1:-1] if each.shape[1] > 1}
+    groups: list[tuple[bool, list[nn.Parameter]]] = [
+        (inner, [each for each in parameters if (id(each) in hidden) == inner])
+        for inner in (True, False)
+    ]
+    used = [{"params": group, "use_fallback": not inner} for inner, group in groups if group]
+    return Muon(used, lr=rate, weight_decay=decay, nesterov=True)
+
+
+def _share_of_peak(settings: OptimizerSettings, progress: float) -> float:
+    """The learning rate at a share of all steps, as a share of its peak."""
+    rise = min(1.0, progress / settings.warmup) if settings.warmup else 1.0
+    match settings.schedule:
+        case "cosine":
+            return rise * (1 + math.cos(math.pi * progress)) / 2
+        case "smoothed_cosine":
+            return rise * (1 + math.cos(math.pi * progress / 2)) / 2
+        case "step":
+            return rise * (0.1 if progress >= 0.5 else 1.0)

@@ -1,0 +1,163 @@
+"""Prototypes that are moved: their images explain the teacher better, and nothing else changes."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from d4m.errors import PrototypeError
+from d4m.images.image_set import ImageSet
+from d4m.images.pixels import resize_pixels
+from d4m.prototypes.kernel_choice import kernel_network
+from d4m.prototypes.refinement import refine_prototypes
+from d4m.settings import (
+    AugmentationSettings,
+    MatchingSettings,
+    OptimizerSettings,
+    SoftLabelSettings,
+)
+from d4m.training.losses import kl_loss
+from d4m.training.soft_labels import TeacherLabels
+from d4m.training.train import train_with_soft_labels
+
+CROPS = AugmentationSettings(crop_scale=(0.8, 1.0), cutmix=0, flip=0)
+VIEWS = CROPS.model_copy(update={"cutmix": 0.5})
+
+
+def _blobs(seed: int, count: int, size: int) -> torch.Tensor:
+    """Smooth noise, which a network tells apart."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(count, 1, 3, 3, generator=generator)
+    return torch.tanh(F.interpolate(coarse, size=(size, size), mode="bilinear") * 2)
+
+
+def _decode(latents):
+    return torch.tanh(F.interpolate(latents, scale_factor=2, mode="bilinear"))
+
+
+@pytest.fixture(autouse=True)
+def young_students(monkeypatch):
+    """Ages that suit eight small images."""
+    monkeypatch.setattr("d4m.prototypes.refinement._STUDENT_VIEWS", (8, 500, 2000))
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    """One that few images can explain: it looks at the brightness of four quarters."""
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, 4, bias=False))
+    nn.init.normal_(network[2].weight, std=8, generator=torch.Generator().manual_seed(1))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def targets(teacher):
+    pixels = _blobs(0, 300, 8)
+    with torch.inference_mode():
+        return ImageSet(pixels, teacher(pixels).argmax(1).clone())
+
+
+PROTOTYPES = _blobs(1, 8, 4).numpy()
+
+
+def _refined(targets, teacher, **changed):
+    settings = {"steps": 40, "augmentation": VIEWS, "precision": "float32", "seed": 0} | changed
+    class_ids = torch.arange(4).repeat_interleave(2)
+    return refine_prototypes(PROTOTYPES, class_ids, _decode, targets, teacher, **settings)
+
+
+def _untold(latents, targets, teacher, seed) -> float:
+    """How far a student, trained on the images of latents, is from the teacher on real ones."""
+    images = ImageSet(_decode(torch.from_numpy(latents)), torch.arange(4).repeat_interleave(2))
+    student = kernel_network(images, classes=4, seed=seed)
+    labels = SoftLabelSettings(mode="online", epochs=300, augmentation=CROPS)
+    train_with_soft_labels(
+        student,
+        images,
+        TeacherLabels(images, teacher, labels, seed=seed),
+        epochs=300,
+        matching=MatchingSettings(temperature=4),
+        optimizer=OptimizerSettings(batch_size=8, learning_rate=2e-3),
+        seed=seed,
+    )
+    with torch.inference_mode():
+        verdicts = student(targets.pixels), teacher(targets.pixels)
+        return float(kl_loss(*verdicts, temperature=2.0).mean())
+
+
+def test_students_learn_more_of_the_teacher_from_images_that_were_moved(targets, teacher):
+    refined = _refined(targets, teacher, steps=140, augmentation=CROPS)
+    unseen = ImageSet(_blobs(9, 500, 8), torch.zeros(500, dtype=torch.int64))
+    before, after = (
+        [_untold(latents, unseen, teacher, seed) for seed in range(2)]
+        for latents in (PROTOTYPES, refined)
+    )
+    assert sum(after) < 0.95 * sum(before)
+
+
+def test_the_seed_decides_and_what_came_in_is_left_alone(targets, teacher):
+    kept = PROTOTYPES.copy()
+    first = _refined(targets, teacher, steps=30)
+    assert np.array_equal(first, _refined(targets, teacher, steps=30))
+    assert not np.array_equal(first, _refined(targets, teacher, steps=30, seed=1))
+    assert np.array_equal(PROTOTYPES, kept)
+    assert not np.array_equal(first, kept)
+
+
+def test_decoding_a_few_at_a_time_moves_prototypes_the_same(targets, teacher, monkeypatch):
+    together = _refined(targets, teacher, steps=3)
+    monkeypatch.setattr("d4m.prototypes.refinement._DECODED_AT_ONCE", 3)
+    assert np.allclose(_refined(targets, teacher, steps=3), together, atol=1e-5)
+
+
+def test_gradients_that_are_no_numbers_end_it_at_once(targets, teacher):
+    def decode(latents):
+        return _decode(latents) + (latents - latents).abs().sqrt().mean()
+
+    with pytest.raises(
+        PrototypeError, match=r"step 1 of .* NaN .* `generator.pretrained.precision`"
+    ):
+        refine_prototypes(
+            PROTOTYPES,
+            torch.arange(4).repeat_interleave(2),
+            decode,
+            targets,
+            teacher,
+            steps=5,
+            augmentation=VIEWS,
+            precision="float32",
+            seed=0,
+        )
+
+
+def test_weights_of_the_teacher_are_left_alone(targets, teacher):
+    kept = {name: value.clone() for name, value in teacher.state_dict().items()}
+    _refined(targets, teacher, steps=2)
+    assert all(torch.equal(kept[name], value) for name, value in teacher.state_dict().items())
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_more_prototypes_than_one_regression_sees_take_turns(targets, teacher, monkeypatch):
+    monkeypatch.setattr("d4m.prototypes.refinement._VIEWS", 3)
+    one, many = (_refined(targets, teacher, steps=steps) for steps in (1, 20))
+    assert 0 < (one != PROTOTYPES).any(axis=(1, 2, 3)).sum() < len(PROTOTYPES)
+    assert (many != PROTOTYPES).any(axis=(1, 2, 3)).all()
+
+
+def test_large_images_are_looked_at_small():
+    images = ImageSet(_blobs(2, 5, 80), torch.zeros(5, dtype=torch.int64))
+    network = kernel_network(images, classes=3, seed=0)
+    small = F.interpolate(images.pixels, size=(32, 32), mode="area")
+    direct = kernel_network(ImageSet(small, images.class_ids), classes=3, seed=0)
+    with torch.inference_mode():
+        assert torch.allclose(network(images.pixels), direct(small), atol=1e-5)
+
+
+def test_pixels_of_another_size_are_resized_with_their_gradient():
+    pixels = _blobs(3, 2, 12).requires_grad_()
+    assert resize_pixels(pixels, 12) is pixels
+    small = resize_pixels(pixels, 8)
+    assert small.shape == (2, 1, 8, 8)
+    small.sum().backward()
+    assert pixels.grad is not None
+    assert float(pixels.grad.sum()) == pytest.approx(2 * 64, rel=1e-4)

@@ -1,0 +1,100 @@
+"""Presets hold the published settings, fit the recipe's sections, and give way to the recipe."""
+
+import pytest
+
+from d4m.errors import RecipeError
+from d4m.recipe.presets import PRESETS, fill_in
+from d4m.recipe.recipe import load_recipe
+from d4m.settings import RecipeSettings
+
+FOLDER = "dataset: {source: image_folder, path: images}\n"
+
+
+def _load(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_recipe(path).settings
+
+
+def test_paper_is_what_was_published(tmp_path):
+    settings = _load(tmp_path, f"preset: paper\n{FOLDER}")
+    synthesis = settings.synthesis
+    assert (synthesis.scheduler, synthesis.num_inference_steps) == ("pndm", 50)
+    assert (synthesis.strength, synthesis.guidance_scale) == (0.7, 8.0)
+    assert (settings.dataset.size_px, synthesis.size_px) == (512, 224)
+    assert settings.prompts.negative == "cartoon, anime, painting"
+    assert settings.generator.latents == "sample"
+    assert settings.generator.pretrained.model == "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    assert (settings.teacher.architecture, settings.teacher.weights) == ("resnet18", "timm")
+    assert settings.evaluation.matching.temperature == 20.0
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_key_of_a_preset_is_a_setting(tmp_path, name):
+    settings = _load(tmp_path, f"preset: {name}\n{FOLDER}").model_dump(mode="json")
+    for section, keys in PRESETS[name]().items():
+        assert _within(keys, settings[section]), section
+
+
+@pytest.mark.parametrize("source", ["digits", "mnist", "fashion_mnist", "cifar10", "cifar100"])
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_goes_with_every_data_set(tmp_path, name, source):
+    settings = _load(tmp_path, f"preset: {name}\ndataset: {{source: {source}}}\n")
+    assert settings.dataset.source == source
+    if name == "paper" and source != "digits":
+        assert (settings.dataset.size_px, settings.dataset.channels) == (512, 3)
+
+
+def _within(part, whole):
+    if isinstance(part, dict):
+        return all(key in whole and _within(value, whole[key]) for key, value in part.items())
+    if isinstance(part, list) and isinstance(whole[0], dict):
+        return [student["architecture"] for student in whole] == part
+    return part == whole
+
+
+def test_the_recipe_goes_before_the_preset_and_the_rest_keeps_its_default(tmp_path):
+    text = f"preset: fast\n{FOLDER}synthesis: {{num_inference_steps: 8}}\n"
+    synthesis = _load(tmp_path, text).synthesis
+    assert (synthesis.scheduler, synthesis.num_inference_steps) == ("dpmsolver++", 8)
+    default = RecipeSettings.model_fields["synthesis"].get_default(call_default_factory=True)
+    assert synthesis.strength == default.strength
+
+
+def test_later_presets_go_before_earlier_ones(tmp_path):
+    both = _load(tmp_path, f"preset: [paper, fast]\n{FOLDER}").synthesis
+    assert (both.scheduler, both.size_px) == ("dpmsolver++", 224)
+    assert _load(tmp_path, f"preset: [fast, paper]\n{FOLDER}").synthesis.scheduler == "pndm"
+
+
+def test_a_compact_generator_of_the_recipe_replaces_the_presets_pretrained_one(tmp_path):
+    text = f"preset: paper\n{FOLDER}generator: {{compact: {{autoencoder: {{steps: 5}}}}}}\n"
+    settings = _load(tmp_path, text)
+    assert settings.generator.pretrained is None
+    assert settings.generator.compact.autoencoder.steps == 5
+
+
+def test_the_digits_keep_their_one_size(tmp_path):
+    settings = _load(tmp_path, "preset: paper\ndataset: {source: digits}\n")
+    assert settings.dataset.source == "digits"
+    assert settings.synthesis.scheduler == "pndm"
+
+
+def test_filling_in_changes_neither_the_recipe_nor_the_preset():
+    own = {"synthesis": {"strength": 0.5}}
+    filled = fill_in(own, ["paper"])
+    filled["synthesis"]["scheduler"] = "mine"
+    assert own == {"synthesis": {"strength": 0.5}}
+    assert PRESETS["paper"]()["synthesis"]["scheduler"] == "pndm"
+
+
+@pytest.mark.parametrize(
+    ("preset", "found"), [("papr", "'papr' (did you mean `paper`?)"), ("[fast, 3]", "3")]
+)
+def test_an_unknown_preset_is_refused_with_its_line(tmp_path, preset, found):
+    with pytest.raises(RecipeError) as caught:
+        _load(tmp_path, f"{FOLDER}preset: {preset}\n")
+    assert str(caught.value).endswith(
+        f"mine.yaml:2: preset: wanted one of paper, fast, rectified, dc, hard or a list of them; "
+        f"found {found}"
+    )
