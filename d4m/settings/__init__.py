@@ -10,6 +10,8 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from d4m.settings.augmentation import AugmentationSettings as AugmentationSettings
+from d4m.settings.classifier import ClassifierSettings as ClassifierSettings
+from d4m.settings.classifier import StudentSettings as StudentSettings
 from d4m.settings.dataset import CifarSettings as CifarSettings
 from d4m.settings.dataset import DatasetSettings as DatasetSettings
 from d4m.settings.dataset import DigitsSettings as DigitsSettings
@@ -17,10 +19,6 @@ from d4m.settings.dataset import FileImageSettings as FileImageSettings
 from d4m.settings.dataset import HuggingFaceSettings as HuggingFaceSettings
 from d4m.settings.dataset import ImageFolderSettings as ImageFolderSettings
 from d4m.settings.dataset import MnistSettings as MnistSettings
-from d4m.settings.distillation import PLACEHOLDER as PLACEHOLDER
-from d4m.settings.distillation import PromptSettings as PromptSettings
-from d4m.settings.distillation import PrototypeSettings as PrototypeSettings
-from d4m.settings.distillation import SynthesisSettings as SynthesisSettings
 from d4m.settings.evaluation import Baseline as Baseline
 from d4m.settings.evaluation import EvaluationSettings as EvaluationSettings
 from d4m.settings.evaluation import HardLabelSettings as HardLabelSettings
@@ -31,14 +29,16 @@ from d4m.settings.generator import CompactSettings as CompactSettings
 from d4m.settings.generator import DenoiserSettings as DenoiserSettings
 from d4m.settings.generator import GeneratorSettings as GeneratorSettings
 from d4m.settings.generator import PretrainedSettings as PretrainedSettings
+from d4m.settings.optimizer import OptimizerSettings as OptimizerSettings
+from d4m.settings.optimizer import Precision as Precision
+from d4m.settings.prompts import PLACEHOLDER as PLACEHOLDER
+from d4m.settings.prompts import PromptSettings as PromptSettings
+from d4m.settings.prototypes import PrototypeSettings as PrototypeSettings
 from d4m.settings.section import Section as Section
-from d4m.settings.training import ClassifierSettings as ClassifierSettings
-from d4m.settings.training import LabellerSettings as LabellerSettings
-from d4m.settings.training import OptimizerSettings as OptimizerSettings
-from d4m.settings.training import Precision as Precision
-from d4m.settings.training import SoftLabelSettings as SoftLabelSettings
-from d4m.settings.training import StudentSettings as StudentSettings
-from d4m.settings.training import TeacherSettings as TeacherSettings
+from d4m.settings.soft_labels import SoftLabelSettings as SoftLabelSettings
+from d4m.settings.synthesis import SynthesisSettings as SynthesisSettings
+from d4m.settings.teacher import LabellerSettings as LabellerSettings
+from d4m.settings.teacher import TeacherSettings as TeacherSettings
 
 
 class RecipeSettings(Section):

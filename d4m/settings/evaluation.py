@@ -5,8 +5,9 @@ from typing import Literal
 from pydantic import Field, JsonValue, field_validator
 
 from d4m.settings.augmentation import AugmentationSettings
+from d4m.settings.classifier import Student, StudentSettings
+from d4m.settings.optimizer import OptimizerSettings
 from d4m.settings.section import Section
-from d4m.settings.training import OptimizerSettings, Student, StudentSettings
 
 Baseline = Literal["random_real", "nearest_real", "decoded_prototypes", "from_noise", "full_data"]
 Labels = Literal["soft", "hard"]

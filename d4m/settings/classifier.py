@@ -1,0 +1,40 @@
+"""The networks of teachers and students."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from d4m.settings.section import Section
+
+Option = bool | int | float | str | tuple[int, ...]
+
+
+class ClassifierSettings(Section):
+    """A network: the field's 3-layer ConvNet, or one of timm's."""
+
+    architecture: str = Field(
+        default="convnet3", description="`convnet3`, or any timm architecture by its name."
+    )
+    options: dict[str, Option] = Field(
+        default_factory=dict, description="timm's own arguments, such as layers or channels."
+    )
+
+
+class StudentSettings(ClassifierSettings):
+    """A network to train, and what the score table calls it."""
+
+    name: str = Field(
+        default="", pattern=r"^[A-Za-z0-9_.]*$", description="Its name; else its architecture's."
+    )
+
+    @property
+    def label(self) -> str:
+        """What the score table calls it."""
+        return self.name or self.architecture
+
+
+def _named_student(value: object) -> object:
+    return {"architecture": value} if isinstance(value, str) else value
+
+
+Student = Annotated[StudentSettings, BeforeValidator(_named_student)]

@@ -1,0 +1,36 @@
+"""Class prompts: what the text encoder reads (D4M, section 3.3)."""
+
+import re
+
+from pydantic import Field, field_validator
+
+from d4m.settings.section import Section
+
+PLACEHOLDER = re.compile(r"\{(name|described|class_id)\}")
+
+
+class PromptSettings(Section):
+    """What the text encoder reads for each class (D4M, section 3.3)."""
+
+    template: str = Field(
+        default="{name}",
+        description="The prompt; {name} is the class's name, {described} adds the class table's "
+        "gloss to an ambiguous one (`crane, large long-necked wading bird`), {class_id} is its "
+        "number, for a DiT.",
+    )
+    negative: str = Field(
+        default="cartoon, anime, painting",
+        description="Negative prompt of every image; a DiT has none.",
+    )
+    per_class: dict[str, str] = Field(
+        default_factory=dict, description="Class name -> the whole prompt of that class."
+    )
+
+    @field_validator("template")
+    @classmethod
+    def _template_names_the_class(cls, template: str) -> str:
+        rest, found = PLACEHOLDER.subn("", template)
+        if found == 0 or "{" in rest:
+            msg = "must contain {name}, {described} or {class_id} and no other placeholder"
+            raise ValueError(msg)
+        return template

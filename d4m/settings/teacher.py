@@ -1,0 +1,66 @@
+"""The teachers, whose logits are soft labels (D4M, section 3.4)."""
+
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from d4m.settings.augmentation import AugmentationSettings
+from d4m.settings.classifier import ClassifierSettings
+from d4m.settings.optimizer import OptimizerSettings
+
+
+class LabellerSettings(ClassifierSettings):
+    """A classifier whose verdicts are soft labels. Training defaults tuned on digits."""
+
+    weights: str | None = Field(
+        default=None,
+        description="None: trained here. `timm`: timm's own. Else a .safetensors file, relative "
+        "to the recipe file.",
+    )
+    members: int = Field(
+        default=1,
+        ge=1,
+        le=20,
+        description="Networks trained from seeds of their own; their mean logits are the verdict.",
+    )
+    epochs: int = Field(default=40, ge=1, description="Passes over the training images.")
+    augmentation: AugmentationSettings = Field(
+        default_factory=AugmentationSettings, description="Views of the training images."
+    )
+    optimizer: OptimizerSettings = Field(
+        default_factory=lambda: OptimizerSettings(batch_size=64, learning_rate=2e-3),
+        description="How its weights are fitted.",
+    )
+
+    @model_validator(mode="after")
+    def _ready_weights_are_one_network(self) -> Self:
+        if self.weights is not None and self.members > 1:
+            msg = f"`weights` are those of one network, found `members: {self.members}`"
+            raise ValueError(msg)
+        return self
+
+
+class OtherTeacherSettings(LabellerSettings):
+    """A further teacher, and what the score table calls it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.]+$", description="Its name.")
+
+
+class TeacherSettings(LabellerSettings):
+    """The teacher of the distilled data set, and others that are compared with it."""
+
+    others: tuple[OtherTeacherSettings, ...] = Field(
+        default=(),
+        description="Further teachers: each labels the synthetic images for all students, as they "
+        "train, and fills a row of the teacher x student matrix. The data set has the first's.",
+    )
+
+    @field_validator("others")
+    @classmethod
+    def _others_differ(
+        cls, others: tuple[OtherTeacherSettings, ...]
+    ) -> tuple[OtherTeacherSettings, ...]:
+        if len({other.name for other in others}) != len(others):
+            msg = "other teachers must differ in `name`"
+            raise ValueError(msg)
+        return others
