@@ -11,7 +11,7 @@ from rich.tree import Tree
 
 from d4m.cli.app import RecipeArgument, app, console, open_pipeline
 from d4m.errors import D4MError
-from d4m.recipe.recipe import write_recipe
+from d4m.recipe.write import write_recipe
 from d4m.reports.changes import flatten
 from d4m.reports.dataset_diff import DatasetVersion, compare_datasets, draw_side_by_side
 from d4m.reports.lineage import Origin, image_origins, trace

@@ -1,0 +1,49 @@
+"""Settings -> recipes/<name>.yaml."""
+
+import copy
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from d4m.errors import RecipeError
+from d4m.recipe.recipe import is_name
+from d4m.settings import RecipeSettings
+
+
+def write_recipe(path: Path, settings: Mapping[str, Any], *, comment: str) -> Path:
+    """Write settings into a new recipe file; returns its path.
+
+    Args:
+        path: a `.yaml` file that does not exist yet.
+        settings: every section, as `RecipeSettings` dumps them.
+        comment: the file's first line.
+
+    Raises:
+        RecipeError: there is such a recipe already, it cannot be written, or this version of d4m
+            does not know some of the settings.
+    """
+    if path.exists() or not is_name(path.stem) or not path.parent.is_dir():
+        msg = f"wanted the name of a recipe that does not exist yet, found {path}; choose another"
+        raise RecipeError(msg)
+    sections = copy.deepcopy(dict(settings))
+    generator = sections["generator"]  # of the two kinds, a dump names both
+    generator.pop("compact" if generator["pretrained"] else "pretrained")
+    try:
+        RecipeSettings.model_validate(sections)
+    except ValidationError as failure:
+        msg = f"cannot write {path}: these settings are of another version of d4m: {failure}"
+        raise RecipeError(msg) from None
+    text = StringIO()
+    cast(Any, YAML(typ="safe")).dump(sections, text)
+    hidden = path.with_name(f".{path.name}")  # no recipe until it is whole
+    try:
+        hidden.write_text(f"# {comment}\n{text.getvalue()}", encoding="utf-8")
+        hidden.replace(path)
+    except OSError as failure:
+        msg = f"cannot write {path}: {failure}"
+        raise RecipeError(msg) from None
+    return path

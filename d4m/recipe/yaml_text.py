@@ -1,0 +1,100 @@
+"""The text of a recipe file: YAML that is refused, with its line, where it is not plain values."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
+
+from d4m.errors import RecipeError
+from d4m.recipe.problems import shorten
+
+_LARGEST_FILE = 1_000_000
+_MOST_VALUES = 200_000
+_DEEPEST = 30
+_LONGEST_VALUE = 4000
+
+
+def parse(path: Path) -> CommentedMap:
+    """Read the sections of a recipe file, with the line of each key.
+
+    Raises:
+        RecipeError: the file cannot be read, is not YAML, is too large, or holds no sections.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            msg = f"{path}: a recipe is at most {_LARGEST_FILE} bytes, found {path.stat().st_size}"
+            raise RecipeError(msg)
+        text = path.read_text(encoding="utf-8")
+        _check_structure(path, text)
+        document = cast(Any, YAML(typ="rt")).load(text)
+    except OSError as failure:
+        msg = f"{path}: wanted a file that can be read, found {failure.strerror or failure}"
+        raise RecipeError(msg) from failure
+    except UnicodeDecodeError as failure:
+        msg = f"{path}: wanted UTF-8 text, found byte {failure.object[failure.start]:#x}"
+        raise RecipeError(msg) from None
+    except (YAMLError, ValueError, LookupError, RecursionError) as failure:  # the parser's own too
+        mark = getattr(failure, "problem_mark", None)
+        line = "" if mark is None else f"{mark.line + 1}: "
+        problem = getattr(failure, "problem", None) or str(failure)
+        msg = f"{path}:{line or ' '}not valid YAML: {problem}"
+        raise RecipeError(msg) from None
+    if not isinstance(document, CommentedMap):
+        msg = f"{path}:1: wanted sections such as `dataset:`, found {shorten(document)}"
+        raise RecipeError(msg)
+    return document
+
+
+def plain(value: object) -> Any:
+    """Return a parsed value in built-in types; the parser's subclasses must not reach the keys."""
+    match value:
+        case CommentedMap():
+            return {plain(key): plain(item) for key, item in value.items()}
+        case CommentedSeq():
+            return [plain(item) for item in value]
+        case bool() | None:
+            return value
+        case int():
+            return int(value)
+        case float():
+            return float(value)
+        case _:
+            return str(value)
+
+
+def _check_structure(path: Path, text: str) -> None:
+    """Refuse, before anything is built, tags and what would grow without bounds.
+
+    Raises:
+        RecipeError: with the line at which the text goes too far.
+        YAMLError: it is not YAML.
+    """
+    sizes = dict[str, int]()  # of what has an anchor
+    counts, anchors = [0], [""]  # of the nodes that are open
+    for event in cast(Any, YAML(typ="rt")).parse(text):
+        problem = ""
+        if getattr(event, "ctag", None) is not None:
+            problem = f"wanted plain values, found the tag {event.ctag}; leave it out"
+        if isinstance(event, AliasEvent):
+            problem = "an alias of what it stands in" if event.anchor in anchors else problem
+            counts[-1] += sizes.get(event.anchor, 1)
+        elif isinstance(event, CollectionStartEvent):
+            counts.append(1)
+            anchors.append(event.anchor or "")
+        elif isinstance(event, CollectionEndEvent):
+            size = counts.pop()
+            counts[-1] += size
+            sizes[anchors.pop()] = size
+        elif isinstance(event, ScalarEvent):
+            counts[-1] += 1
+            if len(event.value) > _LONGEST_VALUE:
+                problem = (
+                    f"a value of {len(event.value)} characters; wanted at most {_LONGEST_VALUE}"
+                )
+        if len(counts) > _DEEPEST or sum(counts) > _MOST_VALUES:
+            problem = f"wanted at most {_MOST_VALUES} values, {_DEEPEST} deep, found more"
+        if problem:
+            msg = f"{path}:{event.start_mark.line + 1}: {problem}"
+            raise RecipeError(msg)
