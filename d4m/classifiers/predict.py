@@ -1,15 +1,39 @@
-"""What a classifier's last linear layer sees of each image."""
+"""What trained classifiers say of images: logits, probabilities, features; batch by batch."""
 
 from typing import Any, cast
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from d4m.classifiers.convnet import ConvNet3
+from d4m.classifiers.precision import computing_in
 from d4m.images.spool import Spool, ranges
+from d4m.settings import Precision
 
 _BATCH = 1024
+
+
+def predict_logits(
+    model: nn.Module,
+    pixels: Float[Tensor, "image channel height width"] | Spool,
+    precision: Precision = "float32",
+) -> Float32[Tensor, "image class"]:
+    """A classifier's raw scores of images, batch by batch, on the device of `pixels`."""
+    logits = list[Tensor]()
+    for rows in ranges(len(pixels), _BATCH):
+        batch = pixels[rows]
+        with torch.inference_mode(), computing_in(precision, batch.device):
+            logits.append(model(batch).float())
+    return torch.cat(logits)
+
+
+def class_probabilities(
+    model: nn.Module, pixels: Float[Tensor, "image channel height width"]
+) -> Float32[np.ndarray, "image class"]:
+    """What a classifier believes of images, each row summing to 1."""
+    return predict_logits(model, pixels).softmax(dim=1).cpu().numpy()
 
 
 def penultimate_features(

@@ -7,11 +7,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from d4m.classifiers.convnet import ConvNet3
-from d4m.classifiers.predict import penultimate_features
+from d4m.classifiers.predict import penultimate_features, predict_logits
 from d4m.classifiers.registry import build_classifier
 from d4m.images.image_set import ImageSet
 from d4m.images.spool import ranges
-from d4m.scores.accuracy import predict_logits
 from d4m.seeds import stream_seed
 from d4m.settings import AugmentationSettings, ClassifierSettings
 from d4m.training.augment import replay_views

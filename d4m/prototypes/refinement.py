@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from d4m.classifiers.convnet import ConvNet3
 from d4m.classifiers.precision import computing_in
+from d4m.classifiers.predict import predict_logits
 from d4m.errors import PrototypeError
 from d4m.images.image_set import ImageSet
 from d4m.images.spool import ranges
 from d4m.progress import track
 from d4m.prototypes.kernel_choice import RIDGE, kernel_network
-from d4m.scores.accuracy import predict_logits
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import (
     AugmentationSettings,

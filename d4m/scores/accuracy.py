@@ -2,16 +2,12 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from d4m.classifiers.precision import computing_in
-from d4m.images.spool import Spool, ranges
+from d4m.classifiers.predict import predict_logits
+from d4m.images.spool import Spool
 from d4m.settings import Precision
-
-_BATCH = 1024
 
 
 @dataclass(frozen=True)
@@ -40,24 +36,3 @@ def score_classifier(
     ranking = logits.topk(min(5, logits.shape[1]), dim=1).indices
     hits = ranking == class_ids[:, None]
     return Scores(top1=float(hits[:, 0].float().mean()), top5=float(hits.any(dim=1).float().mean()))
-
-
-def class_probabilities(
-    model: nn.Module, pixels: Float[Tensor, "image channel height width"]
-) -> Float32[np.ndarray, "image class"]:
-    """What a classifier believes of images, each row summing to 1."""
-    return predict_logits(model, pixels).softmax(dim=1).cpu().numpy()
-
-
-def predict_logits(
-    model: nn.Module,
-    pixels: Float[Tensor, "image channel height width"] | Spool,
-    precision: Precision = "float32",
-) -> Float32[Tensor, "image class"]:
-    """A classifier's raw scores of images, batch by batch, on the device of `pixels`."""
-    logits = list[Tensor]()
-    for rows in ranges(len(pixels), _BATCH):
-        batch = pixels[rows]
-        with torch.inference_mode(), computing_in(precision, batch.device):
-            logits.append(model(batch).float())
-    return torch.cat(logits)

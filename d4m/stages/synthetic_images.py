@@ -157,9 +157,8 @@ def _chooser(context: StageContext) -> "Callable[[np.ndarray, _Order], np.ndarra
     synthesis = context.recipe.settings.synthesis
     if synthesis.candidates == 1:
         return lambda candidates, _: np.arange(len(candidates))
-    from d4m.classifiers.predict import penultimate_features
+    from d4m.classifiers.predict import class_probabilities, penultimate_features
     from d4m.images.pixels import to_pixels
-    from d4m.scores.accuracy import class_probabilities
     from d4m.synthesis.candidates import select_candidates
 
     teacher = load_teacher(context)

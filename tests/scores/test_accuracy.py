@@ -7,7 +7,8 @@ from sklearn.metrics import top_k_accuracy_score
 from torch import nn
 
 from d4m.classifiers.convnet import ConvNet3
-from d4m.scores.accuracy import Scores, predict_logits, score_classifier
+from d4m.classifiers.predict import predict_logits
+from d4m.scores.accuracy import Scores, score_classifier
 
 
 def _as_images(logits):
