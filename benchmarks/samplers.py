@@ -18,7 +18,7 @@ from d4m.pipeline import STAGES, Pipeline
 from d4m.scores.accuracy import score_classifier
 from d4m.seeds import stream_seed
 from d4m.settings import SynthesisSettings
-from d4m.stages.base import StageContext
+from d4m.stages.context import StageContext
 from d4m.stages.generator import load_pipeline
 from d4m.stages.teacher import load_teacher
 from d4m.synthesis.synthesize import ImageRequest, synthesize_images, use_scheduler
@@ -43,7 +43,7 @@ def main() -> None:
         for stage in STAGES:
             if stage.name in {"real_images", "generator", "latents", "prototypes", "teacher"}:
                 pipeline.run_stage(stage.name)
-        context = pipeline.context()
+        context = pipeline.open_context()
         reference, _ = draw(context, *REFERENCE)
         _, slowest = draw(context, *SAMPLERS[0])
         print("| sampler | steps | time, of PNDM's | difference, grey levels | teacher agrees |")
@@ -90,7 +90,7 @@ def agreement(context: StageContext, images: np.ndarray) -> float:
     """Share of images that the teacher takes for their class."""
     per_class = len(images) // len(context.class_ids)
     class_ids = torch.arange(len(images)) // per_class
-    return score_classifier(load_teacher(context), to_pixels(images), class_ids).top1
+    return score_classifier(load_teacher(context, ["teacher"]), to_pixels(images), class_ids).top1
 
 
 if __name__ == "__main__":

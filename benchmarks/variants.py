@@ -50,7 +50,8 @@ def score_variant(edits: Edits, *, baselines: list[str], seeds: int) -> dict[str
             pipeline.run_stage(stage.name)
             if stage.name == EvaluationScores.name:
                 break
-        return {row.training_set: row for row in score_rows(pipeline.context())}
+        rows = score_rows(pipeline.open_context(), pipeline.recipe.settings)
+        return {row.training_set: row for row in rows}
 
 
 def cell(row: ScoreRow) -> str:

@@ -9,14 +9,16 @@ from d4m.compute import Compute
 from d4m.errors import DamagedUnitError, MissingUpstreamError, StoreError
 from d4m.recipe.recipe import Recipe
 from d4m.reports.plan_ahead import PlannedUnit, plan_ahead
-from d4m.stages.base import Stage, StageContext, StageReport, is_known, run_stage
+from d4m.stages.base import Stage, is_known
+from d4m.stages.context import StageContext
 from d4m.stages.distilled_dataset import DistilledDataset
 from d4m.stages.evaluation_scores import EvaluationScores
 from d4m.stages.generator import Generator
 from d4m.stages.image_fidelity import ImageFidelity
 from d4m.stages.latents import Latents
 from d4m.stages.prototypes import Prototypes
-from d4m.stages.real_images import RealImages, check_class_sizes
+from d4m.stages.real_images import RealImages
+from d4m.stages.run import StageReport, run_stage
 from d4m.stages.soft_labels import SoftLabels
 from d4m.stages.synthetic_images import SyntheticImages
 from d4m.stages.teacher import Teacher
@@ -42,10 +44,10 @@ _BY_NAME = {stage.name: stage for stage in STAGES}
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A recipe and the place where its artifacts are kept.
+    """The stages of one recipe, over the place where its artifacts are kept.
 
     Attributes:
-        recipe: what is made.
+        recipe: the distillation to make.
         store_root: folder of the store.
         compute: the device, and what fits on it.
     """
@@ -54,16 +56,16 @@ class Pipeline:
     store_root: Path
     compute: Compute = field(default_factory=Compute)
 
-    def context(self) -> StageContext:
-        """Recipe and store, with the current manifests of all stages."""
-        context = StageContext(self.recipe, ArtifactStore(self.store_root), self.compute)
-        manifests = {name: context.manifests.current(name) for name in _BY_NAME}
-        return replace(context, upstream={n: m.units for n, m in manifests.items() if m})
+    def open_context(self) -> StageContext:
+        """Open the store, with the current manifests of all stages; images when they are read."""
+        context = StageContext.open(self.recipe, ArtifactStore(self.store_root), self.compute)
+        return _with_manifests(context)
 
     def run(self) -> Iterator[StageReport]:
         """Run every stage in order; each report comes when its stage is done."""
+        context = self.open_context()
         for stage in STAGES:
-            yield self.run_stage(stage.name)
+            yield self._run_stage(stage.name, context)
 
     def run_stage(self, name: str) -> StageReport:
         """Compute what one artifact lacks; a damaged upstream unit is computed again on the way.
@@ -72,27 +74,25 @@ class Pipeline:
             MissingUpstreamError: an upstream artifact has not been made, or not as the recipe says.
             D4MError: the stage cannot do what the recipe asks.
         """
+        return self._run_stage(name, self.open_context())
+
+    def _run_stage(self, name: str, opened: StageContext) -> StageReport:
         for _ in range(_MOST_REPAIRS):
             try:
-                context = self.context()
+                context = _with_manifests(opened)
                 self._check_upstream(name, context)
-                report = run_stage(_BY_NAME[name], _seen_by(_BY_NAME[name], context))
-                if name == RealImages.name:
-                    units = report.manifest.units
-                    check_class_sizes(replace(self.context(), upstream={name: units}))
+                return run_stage(_BY_NAME[name], _seen_by(_BY_NAME[name], context))
             except DamagedUnitError as damage:
                 _log.warning("%s", damage)
                 if damage.stage != name:
-                    self.run_stage(damage.stage)
-            else:
-                return report
+                    self._run_stage(damage.stage, opened)
         msg = f"{name}: units were damaged again after {_MOST_REPAIRS} repairs; check the disk"
         raise StoreError(msg)
 
     def _check_upstream(self, name: str, context: StageContext) -> None:
-        """Refuse what another recipe has left here: one edited since, or that of a run beside ours.
+        """Refuse artifacts of another recipe: of one edited since, or of a run at the same time.
 
-        Real images are not listed anew: stages compare their contents when they read them.
+        Real images are not listed again: stages compare their contents when they read them.
         """
         wanted = {name}
         for stage in reversed(STAGES):
@@ -114,12 +114,16 @@ class Pipeline:
                 raise MissingUpstreamError(msg)
 
     def plan(self) -> dict[str, tuple[PlannedUnit, ...]]:
-        """What a run would compute, and why."""
-        return plan_ahead(STAGES, self.context())
+        """Return what a run would compute, and why."""
+        return plan_ahead(STAGES, self.open_context())
 
     def verify(self) -> Iterator[tuple[str, str, str]]:
-        """Read every unit of the current manifests: (stage, unit, what is wrong with it or "")."""
-        context = self.context()
+        """Read every unit of the current manifests.
+
+        Yields:
+            Stage, unit, and the damage that was found, or "".
+        """
+        context = self.open_context()
         for stage, units in context.upstream.items():
             for name, record in units.items():
                 assert record is not None, "manifests name units that exist"
@@ -131,7 +135,13 @@ class Pipeline:
                     yield stage, name, ""
 
 
+def _with_manifests(context: StageContext) -> StageContext:
+    """Return a context with the current manifests of all stages."""
+    manifests = {name: context.manifests.current(name) for name in _BY_NAME}
+    return replace(context, upstream={n: m.units for n, m in manifests.items() if m})
+
+
 def _seen_by(stage: Stage, context: StageContext) -> StageContext:
-    """What a stage sees: of all manifests, those of its upstream."""
+    """Return a context with the manifests of a stage's upstream only."""
     upstream = {n: units for n, units in context.upstream.items() if n in stage.upstream}
     return replace(context, upstream=upstream)

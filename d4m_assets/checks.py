@@ -3,8 +3,8 @@
 import dagster as dg
 import numpy as np
 
-from d4m.pipeline import Pipeline
 from d4m.settings import FileImageSettings
+from d4m.stages.context import StageContext
 from d4m.stages.score_table import ScoreRow, score_rows
 from d4m.stages.training_sets import synthetic_classes
 from d4m.training.label_formats import unpack_logits
@@ -14,12 +14,11 @@ from d4m_assets.stage_asset import Check
 _BLANK_SPREAD = 1.0  # grey levels: below this, an image is one colour
 
 
-def _readable_files(pipeline: Pipeline) -> dg.AssetCheckResult:
-    context = pipeline.context()
+def _readable_files(context: StageContext) -> dg.AssetCheckResult:
     indexes = [context.image_index(s, c) for s in context.source.splits for c in context.class_ids]
     unreadable = sum(len(index.unreadable) for index in indexes)
     share = unreadable / max(1, unreadable + sum(len(index.image_ids) for index in indexes))
-    dataset = pipeline.recipe.settings.dataset
+    dataset = context.recipe.settings.dataset
     limit = dataset.unreadable_share if isinstance(dataset, FileImageSettings) else 0.0
     return dg.AssetCheckResult(
         check_name="readable_files",
@@ -34,9 +33,9 @@ def _readable_files(pipeline: Pipeline) -> dg.AssetCheckResult:
     )
 
 
-def _no_blank_image(pipeline: Pipeline) -> dg.AssetCheckResult:
+def _no_blank_image(context: StageContext) -> dg.AssetCheckResult:
     images, blank = 0, dict[str, int]()
-    for class_id, arrays in enumerate(synthetic_classes(pipeline.context())):
+    for class_id, arrays in enumerate(synthetic_classes(context)):
         spread = arrays["images"].reshape(len(arrays["images"]), -1).std(axis=1)
         images += len(spread)
         if (spread < _BLANK_SPREAD).any():
@@ -52,9 +51,9 @@ def _no_blank_image(pipeline: Pipeline) -> dg.AssetCheckResult:
     )
 
 
-def _ipc_images_per_class(pipeline: Pipeline) -> dg.AssetCheckResult:
-    wanted = pipeline.recipe.settings.prototypes.ipc
-    counts = [len(arrays["images"]) for arrays in synthetic_classes(pipeline.context())]
+def _ipc_images_per_class(context: StageContext) -> dg.AssetCheckResult:
+    wanted = context.recipe.settings.prototypes.ipc
+    counts = [len(arrays["images"]) for arrays in synthetic_classes(context)]
     wrong = {str(class_id): count for class_id, count in enumerate(counts) if count != wanted}
     return dg.AssetCheckResult(
         check_name="ipc_images_per_class",
@@ -63,10 +62,9 @@ def _ipc_images_per_class(pipeline: Pipeline) -> dg.AssetCheckResult:
     )
 
 
-def _class_order(pipeline: Pipeline) -> dg.AssetCheckResult:
+def _class_order(context: StageContext) -> dg.AssetCheckResult:
     """The teacher, asked about every view of a class's images, names that class."""
-    context = pipeline.context()
-    blocks = context.all_of("soft_labels")
+    blocks = context.all_of("soft_labels").reads
     if not blocks:
         return dg.AssetCheckResult(
             check_name="class_order",
@@ -93,8 +91,8 @@ def _class_order(pipeline: Pipeline) -> dg.AssetCheckResult:
     )
 
 
-def _beats_random_real(pipeline: Pipeline) -> dg.AssetCheckResult:
-    rows = score_rows(pipeline.context())
+def _beats_random_real(context: StageContext) -> dg.AssetCheckResult:
+    rows = score_rows(context, context.recipe.settings)
     synthetic, random = _soft_row(rows, "synthetic"), _soft_row(rows, "random_real")
     if synthetic is None or random is None:
         return dg.AssetCheckResult(

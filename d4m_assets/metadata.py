@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from d4m.images.contact_sheet import draw_contact_sheet
-from d4m.stages.base import StageContext
+from d4m.stages.context import StageContext
 from d4m.stages.score_table import ScoreRow
 
 SHEET_CLASSES = 20

@@ -7,8 +7,9 @@ from typing import Any
 import dagster as dg
 
 from d4m.errors import D4MError
-from d4m.pipeline import Pipeline
-from d4m.stages.base import Stage, StageReport
+from d4m.stages.base import Stage
+from d4m.stages.context import StageContext
+from d4m.stages.run import StageReport
 from d4m_assets.assets.recipe import section_key
 from d4m_assets.partitions import recipe_partitions
 from d4m_assets.resources import RecipesResource, StoreResource
@@ -30,7 +31,7 @@ class Check:
 
     name: str
     description: str
-    examine: Callable[[Pipeline], dg.AssetCheckResult]
+    examine: Callable[[StageContext], dg.AssetCheckResult]
 
 
 def stage_asset(
@@ -38,7 +39,7 @@ def stage_asset(
     *,
     group: str,
     description: str,
-    describe: Callable[[Pipeline], Metadata],
+    describe: Callable[[StageContext], Metadata],
     checks: Sequence[Check] = (),
     pool: str | None = None,
 ) -> dg.AssetsDefinition:
@@ -80,10 +81,11 @@ def stage_asset(
                 f"{stage.name}[{context.partition_key}]: computed {len(report.computed)}, "
                 f"reused {len(report.reused)} in {report.seconds:.1f} s"
             )
+            made = pipeline.open_context()
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(report.manifest.digest),
-                metadata={**describe(pipeline), **_counts(report)},
-                check_results=[check.examine(pipeline) for check in checks],
+                metadata={**describe(made), **_counts(report)},
+                check_results=[check.examine(made) for check in checks],
             )
         except D4MError as failure:
             raise fail_or_retry(context, failure) from failure

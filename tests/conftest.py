@@ -77,7 +77,7 @@ class Workspace:
 
     def digests(self, name: str = "tiny") -> dict[str, dict[str, str]]:
         """Digest of every unit of the current manifests."""
-        manifests = self.pipeline(name).context().upstream
+        manifests = self.pipeline(name).open_context().upstream
         return {
             stage: {unit: record.digest for unit, record in units.items() if record}
             for stage, units in manifests.items()

@@ -14,7 +14,8 @@ from PIL import Image
 
 import d4m.training.soft_labels
 from d4m.classifiers.convnet import ConvNet3
-from d4m.generators import compact, pretrained
+from d4m.generators import compact_model as compact
+from d4m.generators import pretrained_model as pretrained
 from d4m.images.image_set import ImageSet
 from d4m.prototypes.clusters import fit_prototypes
 from d4m.settings import AugmentationSettings, PretrainedSettings, PromptSettings, PrototypeSettings
@@ -100,7 +101,7 @@ def test_04_prototypes_are_not_kept_as_text(tmp_path):
 
 
 def test_05_classes_in_numbered_folders_keep_their_number(numbered):
-    context = numbered.pipeline().context()
+    context = numbered.pipeline().open_context()
     assert context.source.class_table.names == tuple(map(str, range(CLASSES)))
     for class_id in range(CLASSES):
         index = context.image_index("train", class_id)
@@ -118,7 +119,7 @@ def test_06_prompts_follow_the_labels_and_keep_their_spaces():
 
 
 def test_07_no_two_images_share_a_file(numbered):
-    context = numbered.pipeline().context()
+    context = numbered.pipeline().open_context()
     folder = context.open_files("distilled_dataset", "distilled_dataset") / "images"
     files = sorted(folder.rglob("*.png"))
     assert len(files) == CLASSES * IPC  # "image1" + "11" and "image11" + "1" would be one
@@ -130,8 +131,10 @@ def test_07_no_two_images_share_a_file(numbered):
 
 
 def test_08_no_safety_checker_blacks_images_out(numbered, tmp_path):
-    context = numbered.pipeline().context()
-    folders = [context.open_files("generator", unit) for _, unit in context.all_of("generator")]
+    context = numbered.pipeline().open_context()
+    folders = [
+        context.open_files("generator", unit) for _, unit in context.all_of("generator").reads
+    ]
     pipeline = compact.load_pipeline(folders)
     pipeline.save_pretrained(tmp_path)
     index = json.loads((tmp_path / "model_index.json").read_text())
@@ -147,7 +150,7 @@ def test_08_no_safety_checker_blacks_images_out(numbered, tmp_path):
 
 
 def test_09_a_run_goes_on_where_it_stopped_and_gives_the_same_images(numbered):
-    context = numbered.pipeline().context()
+    context = numbered.pipeline().open_context()
     before = numbered.digests()
     for class_id in (3, 11):
         record = context.upstream["synthetic_images"][f"class-{class_id:05d}"]

@@ -19,7 +19,7 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from d4m.generators.fit import seeded
-from d4m.generators.registry import find_kind
+from d4m.generators.kinds import find_kind
 from d4m.generators.vocabulary import build_tokenizer
 
 LATENT = (4, 4, 4)

@@ -55,7 +55,7 @@ def prompts(recipe: RecipeArgument) -> None:
 
     Class names with several meanings are listed, unless their prompt says which one is meant.
     """
-    context = open_pipeline(recipe).context()
+    context = open_pipeline(recipe).open_context()
     classes, settings = context.source.class_table, context.recipe.settings.prompts
     table = Table("class", "name", "prompt", box=None)
     ambiguous = list[str]()

@@ -8,7 +8,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from d4m.cli.app import RecipeArgument, app, console, open_pipeline
-from d4m.environment import find_recipe
 from d4m.errors import D4MError
 from d4m.stages.image_fidelity import FidelityRow, fidelity_rows
 from d4m.stages.score_table import ScoreRow, rank, score_rows
@@ -17,12 +16,13 @@ from d4m.stages.score_table import ScoreRow, rank, score_rows
 @app.command()
 def show(recipe: RecipeArgument) -> None:
     """Print the scores, how close the images are to real ones, and where the data set is."""
-    pipeline = open_pipeline(recipe)
-    rows = score_rows(pipeline.context())
-    console.print(_score_table({recipe: rows}, pipeline.recipe.settings.evaluation.split))
+    context = open_pipeline(recipe).open_context()
+    settings = context.recipe.settings
+    rows = score_rows(context, settings)
+    console.print(_score_table({recipe: rows}, settings.evaluation.split))
     _print_ranking(rows)
-    console.print(_fidelity_table(fidelity_rows(pipeline.context())))
-    folder = pipeline.context().open_files("distilled_dataset", "distilled_dataset")
+    console.print(_fidelity_table(fidelity_rows(context, settings)))
+    folder = context.open_files("distilled_dataset", "distilled_dataset")
     console.print(f"distilled data set: {escape(str(folder))}", soft_wrap=True)
     console.print(
         f"contact sheet:      {escape(str(folder / 'contact_sheet.png'))}", soft_wrap=True
@@ -37,17 +37,18 @@ def compare(
     ] = "",
 ) -> None:
     """Print the scores of several recipes in one table, as for an ablation."""
-    splits = {find_recipe(each).settings.evaluation.split for each in recipes}
+    contexts = {each: open_pipeline(each).open_context() for each in recipes}
+    splits = {each.recipe.settings.evaluation.split for each in contexts.values()}
     if len(splits) > 1:
         msg = "some of these recipes are scored on test images, others on validation images"
         raise D4MError(msg)
     rows = {
-        each: [
+        name: [
             row
-            for row in score_rows(open_pipeline(each).context())
+            for row in score_rows(context, context.recipe.settings)
             if row.training_set == (training_set or row.training_set)
         ]
-        for each in recipes
+        for name, context in contexts.items()
     }
     if not any(rows.values()):
         msg = f"wanted a training set that these recipes have rows of, found '{training_set}'"

@@ -35,7 +35,7 @@ def lineage(
 
     With a unit of images, also the real image that each began with, and its sha256.
     """
-    context = open_pipeline(recipe).context()
+    context = open_pipeline(recipe).open_context()
     units = [unit] if unit else list(context.upstream.get(asset, {})) or [""]
     origins = trace(context, asset, units)
     tree = Tree("", hide_root=True)
@@ -54,7 +54,7 @@ def history(
     asset: _AssetArgument = _DATASET,
 ) -> None:
     """List the versions that an artifact has had, and why each differs from the one before."""
-    changes = version_changes(open_pipeline(recipe).context(), asset)
+    changes = version_changes(open_pipeline(recipe).open_context(), asset)
     for change in changes:
         version = change.version
         units = len(version.manifest.units)
@@ -76,7 +76,7 @@ def diff(
     ] = None,
 ) -> None:
     """Compare two versions of the distilled data set: settings, units, scores, images."""
-    context = open_pipeline(recipe).context()
+    context = open_pipeline(recipe).open_context()
     versions = [find_version(context, _DATASET, name) for name in (old, new)]
     was, now = (DatasetVersion.open(context, version) for version in versions)
     found = compare_datasets(was, now)
@@ -111,7 +111,7 @@ def restore(
 
     `d4m run` on it finds what is stored; with another `evaluation:` it scores that version again.
     """
-    context = open_pipeline(recipe).context()
+    context = open_pipeline(recipe).open_context()
     found = find_version(context, _DATASET, version)
     settings = DatasetVersion.open(context, found).settings
     path = write_recipe(
@@ -132,7 +132,7 @@ def export(
     if folder.exists():
         msg = f"wanted a folder that does not exist yet, found {folder}; choose another name"
         raise D4MError(msg)
-    context = open_pipeline(recipe).context()
+    context = open_pipeline(recipe).open_context()
     if version:
         files = DatasetVersion.open(context, find_version(context, _DATASET, version)).folder
     else:

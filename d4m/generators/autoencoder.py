@@ -35,6 +35,12 @@ def unscale_latents(
     return latents * spread / vae.config.scaling_factor + mean
 
 
+def latent_shape(vae: Any, size_px: int) -> tuple[int, int, int]:
+    """Return channels, height and width of the latent of a square image."""
+    edge = size_px // 2 ** (len(vae.config.block_out_channels) - 1)
+    return vae.config.latent_channels, edge, edge
+
+
 def check_finite(values: Tensor, name: str, dtype: torch.dtype) -> None:
     """Refuse NaN and infinities, which half precision makes of numbers out of its range.
 

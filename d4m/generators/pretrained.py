@@ -1,279 +1,103 @@
-"""Latent diffusion pipelines that exist already: a hub id, a folder in diffusers' layout, a file.
-
-Telling which pipeline a recipe means loads neither torch nor diffusers; loading it does.
-"""
+"""The pretrained generator: a latent diffusion pipeline that exists already, by fingerprints."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from d4m.errors import GeneratorError
-from d4m.generators.registry import Kind, find_kind
-from d4m.generators.weight_files import (
-    TENSOR_PREFIXES,
-    component_files,
-    digest_files,
-    digest_tensors,
-    find_variant,
-    read_index,
-    tensor_names,
+from d4m.generators.base import Component, Generator, ImagesDescription, TrainingImages, Writer
+from d4m.generators.pretrained_model import (
+    PretrainedModel,
+    component_digests,
+    describe_origin,
+    find_model,
+    load_pipeline,
+    load_vae,
 )
-from d4m.recipe.recipe import Recipe
 from d4m.settings import PretrainedSettings
 
-COMPONENTS = ("vae", "text_encoder", "denoiser", "scheduler")
-_CONFIGS = ("*.json", "*.txt", "*.model")
-_FULL_WEIGHTS = ("*model.safetensors", "*model-*-of-*.safetensors")
-_VARIANTS = ("*model.fp16.safetensors", "*model.fp16-*.safetensors")
+_FINGERPRINT = "component.json"
 
 
-@dataclass(frozen=True)
-class PretrainedModel:
-    """A pipeline that is on this machine.
+class PretrainedGenerator(Generator):
+    """A generator whose weights stay where they are; its components are fingerprints of them.
 
-    Attributes:
-        path: its folder, or its .safetensors file.
-        configs: the folder of its configurations and tokenizers; of a folder, the same.
-        kind: what it consists of.
-        precision: number format of its weights once loaded.
+    They are `vae`, `text_encoder` (a DiT has none), `denoiser` and `scheduler`. A model that was
+    replaced, or has rotted, since its fingerprints were taken is refused.
+
+    Args:
+        settings: which pipeline.
+        path: the file or folder that the settings may mean; else they mean a hub id.
+        device: where it will be, which decides the precision `auto`.
     """
 
-    path: Path
-    configs: Path
-    kind: Kind
-    precision: str
+    def __init__(self, settings: PretrainedSettings, path: Path, device: str) -> None:
+        """Open nothing yet."""
+        self._settings = settings
+        self._path = path
+        self._device = device
 
-    @property
-    def is_file(self) -> bool:
-        """Whether all weights lie in one file."""
-        return self.path != self.configs
-
-
-def resolve_precision(settings: PretrainedSettings, device: str) -> str:
-    """The number format of the weights: `auto` is float16 on a GPU and float32 elsewhere."""
-    if settings.precision != "auto":
-        return settings.precision
-    return "float16" if device.startswith("cuda") else "float32"
-
-
-def describe_origin(
-    settings: PretrainedSettings, recipe: Recipe, device: str
-) -> dict[str, dict[str, Any]]:
-    """What identifies the components without reading weights.
-
-    A folder is described by size and time of each component's files, one file by its own, a hub
-    id by its revision; all of them by the precision. A hub id that is not on this machine yet
-    may turn out to have fewer components.
-    """
-    precision = resolve_precision(settings, device)
-    path = recipe.locate(settings.model)
-    if path.is_file():
-        return _describe_file(path, precision)
-    folder = path if path.is_dir() else _cached_folder(settings)
-    kind = None if folder is None else find_kind(read_index(folder).get("_class_name"), folder)
-    if path.is_dir() and kind:
-        return {
-            component: {"precision": precision, **_describe_files(path, kind, component)}
-            for component in kind.folders
-        }
-    origin = {"model": settings.model, "revision": settings.revision, "precision": precision}
-    return {component: dict(origin) for component in (kind.folders if kind else COMPONENTS)}
-
-
-def find_model(settings: PretrainedSettings, recipe: Recipe, device: str) -> PretrainedModel:
-    """The pipeline on this machine; a hub id is downloaded once, without pickle files.
-
-    Raises:
-        GeneratorError: there is no such file, folder or hub id, or it holds no supported pipeline.
-    """
-    precision = resolve_precision(settings, device)
-    path = recipe.locate(settings.model)
-    if path.is_file():
-        from d4m.generators.single_file import find_configs
-
-        configs = find_configs(path)
-        kind = find_kind(read_index(configs).get("_class_name"), configs)
-        return PretrainedModel(path, configs, kind, precision)
-    folder = path if path.is_dir() else _download(settings, path)
-    kind = find_kind(read_index(folder).get("_class_name"), folder)
-    return PretrainedModel(folder, folder, kind, precision)
-
-
-def component_digests(model: PretrainedModel, component: str) -> dict[str, str]:
-    """sha256 of all that one component is loaded from.
-
-    Raises:
-        GeneratorError: the pipeline has no such component in safetensors format.
-    """
-    digests = digest_files(model.configs, model.kind, component, weights=not model.is_file)
-    needed = ".json" if component == "scheduler" else ".safetensors"
-    if model.is_file and component in TENSOR_PREFIXES:
-        needed = TENSOR_PREFIXES[component][0]
-        if tensors := digest_tensors(model.path, component):
-            digests[needed] = tensors
-    if not any(name.endswith(needed) for name in digests):
-        msg = (
-            f"{model.path} has no {component}: wanted {needed} in "
-            f"{' or '.join(model.kind.folders[component])}, found {sorted(digests) or 'nothing'}; "
-            f"weights in other formats are refused: load them with diffusers where you trust them, "
-            f"and save them with `save_pretrained`"
-        )
-        raise GeneratorError(msg)
-    return digests
-
-
-def load_vae(model: PretrainedModel) -> Any:
-    """The pipeline's autoencoder, in evaluation mode.
-
-    An SDXL VAE with `force_upcast` comes in float32 where the rest is in float16, in which it
-    overflows; the stock SDXL pipelines upcast it likewise, for each call.
-
-    Raises:
-        GeneratorError: diffusers cannot load it.
-    """
-    import torch
-    from diffusers import AutoencoderKL
-
-    upcast = model.kind.upcasts_vae and _forces_upcast(model.configs)
-    half = model.precision == "float16"
-    dtype = torch.float32 if half and upcast else getattr(torch, model.precision)
-    try:
-        if model.is_file:
-            vae: Any = AutoencoderKL.from_single_file(
-                str(model.path), config=str(model.configs), subfolder="vae", torch_dtype=dtype
-            )
-        else:
-            files = component_files(model.path, model.kind, "vae")
-            variant = find_variant(model.path, model.kind)
-            vae = AutoencoderKL.from_pretrained(
-                model.path,
-                subfolder="vae",
-                dtype=dtype,
-                use_safetensors=True,
-                variant=variant if any(f".{variant}" in file.name for file in files) else None,
-            )
-    except _load_errors() as failure:
-        msg = f"diffusers cannot load an autoencoder from {model.path}: {failure}"
-        raise GeneratorError(msg) from failure
-    return vae.eval()
-
-
-def load_pipeline(model: PretrainedModel) -> Any:
-    """The pipeline as an img2img pipeline, without a safety checker and without watermarks.
-
-    A safety checker blacks images out; `synthetic_images` has a check for blank images instead.
-
-    Raises:
-        GeneratorError: diffusers cannot load it.
-    """
-    import torch
-
-    pipeline = model.kind.pipeline()
-    given: dict[str, Any] = {"vae": load_vae(model), "dtype": getattr(torch, model.precision)}
-    if model.kind.name == "Stable Diffusion":
-        given |= {"safety_checker": None, "feature_extractor": None}
-        given["requires_safety_checker"] = False
-    elif model.kind.name == "Stable Diffusion XL":
-        given["add_watermarker"] = False
-    try:
-        if model.is_file:
-            return pipeline.from_single_file(str(model.path), config=str(model.configs), **given)
-        variant = find_variant(model.path, model.kind)
-        return pipeline.from_pretrained(model.path, use_safetensors=True, variant=variant, **given)
-    except _load_errors() as failure:
-        msg = f"diffusers cannot load an img2img pipeline from {model.path}: {failure}"
-        raise GeneratorError(msg) from failure
-
-
-def _load_errors() -> tuple[type[Exception], ...]:
-    from diffusers.loaders.single_file_utils import SingleFileComponentError
-    from safetensors import SafetensorError
-
-    return (OSError, ValueError, KeyError, SafetensorError, SingleFileComponentError)
-
-
-def _forces_upcast(configs: Path) -> bool:
-    path = configs / "vae" / "config.json"
-    return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("force_upcast", True)
-
-
-def _describe_file(path: Path, precision: str) -> dict[str, dict[str, Any]]:
-    from d4m.generators.single_file import local_configs
-
-    configs = local_configs(path)
-    origin: dict[str, Any] = {"precision": precision, "file": _stamp(path)}
-    if configs is None:
-        tensor_names(path)  # refuses what is not in safetensors format
-        return {component: dict(origin) for component in COMPONENTS}
-    kind = find_kind(read_index(configs).get("_class_name"), configs)
-    return {c: origin | _describe_files(configs, kind, c, weights=False) for c in kind.folders}
-
-
-def _describe_files(
-    folder: Path, kind: Kind, component: str, *, weights: bool = True
-) -> dict[str, Any]:
-    files = component_files(folder, kind, component, weights=weights)
-    if component == "denoiser" and kind.options:
-        files.append(folder / "model_index.json")
-    return {path.relative_to(folder).as_posix(): _stamp(path) for path in files}
-
-
-def _stamp(path: Path) -> list[int]:
-    return [path.stat().st_size, path.stat().st_mtime_ns]
-
-
-def _cached_folder(settings: PretrainedSettings) -> Path | None:
-    """The folder of a hub id that was downloaded earlier; asks no network."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = try_to_load_from_cache(
-            settings.model, "model_index.json", revision=settings.revision
-        )
-    except HFValidationError:
-        return None
-    return Path(found).parent if isinstance(found, str) else None
-
-
-def _download(settings: PretrainedSettings, path: Path) -> Path:
-    """The folder of a hub id with the weights that are loaded, half ones where no others are."""
-    folder = _snapshot(settings, path, _CONFIGS)
-    kind = find_kind(read_index(folder).get("_class_name"), f"hub model '{settings.model}'")
-    for turn in range(2):
-        wanting = [
-            name for name in kind.weight_folders if not any((folder / name).glob("*.safetensors"))
+    def plan_components(self, images: ImagesDescription, *, seed: int) -> list[Component]:
+        """Return the components; the real images and the seed play no part."""
+        del images, seed
+        origins = describe_origin(self._settings, self._path, self._device)
+        return [
+            Component(name, {"component": name, "origin": origin})
+            for name, origin in origins.items()
         ]
-        if wanting:
-            _snapshot(settings, path, weight_patterns(wanting)[turn])
-    return folder
+
+    def make(
+        self,
+        component: str,
+        settings: Mapping[str, Any],
+        images: TrainingImages,
+        folders: Mapping[str, Path],
+    ) -> Writer | None:
+        """Take the fingerprint of one component; a hub id is downloaded first."""
+        del settings, images, folders
+        model = self._model()
+        if component not in model.kind.folders:
+            return None  # planned before the pipeline was downloaded; the next plan knows better
+        files = component_digests(model, component)
+
+        def write(target: Path) -> None:
+            content = {"files": files, "precision": model.precision}
+            text = json.dumps(content, indent=2, sort_keys=True)
+            (target / _FINGERPRINT).write_text(text, encoding="utf-8")
+
+        return write
+
+    def load_vae(self, folder: Path) -> Any:
+        """Load the pipeline's autoencoder."""
+        model = self._model()
+        _check_fingerprints(model, {"vae": folder})
+        return load_vae(model)
+
+    def load_pipeline(self, folders: Mapping[str, Path]) -> Any:
+        """Load the whole pipeline as an img2img pipeline."""
+        model = self._model()
+        _check_fingerprints(model, folders)
+        return load_pipeline(model)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return all of its settings."""
+        return {"pretrained": self._settings.model_dump(mode="json")}
+
+    def _model(self) -> PretrainedModel:
+        return find_model(self._settings, self._path, self._device)
 
 
-def weight_patterns(folders: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Which files of these folders hold their weights: full ones, and half ones."""
-    full, half = (
-        [f"{folder}/{name}" for folder in folders for name in names]
-        for names in (_FULL_WEIGHTS, _VARIANTS)
-    )
-    return full, half
-
-
-def _snapshot(settings: PretrainedSettings, path: Path, patterns: Sequence[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(
-                settings.model, revision=settings.revision, allow_patterns=list(patterns)
+def _check_fingerprints(model: PretrainedModel, folders: Mapping[str, Path]) -> None:
+    """Refuse a model that was replaced, or has rotted, since its fingerprints were taken."""
+    for component, folder in folders.items():
+        known = json.loads((folder / _FINGERPRINT).read_text(encoding="utf-8"))["files"]
+        found = component_digests(model, component)
+        if changed := sorted(name for name in known | found if known.get(name) != found.get(name)):
+            msg = (
+                f"{model.path}: wanted the {component} that artifact `generator` has the "
+                f"fingerprint of, found other contents in {', '.join(changed)}; put the files back "
+                f"if they are damaged, run the recipe again if the model was replaced, or set "
+                f"`generator.pretrained.revision` to a commit if a hub's branch has moved on"
             )
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as failure:
-        msg = (
-            f"`generator.pretrained.model`: wanted a hub id, a pipeline folder or a .safetensors "
-            f"file, found neither a file or folder {path} nor a hub model '{settings.model}': "
-            f"{failure}"
-        )
-        raise GeneratorError(msg) from failure
+            raise GeneratorError(msg)

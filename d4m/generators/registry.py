@@ -1,111 +1,35 @@
-"""The kinds of pretrained pipelines, by the class that diffusers names in `model_index.json`."""
+"""The generators that a recipe can name."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
-from d4m.errors import GeneratorError
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A family of pipelines with the same parts.
-
-    Attributes:
-        name: how messages call it.
-        folders: per component, its folders in diffusers' layout.
-        options: entries of `model_index.json` that change images; they belong to the denoiser.
-        upcasts_vae: whether the stock pipelines run a VAE with `force_upcast` in float32 where
-            the rest runs in float16.
-        pipeline: loads and returns the class that makes images of prototypes.
-    """
-
-    name: str
-    folders: Mapping[str, tuple[str, ...]]
-    options: tuple[str, ...]
-    upcasts_vae: bool
-    pipeline: Callable[[], Any]
-
-    @property
-    def weight_folders(self) -> tuple[str, ...]:
-        """Folders that hold weights."""
-        names = [name for part in self.folders.values() for name in part]
-        return tuple(n for n in names if not n.startswith(("scheduler", "tokenizer")))
+from d4m.generators.base import Generator
+from d4m.generators.compact import CompactGenerator
+from d4m.generators.pretrained import PretrainedGenerator
+from d4m.recipe.recipe import Recipe
 
 
-def find_kind(class_name: object, origin: object) -> Kind:
-    """The kind of a pipeline.
+def open_generator(recipe: Recipe, device: str) -> Generator:
+    """Return the generator of a recipe; nothing is loaded yet.
 
     Args:
-        class_name: `_class_name` of its `model_index.json`.
-        origin: where that was read, for the message.
-
-    Raises:
-        GeneratorError: pipelines of this class are not supported.
+        recipe: which generator, and where paths start.
+        device: where it will be, which decides the precision `auto`.
     """
-    if class_name not in KINDS:
-        msg = (
-            f"{origin} is a pipeline of class {class_name}; supported are "
-            f"{', '.join(KINDS)}: name one of them in `generator.pretrained.model`"
-        )
-        raise GeneratorError(msg)
-    return KINDS[str(class_name)]
+    return GENERATORS[recipe.settings.generator.kind](recipe, device)
 
 
-def _stable_diffusion() -> Any:
-    from diffusers import StableDiffusionImg2ImgPipeline
-
-    return StableDiffusionImg2ImgPipeline
+def _compact(recipe: Recipe, _device: str) -> Generator:
+    return CompactGenerator(recipe.settings.generator.compact)
 
 
-def _stable_diffusion_xl() -> Any:
-    from diffusers import StableDiffusionXLImg2ImgPipeline
-
-    return StableDiffusionXLImg2ImgPipeline
-
-
-def _dit() -> Any:
-    from d4m.generators.dit import DiTImg2ImgPipeline
-
-    return DiTImg2ImgPipeline
+def _pretrained(recipe: Recipe, device: str) -> Generator:
+    settings = recipe.settings.generator.pretrained
+    assert settings is not None, "its kind says that it is pretrained"
+    return PretrainedGenerator(settings, recipe.locate(settings.model), device)
 
 
-_SD = Kind(
-    name="Stable Diffusion",
-    folders={
-        "vae": ("vae",),
-        "text_encoder": ("text_encoder", "tokenizer"),
-        "denoiser": ("unet",),
-        "scheduler": ("scheduler",),
-    },
-    options=(),
-    upcasts_vae=False,
-    pipeline=_stable_diffusion,
-)
-_SDXL = Kind(
-    name="Stable Diffusion XL",
-    folders={
-        "vae": ("vae",),
-        "text_encoder": ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"),
-        "denoiser": ("unet",),
-        "scheduler": ("scheduler",),
-    },
-    options=("force_zeros_for_empty_prompt", "requires_aesthetics_score"),
-    upcasts_vae=True,
-    pipeline=_stable_diffusion_xl,
-)
-_DIT = Kind(
-    name="DiT",
-    folders={"vae": ("vae",), "denoiser": ("transformer",), "scheduler": ("scheduler",)},
-    options=("id2label",),
-    upcasts_vae=False,
-    pipeline=_dit,
-)
-KINDS: dict[str, Kind] = {
-    "StableDiffusionPipeline": _SD,
-    "StableDiffusionImg2ImgPipeline": _SD,
-    "StableDiffusionXLPipeline": _SDXL,
-    "StableDiffusionXLImg2ImgPipeline": _SDXL,
-    "DiTPipeline": _DIT,
+GENERATORS: Mapping[str, Callable[[Recipe, str], Generator]] = {
+    "compact": _compact,
+    "pretrained": _pretrained,
 }
-"""`_class_name` of `model_index.json` -> kind."""
+"""Key of section `generator` that names it -> how it is opened."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from d4m.errors import GeneratorError
-from d4m.generators.registry import Kind
+from d4m.generators.kinds import Kind
 from d4m.store.digest import digest_file, digest_json
 
 _CONFIG_SUFFIXES = (".json", ".txt", ".model")

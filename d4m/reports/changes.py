@@ -1,21 +1,21 @@
-"""In words, what sets one unit apart from another."""
+"""Describe in words how two units differ."""
 
 from collections.abc import Mapping
 from typing import Any
 
-_MOST_TOLD = 3
+_MOST_SHOWN = 3
 _LONGEST = 60
 
 
 def describe_changes(
     old: Mapping[str, Any], new: Mapping[str, Any], *, versions: tuple[str, str] = ("", "")
 ) -> str:
-    """The first changes from one unit's inputs to another's, and how many more there are.
+    """Describe the first changes from one unit's inputs to another's, and count the rest.
 
     Args:
-        old: settings and upstream digests that one was made of.
-        new: those of the other.
-        versions: of the stage that made them.
+        old: settings and upstream digests of the one unit.
+        new: settings and upstream digests of the other unit.
+        versions: of the stage, when it made the one and the other.
 
     Example:
         >>> old = {"settings": {"prompt": "three"}, "upstream": {}}
@@ -32,12 +32,12 @@ def describe_changes(
     ]
     if versions[0] != versions[1]:
         changes.insert(0, f"the stage's version changed from {versions[0]} to {versions[1]}")
-    more = f"; and {len(changes) - _MOST_TOLD} more" if len(changes) > _MOST_TOLD else ""
-    return "; ".join(changes[:_MOST_TOLD]) + more
+    more = f"; and {len(changes) - _MOST_SHOWN} more" if len(changes) > _MOST_SHOWN else ""
+    return "; ".join(changes[:_MOST_SHOWN]) + more
 
 
 def setting_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Every setting that differs, by its key.
+    """Describe every setting that differs, by its key.
 
     Example:
         >>> setting_changes({"ipc": 1, "views": {"flip": 0.5}}, {"ipc": 1, "views": {"flip": 0}})
@@ -52,7 +52,7 @@ def setting_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by dotted keys; a list of sections has its places as keys."""
+    """Return settings by dotted keys; items of a list of sections have their numbers as keys."""
     flat = dict[str, Any]()
     for key, value in settings.items():
         section = value

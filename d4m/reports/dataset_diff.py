@@ -1,4 +1,4 @@
-"""Two versions of a distilled data set beside each other."""
+"""Compare two versions of a distilled data set."""
 
 import json
 from collections import Counter
@@ -13,11 +13,11 @@ from PIL import Image
 from d4m.errors import StoreError
 from d4m.images.contact_sheet import draw_contact_sheet
 from d4m.reports.changes import setting_changes
-from d4m.stages.base import StageContext
+from d4m.stages.context import StageContext
 from d4m.stages.distilled_dataset import DistilledDataset
-from d4m.stages.real_images import class_of
 from d4m.stages.score_table import ScoreRow
 from d4m.stages.synthetic_images import SyntheticImages
+from d4m.stages.unit_names import class_of
 from d4m.store.manifest import ManifestVersion
 
 _IMAGES = SyntheticImages.name
@@ -70,7 +70,7 @@ class DatasetVersion:
 
 @dataclass(frozen=True)
 class ScoreChange:
-    """One row of both score tables; top-1 accuracies as shares, None where there is no such row."""
+    """A row of two score tables: top-1 accuracies as shares, None where there is no such row."""
 
     row: str
     before: float | None
@@ -78,7 +78,7 @@ class ScoreChange:
 
     @property
     def difference(self) -> float | None:
-        """From before to after, where there are both."""
+        """Change from before to after, where there are both."""
         if self.before is None or self.after is None:
             return None
         return self.after - self.before
@@ -86,11 +86,11 @@ class ScoreChange:
 
 @dataclass(frozen=True)
 class DatasetDiff:
-    """What sets two versions apart.
+    """The differences between two versions.
 
     Attributes:
         settings: in words, each setting and each class's prompt that differs.
-        units: per artifact, how many of its units are new, other or gone, and how many there are.
+        units: per artifact, how many of its units are new, changed or gone, and how many there are.
         class_ids: the classes of both whose images differ.
         scores: every row, of either.
     """
@@ -102,7 +102,7 @@ class DatasetDiff:
 
 
 def compare_datasets(old: DatasetVersion, new: DatasetVersion) -> DatasetDiff:
-    """What changed from one version to another."""
+    """Return what changed from one version to another."""
     changed = [name for name, digest in new.upstream.items() if old.upstream.get(name) != digest]
     lost = [name for name in old.upstream if name not in new.upstream]
     totals = Counter(map(_asset, new.upstream))
@@ -119,7 +119,7 @@ def compare_datasets(old: DatasetVersion, new: DatasetVersion) -> DatasetDiff:
 def draw_side_by_side(
     old: DatasetVersion, new: DatasetVersion, class_ids: list[int]
 ) -> Image.Image:
-    """A row per class, the old images left and the new ones right; at most 20 classes."""
+    """Draw a row per class, the old images left and the new ones right; at most 20 classes."""
     shown = class_ids[:_SHEET_CLASSES]
     sheets = [_sheet(version, shown) for version in (old, new)]
     size = (sum(s.width for s in sheets) + _GAP_PX, max(sheet.height for sheet in sheets))

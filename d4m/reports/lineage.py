@@ -1,4 +1,4 @@
-"""Where a stored unit came from: what it was made of, back to the images and the models."""
+"""Trace where a stored unit came from, back to the images and the models."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,22 +7,23 @@ from functools import cache
 import numpy as np
 
 from d4m.errors import MissingUpstreamError
-from d4m.stages.base import StageContext
+from d4m.stages.context import StageContext
 from d4m.stages.prototypes import Prototypes
-from d4m.stages.real_images import RealImages, class_of
+from d4m.stages.real_images import RealImages
 from d4m.stages.synthetic_images import SyntheticImages
+from d4m.stages.unit_names import class_id_of, split_unit
 from d4m.store.manifest import UnitRecord
 from d4m.store.reference import Reference
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A unit and what it was made of.
+    """A unit and the units that it was made of.
 
     Attributes:
         asset: the artifact it is part of.
         unit: its name.
-        digest: what it holds.
+        digest: of its content.
         reference: how it was made; None where the unit is gone.
         sources: the units that it read, in order.
     """
@@ -36,10 +37,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class ImageOrigin:
-    """One image of a class, and the real image that it began with.
+    """An image of a class, and the real image that it began with.
 
     Attributes:
-        image: its number within the class; of a real image, its id.
+        image: its number within the class; the id of a real image.
         digest: sha256 of the real image's pixels.
         nearest: id of the real image nearest its prototype; None for a real image itself.
         seed: of the noise that the diffusion started from; None where there was none.
@@ -52,7 +53,7 @@ class ImageOrigin:
 
 
 def trace(context: StageContext, asset: str, units: Sequence[str]) -> list[Origin]:
-    """Units of the recipe's current artifact, with everything that they were made of.
+    """Trace units of the recipe's current artifact to everything that they were made of.
 
     Args:
         context: with the current manifests of all stages as its `upstream`.
@@ -87,9 +88,10 @@ def trace(context: StageContext, asset: str, units: Sequence[str]) -> list[Origi
 
 
 def image_origins(context: StageContext, origin: Origin) -> list[ImageOrigin]:
-    """The single images of a unit: of real ones what they hold, of others where they began.
+    """Return the images of a unit, each with the digest of the real image that it began with.
 
-    Empty for artifacts that do not consist of images, and where what tells is no longer stored.
+    Empty for artifacts that do not consist of images, and where the index of the real images or
+    the prototypes are no longer stored.
     """
     if origin.asset == RealImages.name:
         arrays = _read(context, origin)
@@ -100,7 +102,7 @@ def image_origins(context: StageContext, origin: Origin) -> list[ImageOrigin]:
     if origin.asset not in (Prototypes.name, SyntheticImages.name):
         return []
     prototypes = _find(origin, Prototypes.name, origin.unit)
-    real = _find(origin, RealImages.name, f"train-{class_of(origin.unit):05d}")
+    real = _find(origin, RealImages.name, split_unit("train", class_id_of(origin.unit)))
     if prototypes is None or real is None:
         return []
     rows = _read(context, prototypes)["nearest_images"]
@@ -120,7 +122,7 @@ def image_origins(context: StageContext, origin: Origin) -> list[ImageOrigin]:
 
 
 def _find(origin: Origin, asset: str, unit: str) -> Origin | None:
-    """The unit itself, or the nearest one that it was made of, if it is still stored."""
+    """Return the unit itself, or the nearest one that it was made of, if it is still stored."""
     level = [origin]
     while level:
         found = [each for each in level if (each.asset, each.unit) == (asset, unit)]

@@ -1,27 +1,27 @@
-"""What a run would do, and why: a dry run of the cache keys."""
+"""Say what a run would do, and why: a dry run of the cache keys."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from d4m.reports.changes import describe_changes
-from d4m.stages.base import Stage, StageContext, is_known
-from d4m.stages.real_images import class_of
-from d4m.store.manifest import UnitRecord
+from d4m.stages.base import Stage, plan_stage, records
+from d4m.stages.context import StageContext
+from d4m.stages.unit_names import class_of
 from d4m.store.reference import Unit
 
 
 @dataclass(frozen=True)
 class PlannedUnit:
-    """One unit of a run that has not happened.
+    """A unit of a run that has not happened.
 
     Attributes:
         stage: its artifact.
         name: its name.
-        state: `cached`; `compute`; or `follows`: what it reads will be computed first, and it is
-            computed too unless that comes out unchanged.
+        state: `cached`; `compute`; or `follows`: units that it reads will be computed first, and
+            it is computed too unless those come out unchanged.
         reason: why it is not cached.
-        class_name: of the class that it is of, if any.
+        class_name: of the class that it is about, if any.
     """
 
     stage: str
@@ -39,26 +39,21 @@ class PlannedUnit:
 def plan_ahead(
     stages: Sequence[Stage], context: StageContext
 ) -> dict[str, tuple[PlannedUnit, ...]]:
-    """Every unit of every stage: is it cached, and if not, why not. Computes and writes nothing.
+    """Return every unit of every stage, and why it is not cached; computes and writes nothing.
 
     Args:
         stages: in the order in which they run.
         context: recipe and store; its `upstream` is ignored.
     """
     planned = dict[str, tuple[PlannedUnit, ...]]()
-    upstream = dict[str, Mapping[str, UnitRecord | None]]()
-    # One context for all stages, so that the images are listed once; it sees `upstream` grow.
-    ahead = StageContext(context.recipe, context.store, context.compute, upstream)
+    ahead = replace(context, upstream={})
     for stage in stages:
-        units = stage.plan(ahead)
-        found = {u.name: context.store.find(u.stage, u.key) for u in units if is_known(u)}
-        upstream[stage.name] = {
-            unit.name: UnitRecord(ref.key, ref.digest) if (ref := found.get(unit.name)) else None
-            for unit in units
-        }
+        units, stored = plan_stage(stage, ahead)
+        known = records(stored)
+        ahead = ahead.seeing(stage.name, {unit.name: known.get(unit.name) for unit in units})
         planned[stage.name] = tuple(
             PlannedUnit(stage.name, unit.name, "cached")
-            if found.get(unit.name)
+            if unit.name in stored
             else _explain(ahead, unit)
             for unit in units
         )
@@ -78,7 +73,7 @@ def _explain(context: StageContext, unit: Unit) -> PlannedUnit:
 
 
 def _difference(context: StageContext, unit: Unit) -> str:
-    """In words, what sets a unit apart from the one that the recipe's manifest names."""
+    """Describe how a unit differs from the one that the recipe's manifest names."""
     manifest = context.manifests.current(unit.stage)
     if manifest is None or unit.name not in manifest.units:
         return "never computed for this recipe"

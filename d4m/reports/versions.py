@@ -1,24 +1,24 @@
-"""Versions that an artifact has had: what changed from one to the next, and why."""
+"""List the versions that an artifact has had: what changed from one to the next, and why."""
 
 from dataclasses import dataclass
 from itertools import pairwise
 
 from d4m.errors import StoreError
 from d4m.reports.changes import describe_changes
-from d4m.stages.base import StageContext
+from d4m.stages.context import StageContext
 from d4m.store.manifest import Manifest, ManifestVersion
 
 
 @dataclass(frozen=True)
 class VersionChange:
-    """One version of an artifact beside the one before it.
+    """A version of an artifact, compared with the one before it.
 
     Attributes:
-        version: what it was.
-        changed: names of the units that are new, were made of something else or hold something
-            else; all of the first version.
+        version: the artifact at that time.
+        changed: names of the units that are new, were made of other inputs or hold other content;
+            for the first version, all units.
         gone: names of the units that it no longer has.
-        reason: why the first changed unit is another one, in words.
+        reason: why the first changed unit differs, in words.
     """
 
     version: ManifestVersion
@@ -28,7 +28,7 @@ class VersionChange:
 
 
 def version_changes(context: StageContext, asset: str) -> list[VersionChange]:
-    """Every version of an artifact that is still known, the current one last.
+    """Return every version of an artifact that is still known, the current one last.
 
     Raises:
         StoreError: it has never been made.
@@ -43,10 +43,10 @@ def version_changes(context: StageContext, asset: str) -> list[VersionChange]:
 
 
 def find_version(context: StageContext, asset: str, wanted: str) -> ManifestVersion:
-    """A version by the beginning of its name or of its digest; `current` and `previous` go too.
+    """Find a version by the beginning of its name or digest, or as `current` or `previous`.
 
     Raises:
-        StoreError: none or several are meant.
+        StoreError: no version or several begin so.
     """
     versions = context.manifests.versions(asset)
     by_place = {"current": -1, "previous": -2}
@@ -83,7 +83,7 @@ def _reason(context: StageContext, before: Manifest, manifest: Manifest, name: s
         return f"{name} is new"
     was, now = (context.store.find(each.asset, each.units[name].key) for each in (before, manifest))
     if was is None or now is None:
-        return f"{name} was made of something else, and one of the two is gone"
+        return f"{name} was made of other inputs, and one of the two units is gone"
     if was.key == now.key:
         return f"{name} was computed again and came out different"
     versions = (before.version, manifest.version)

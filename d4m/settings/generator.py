@@ -98,6 +98,11 @@ class GeneratorSettings(Section):
         description="The encoder's mean, or one draw from its posterior as the paper does.",
     )
 
+    @property
+    def kind(self) -> Literal["compact", "pretrained"]:
+        """The key that names the generator in use."""
+        return "compact" if self.pretrained is None else "pretrained"
+
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         if self.pretrained is not None and "compact" in self.model_fields_set:

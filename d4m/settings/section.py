@@ -1,6 +1,7 @@
 """What all groups of settings have in common."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,3 +12,16 @@ class Section(BaseModel):
     """A frozen group of settings that refuses keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def among(cls, values: Mapping[str, Any]) -> Self:
+        """Return this group's settings among those of a unit; absent ones have their defaults.
+
+        Example:
+            >>> class Crop(Section):
+            ...     size_px: int = 8
+            >>> Crop.among({"size_px": 16, "seed": 3})
+            Crop(size_px=16)
+        """
+        own = {name: value for name, value in values.items() if name in cls.model_fields}
+        return cls.model_validate(own)

@@ -1,4 +1,4 @@
-"""Artifact `distilled_dataset`: what a user takes away."""
+"""Artifact `distilled_dataset`: the folder that a user takes away."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from d4m.images.contact_sheet import draw_contact_sheet
-from d4m.settings import SECTIONS
-from d4m.stages.base import Product, Stage, StageContext
+from d4m.settings import SECTIONS, RecipeSettings
+from d4m.stages.base import Product, Stage
+from d4m.stages.context import Inputs, StageContext
 from d4m.stages.score_table import score_rows
 from d4m.stages.soft_labels import StoredLabels
 from d4m.stages.training_sets import synthetic_classes, synthetic_set
@@ -53,16 +54,16 @@ _SHEET_ROWS = 100
 
 
 class DistilledDataset(Stage):
-    """Unit: the whole, as a folder of plain files."""
+    """The distilled data set. Unit: the whole, as a folder of plain files."""
 
     name: ClassVar[str] = "distilled_dataset"
     upstream: ClassVar[tuple[str, ...]] = ("synthetic_images", "soft_labels", "evaluation_scores")
     sections: ClassVar[tuple[str, ...]] = SECTIONS
 
     def plan(self, context: StageContext) -> list[Unit]:
-        """One unit; it depends on all that it packs."""
+        """Return one unit, which depends on all that it packs."""
         table, prompts = context.source.class_table, context.recipe.settings.prompts
-        settings = {
+        packed = {
             "recipe": context.recipe.name,
             "settings": context.recipe.settings.model_dump(mode="json"),
             "classes": [
@@ -70,8 +71,10 @@ class DistilledDataset(Stage):
                 for c in context.class_ids
             ],
         }
-        reads = [unit for asset in self.upstream for unit in context.all_of(asset)]
-        return [context.unit(self, "distilled_dataset", settings, reads)]
+        inputs = Inputs(packed)
+        for artifact in self.upstream:
+            inputs |= context.all_of(artifact)
+        return [self.unit(context, "distilled_dataset", inputs)]
 
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
@@ -80,27 +83,28 @@ class DistilledDataset(Stage):
         for unit in missing:
 
             def write(folder: Path, unit: Unit = unit) -> None:
-                _write(context, folder, unit.inputs["settings"])
+                _write(context, folder, unit.settings)
 
             yield unit, write
 
 
-def _write(context: StageContext, folder: Path, settings: dict[str, Any]) -> None:
-    counts = _write_images(context, folder, settings["classes"])
-    if context.all_of("soft_labels"):
-        _write_labels(context, folder)
-    _write_json(folder / "classes.json", settings["classes"])
-    _write_json(folder / "recipe.json", settings["settings"])
-    _write_json(folder / "scores.json", [asdict(row) for row in score_rows(context)])
-    (folder / "README.md").write_text(_card(context, counts), encoding="utf-8")
+def _write(context: StageContext, folder: Path, packed: dict[str, Any]) -> None:
+    recipe = RecipeSettings.model_validate(packed["settings"])
+    counts = _write_images(context, folder, packed["classes"], recipe.prototypes.ipc)
+    if context.all_of("soft_labels").reads:
+        _write_labels(context, folder, recipe)
+    _write_json(folder / "classes.json", packed["classes"])
+    _write_json(folder / "recipe.json", packed["settings"])
+    _write_json(folder / "scores.json", [asdict(row) for row in score_rows(context, recipe)])
+    card = _card(packed["recipe"], recipe, counts)
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _card(context: StageContext, counts: Sequence[int]) -> str:
-    settings = context.recipe.settings
+def _card(name: str, settings: RecipeSettings, counts: Sequence[int]) -> str:
     stored = settings.soft_labels.mode == "stored"
     notes = _LABEL_NOTES[settings.soft_labels.format] if stored else _ONLINE_NOTE
     return _CARD.format(
-        name=context.recipe.name,
+        name=name,
         images=sum(counts),
         classes=len(counts),
         ipc=settings.prototypes.ipc,
@@ -110,13 +114,13 @@ def _card(context: StageContext, counts: Sequence[int]) -> str:
     )
 
 
-def _write_labels(context: StageContext, folder: Path) -> None:
-    """The stored labels, and beside them the views that they belong to."""
-    labels = StoredLabels(context, synthetic_set(context))
+def _write_labels(context: StageContext, folder: Path, recipe: RecipeSettings) -> None:
+    """Write the stored labels, and next to them the views that they belong to."""
+    labels = StoredLabels.of_recipe(context, synthetic_set(context), recipe)
     write_group_in_pieces(
         folder / "soft_labels.zarr",
         "soft_labels",
-        (context.read(*unit) for unit in context.all_of("soft_labels")),
+        (context.read(*unit) for unit in context.all_of("soft_labels").reads),
         rows=len(labels),
         attributes={},
     )
@@ -131,10 +135,10 @@ def _write_labels(context: StageContext, folder: Path) -> None:
 
 
 def _write_images(
-    context: StageContext, folder: Path, classes: Sequence[dict[str, Any]]
+    context: StageContext, folder: Path, classes: Sequence[dict[str, Any]], ipc: int
 ) -> list[int]:
-    """PNG files, the array, the contact sheet; the number of images of each class."""
-    counts = [context.recipe.settings.prototypes.ipc] * len(classes)
+    """Write PNG files, the array and the contact sheet; return each class's number of images."""
+    counts = [ipc] * len(classes)
 
     def pieces() -> Iterator[dict[str, np.ndarray]]:
         for class_id, arrays in enumerate(synthetic_classes(context)):

@@ -1,31 +1,27 @@
 """Artifact `evaluation_scores`: students of each training set, scored on held-out images."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from d4m.seeds import stream_seed
-from d4m.stages.base import Product, Stage, StageContext
-from d4m.stages.compared_sets import read_training_set
-from d4m.stages.soft_labels import StoredLabels
-from d4m.stages.student_runs import (
-    StudentRun,
-    hard_training,
-    is_weighted,
-    optimizer_settings,
-    run_reads,
-    run_settings,
-    scored_reads,
-    scored_settings,
-    scored_split,
-    soft_label_settings,
-    student_runs,
-    student_settings,
+from d4m.settings import (
+    AugmentationSettings,
+    ClassifierSettings,
+    MatchingSettings,
+    OptimizerSettings,
+    SoftLabelSettings,
 )
-from d4m.stages.teacher import THE_TEACHER, load_teacher, teacher_reads, teachers_of
-from d4m.stages.training_sets import cluster_weights, real_set, view_size_px
+from d4m.stages.base import Product, Stage
+from d4m.stages.compared_sets import read_training_set
+from d4m.stages.context import Inputs, StageContext
+from d4m.stages.soft_labels import StoredLabels, label_seed, read_label_settings
+from d4m.stages.student_runs import run_inputs, scored_inputs, student_runs
+from d4m.stages.teacher import load_teacher, teacher_inputs, teachers_of
+from d4m.stages.training_sets import cluster_weights, real_set
+from d4m.stages.unit_names import seed_number_of, teacher_score_unit
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
@@ -40,7 +36,10 @@ _PROBE_IMAGES = 500
 
 
 class EvaluationScores(Stage):
-    """Unit: one student. Depends on what that student is trained on and on the scored images."""
+    """The scores. Unit: one student, or one teacher.
+
+    A student's unit depends on what the student is trained on, and on the scored images.
+    """
 
     name: ClassVar[str] = "evaluation_scores"
     version: ClassVar[str] = "4"
@@ -64,23 +63,23 @@ class EvaluationScores(Stage):
     )
 
     def plan(self, context: StageContext) -> list[Unit]:
-        """One unit per student of `student_runs`, and one per teacher."""
+        """Return one unit per student of `student_runs`, and one per teacher."""
+        recipe = context.recipe.settings
         students = [
-            context.unit(self, run.unit_name, run_settings(context, run), run_reads(context, run))
-            for run in student_runs(context)
+            self.unit(context, run.unit_name, run_inputs(context, run))
+            for run in student_runs(recipe)
         ]
         teachers = [
-            context.unit(
-                self,
-                teacher_score(teacher),
-                {
-                    "training_set": "teacher",
-                    "precision": settings.optimizer.precision,
-                    **scored_settings(context),
-                },
-                [*scored_reads(context), *teacher_reads(context, teacher)],
+            self.unit(
+                context,
+                teacher_score_unit(teacher),
+                Inputs(
+                    {"training_set": "teacher", "precision": settings.optimizer.precision},
+                )
+                | scored_inputs(context)
+                | teacher_inputs(context, teacher),
             )
-            for teacher, settings in teachers_of(context).items()
+            for teacher, settings in teachers_of(recipe).items()
         ]
         return [*students, *teachers]
 
@@ -88,23 +87,13 @@ class EvaluationScores(Stage):
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
         """Train and score student after student; those with the same images share them."""
-        units = {unit.name: unit for unit in missing}
         lab = _Laboratory(context)
-        for run in student_runs(context):
-            if run.unit_name in units:
-                yield units[run.unit_name], lab.train_and_score(run)
-        for teacher, settings in teachers_of(context).items():
-            if teacher_score(teacher) in units:
-                model = load_teacher(context, teacher)
-                yield (
-                    units[teacher_score(teacher)],
-                    lab.score(model, settings.optimizer.precision),
-                )
-
-
-def teacher_score(teacher: str) -> str:
-    """Name of the unit of a teacher's own score."""
-    return "teacher" if teacher == THE_TEACHER else f"teacher-{teacher}"
+        for unit in missing:
+            if unit.settings["training_set"] == "teacher":
+                model = load_teacher(context, unit.reads("teacher"))
+                yield unit, lab.score(model, unit.settings, unit.settings["precision"])
+            else:
+                yield unit, lab.train_and_score(unit)
 
 
 class _Laboratory:
@@ -115,30 +104,34 @@ class _Laboratory:
         self._set: tuple[Any, ImageSet] | None = None
         self._scored: ImageSet | None = None
 
-    def train_and_score(self, run: StudentRun) -> dict[str, np.ndarray]:
-        """The arrays of one student's unit."""
+    def train_and_score(self, unit: Unit) -> dict[str, np.ndarray]:
+        """Return the arrays of one student's unit."""
         from d4m.classifiers.registry import build_classifier
 
-        context = self._context
-        seed: int = run_settings(context, run)["seed"]
+        context, settings = self._context, unit.settings
         model = build_classifier(
-            student_settings(context, run),
+            ClassifierSettings.among(settings["student"]),
             channels=context.source.channels,
-            size_px=view_size_px(context),
+            size_px=settings["size_px"],
             classes=len(context.class_ids),
-            seed=stream_seed(seed, "weights"),
+            seed=stream_seed(settings["seed"], "weights"),
         ).to(context.device)
-        train = self._train_softly if run.labels == "soft" else self._train_hard
-        curve = train(run, model, stream_seed(seed, "training"))
-        return self.score(model, optimizer_settings(context, run).precision, curve)
+        train = self._train_softly if settings["labels"] == "soft" else self._train_hard
+        optimizer = OptimizerSettings.among(settings["optimizer"])
+        curve = train(unit, model, optimizer)
+        return self.score(model, settings, optimizer.precision, curve)
 
     def score(
-        self, model: "nn.Module", precision: "Precision", curve: "LearningCurve | None" = None
+        self,
+        model: "nn.Module",
+        settings: Mapping[str, Any],
+        precision: "Precision",
+        curve: "LearningCurve | None" = None,
     ) -> dict[str, np.ndarray]:
-        """The arrays of one classifier's unit."""
+        """Return the arrays of one classifier's unit."""
         from d4m.scores.accuracy import score_classifier
 
-        scored = self._scored_set()
+        scored = self._scored_set(settings)
         scores = score_classifier(model, scored.pixels, scored.class_ids, precision)
         return {
             "top1": np.array(scores.top1),
@@ -148,72 +141,93 @@ class _Laboratory:
             "curve_top1": np.array(curve.top1 if curve else [], np.float64),
         }
 
-    def _train_softly(self, run: StudentRun, model: "nn.Module", seed: int) -> "LearningCurve":
+    def _train_softly(
+        self, unit: Unit, model: "nn.Module", optimizer: OptimizerSettings
+    ) -> "LearningCurve":
         from d4m.training.train import train_with_soft_labels
 
-        images, evaluation = self._images(run), self._context.recipe.settings.evaluation
-        labels = self._labels(run, images)
-        optimizer = optimizer_settings(self._context, run)
-        if is_weighted(self._context, run):
+        settings, images = unit.settings, self._images(unit)
+        labels = self._labels(unit, images)
+        matching = MatchingSettings.among(settings["matching"])
+        if matching.cluster_weights:
             images = replace(images, weights=cluster_weights(self._context))
         return train_with_soft_labels(
             model,
             images,
             labels,
-            epochs=soft_label_settings(self._context, run).epochs,
-            matching=evaluation.matching,
+            epochs=settings["epochs"],
+            matching=matching,
             optimizer=optimizer,
-            seed=seed,
-            probe=self._probe(optimizer.precision),
+            seed=stream_seed(settings["seed"], "training"),
+            probe=self._probe(settings, optimizer.precision),
         )
 
-    def _train_hard(self, run: StudentRun, model: "nn.Module", seed: int) -> "LearningCurve":
+    def _train_hard(
+        self, unit: Unit, model: "nn.Module", optimizer: OptimizerSettings
+    ) -> "LearningCurve":
         from d4m.training.train import train_with_hard_labels
 
-        hard = hard_training(self._context, run)
+        settings = unit.settings
         return train_with_hard_labels(
             model,
-            self._images(run),
-            epochs=hard.epochs,
-            augmentation=hard.augmentation,
-            optimizer=hard.optimizer,
-            seed=seed,
-            probe=self._probe(hard.optimizer.precision),
+            self._images(unit),
+            epochs=settings["epochs"],
+            augmentation=AugmentationSettings.among(settings["augmentation"]),
+            optimizer=optimizer,
+            seed=stream_seed(settings["seed"], "training"),
+            probe=self._probe(settings, optimizer.precision),
         )
 
-    def _images(self, run: StudentRun) -> "ImageSet":
-        if self._set is None or self._set[0] != run.images_name:
-            images = read_training_set(self._context, run.training_set, run.seed)
-            self._set = (run.images_name, images)
+    def _images(self, unit: Unit) -> "ImageSet":
+        name = _images_name(unit)
+        if self._set is None or self._set[0] != name:
+            seed_number = seed_number_of(unit.name)
+            self._set = name, read_training_set(self._context, unit.settings, seed_number)
         return self._set[1]
 
-    def _labels(self, run: StudentRun, images: "ImageSet") -> "Sequence[EpochLabels]":
+    def _labels(self, unit: Unit, images: "ImageSet") -> "Sequence[EpochLabels]":
         from d4m.training.soft_labels import TeacherLabels
 
-        if run.reads_stored_labels(self._context):
-            return StoredLabels(self._context, images)
+        settings, used = unit.settings, unit.settings["soft_labels"]
+        labels: SoftLabelSettings = read_label_settings(
+            used,
+            epochs=settings["epochs"],
+            labelled_epochs=settings["labelled_epochs"],
+            mode=settings["mode"],
+        )
+        if unit.reads("soft_labels"):
+            return StoredLabels(self._context, images, labels, seed=used["seed"])
         return TeacherLabels(
             images,
-            load_teacher(self._context, run.teacher),
-            soft_label_settings(self._context, run),
-            precision=teachers_of(self._context)[run.teacher].optimizer.precision,
-            seed=stream_seed(self._context.recipe.settings.seed, "soft_labels", *run.images_name),
+            load_teacher(self._context, unit.reads("teacher")),
+            labels,
+            precision=used["precision"],
+            seed=label_seed(self._context.seed, *_images_name(unit)),
         )
 
-    def _scored_set(self) -> "ImageSet":
+    def _scored_set(self, settings: Mapping[str, Any]) -> "ImageSet":
         if self._scored is None:
-            self._scored = real_set(self._context, scored_split(self._context))
+            size_px = settings["size_px"]
+            self._scored = real_set(self._context, settings["split"], size_px=size_px)
         return self._scored
 
-    def _probe(self, precision: "Precision") -> "Callable[[nn.Module], float]":
-        """Accuracy on some of the scored images of each class, for the learning curve."""
+    def _probe(
+        self, settings: Mapping[str, Any], precision: "Precision"
+    ) -> "Callable[[nn.Module], float]":
+        """Return what scores a model on some images of each class, for the learning curve."""
         import torch
 
         from d4m.scores.accuracy import score_classifier
 
-        scored = self._scored_set()
+        scored = self._scored_set(settings)
         count = min(_PROBE_IMAGES, len(scored))
         rows = torch.linspace(0, len(scored) - 1, count).round().long()
         class_ids = scored.class_ids[rows.to(scored.class_ids.device)]
         pixels = scored.pixels[rows]
         return lambda model: score_classifier(model, pixels, class_ids, precision).top1
+
+
+def _images_name(unit: Unit) -> tuple[str | int, ...]:
+    """Return what tells training sets apart: random ones are drawn again for every seed."""
+    name = unit.settings["training_set"]
+    return (name, seed_number_of(unit.name)) if name == "random_real" else (name,)

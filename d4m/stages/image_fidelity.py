@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from d4m.stages.base import Product, Stage, StageContext
-from d4m.stages.compared_sets import (
-    TrainingSet,
-    read_training_set,
-    training_set_reads,
-    training_set_settings,
-)
-from d4m.stages.student_runs import scored_reads, scored_settings, scored_split
-from d4m.stages.teacher import load_teacher, teacher_reads
+from d4m.settings import RecipeSettings
+from d4m.stages.base import Product, Stage
+from d4m.stages.compared_sets import TrainingSet, read_training_set, training_set_inputs
+from d4m.stages.context import StageContext
+from d4m.stages.student_runs import scored_inputs
+from d4m.stages.teacher import load_teacher, teacher_inputs
 from d4m.stages.training_sets import real_set
 from d4m.store.reference import Unit
 
@@ -29,10 +26,10 @@ _NEIGHBOURS = 3
 
 @dataclass(frozen=True)
 class FidelityRow:
-    """One compared set; all in the teacher's features, against images it was not trained on.
+    """One compared set, measured in the teacher's features against held-out real images.
 
     Attributes:
-        training_set: whose images.
+        training_set: the set whose images are measured.
         frechet: squared Frechet distance (FID's formula); grows as sets get smaller.
         kernel: squared maximum mean discrepancy (KID's formula), without that bias.
         precision: share of its images within the real ones' neighbourhoods; `density` counts them.
@@ -50,7 +47,10 @@ class FidelityRow:
 
 
 class ImageFidelity(Stage):
-    """Unit: one compared set; of the random real ones, the first seed's."""
+    """How close images are to real ones. Unit: one compared set.
+
+    The random real images are those of the first seed.
+    """
 
     name: ClassVar[str] = "image_fidelity"
     upstream: ClassVar[tuple[str, ...]] = (
@@ -70,59 +70,51 @@ class ImageFidelity(Stage):
     )
 
     def plan(self, context: StageContext) -> list[Unit]:
-        """One unit per compared set; the whole training data is not among them."""
+        """Return one unit per compared set; the whole training data is not among them."""
+        shared = scored_inputs(context) | teacher_inputs(context)
         return [
-            context.unit(
-                self,
-                name,
-                {**training_set_settings(context, name), **scored_settings(context)},
-                [
-                    *training_set_reads(context, name),
-                    *scored_reads(context),
-                    *teacher_reads(context),
-                ],
-            )
-            for name in _compared(context)
+            self.unit(context, name, training_set_inputs(context, name) | shared)
+            for name in _compared(context.recipe.settings)
         ]
 
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
-        """Measure set after set; the real images' features are taken once."""
+        """Measure set after set; the real images' features are computed once."""
         from d4m.scores.fidelity import frechet_distance, kernel_distance, precision_recall
 
-        teacher = load_teacher(context)
-        real = _features(teacher, real_set(context, scored_split(context)), most=_MOST_REAL)
-        units = {unit.name: unit for unit in missing}
-        for name in _compared(context):
-            if name not in units:
-                continue
-            found = _features(teacher, read_training_set(context, name, seed=0))
+        if not missing:
+            return
+        settings = missing[0].settings  # all sets are compared with the same images
+        teacher = load_teacher(context, missing[0].reads("teacher"))
+        scored = real_set(context, settings["split"], size_px=settings["size_px"])
+        real = _features(teacher, scored, most=_MOST_REAL)
+        for unit in missing:
+            found = _features(teacher, read_training_set(context, unit.settings, seed_number=0))
             neighbours = min(_NEIGHBOURS, len(found) - 1, len(real) - 1)
             measured: dict[str, Any] = {
                 "frechet": frechet_distance(real, found),
                 "kernel": kernel_distance(real, found),
                 **asdict(precision_recall(real, found, neighbours=neighbours)),
             }
-            yield units[name], {key: np.array(value) for key, value in measured.items()}
+            yield unit, {key: np.array(value) for key, value in measured.items()}
 
 
-def fidelity_rows(context: StageContext) -> list[FidelityRow]:
-    """The stored measurements, in the order of the score table."""
+def fidelity_rows(context: StageContext, recipe: RecipeSettings) -> list[FidelityRow]:
+    """Return the stored measurements, in the order of the score table."""
     rows = list[FidelityRow]()
-    for name in _compared(context):
+    for name in _compared(recipe):
         arrays = context.read("image_fidelity", name)
         rows.append(FidelityRow(name, **{key: float(value) for key, value in arrays.items()}))
     return rows
 
 
-def _compared(context: StageContext) -> list[TrainingSet]:
-    baselines = context.recipe.settings.evaluation.baselines
-    return ["synthetic", *(each for each in baselines if each != "full_data")]
+def _compared(recipe: RecipeSettings) -> list[TrainingSet]:
+    return ["synthetic", *(each for each in recipe.evaluation.baselines if each != "full_data")]
 
 
 def _features(teacher: "nn.Module", images: "ImageSet", most: int | None = None) -> np.ndarray:
-    """The teacher's features of images, or of `most` of them, some of each class."""
+    """Return the teacher's features of images, or of `most` of them, some of each class."""
     import torch
 
     from d4m.classifiers.predict import penultimate_features

@@ -1,32 +1,32 @@
 """Artifact `latents`: every real training image through the VAE's encoder (D4M, section 3.2)."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from d4m.seeds import stream_seed
-from d4m.stages.base import Product, Stage, StageContext
-from d4m.stages.real_images import class_unit
+from d4m.stages.base import Product, Stage
+from d4m.stages.context import Inputs, StageContext
+from d4m.stages.training_sets import pixel_settings
+from d4m.stages.unit_names import class_id_of, class_unit, split_unit
 from d4m.store.reference import Unit
 
 
 class Latents(Stage):
-    """Unit: one class. Depends on the VAE alone: another sampler re-encodes nothing."""
+    """The latents of the training images. Unit: one class.
+
+    A unit depends on the VAE alone, so another sampler encodes nothing again.
+    """
 
     name: ClassVar[str] = "latents"
     upstream: ClassVar[tuple[str, ...]] = ("real_images", "generator")
     sections: ClassVar[tuple[str, ...]] = ("dataset", "generator", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
-        """One unit per class; the seed matters only where latents are sampled."""
+        """Return one unit per class; the seed matters only where latents are sampled."""
         return [
-            context.unit(
-                self,
-                class_unit(class_id),
-                self._settings(context, class_id),
-                [("real_images", f"train-{class_id:05d}"), ("generator", "vae")],
-            )
+            self.unit(context, class_unit(class_id), _inputs(context, class_id))
             for class_id in context.class_ids
         ]
 
@@ -39,23 +39,22 @@ class Latents(Stage):
 
         vae = load_vae(context)
         for unit in missing:
-            class_id = int(unit.name.removeprefix("class-"))
-            index = context.image_index("train", class_id)
+            class_id = class_id_of(unit.name)
             batches = context.source.read_images(
                 "train",
                 class_id,
-                index,
-                batch_size=context.compute.encode_batch_size(context.source.size_px),
+                context.image_index("train", class_id),
+                size_px=unit.settings["size_px"],
+                batch_size=context.compute.encode_batch_size(unit.settings["size_px"]),
             )
-            seed = unit.inputs["settings"].get("sample_seed")
-            yield (
-                unit,
-                {"latents": np.concatenate(list(encode_images(batches, vae, sample_seed=seed)))},
-            )
+            encoded = encode_images(batches, vae, sample_seed=unit.settings.get("sample_seed"))
+            yield unit, {"latents": np.concatenate(list(encoded))}
 
-    def _settings(self, context: StageContext, class_id: int) -> dict[str, Any]:
-        settings, source = context.recipe.settings, context.source
-        pixels = {"size_px": source.size_px, "decoding": dict(source.decoding)}
-        if settings.generator.latents == "mean":
-            return {"latents": "mean", **pixels}
-        return {"sample_seed": stream_seed(settings.seed, "latents", class_id), **pixels}
+
+def _inputs(context: StageContext, class_id: int) -> Inputs:
+    settings = context.recipe.settings
+    reads = (("real_images", split_unit("train", class_id)), ("generator", "vae"))
+    if settings.generator.latents == "mean":
+        return Inputs({"latents": "mean", **pixel_settings(context)}, reads)
+    seed = stream_seed(settings.seed, "latents", class_id)
+    return Inputs({"sample_seed": seed, **pixel_settings(context)}, reads)

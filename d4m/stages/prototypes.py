@@ -1,6 +1,6 @@
 """Artifact `prototypes`: the cluster centres of each class's latents (D4M, section 3.2)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,10 +10,12 @@ from jaxtyping import Float
 
 from d4m.errors import PrototypeError
 from d4m.seeds import stream_generator, stream_seed
-from d4m.stages.base import Product, Stage, StageContext
-from d4m.stages.real_images import class_unit
-from d4m.stages.teacher import load_teacher, teacher_reads
+from d4m.settings import AugmentationSettings, PrototypeSettings
+from d4m.stages.base import Product, Stage
+from d4m.stages.context import Inputs, StageContext
+from d4m.stages.teacher import load_teacher, teacher_inputs
 from d4m.stages.training_sets import real_set, view_size_px
+from d4m.stages.unit_names import class_id_of, class_unit
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
@@ -23,15 +25,18 @@ if TYPE_CHECKING:
     from d4m.prototypes.clusters import PrototypeResult
     from d4m.prototypes.refinement import Decode
 
-# Where prototypes explain the teacher: real images looked at per cluster, images whose verdicts are
-# to be explained, and how many prototypes one regression can be solved for.
+# Where prototypes explain the teacher: real images looked at per cluster, images whose teacher
+# logits are to be explained, and how many prototypes one regression can be solved for.
 _CANDIDATES = 25
 _TARGETS = 4000
 _MOST_EXPLAINING = 2000
 
 
 class Prototypes(Stage):
-    """Unit: one class. Where prototypes explain the teacher, each class depends on all others."""
+    """The prototypes. Unit: one class.
+
+    Where prototypes explain the teacher, each class depends on all others.
+    """
 
     name: ClassVar[str] = "prototypes"
     version: ClassVar[str] = "6"
@@ -46,26 +51,20 @@ class Prototypes(Stage):
     )
 
     def plan(self, context: StageContext) -> list[Unit]:
-        """One unit per class, with a stream of its own."""
-        settings = context.recipe.settings
-        explaining = _explaining_settings(context) if _explains(context) else {}
-        everything = [
-            *context.all_of("latents"),
-            *context.all_of("real_images", "train-"),
-            *teacher_reads(context),
-            *([("generator", "vae")] if _refines(context) else []),
-        ]
-        unused = set() if _refines(context) else {"refinement_steps"}
-        if settings.prototypes.method != "minibatch_kmeans":
-            unused.add("batch_size")
+        """Return one unit per class, with a stream of its own."""
+        shared = _clustering_inputs(context)
+        explains = context.recipe.settings.prototypes.representative == "explaining"
+        if explains:
+            shared |= _explaining_inputs(context)
         return [
-            context.unit(
-                self,
+            self.unit(
+                context,
                 class_unit(class_id),
-                settings.prototypes.model_dump(mode="json", exclude=unused)
-                | {"seed": stream_seed(settings.seed, "prototypes", class_id)}
-                | explaining,
-                everything if explaining else [("latents", class_unit(class_id))],
+                shared
+                | Inputs(
+                    {"seed": _seed(context, class_id)},
+                    () if explains else (("latents", class_unit(class_id)),),
+                ),
             )
             for class_id in context.class_ids
         ]
@@ -73,47 +72,54 @@ class Prototypes(Stage):
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
-        """Cluster class after class; all of them first where their choice is one."""
-        units = {unit.name: unit for unit in missing}
-        if not _explains(context):
-            for class_id in context.class_ids:
-                if class_unit(class_id) in units:
-                    yield units[class_unit(class_id)], _arrays(_fit(context, class_id))
-            return
-        for class_id, fitted in enumerate(_explaining_prototypes(context)):
-            if class_unit(class_id) in units:
-                yield units[class_unit(class_id)], _arrays(fitted)
+        """Cluster class after class; all of them first where one choice is made for all."""
+        settings = PrototypeSettings.among(missing[0].settings) if missing else PrototypeSettings()
+        explain = settings.representative == "explaining"
+        together = _explaining_prototypes(context, settings, missing[0]) if explain else []
+        for unit in missing:
+            class_id = class_id_of(unit.name)
+            fitted = together[class_id] if explain else _fit(context, settings, class_id)
+            yield unit, _arrays(fitted)
 
 
-def _explains(context: StageContext) -> bool:
-    return context.recipe.settings.prototypes.representative == "explaining"
+def _seed(context: StageContext, class_id: int) -> int:
+    return stream_seed(context.seed, "prototypes", class_id)
 
 
-def _refines(context: StageContext) -> bool:
-    return context.recipe.settings.prototypes.refinement_steps > 0
+def _clustering_inputs(context: StageContext) -> Inputs:
+    settings = context.recipe.settings.prototypes
+    unused = set[str]() if settings.refinement_steps else {"refinement_steps"}
+    if settings.method != "minibatch_kmeans":
+        unused.add("batch_size")
+    return Inputs(settings.model_dump(mode="json", exclude=unused))
 
 
-def _explaining_settings(context: StageContext) -> dict[str, Any]:
+def _explaining_inputs(context: StageContext) -> Inputs:
+    """Return what else the prototypes of all classes depend on where they are chosen together."""
     settings = context.recipe.settings
-    refinement = {"precision": settings.teacher.optimizer.precision}
-    mixes = {"cutmix", "mixup"}  # which the choice leaves out
-    return {
-        "views": settings.teacher.augmentation.model_dump(
-            mode="json", exclude=set() if _refines(context) else mixes
-        ),
-        "views_seed": stream_seed(settings.seed, "explaining"),
-        "size_px": view_size_px(context),
-        "decoding": dict(context.source.decoding),
-    } | (refinement if _refines(context) else {})
+    refine = settings.prototypes.refinement_steps > 0
+    unused = set[str]() if refine else {"cutmix", "mixup"}  # mixes play no part in the choice
+    choice = Inputs(
+        {
+            "views": settings.teacher.augmentation.model_dump(mode="json", exclude=unused),
+            "views_seed": stream_seed(settings.seed, "explaining"),
+            "size_px": view_size_px(context),
+            "decoding": dict(context.source.decoding),
+        }
+    )
+    images = context.all_of("latents") | context.all_of("real_images", "train-")
+    inputs = choice | images | teacher_inputs(context)
+    if not refine:
+        return inputs
+    precision = {"precision": settings.teacher.optimizer.precision}
+    return inputs | Inputs(precision, (("generator", "vae"),))
 
 
-def _fit(context: StageContext, class_id: int) -> "PrototypeResult":
+def _fit(context: StageContext, settings: PrototypeSettings, class_id: int) -> "PrototypeResult":
     from d4m.prototypes.clusters import fit_prototypes
 
-    settings = context.recipe.settings
-    seed = stream_seed(settings.seed, "prototypes", class_id)
     try:
-        return fit_prototypes(_latents(context, class_id), settings.prototypes, seed=seed)
+        return fit_prototypes(_latents(context, class_id), settings, seed=_seed(context, class_id))
     except PrototypeError as failure:
         name = context.source.class_table.names[class_id]
         msg = f"class {class_id} ('{name}'): {failure}"
@@ -124,63 +130,76 @@ def _latents(context: StageContext, class_id: int) -> np.ndarray:
     return context.read("latents", class_unit(class_id))["latents"]
 
 
-def _explaining_prototypes(context: StageContext) -> "list[PrototypeResult]":
-    """Every class's clusters, represented by the images that explain the teacher together."""
+def _explaining_prototypes(
+    context: StageContext, settings: PrototypeSettings, unit: Unit
+) -> "list[PrototypeResult]":
+    """Return every class's clusters, represented by the images that together explain the teacher.
+
+    Args:
+        context: latents, images and teacher.
+        settings: how latents are clustered.
+        unit: any class's, as all classes share the settings and reads of the choice.
+    """
     from d4m.prototypes.clusters import represent_by
     from d4m.prototypes.kernel_choice import choose_images
 
-    settings = context.recipe.settings
-    count = len(context.class_ids) * settings.prototypes.ipc
+    count = len(context.class_ids) * settings.ipc
     if count > _MOST_EXPLAINING:
         msg = (
             f"`prototypes.representative: explaining` chooses all prototypes together: wanted at "
             f"most {_MOST_EXPLAINING}, found {count}; set it to `medoid`, or lower `prototypes.ipc`"
         )
         raise PrototypeError(msg)
-    clusters = [_fit(context, class_id) for class_id in context.class_ids]
+    clusters = [_fit(context, settings, class_id) for class_id in context.class_ids]
     members = [_draw_members(context, class_id, fitted) for class_id, fitted in enumerate(clusters)]
     rows = [np.concatenate(each) for each in members]
     starts = np.cumsum([0, *(len(group) for each in members for group in each)])
-    targets = real_set(context, "train", choose=lambda class_id: _target_rows(context, class_id))
-    teacher = load_teacher(context)
+    size_px = unit.settings["size_px"]
+    targets = real_set(
+        context, "train", size_px=size_px, choose=lambda class_id: _target_rows(context, class_id)
+    )
+    teacher = load_teacher(context, unit.reads("teacher"))
     chosen = choose_images(
-        real_set(context, "train", choose=lambda class_id: rows[class_id]),
+        real_set(context, "train", size_px=size_px, choose=lambda class_id: rows[class_id]),
         [np.arange(start, stop) for start, stop in pairwise(starts)],
         targets,
         teacher,
-        augmentation=settings.teacher.augmentation,
-        seed=_explaining_settings(context)["views_seed"],
+        augmentation=AugmentationSettings.among(unit.settings["views"]),
+        seed=unit.settings["views_seed"],
     )
     own = np.split(np.concatenate(rows)[chosen], len(clusters))
     found = [
         represent_by(fitted, _latents(context, class_id), own[class_id])
         for class_id, fitted in enumerate(clusters)
     ]
-    return _refined(context, found, targets, teacher) if _refines(context) else found
+    if settings.refinement_steps == 0:
+        return found
+    return _refined(context, settings, found, targets, teacher, unit.settings)
 
 
 def _refined(
     context: StageContext,
+    settings: PrototypeSettings,
     found: "list[PrototypeResult]",
     targets: "ImageSet",
     teacher: "nn.Module",
+    used: Mapping[str, Any],
 ) -> "list[PrototypeResult]":
-    """The same clusters and images, with prototypes that were moved together."""
+    """Return the same clusters and images, with prototypes that were moved together."""
     import torch
 
     from d4m.prototypes.refinement import refine_prototypes
 
-    settings = context.recipe.settings
     refined = refine_prototypes(
         np.concatenate([fitted.prototypes for fitted in found]),
-        torch.from_numpy(np.repeat(context.class_ids, settings.prototypes.ipc)).to(context.device),
-        _decoder(context),
+        torch.from_numpy(np.repeat(context.class_ids, settings.ipc)).to(context.device),
+        _decoder(context, used["size_px"]),
         targets,
         teacher,
-        steps=settings.prototypes.refinement_steps,
-        augmentation=settings.teacher.augmentation,
-        precision=settings.teacher.optimizer.precision,
-        seed=stream_seed(_explaining_settings(context)["views_seed"], "refinement"),
+        steps=settings.refinement_steps,
+        augmentation=AugmentationSettings.among(used["views"]),
+        precision=used["precision"],
+        seed=stream_seed(used["views_seed"], "refinement"),
     )
     return [
         replace(fitted, prototypes=prototypes)
@@ -188,13 +207,13 @@ def _refined(
     ]
 
 
-def _decoder(context: StageContext) -> "Decode":
-    """Pixels of scaled latents in the size that the teacher sees, with their gradient."""
+def _decoder(context: StageContext, size_px: int) -> "Decode":
+    """Return what makes pixels of scaled latents, in the teacher's size, with their gradient."""
     from d4m.generators.autoencoder import unscale_latents
     from d4m.images.pixels import resize_pixels
     from d4m.stages.generator import load_vae
 
-    vae, size_px = load_vae(context).requires_grad_(False), view_size_px(context)
+    vae = load_vae(context).requires_grad_(False)
 
     def decode(
         latents: "Float[Tensor, 'image latent_channel latent_height latent_width']",
@@ -208,8 +227,8 @@ def _decoder(context: StageContext) -> "Decode":
 def _draw_members(
     context: StageContext, class_id: int, fitted: "PrototypeResult"
 ) -> list[np.ndarray]:
-    """Some images of each cluster of a class, the one nearest to its centre first."""
-    draw = stream_generator(context.recipe.settings.seed, "explaining", class_id)
+    """Draw some images of each cluster of a class, the one nearest to its centre first."""
+    draw = stream_generator(context.seed, "explaining", class_id)
     groups = list[np.ndarray]()
     for cluster, nearest in enumerate(fitted.nearest_images):
         others = np.flatnonzero(fitted.clusters == cluster)

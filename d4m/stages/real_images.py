@@ -1,48 +1,36 @@
 """Artifact `real_images`: which images there are, per split and class."""
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, cast, get_args
+from typing import ClassVar
 
 import numpy as np
 
 from d4m.errors import SourceError
-from d4m.sources.base import Split
-from d4m.stages.base import Product, Stage, StageContext
+from d4m.stages.base import Product, Stage
+from d4m.stages.context import Inputs, StageContext
+from d4m.stages.unit_names import class_id_of, split_of, split_unit
 from d4m.store.reference import Unit
 
 _MOST_NAMED = 20
 
 
-def class_unit(class_id: int) -> str:
-    """Name of the unit of one class."""
-    return f"class-{class_id:05d}"
-
-
-def class_of(unit: str) -> int | None:
-    """The class that a unit of one class is of; None for a unit of something else.
-
-    Example:
-        >>> class_of("class-00003"), class_of("train-00004"), class_of("epochs-000050")
-        (3, 4, None)
-    """
-    kind, _, number = unit.rpartition("-")
-    return int(number) if kind in ("class", *get_args(Split)) else None
-
-
 class RealImages(Stage):
-    """Unit: one class of one split. Test images are units of their own, which only scores read."""
+    """The index of the real images. Unit: one class of one split.
+
+    Test images are units of their own, which only scores read.
+    """
 
     name: ClassVar[str] = "real_images"
     sections: ClassVar[tuple[str, ...]] = ("dataset",)
 
     def plan(self, context: StageContext) -> list[Unit]:
-        """A unit is known by what its source can tell without opening an image."""
+        """Return a unit per split and class, known by what its source says without opening it."""
         source = context.source
         return [
-            context.unit(
-                self,
-                f"{split}-{class_id:05d}",
-                {"fingerprint": source.fingerprint(split, class_id)},
+            self.unit(
+                context,
+                split_unit(split, class_id),
+                Inputs({"fingerprint": source.fingerprint(split, class_id)}),
             )
             for split in source.splits
             for class_id in context.class_ids
@@ -53,8 +41,8 @@ class RealImages(Stage):
     ) -> Iterator[tuple[Unit, Product]]:
         """Open every file once."""
         for unit in missing:
-            split, class_id = unit.name.split("-")
-            index = context.source.index(cast(Split, split), int(class_id))
+            class_id = class_id_of(unit.name)
+            index = context.source.index(split_of(unit.name), class_id)
             yield (
                 unit,
                 {
@@ -65,30 +53,29 @@ class RealImages(Stage):
                 },
             )
 
+    def check(self, context: StageContext) -> None:
+        """Refuse a data set with a class too small for the recipe, before any model is loaded.
 
-def check_class_sizes(context: StageContext) -> None:
-    """Refuse a data set with a class too small for the recipe, before any model is loaded.
-
-    Raises:
-        SourceError: classes with fewer training images than `prototypes.ipc`, or without a test
-        image, or without a validation image where there is such a split.
-    """
-    ipc = context.recipe.settings.prototypes.ipc
-    found = (_describe_class(context, class_id, ipc) for class_id in context.class_ids)
-    problems = [problem for problem in found if problem]
-    if problems:
-        more = len(problems) - _MOST_NAMED
-        listed = problems[:_MOST_NAMED] + ([f"and {more} more classes"] if more > 0 else [])
-        msg = (
-            f"wanted at least {ipc} training images (`prototypes.ipc`) and 1 image of "
-            f"every other split in every class; found {'; '.join(listed)}; add images, or lower "
-            f"`prototypes.ipc`"
-        )
-        raise SourceError(msg)
+        Raises:
+            SourceError: classes with fewer training images than `prototypes.ipc`, or without a
+                test image, or without a validation image where there is such a split.
+        """
+        ipc = context.recipe.settings.prototypes.ipc
+        found = (_describe_class(context, class_id, ipc) for class_id in context.class_ids)
+        problems = [problem for problem in found if problem]
+        if problems:
+            more = len(problems) - _MOST_NAMED
+            listed = problems[:_MOST_NAMED] + ([f"and {more} more classes"] if more > 0 else [])
+            msg = (
+                f"wanted at least {ipc} training images (`prototypes.ipc`) and 1 image of "
+                f"every other split in every class; found {'; '.join(listed)}; add images, or "
+                f"lower `prototypes.ipc`"
+            )
+            raise SourceError(msg)
 
 
 def _describe_class(context: StageContext, class_id: int, ipc: int) -> str:
-    """How many images a class has, if they are too few."""
+    """Describe how many images a class has, if they are too few."""
     indexes = {split: context.image_index(split, class_id) for split in context.source.splits}
     counts = {split: len(index.image_ids) for split, index in indexes.items()}
     if counts["train"] >= ipc and min(counts.values()) > 0:

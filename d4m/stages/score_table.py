@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 
 from d4m.scores.dd_ranking import LabelRobustness, augmentation_robust_score, label_robust_score
-from d4m.settings import Labels
-from d4m.stages.base import StageContext
+from d4m.settings import Labels, RecipeSettings
 from d4m.stages.compared_sets import TrainingSet
-from d4m.stages.evaluation_scores import teacher_score
+from d4m.stages.context import StageContext
 from d4m.stages.student_runs import StudentRun, student_runs
 from d4m.stages.teacher import teachers_of
+from d4m.stages.unit_names import teacher_score_unit
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,18 @@ class Ranking:
     augmentation_robust: float | None
 
 
-def score_rows(context: StageContext) -> list[ScoreRow]:
-    """The rows of a recipe's stored scores, in the order of the table."""
+def score_rows(context: StageContext, recipe: RecipeSettings) -> list[ScoreRow]:
+    """Return the rows of a recipe's stored scores, in the order of the table.
+
+    Args:
+        context: with the units of `evaluation_scores`.
+        recipe: the settings that the scores were made with.
+    """
     rows = [
-        _row(context, row, [run.unit_name for run in runs])
-        for row, runs in groupby(student_runs(context), key=lambda run: replace(run, seed=0))
+        _row(context, recipe, row, [run.unit_name for run in runs])
+        for row, runs in groupby(student_runs(recipe), key=lambda run: replace(run, seed=0))
     ]
-    return [*rows, *(_teacher_row(context, teacher) for teacher in teachers_of(context))]
+    return [*rows, *(_teacher_row(context, recipe, teacher) for teacher in teachers_of(recipe))]
 
 
 def rank(rows: Sequence[ScoreRow]) -> Ranking:
@@ -114,7 +119,9 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), deviation
 
 
-def _row(context: StageContext, run: StudentRun, names: Sequence[str]) -> ScoreRow:
+def _row(
+    context: StageContext, recipe: RecipeSettings, run: StudentRun, names: Sequence[str]
+) -> ScoreRow:
     units = [context.read("evaluation_scores", name) for name in names]
     top1, top1_std = mean_and_std([float(unit["top1"]) for unit in units])
     curve = np.mean([unit["curve_top1"] for unit in units], axis=0)
@@ -124,7 +131,7 @@ def _row(context: StageContext, run: StudentRun, names: Sequence[str]) -> ScoreR
         student=run.student,
         augmented=run.augmented,
         teacher=run.teacher,
-        ipc=None if run.training_set == "full_data" else context.recipe.settings.prototypes.ipc,
+        ipc=None if run.training_set == "full_data" else recipe.prototypes.ipc,
         seeds=len(units),
         top1=top1,
         top1_std=top1_std,
@@ -136,12 +143,12 @@ def _row(context: StageContext, run: StudentRun, names: Sequence[str]) -> ScoreR
     )
 
 
-def _teacher_row(context: StageContext, teacher: str) -> ScoreRow:
-    unit = context.read("evaluation_scores", teacher_score(teacher))
+def _teacher_row(context: StageContext, recipe: RecipeSettings, teacher: str) -> ScoreRow:
+    unit = context.read("evaluation_scores", teacher_score_unit(teacher))
     return ScoreRow(
         training_set="teacher",
         labels="hard",
-        student=teachers_of(context)[teacher].architecture,
+        student=teachers_of(recipe)[teacher].architecture,
         augmented=True,
         teacher=teacher,
         ipc=None,

@@ -1,15 +1,18 @@
-"""Artifact `soft_labels`: the teacher's verdict on every epoch's views (D4M, section 3.4)."""
+"""Artifact `soft_labels`: the teacher's logits for every epoch's views (D4M, section 3.4)."""
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 
 from d4m.seeds import stream_seed
-from d4m.settings import SoftLabelSettings
-from d4m.stages.base import Product, Stage, StageContext
-from d4m.stages.teacher import THE_TEACHER, load_teacher, teacher_reads, teachers_of
+from d4m.settings import RecipeSettings, SoftLabelSettings
+from d4m.stages.base import Product, Stage
+from d4m.stages.context import Inputs, StageContext
+from d4m.stages.teacher import load_teacher, teacher_inputs, teachers_of
 from d4m.stages.training_sets import synthetic_set
+from d4m.stages.unit_names import THE_TEACHER, block_unit, first_epoch_of
 from d4m.store.reference import Unit
 from d4m.training.label_formats import pack_logits, unpack_logits
 
@@ -20,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class SoftLabels(Stage):
-    """Unit: a block of epochs, as a student reads them; none where the teacher labels online.
+    """The soft labels. Unit: a block of epochs; none where the teacher labels online.
 
-    Views are not stored: seed, epoch and image number give the very same again.
+    Views are not stored: seed, epoch and image number make the very same ones again.
     """
 
     name: ClassVar[str] = "soft_labels"
@@ -31,22 +34,20 @@ class SoftLabels(Stage):
     sections: ClassVar[tuple[str, ...]] = ("soft_labels", "teacher", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
-        """One unit per block; each depends on every image, as mixes may take from any."""
+        """Return one unit per block; each depends on every image, as mixes may take from any."""
         labels = context.recipe.settings.soft_labels
         if labels.mode == "online":
             return []
+        shared = (
+            Inputs(label_settings(context.recipe.settings, labels))
+            | context.all_of("synthetic_images")
+            | teacher_inputs(context)
+        )
         starts = range(0, labels.labelled, labels.epochs_per_block)
+        ends = (min(start + labels.epochs_per_block, labels.labelled) for start in starts)
         return [
-            context.unit(
-                self,
-                f"epochs-{start:06d}",
-                {
-                    **label_settings(context, labels),
-                    "epochs": [start, min(start + labels.epochs_per_block, labels.labelled)],
-                },
-                [*context.all_of("synthetic_images"), *teacher_reads(context)],
-            )
-            for start in starts
+            self.unit(context, block_unit(start), shared | Inputs({"epochs": [start, end]}))
+            for start, end in zip(starts, ends, strict=True)
         ]
 
     def compute(
@@ -56,49 +57,80 @@ class SoftLabels(Stage):
         from d4m.training.soft_labels import draw_epoch, label_views
 
         images = synthetic_set(context)
-        teacher = load_teacher(context)
-        labels = context.recipe.settings.soft_labels
-        precision = context.recipe.settings.teacher.optimizer.precision
+        teacher = load_teacher(context, missing[0].reads("teacher")) if missing else None
         for unit in missing:
-            settings = unit.inputs["settings"]
+            assert teacher is not None
+            used, labels = unit.settings, read_label_settings(unit.settings)
             epochs = list[dict[str, np.ndarray]]()
-            for epoch in range(*settings["epochs"]):
-                views = draw_epoch(images, labels.augmentation, seed=settings["seed"], epoch=epoch)
-                epochs.append(pack_logits(label_views(images, teacher, views, precision), labels))
+            for epoch in range(*used["epochs"]):
+                views = draw_epoch(images, labels.augmentation, seed=used["seed"], epoch=epoch)
+                logits = label_views(images, teacher, views, used["precision"])
+                epochs.append(pack_logits(logits, labels))
             yield unit, {name: np.stack([each[name] for each in epochs]) for name in epochs[0]}
 
 
 def label_settings(
-    context: StageContext, labels: SoftLabelSettings, teacher: str = THE_TEACHER
+    recipe: RecipeSettings, labels: SoftLabelSettings, teacher: str = THE_TEACHER
 ) -> dict[str, Any]:
-    """What labels of the synthetic images depend on, beside images, teacher and epoch."""
+    """Return what labels depend on, apart from images, teacher and epoch.
+
+    Args:
+        recipe: all settings.
+        labels: views and format; those of the recipe, or others for students that see other views.
+        teacher: whose labels.
+    """
     return {
         "augmentation": labels.augmentation.model_dump(mode="json"),
         "format": labels.format if labels.mode == "stored" else None,
         "top_k": labels.top_k if (labels.mode, labels.format) == ("stored", "top_k") else None,
-        "precision": teachers_of(context)[teacher].optimizer.precision,
-        "seed": stream_seed(context.recipe.settings.seed, "soft_labels", "synthetic"),
+        "precision": teachers_of(recipe)[teacher].optimizer.precision,
+        "seed": label_seed(recipe.seed, "synthetic"),
     }
+
+
+def read_label_settings(settings: Mapping[str, Any], **more: Any) -> SoftLabelSettings:
+    """Return the views and the format among a unit's `label_settings`, with more that it says."""
+    own = {name: settings[name] for name in ("augmentation", "format", "top_k")}
+    return SoftLabelSettings(**{n: v for n, v in own.items() if v is not None}, **more)
+
+
+def label_seed(root_seed: int, *images_name: str | int) -> int:
+    """Return the seed of the views of a set of images."""
+    return stream_seed(root_seed, "soft_labels", *images_name)
 
 
 class StoredLabels(Sequence["EpochLabels"]):
     """Every labelled epoch of a recipe, in order, with one stored block in memory at a time.
 
     Args:
-        context: the recipe and its artifacts.
+        context: with the stored blocks as its `upstream`.
         images: the synthetic images, whose views are drawn again.
+        settings: views and number of epochs.
+        seed: of the views.
     """
 
-    def __init__(self, context: StageContext, images: "ImageSet") -> None:
-        """Nothing is read before it is asked for."""
+    def __init__(
+        self, context: StageContext, images: "ImageSet", settings: SoftLabelSettings, *, seed: int
+    ) -> None:
+        """Read nothing before it is asked for."""
         self._context = context
         self._images = images
-        self._settings = context.recipe.settings.soft_labels
-        self._seed: int = label_settings(context, self._settings)["seed"]
+        self._settings = settings
+        self._seed = seed
+        blocks = [unit for _, unit in context.all_of("soft_labels").reads]
+        self._starts = sorted(map(first_epoch_of, blocks))
         self._block: tuple[int, dict[str, np.ndarray]] = (-1, {})
 
+    @classmethod
+    def of_recipe(
+        cls, context: StageContext, images: "ImageSet", settings: RecipeSettings
+    ) -> "StoredLabels":
+        """Return the labels of the distilled data set."""
+        seed = label_seed(settings.seed, "synthetic")
+        return cls(context, images, settings.soft_labels, seed=seed)
+
     def __len__(self) -> int:
-        """Number of labelled epochs."""
+        """Return the number of labelled epochs."""
         return self._settings.labelled
 
     @overload
@@ -106,26 +138,26 @@ class StoredLabels(Sequence["EpochLabels"]):
     @overload
     def __getitem__(self, epoch: slice) -> list["EpochLabels"]: ...
     def __getitem__(self, epoch: int | slice) -> "EpochLabels | list[EpochLabels]":
-        """One epoch, or some."""
+        """Return one epoch, or some."""
         if isinstance(epoch, slice):
             return [self[each] for each in range(*epoch.indices(len(self)))]
         if not 0 <= epoch < len(self):
             raise IndexError(epoch)
         from d4m.training.soft_labels import EpochLabels
 
-        number, row = divmod(epoch, self._settings.epochs_per_block)
-        packed = {name: values[row] for name, values in self._read_block(number).items()}
+        start = self._starts[bisect_right(self._starts, epoch) - 1]
+        block = self._read_block(start)
+        packed = {name: values[epoch - start] for name, values in block.items()}
         return EpochLabels(self.views(epoch), unpack_logits(packed, len(self._context.class_ids)))
 
     def views(self, epoch: int) -> "Views":
-        """The views of one epoch, without its labels."""
+        """Return the views of one epoch, without its labels."""
         from d4m.training.soft_labels import draw_epoch
 
         augmentation = self._settings.augmentation
         return draw_epoch(self._images, augmentation, seed=self._seed, epoch=epoch)
 
-    def _read_block(self, number: int) -> dict[str, np.ndarray]:
-        if self._block[0] != number:
-            unit = f"epochs-{number * self._settings.epochs_per_block:06d}"
-            self._block = number, self._context.read("soft_labels", unit)
+    def _read_block(self, start: int) -> dict[str, np.ndarray]:
+        if self._block[0] != start:
+            self._block = start, self._context.read("soft_labels", block_unit(start))
         return self._block[1]

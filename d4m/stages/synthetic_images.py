@@ -1,7 +1,7 @@
-"""Artifact `synthetic_images`: what the generator makes of each prototype (D4M, 3.3)."""
+"""Artifact `synthetic_images`: the images that the generator makes of prototypes (D4M, 3.3)."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -10,18 +10,21 @@ from jaxtyping import Float32, UInt8
 
 from d4m.seeds import stream_seed
 from d4m.settings import SynthesisSettings
-from d4m.stages.base import Product, Stage, StageContext
-from d4m.stages.real_images import class_unit
-from d4m.stages.teacher import load_teacher, teacher_reads
-from d4m.stages.training_sets import view_size_px
+from d4m.stages.base import Product, Stage
+from d4m.stages.context import Inputs, StageContext
+from d4m.stages.teacher import load_teacher, teacher_inputs
+from d4m.stages.training_sets import Batch, view_size_px
+from d4m.stages.unit_names import class_id_of, class_unit
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
     from d4m.synthesis.synthesize import ImageRequest, ImageToImagePipeline
 
+_OF_PROTOTYPES = ("strength", "mode_guidance", "mode_guidance_until", "candidates", "diversity")
+
 
 class SyntheticImages(Stage):
-    """Unit: one class. Of the prompts it depends on its own class's alone.
+    """The synthetic images. Unit: one class, which depends on no other class's prompt.
 
     The teacher is read only where it chooses among candidates.
     """
@@ -31,20 +34,20 @@ class SyntheticImages(Stage):
     sections: ClassVar[tuple[str, ...]] = ("dataset", "prompts", "synthesis", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
-        """One unit per class: its prompt, its prototypes, the whole generator."""
+        """Return one unit per class: its prompt, its prototypes, the whole generator."""
         settings = context.recipe.settings
-        teacher = teacher_reads(context) if settings.synthesis.candidates > 1 else []
+        chooses = settings.synthesis.candidates > 1
         return [
-            context.unit(
-                self,
+            self.unit(
+                context,
                 class_unit(class_id),
-                _drawing_settings(context, class_id)
-                | {"seed": stream_seed(settings.seed, "synthesis", class_id)},
-                [
-                    ("prototypes", class_unit(class_id)),
-                    *context.all_of("generator"),
-                    *teacher,
-                ],
+                _drawing_inputs(context, class_id)
+                | Inputs(
+                    {"seed": stream_seed(settings.seed, "synthesis", class_id)},
+                    (("prototypes", class_unit(class_id)),),
+                )
+                | context.all_of("generator")
+                | (teacher_inputs(context) if chooses else Inputs()),
             )
             for class_id in context.class_ids
         ]
@@ -56,15 +59,24 @@ class SyntheticImages(Stage):
         from d4m.generators.conditions import check_prompts
         from d4m.synthesis.synthesize import decode_latents
 
-        pipeline, synthesis = _prepared_pipeline(context)
-        check_prompts(pipeline, [unit.inputs["settings"]["prompt"] for unit in missing])
+        if not missing:
+            return
+        settings = missing[0].settings  # classes differ in their prompts and seeds alone
+        pipeline = _prepared_pipeline(context, settings)
+        check_prompts(pipeline, [unit.settings["prompt"] for unit in missing])
         orders = _Orders(context, missing)
-        batches = _draw(context, pipeline, synthesis, orders.requests())
-        choose = _chooser(context)
+        batches = _draw(
+            context,
+            pipeline,
+            orders.requests(),
+            settings=SynthesisSettings.among(settings),
+            negative_prompt=settings["negative_prompt"],
+        )
+        choose = _chooser(context, missing[0])
         for order, candidates in orders.fill(batches):
             rows = choose(candidates, order)
             decoded = decode_latents(
-                pipeline, order.prototypes, compute=context.compute, size_px=synthesis.size_px
+                pipeline, order.prototypes, compute=context.compute, size_px=settings["size_px"]
             )
             yield (
                 order.unit,
@@ -76,92 +88,122 @@ class SyntheticImages(Stage):
             )
 
 
-def noise_settings(context: StageContext, class_id: int) -> dict[str, Any]:
-    """What one class of `images_from_noise` depends on, beside the generator."""
-    settings = _drawing_settings(context, class_id)
-    of_prototypes = ("strength", "mode_guidance", "mode_guidance_until", "candidates", "diversity")
+def noise_inputs(context: StageContext) -> Inputs:
+    """Return what `images_from_noise` depends on."""
+    return Inputs(
+        {
+            "ipc": context.recipe.settings.prototypes.ipc,
+            "noise": [_noise_settings(context, class_id) for class_id in context.class_ids],
+        }
+    ) | context.all_of("generator")
+
+
+def images_from_noise(
+    context: StageContext, settings: Mapping[str, Any]
+) -> Iterator[tuple[int, Batch]]:
+    """Draw images of every class from noise alone, without prototypes.
+
+    Noise of full strength leaves nothing of the latent that it is added to.
+
+    Args:
+        context: with the generator's units.
+        settings: those of `noise_inputs`.
+
+    Yields:
+        (class id, one image), `ipc` of each class.
+    """
+    from d4m.generators.autoencoder import latent_shape
+    from d4m.synthesis.synthesize import ImageRequest
+
+    classes = settings["noise"]
+    pipeline = _prepared_pipeline(context, classes[0])
+    nothing = np.zeros(latent_shape(pipeline.vae, classes[0]["latents_px"]), np.float32)
+    requests = (
+        ImageRequest(nothing, each["prompt"], stream_seed(each["seed"], row))
+        for each in classes
+        for row in range(settings["ipc"])
+    )
+    synthesis = SynthesisSettings.among({**classes[0], "strength": 1.0, "mode_guidance": 0.0})
+    batches = _draw(
+        context,
+        pipeline,
+        requests,
+        settings=synthesis,
+        negative_prompt=classes[0]["negative_prompt"],
+    )
+    images = (image for batch in batches for image in batch)
+    for row, image in enumerate(images):
+        yield row // settings["ipc"], image[None]
+
+
+def _noise_settings(context: StageContext, class_id: int) -> dict[str, Any]:
+    settings = _drawing_inputs(context, class_id).settings
     seed = stream_seed(context.recipe.settings.seed, "from_noise", class_id)
-    return {k: v for k, v in settings.items() if k not in of_prototypes} | {
+    return {name: value for name, value in settings.items() if name not in _OF_PROTOTYPES} | {
         "latents_px": context.source.size_px,  # whose latents have the size of the noise
         "seed": seed,
     }
 
 
-def images_from_noise(
-    context: StageContext,
-) -> Iterator[UInt8[np.ndarray, "_image height width channel"]]:
-    """As many images of every class as are distilled, drawn from noise alone, without prototypes.
-
-    Noise of full strength leaves nothing of what it is added to.
-    """
-    from d4m.synthesis.synthesize import ImageRequest
-
-    ipc = context.recipe.settings.prototypes.ipc
-    pipeline, synthesis = _prepared_pipeline(context)
-    nothing = np.zeros_like(context.read("prototypes", class_unit(0))["prototypes"][0], np.float32)
-    requests = (
-        ImageRequest(nothing, settings["prompt"], stream_seed(settings["seed"], row))
-        for settings in (noise_settings(context, class_id) for class_id in context.class_ids)
-        for row in range(ipc)
-    )
-    settings = synthesis.model_copy(update={"strength": 1.0, "mode_guidance": 0.0})
-    yield from _draw(context, pipeline, settings, requests)
-
-
-def _drawing_settings(context: StageContext, class_id: int) -> dict[str, Any]:
+def _drawing_inputs(context: StageContext, class_id: int) -> Inputs:
     settings = context.recipe.settings
     unused = set[str]()
     if settings.synthesis.candidates == 1:
         unused.add("diversity")
     if settings.synthesis.mode_guidance == 0:
         unused.add("mode_guidance_until")
-    return settings.synthesis.model_dump(mode="json", exclude=unused) | {
-        "size_px": view_size_px(context),
-        "prompt": context.source.class_table.prompt(class_id, settings.prompts),
-        "negative_prompt": settings.prompts.negative,
-    }
+    return Inputs(
+        {
+            **settings.synthesis.model_dump(mode="json", exclude=unused),
+            # A VAE that does not divide the data set's size decodes smaller images.
+            "size_px": view_size_px(context),
+            "prompt": context.source.class_table.prompt(class_id, settings.prompts),
+            "negative_prompt": settings.prompts.negative,
+        }
+    )
 
 
-def _prepared_pipeline(context: StageContext) -> "tuple[ImageToImagePipeline, SynthesisSettings]":
-    """The generator with its sampler, and the settings with the size that the key names."""
+def _prepared_pipeline(
+    context: StageContext, settings: Mapping[str, Any]
+) -> "ImageToImagePipeline":
+    """Return the generator with its sampler."""
     from d4m.stages.generator import load_pipeline
     from d4m.synthesis.synthesize import use_scheduler
 
-    # Resolved as in the key: a VAE that does not divide the size decodes smaller images.
-    size = {"size_px": view_size_px(context)}
-    synthesis = context.recipe.settings.synthesis.model_copy(update=size)
     pipeline = load_pipeline(context)
-    use_scheduler(pipeline, synthesis)
-    return pipeline, synthesis
+    use_scheduler(pipeline, SynthesisSettings.among(settings))
+    return pipeline
 
 
 def _draw(
     context: StageContext,
     pipeline: "ImageToImagePipeline",
-    settings: SynthesisSettings,
     requests: "Iterable[ImageRequest]",
-) -> Iterator[UInt8[np.ndarray, "_image height width channel"]]:
+    *,
+    settings: SynthesisSettings,
+    negative_prompt: str,
+) -> Iterator[Batch]:
     from d4m.synthesis.synthesize import synthesize_images
 
     return synthesize_images(
         pipeline,
         requests,
-        negative_prompt=context.recipe.settings.prompts.negative,
+        negative_prompt=negative_prompt,
         settings=settings,
         compute=context.compute,
     )
 
 
-def _chooser(context: StageContext) -> "Callable[[np.ndarray, _Order], np.ndarray]":
-    """What picks the rows to keep of a class's candidates."""
-    synthesis = context.recipe.settings.synthesis
+def _chooser(context: StageContext, unit: Unit) -> "Callable[[np.ndarray, _Order], np.ndarray]":
+    """Return what picks the rows to keep among a class's candidates."""
+    synthesis = SynthesisSettings.among(unit.settings)
     if synthesis.candidates == 1:
         return lambda candidates, _: np.arange(len(candidates))
     from d4m.classifiers.predict import class_probabilities, penultimate_features
     from d4m.images.pixels import to_pixels
     from d4m.synthesis.candidates import select_candidates
 
-    teacher = load_teacher(context)
+    teacher = load_teacher(context, unit.reads("teacher"))
 
     def choose(candidates: np.ndarray, order: _Order) -> np.ndarray:
         pixels = to_pixels(candidates).to(context.device)
@@ -178,7 +220,7 @@ def _chooser(context: StageContext) -> "Callable[[np.ndarray, _Order], np.ndarra
 
 @dataclass(frozen=True)
 class _Order:
-    """What is to be made for one class: candidates of each prototype in turn."""
+    """The images to make for one class: the candidates of each prototype, one after the other."""
 
     unit: Unit
     class_id: int
@@ -187,20 +229,19 @@ class _Order:
 
     @classmethod
     def of(cls, context: StageContext, unit: Unit) -> Self:
-        settings = unit.inputs["settings"]
+        settings, class_id = unit.settings, class_id_of(unit.name)
         prototypes = context.read("prototypes", unit.name)["prototypes"].astype(np.float32)
-        # The first candidate's noise is that of a prototype with no other.
+        # The first candidate has the noise of a prototype that has no other candidate.
         seeds = [
             stream_seed(settings["seed"], *((row, candidate) if candidate else (row,)))
             for row in range(len(prototypes))
             for candidate in range(settings["candidates"])
         ]
-        class_id = int(unit.name.removeprefix("class-"))
         return cls(unit, class_id, prototypes, seeds)
 
 
 class _Orders:
-    """The classes of one run, each in memory from its first request to its last image."""
+    """The classes of one run, each in memory from its first request to its last image only."""
 
     def __init__(self, context: StageContext, units: Sequence[Unit]) -> None:
         self._context = context
@@ -208,21 +249,21 @@ class _Orders:
         self._open = deque[_Order]()
 
     def requests(self) -> Iterator["ImageRequest"]:
-        """Every image of every class; a class is read when its first is asked for."""
+        """Yield every image of every class; a class is read when its first is asked for."""
         from d4m.synthesis.synthesize import ImageRequest
 
         for unit in self._units:
             order = _Order.of(self._context, unit)
             self._open.append(order)
-            candidates = unit.inputs["settings"]["candidates"]
+            candidates = unit.settings["candidates"]
             repeated = np.repeat(order.prototypes, candidates, axis=0)
             for prototype, seed in zip(repeated, order.seeds, strict=True):
-                yield ImageRequest(prototype, unit.inputs["settings"]["prompt"], seed)
+                yield ImageRequest(prototype, unit.settings["prompt"], seed)
 
     def fill(
         self, batches: Iterable[UInt8[np.ndarray, "_image height width channel"]]
     ) -> Iterator[tuple[_Order, UInt8[np.ndarray, "image height width channel"]]]:
-        """Each class with its images, made of the batches that its requests gave."""
+        """Yield each class with its images, cut from the batches that its requests gave."""
         kept = list[np.ndarray]()
         for batch in batches:
             kept.append(batch)

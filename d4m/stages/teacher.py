@@ -1,28 +1,28 @@
 """Artifact `teacher`: the classifier that labels (D4M, section 3.4)."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from d4m.errors import ClassifierError
 from d4m.seeds import stream_seed
-from d4m.settings import LabellerSettings
-from d4m.stages.base import Product, Stage, StageContext
+from d4m.settings import LabellerSettings, RecipeSettings
+from d4m.stages.base import Product, Stage
+from d4m.stages.context import Inputs, StageContext
 from d4m.stages.training_sets import real_set, view_size_px
+from d4m.stages.unit_names import THE_TEACHER, member_unit
 from d4m.store.digest import digest_file
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
     from torch import nn
 
-THE_TEACHER = ""  # the one whose labels the distilled data set has; others have names
-
 
 class Teacher(Stage):
-    """Unit: a member of a teacher's ensemble, or the one there is.
+    """The teachers. Unit: a member of a teacher's ensemble, or its only network.
 
-    Trained on the real training images, unless the recipe names weights.
+    A teacher is trained on the real training images, unless the recipe names weights.
     """
 
     name: ClassVar[str] = "teacher"
@@ -31,168 +31,170 @@ class Teacher(Stage):
     sections: ClassVar[tuple[str, ...]] = ("dataset", "synthesis", "teacher", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
-        """One unit a member; ready-made weights depend on their file and not on the images."""
+        """Return one unit per member; weights from a file depend on it and not on the images."""
         return [
             self._plan(context, settings, name, seed)
-            for teacher, settings in teachers_of(context).items()
-            for name, seed in _members(context, teacher).items()
+            for teacher, settings in teachers_of(context.recipe.settings).items()
+            for name, seed in _members(context.recipe.settings, teacher).items()
         ]
 
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
-        """Train them, or load and check their weights."""
+        """Train networks, or load and check their weights."""
         from safetensors.torch import save_model
 
-        units = {unit.name: unit for unit in missing}
-        for teacher, settings in teachers_of(context).items():
-            for name, seed in _members(context, teacher).items():
-                if name not in units:
-                    continue
-                unit, model = units[name], _make(context, settings, seed)
+        for unit in missing:
+            model = _make(context, unit)
 
-                def write(folder: Path, model: "nn.Module" = model, unit: Unit = unit) -> None:
-                    save_model(model.cpu(), str(folder / "model.safetensors"))
-                    text = json.dumps(unit.inputs["settings"], indent=2, sort_keys=True)
-                    (folder / "config.json").write_text(text, encoding="utf-8")
+            def write(folder: Path, model: "nn.Module" = model, unit: Unit = unit) -> None:
+                save_model(model.cpu(), str(folder / "model.safetensors"))
+                text = json.dumps(unit.settings, indent=2, sort_keys=True)
+                (folder / "config.json").write_text(text, encoding="utf-8")
 
-                yield unit, write
+            yield unit, write
 
     def _plan(
         self, context: StageContext, settings: LabellerSettings, name: str, seed: int
     ) -> Unit:
-        shape = {
-            "architecture": settings.architecture,
-            "options": settings.model_dump(mode="json")["options"],
-            "channels": context.source.channels,
-            "size_px": view_size_px(context),
-            "classes": len(context.class_ids),
-        }
+        network = Inputs(
+            {
+                "architecture": settings.architecture,
+                "options": settings.model_dump(mode="json")["options"],
+                "channels": context.source.channels,
+                "size_px": view_size_px(context),
+                "classes": len(context.class_ids),
+            }
+        )
+        if settings.weights == "timm":
+            # Stored teachers without this entry saw pixels that were not standardised.
+            ready = Inputs({"weights": "timm", "pixels": "standardised"})
+            return self.unit(context, name, network | ready)
         if settings.weights is not None:
-            inputs = shape | {"weights": _weights_fingerprint(context, settings.weights)}
-            if settings.weights == "timm":
-                inputs["pixels"] = "standardised"  # teachers of before saw them as they are
-            return context.unit(self, name, inputs)
-        inputs = shape | {
-            "decoding": dict(context.source.decoding),
-            **settings.model_dump(mode="json", include={"epochs", "augmentation"}),
-            "optimizer": settings.optimizer.used(),
-            "seed": seed,
-        }
-        return context.unit(self, name, inputs, context.all_of("real_images", "train-"))
+            path = context.recipe.locate(settings.weights)
+            fingerprint = Inputs({"weights": _digest_weights(path)})
+            return self.unit(context, name, network | fingerprint, place=path)
+        training = Inputs(
+            {
+                "decoding": dict(context.source.decoding),
+                **settings.model_dump(mode="json", include={"epochs", "augmentation"}),
+                "optimizer": settings.optimizer.used(),
+                "seed": seed,
+            }
+        )
+        return self.unit(
+            context, name, network | training | context.all_of("real_images", "train-")
+        )
 
 
-def teachers_of(context: StageContext) -> dict[str, LabellerSettings]:
-    """Every teacher of the recipe: `THE_TEACHER`, then others by their names."""
-    settings = context.recipe.settings.teacher
-    return {THE_TEACHER: settings, **{other.name: other for other in settings.others}}
+def teachers_of(settings: RecipeSettings) -> dict[str, LabellerSettings]:
+    """Return every teacher of a recipe: `THE_TEACHER`, then others by their names."""
+    teacher = settings.teacher
+    return {THE_TEACHER: teacher, **{other.name: other for other in teacher.others}}
 
 
-def teacher_reads(context: StageContext, teacher: str = THE_TEACHER) -> list[tuple[str, str]]:
-    """The units of one teacher."""
-    return [("teacher", name) for name in _members(context, teacher)]
+def teacher_inputs(context: StageContext, teacher: str = THE_TEACHER) -> Inputs:
+    """Return the units of one teacher as inputs."""
+    return context.some_of("teacher", _members(context.recipe.settings, teacher))
 
 
-def load_teacher(context: StageContext, teacher: str = THE_TEACHER) -> "nn.Module":
-    """A stored teacher, in evaluation mode, on the context's device."""
+def load_teacher(context: StageContext, members: Sequence[str]) -> "nn.Module":
+    """Return a stored teacher, in evaluation mode, on the context's device.
+
+    Args:
+        context: where it is stored.
+        members: names of its units.
+    """
     from d4m.classifiers.ensemble import Ensemble
 
-    settings = teachers_of(context)[teacher]
-    members = [
-        _load_weights(context, settings, context.open_files(*unit) / "model.safetensors")
-        for unit in teacher_reads(context, teacher)
-    ]
-    model = members[0] if len(members) == 1 else Ensemble(members)
+    networks = [_load_member(context.open_files("teacher", member)) for member in members]
+    model = networks[0] if len(networks) == 1 else Ensemble(networks)
     return model.to(context.device).eval()
 
 
-def _members(context: StageContext, teacher: str) -> dict[str, int]:
-    """Units of one teacher, and their seeds: the same network is the same unit in any recipe."""
-    unit, seed = (
-        "teacher" if teacher == THE_TEACHER else f"other-{teacher}",
-        context.recipe.settings.seed,
-    )
+def _members(settings: RecipeSettings, teacher: str) -> dict[str, int]:
+    """Return the units of one teacher, and their seeds, which hold in every recipe."""
     return {
-        f"{unit}-{member:02d}" if member else unit: stream_seed(
-            seed, "teacher", *([member] if member else [])
+        member_unit(teacher, member): stream_seed(
+            settings.seed, "teacher", *([member] if member else [])
         )
-        for member in range(teachers_of(context)[teacher].members)
+        for member in range(teachers_of(settings)[teacher].members)
     }
 
 
-def _weights_fingerprint(context: StageContext, weights: str) -> str:
-    if weights == "timm":
-        return weights
-    path = context.recipe.locate(weights)
+def _digest_weights(path: Path) -> str:
     if path.suffix != ".safetensors" or not path.is_file():
         msg = f"`teacher.weights`: wanted `timm` or a .safetensors file, found {path}"
         raise ClassifierError(msg)
     return digest_file(path)
 
 
-def _make(context: StageContext, settings: LabellerSettings, seed: int) -> "nn.Module":
-    if settings.weights is None:
-        return _train(context, settings, seed)
-    if settings.weights == "timm":
-        return _build_as_published(context, settings, with_weights=True)
-    return _load_weights(context, settings, context.recipe.locate(settings.weights))
+def _make(context: StageContext, unit: Unit) -> "nn.Module":
+    settings = unit.settings
+    if settings.get("weights") == "timm":
+        return _build_as_published(settings, with_weights=True)
+    if unit.place is not None:
+        return _load_weights(_build(settings, seed=0), unit.place, settings)
+    return _train(context, settings)
 
 
-def _build_as_published(
-    context: StageContext, settings: LabellerSettings, *, with_weights: bool
-) -> "nn.Module":
+def _load_member(folder: Path) -> "nn.Module":
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    published = settings.get("weights") == "timm"
+    build = _build_as_published(settings, with_weights=False) if published else _build(settings, 0)
+    return _load_weights(build, folder / "model.safetensors", settings)
+
+
+def _build_as_published(settings: Mapping[str, Any], *, with_weights: bool) -> "nn.Module":
     from d4m.classifiers.timm_models import load_timm_model
 
     return load_timm_model(
-        settings,
-        channels=context.source.channels,
-        classes=len(context.class_ids),
+        LabellerSettings.among(settings),
+        channels=settings["channels"],
+        classes=settings["classes"],
         with_weights=with_weights,
     )
 
 
-def _build(context: StageContext, settings: LabellerSettings, seed: int) -> "nn.Module":
+def _build(settings: Mapping[str, Any], seed: int) -> "nn.Module":
     from d4m.classifiers.registry import build_classifier
 
     return build_classifier(
-        settings,
-        channels=context.source.channels,
-        size_px=view_size_px(context),
-        classes=len(context.class_ids),
+        LabellerSettings.among(settings),
+        channels=settings["channels"],
+        size_px=settings["size_px"],
+        classes=settings["classes"],
         seed=seed,
     )
 
 
-def _load_weights(context: StageContext, settings: LabellerSettings, path: Path) -> "nn.Module":
+def _load_weights(model: "nn.Module", path: Path, settings: Mapping[str, Any]) -> "nn.Module":
     from safetensors import SafetensorError
     from safetensors.torch import load_model
 
-    if settings.weights == "timm":
-        model = _build_as_published(context, settings, with_weights=False)
-    else:
-        model = _build(context, settings, seed=0)
     try:
         load_model(model, str(path))
     except (RuntimeError, SafetensorError, OSError) as failure:
         msg = (
-            f"{path.name} does not hold weights of {settings.architecture} for these images: "
+            f"{path.name} does not hold weights of {settings['architecture']} for these images: "
             f"{failure}"
         )
         raise ClassifierError(msg) from failure
     return model
 
 
-def _train(context: StageContext, settings: LabellerSettings, seed: int) -> "nn.Module":
+def _train(context: StageContext, settings: Mapping[str, Any]) -> "nn.Module":
     from d4m.training.train import train_with_hard_labels
 
-    images = real_set(context, "train")
-    model = _build(context, settings, stream_seed(seed, "weights")).to(context.device)
+    training = LabellerSettings.among(settings)
+    images = real_set(context, "train", size_px=settings["size_px"])
+    model = _build(settings, stream_seed(settings["seed"], "weights")).to(context.device)
     train_with_hard_labels(
         model,
         images,
-        epochs=settings.epochs,
-        augmentation=settings.augmentation,
-        optimizer=settings.optimizer,
-        seed=stream_seed(seed, "views"),
+        epochs=training.epochs,
+        augmentation=training.augmentation,
+        optimizer=training.optimizer,
+        seed=stream_seed(settings["seed"], "views"),
     )
     return model

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from d4m.store.digest import canonical_json, digest_json
@@ -16,14 +17,27 @@ class Unit:
         stage: the artifact it is part of.
         version: the stage's version: raised when its code gives other results.
         name: its name within the artifact, such as `class-00003`.
-        inputs: everything its content depends on: the settings it uses, the digests of what it
-        reads.
+        inputs: everything its content depends on: the `settings` it uses, and under `upstream` the
+            digests of the units that it reads.
+        place: a file of the user's that it is made from, whose digest is among the settings.
     """
 
     stage: str
     version: str
     name: str
     inputs: Mapping[str, Any]
+    place: Path | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings it uses, in JSON's types."""
+        return self.inputs["settings"]
+
+    def reads(self, artifact: str) -> list[str]:
+        """Return the names of the units of an artifact that it reads."""
+        prefix = f"{artifact}/"
+        names = (name for name in self.inputs["upstream"] if name.startswith(prefix))
+        return [name.removeprefix(prefix) for name in names]
 
     @property
     def key(self) -> str:

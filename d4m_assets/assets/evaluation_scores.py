@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from d4m.pipeline import Pipeline
+from d4m.stages.context import StageContext
 from d4m.stages.evaluation_scores import EvaluationScores
 from d4m.stages.score_table import rank, score_rows, teacher_by_student
 from d4m_assets.checks import beats_random_real
@@ -10,8 +10,8 @@ from d4m_assets.metadata import learning_curves, matrix_picture, score_table, st
 from d4m_assets.stage_asset import Metadata, stage_asset
 
 
-def _describe(pipeline: Pipeline) -> Metadata:
-    rows = score_rows(pipeline.context())
+def _describe(context: StageContext) -> Metadata:
+    rows = score_rows(context, context.recipe.settings)
     pictures = {"learning curves": learning_curves(rows), "students": students_picture(rows)}
     if matrix := teacher_by_student(rows):
         pictures["teacher x student"] = matrix_picture(matrix)

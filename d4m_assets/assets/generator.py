@@ -2,16 +2,14 @@
 
 import dagster as dg
 
-from d4m.pipeline import Pipeline
+from d4m.stages.context import StageContext
 from d4m.stages.generator import Generator
 from d4m_assets.stage_asset import Metadata, stage_asset
 
 
-def _describe(pipeline: Pipeline) -> Metadata:
-    settings = pipeline.recipe.settings.generator
-    if settings.pretrained is not None:
-        return {"pretrained": dg.MetadataValue.text(settings.pretrained.model)}
-    return {"compact": dg.MetadataValue.json(settings.compact.model_dump(mode="json"))}
+def _describe(context: StageContext) -> Metadata:
+    described = context.generator.describe().items()
+    return {kind: dg.MetadataValue.json(settings) for kind, settings in described}
 
 
 generator = stage_asset(

@@ -2,12 +2,12 @@
 
 import dagster as dg
 
-from d4m.pipeline import Pipeline
+from d4m.stages.context import StageContext
 from d4m.stages.image_fidelity import ImageFidelity, fidelity_rows
 from d4m_assets.stage_asset import Metadata, stage_asset
 
 
-def _describe(pipeline: Pipeline) -> Metadata:
+def _describe(context: StageContext) -> Metadata:
     rows = [
         dg.TableRecord(
             {
@@ -20,7 +20,7 @@ def _describe(pipeline: Pipeline) -> Metadata:
                 "coverage": round(row.coverage, 4),
             }
         )
-        for row in fidelity_rows(pipeline.context())
+        for row in fidelity_rows(context, context.recipe.settings)
     ]
     return {"in the teacher's features": dg.MetadataValue.table(rows)}
 

@@ -2,13 +2,12 @@
 
 import dagster as dg
 
-from d4m.pipeline import Pipeline
+from d4m.stages.context import StageContext
 from d4m.stages.latents import Latents
 from d4m_assets.stage_asset import Metadata, stage_asset
 
 
-def _describe(pipeline: Pipeline) -> Metadata:
-    context = pipeline.context()
+def _describe(context: StageContext) -> Metadata:
     counts = [
         len(context.image_index("train", class_id).image_ids) for class_id in context.class_ids
     ]

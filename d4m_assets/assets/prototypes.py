@@ -2,16 +2,15 @@
 
 import dagster as dg
 
-from d4m.pipeline import Pipeline
+from d4m.stages.context import StageContext
 from d4m.stages.prototypes import Prototypes
-from d4m.stages.real_images import class_unit
+from d4m.stages.unit_names import class_unit
 from d4m_assets.stage_asset import Metadata, stage_asset
 
 _ROWS = 100
 
 
-def _describe(pipeline: Pipeline) -> Metadata:
-    context = pipeline.context()
+def _describe(context: StageContext) -> Metadata:
     rows = list[dg.TableRecord]()
     for class_id, name in enumerate(context.source.class_table.names[:_ROWS]):
         arrays = context.read("prototypes", class_unit(class_id))

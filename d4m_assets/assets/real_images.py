@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from d4m.pipeline import Pipeline
+from d4m.stages.context import StageContext
 from d4m.stages.real_images import RealImages
 from d4m_assets.checks import readable_files
 from d4m_assets.metadata import unreadable_table
@@ -11,8 +11,7 @@ from d4m_assets.stage_asset import Metadata, stage_asset
 _ROWS = 100
 
 
-def _describe(pipeline: Pipeline) -> Metadata:
-    context = pipeline.context()
+def _describe(context: StageContext) -> Metadata:
     splits = context.source.splits
     indexes = {(s, c): context.image_index(s, c) for s in splits for c in context.class_ids}
     rows = [

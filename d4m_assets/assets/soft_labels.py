@@ -2,14 +2,14 @@
 
 import dagster as dg
 
-from d4m.pipeline import Pipeline
+from d4m.stages.context import StageContext
 from d4m.stages.soft_labels import SoftLabels
 from d4m_assets.checks import class_order
 from d4m_assets.stage_asset import Metadata, stage_asset
 
 
-def _describe(pipeline: Pipeline) -> Metadata:
-    settings = pipeline.recipe.settings.soft_labels
+def _describe(context: StageContext) -> Metadata:
+    settings = context.recipe.settings.soft_labels
     return {
         "mode": dg.MetadataValue.text(settings.mode),
         "format": dg.MetadataValue.text(settings.format),

@@ -3,7 +3,7 @@
 import dagster as dg
 import numpy as np
 
-from d4m.pipeline import Pipeline
+from d4m.stages.context import StageContext
 from d4m.stages.synthetic_images import SyntheticImages
 from d4m.stages.training_sets import synthetic_classes
 from d4m_assets.checks import ipc_images_per_class, no_blank_image
@@ -13,16 +13,15 @@ from d4m_assets.stage_asset import Metadata, stage_asset
 _ROWS = 100
 
 
-def _describe(pipeline: Pipeline) -> Metadata:
-    context = pipeline.context()
+def _describe(context: StageContext) -> Metadata:
     first = list(synthetic_classes(context, most_classes=SHEET_CLASSES))
     class_ids = np.repeat(np.arange(len(first)), [len(arrays["images"]) for arrays in first])
     images, decoded = (
         np.concatenate([arrays[name] for arrays in first])
         for name in ("images", "decoded_prototypes")
     )
-    ipc = pipeline.recipe.settings.prototypes.ipc
-    table, prompts = context.source.class_table, pipeline.recipe.settings.prompts
+    ipc = context.recipe.settings.prototypes.ipc
+    table, prompts = context.source.class_table, context.recipe.settings.prompts
     rows = [
         dg.TableRecord({"class_id": c, "name": table.names[c], "prompt": table.prompt(c, prompts)})
         for c in context.class_ids[:_ROWS]

@@ -2,13 +2,13 @@
 
 import dagster as dg
 
-from d4m.pipeline import Pipeline
+from d4m.stages.context import StageContext
 from d4m.stages.teacher import Teacher
 from d4m_assets.stage_asset import Metadata, stage_asset
 
 
-def _describe(pipeline: Pipeline) -> Metadata:
-    settings = pipeline.recipe.settings.teacher
+def _describe(context: StageContext) -> Metadata:
+    settings = context.recipe.settings.teacher
     return {"settings": dg.MetadataValue.json(settings.model_dump(mode="json"))}
 
 

@@ -68,7 +68,7 @@ def test_data_versions_are_digests_and_a_hit_gives_the_same_ones_again(instance:
     first = data_versions(instance)
     instance.materialize()
     assert data_versions(instance) == first
-    manifests = instance.workspace.pipeline().context().manifests
+    manifests = instance.workspace.pipeline().open_context().manifests
     assert first["latents"] == manifests.current("latents").digest
 
 

@@ -42,7 +42,7 @@ def test_the_score_check_states_both_figures(instance: Instance):
 def replace_images(workspace: Workspace, class_id: int, images: np.ndarray) -> None:
     """Publish other images of one class, as a generator gone wrong would have made them."""
     pipeline = workspace.pipeline()
-    context = pipeline.context()
+    context = pipeline.open_context()
     unit = SyntheticImages().plan(context)[class_id]
     arrays = context.store.read_arrays(unit.stage, unit.key) | {"images": images}
     (workspace.store / "objects" / unit.stage / unit.key[:2] / f"{unit.key}.json").unlink()
@@ -51,7 +51,9 @@ def replace_images(workspace: Workspace, class_id: int, images: np.ndarray) -> N
 
 def test_a_blank_image_fails_its_check_and_names_the_class(finished: Workspace):
     assert no_blank_image.examine(finished.pipeline()).passed
-    images = finished.pipeline().context().read("synthetic_images", "class-00004")["images"].copy()
+    images = (
+        finished.pipeline().open_context().read("synthetic_images", "class-00004")["images"].copy()
+    )
     images[1] = 7
     replace_images(finished, 4, images)
     outcome = no_blank_image.examine(finished.pipeline())
@@ -63,7 +65,7 @@ def test_a_blank_image_fails_its_check_and_names_the_class(finished: Workspace):
 
 def test_a_class_that_lost_an_image_fails_its_check(finished: Workspace):
     assert ipc_images_per_class.examine(finished.pipeline()).passed
-    images = finished.pipeline().context().read("synthetic_images", "class-00007")["images"]
+    images = finished.pipeline().open_context().read("synthetic_images", "class-00007")["images"]
     replace_images(finished, 7, images[:2])
     outcome = ipc_images_per_class.examine(finished.pipeline())
     assert not outcome.passed
@@ -71,7 +73,7 @@ def test_a_class_that_lost_an_image_fails_its_check(finished: Workspace):
 
 
 def test_the_class_order_check_follows_the_teacher(finished: Workspace):
-    context = finished.pipeline().context()
+    context = finished.pipeline().open_context()
     logits = context.read("soft_labels", "epochs-000000")["logits"].astype(np.float64).mean(axis=0)
     verdicts = [int(logits[3 * c : 3 * c + 3].mean(axis=0).argmax()) for c in range(10)]
     outcome = class_order.examine(finished.pipeline())

@@ -17,7 +17,7 @@ def _digests_of_files(folder):
 def test_export_writes_plain_files_that_agree_with_the_store(finished, tmp_path):
     lines = call(finished, "export", "tiny", tmp_path / "out")
     assert lines == [f"wrote {tmp_path / 'out'}"]
-    context = finished.pipeline().context()
+    context = finished.pipeline().open_context()
     stored = context.open_files("distilled_dataset", "distilled_dataset")
     assert _digests_of_files(tmp_path / "out") == _digests_of_files(stored)
     images = context.read("synthetic_images", "class-00006")["images"]
@@ -38,7 +38,7 @@ def test_export_onto_something_that_exists_is_refused_and_leaves_it_alone(finish
 
 
 def test_a_damaged_data_set_is_not_exported(finished, tmp_path):
-    folder = finished.pipeline().context().open_files("distilled_dataset", "distilled_dataset")
+    folder = finished.pipeline().open_context().open_files("distilled_dataset", "distilled_dataset")
     shutil.rmtree(folder / "images" / "00003")
     error = refused(finished, "export", "tiny", tmp_path / "out")
     assert error.startswith("damaged unit distilled_dataset/")

@@ -31,7 +31,7 @@ def test_show_prints_the_score_table_and_where_the_data_set_is(finished):
         ["full_data", "all", "hard", "convnet3"],
         ["teacher", "all", "-", "convnet3"],
     ]
-    context = finished.pipeline().context()
+    context = finished.pipeline().open_context()
     scores = [
         100 * float(context.read("evaluation_scores", f"synthetic-soft-convnet3-0{n}")["top1"])
         for n in range(2)

@@ -42,7 +42,7 @@ def test_after_gc_the_current_version_is_whole_and_the_earlier_one_is_computed_a
     assert _stored(finished) < before
     assert all(not reason for _, _, reason in finished.pipeline().verify())
     assert not any(finished.run().values())
-    assert len(finished.pipeline().context().manifests.versions("prototypes")) == 1
+    assert len(finished.pipeline().open_context().manifests.versions("prototypes")) == 1
     finished.write("tiny", TINY_RECIPE)
     computed = finished.run()
     assert set(computed["prototypes"]) == set(digests["prototypes"])

@@ -12,8 +12,8 @@ def test_verify_counts_the_units_that_are_what_was_written(finished):
 
 
 def test_verify_names_damaged_units_sets_them_aside_and_fails(finished):
-    record = finished.pipeline().context().upstream["prototypes"]["class-00004"]
-    context = finished.pipeline().context()
+    record = finished.pipeline().open_context().upstream["prototypes"]["class-00004"]
+    context = finished.pipeline().open_context()
     folder = finished.store / context.store.find("prototypes", record.key).path
     chunk = next(path for path in (folder / "prototypes" / "c").rglob("*") if path.is_file())
     content = bytearray(chunk.read_bytes())

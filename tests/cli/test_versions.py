@@ -22,7 +22,7 @@ def edited(finished):
 def test_lineage_of_images_leads_to_the_models_and_to_each_image_it_began_with(edited):
     lines = call(edited, "lineage", "tiny", "synthetic_images", "class-00003")
     text = "\n".join(lines)
-    context = edited.pipeline().context()
+    context = edited.pipeline().open_context()
     digest = context.upstream["synthetic_images"]["class-00003"].digest
     assert lines[0].startswith(f"synthetic_images/class-00003 {digest[:12]}  made 20")
     assert "prompt='a [b]bold[/b] three'" in text

@@ -1,5 +1,8 @@
 """What the stages ask of a generator, asked of every kind."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,13 +13,15 @@ from diffusers import (
 )
 
 from d4m.compute import Compute
-from d4m.generators import compact, pretrained
+from d4m.generators.base import ImagesDescription, TrainingImages
+from d4m.generators.compact import CompactGenerator
 from d4m.generators.dit import DiTImg2ImgPipeline
 from d4m.generators.encode import encode_images
 from d4m.generators.placement import place_pipeline
-from d4m.recipe.recipe import Recipe
+from d4m.generators.pretrained import PretrainedGenerator
 from d4m.settings import (
     AutoencoderSettings,
+    CompactSettings,
     DenoiserSettings,
     PretrainedSettings,
     RecipeSettings,
@@ -35,44 +40,47 @@ pytestmark = [
 ]
 
 
+IMAGES = ImagesDescription(["crane", "kite"], {"size_px": 8, "decoding": {"format": "png"}})
+
+
+def _batches():
+    """Four images of each of two classes, in two batches."""
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3)).astype(np.uint8)
+    return iter([images[:4], images[4:]])
+
+
+def _make(generator, root):
+    """Make every component as the store does, each in a folder of its own."""
+    folders = dict[str, Path]()
+    images = TrainingImages(_batches, [4, 4], "cpu")
+    for component in generator.plan_components(IMAGES, seed=0):
+        read = {name: folders[name] for name in component.reads}
+        write = generator.make(component.name, component.settings, images, read)
+        assert write is not None
+        folders[component.name] = root / f"unit-{component.name}"
+        folders[component.name].mkdir(parents=True)
+        write(folders[component.name])
+    return folders
+
+
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    """Components of a compact generator as the store keeps them."""
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.rand(8, 3, 8, 8, generator=generator) * 2 - 1
-    vae = compact.train_autoencoder(pixels, AutoencoderSettings(channels=(8, 16), steps=1), seed=0)
-    parts = compact.train_denoiser(
-        torch.randn(8, 4, 4, 4, generator=generator),
-        torch.arange(8) % 2,
-        ("crane", "kite"),
-        DenoiserSettings(channels=(8, 16), text_width=16, steps=1),
-        seed=0,
+def made(tmp_path_factory):
+    """Per kind a generator, the folders of its components, and one that diffusers can load."""
+    root = tmp_path_factory.mktemp("made")
+    settings = CompactSettings(
+        autoencoder=AutoencoderSettings(channels=(8, 16), steps=1),
+        denoiser=DenoiserSettings(channels=(8, 16), text_width=16, steps=1),
     )
-    components = {
-        "vae": vae,
-        "unet": parts.unet,
-        "text_encoder": parts.text_encoder,
-        "tokenizer": parts.tokenizer,
-        "scheduler": compact.build_scheduler(),
-    }
-    folder = tmp_path_factory.mktemp("stored")
-    compact.save(components)(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def folders(stored, tmp_path_factory):
-    """A folder for every kind of generator."""
-    root = tmp_path_factory.mktemp("saved")
-    compact.load_pipeline([stored]).save_pretrained(root / "compact")
-    kinds = {kind: save_pipeline(kind, root / kind) for kind in ("sd", "sdxl", "dit")}
-    return {"stored": stored, "compact": root / "compact", **kinds}
-
-
-def _model(folder):
-    dataset = {"dataset": {"source": "digits"}}
-    recipe = Recipe("contract", folder, RecipeSettings.model_validate(dataset))
-    return pretrained.find_model(PretrainedSettings(model=str(folder)), recipe, "cpu")
+    trained = CompactGenerator(settings)
+    components = _make(trained, root / "trained")
+    saved = root / "compact"
+    trained.load_pipeline(components).save_pretrained(saved)
+    found = {"trained": (trained, components, saved)}
+    for kind in ("compact", "sd", "sdxl", "dit"):
+        folder = saved if kind == "compact" else save_pipeline(kind, root / kind)
+        generator = PretrainedGenerator(PretrainedSettings(model=str(folder)), folder, "cpu")
+        found[kind] = (generator, _make(generator, root / f"{kind}-units"), folder)
+    return found
 
 
 def _synthesize(pipeline, rows, prompts, *, batch_size=8, offset=0, **settings):
@@ -101,31 +109,56 @@ class GeneratorContract:
     reference_class: type = StableDiffusionImg2ImgPipeline
     prompts = ("crane", "a kite", "hen 数")
 
-    def load_vae(self, folders):
-        return pretrained.load_vae(_model(folders[self.kind]))
-
-    def load_pipeline(self, folders):
-        return pretrained.load_pipeline(_model(folders[self.kind]))
-
-    def reference_folder(self, folders):
-        return folders[self.kind]
+    @pytest.fixture
+    def generator(self, made):
+        return made[self.kind][0]
 
     @pytest.fixture
-    def vae(self, folders):
-        return self.load_vae(folders)
+    def folders(self, made):
+        return made[self.kind][1]
 
     @pytest.fixture
-    def pipeline(self, folders):
-        return place_pipeline(self.load_pipeline(folders), Compute("cpu"))
+    def vae(self, generator, folders):
+        return generator.load_vae(folders["vae"])
 
     @pytest.fixture
-    def reference(self, folders):
+    def pipeline(self, generator, folders):
+        return place_pipeline(generator.load_pipeline(folders), Compute("cpu"))
+
+    @pytest.fixture
+    def reference_folder(self, made):
+        return made[self.kind][2]
+
+    @pytest.fixture
+    def reference(self, reference_folder):
         """The same pipeline as diffusers itself loads it."""
-        made = self.reference_class.from_pretrained(self.reference_folder(folders))
+        made = self.reference_class.from_pretrained(reference_folder)
         return place_pipeline(made, Compute("cpu"))
 
     def drawn(self, count):
         return [self.prompts[row % 3] for row in range(count)]
+
+    def test_components_are_planned_the_same_twice_and_in_the_order_of_their_reads(self, generator):
+        planned = generator.plan_components(IMAGES, seed=0)
+        assert planned == generator.plan_components(IMAGES, seed=0)
+        names = [component.name for component in planned]
+        assert {"vae", "denoiser", "scheduler"} <= set(names)
+        assert len(set(names)) == len(names)
+        for place, component in enumerate(planned):
+            assert set(component.reads) <= set(names[:place])
+            assert json.loads(json.dumps(component.settings)) == component.settings
+
+    def test_components_differ_in_their_settings(self, generator):
+        settings = [
+            json.dumps(component.settings, sort_keys=True)
+            for component in generator.plan_components(IMAGES, seed=0)
+        ]
+        assert len(set(settings)) == len(settings)
+
+    def test_it_describes_itself_under_its_kind(self, generator):
+        [(kind, settings)] = generator.describe().items()
+        recipe = {"dataset": {"source": "digits"}, "generator": {kind: settings}}
+        assert RecipeSettings.model_validate(recipe).generator.kind == kind
 
     def test_the_vae_is_the_pipelines_own_and_in_evaluation_mode(self, vae, pipeline):
         assert not vae.training
@@ -138,9 +171,9 @@ class GeneratorContract:
         assert len(parts) >= 2
         assert not any(part.training for part in parts)
 
-    def test_latents_have_four_channels_and_are_diffusers_own(self, vae, folders):
+    def test_latents_have_four_channels_and_are_diffusers_own(self, vae, reference_folder):
         images = np.random.default_rng(1).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
-        theirs = AutoencoderKL.from_pretrained(self.reference_folder(folders), subfolder="vae")
+        theirs = AutoencoderKL.from_pretrained(reference_folder, subfolder="vae")
         (ours,), (expected,) = encode_images([images], vae), encode_images([images], theirs)
         assert ours.shape == (5, 4, 4, 4)
         assert np.array_equal(ours, expected)
@@ -197,14 +230,7 @@ class GeneratorContract:
 
 
 class TestCompact(GeneratorContract):
-    def load_vae(self, folders):
-        return compact.load_vae(folders["stored"])
-
-    def load_pipeline(self, folders):
-        return compact.load_pipeline([folders["stored"]])
-
-    def reference_folder(self, folders):
-        return folders["compact"]
+    kind = "trained"
 
 
 class TestCompactSavedByDiffusers(GeneratorContract):

@@ -22,7 +22,7 @@ class StoredUnits:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self.units = workspace.pipeline().context().upstream
+        self.units = workspace.pipeline().open_context().upstream
         self.undisturbed = workspace.digests()
 
     def names(self, stage: str) -> list[str]:

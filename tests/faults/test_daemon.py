@@ -92,7 +92,7 @@ def test_every_change_is_picked_up_without_a_hand(finished: Workspace, servers: 
     time.sleep(0.5)
     workspace.write("tiny", PROMPT.replace("bold", "last"))
     _wait_for_runs(server, "tiny", 3)
-    found = workspace.pipeline().context()
+    found = workspace.pipeline().open_context()
     record = found.upstream["synthetic_images"]["class-00003"]
     reference = found.store.find("synthetic_images", record.key)
     assert reference.inputs["settings"]["prompt"] == "a last three"

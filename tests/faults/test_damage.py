@@ -169,7 +169,7 @@ def test_silent_rot_is_found_by_whoever_reads_and_by_verify(stored, stage):
     if len(stored.names(stage)) > 1:
         verified_name = next(name for name in stored.names(stage) if name != read_name)
         _flip(_chosen(stored.contents(stage, verified_name), rng), rng, keep_times=True)
-    context, key = workspace.pipeline().context(), stored.units[stage][read_name].key
+    context, key = workspace.pipeline().open_context(), stored.units[stage][read_name].key
     is_group = (stored.folder(stage, read_name) / "zarr.json").exists()
     read = context.store.read_arrays if is_group else context.store.open_files
     for path in stored.contents(stage, read_name)[:3]:

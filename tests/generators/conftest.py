@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from d4m.generators import compact
+from d4m.generators import compact_model as compact
 from d4m.generators.encode import encode_images
 from d4m.images.pixels import to_pixels
 from d4m.settings import AutoencoderSettings, DenoiserSettings, DigitsSettings

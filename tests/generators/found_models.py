@@ -2,14 +2,8 @@
 
 from pathlib import Path
 
-from d4m.generators import pretrained
-from d4m.recipe.recipe import Recipe
-from d4m.settings import PretrainedSettings, RecipeSettings
-
-
-def make_recipe(folder):
-    settings = RecipeSettings.model_validate({"dataset": {"source": "digits"}})
-    return Recipe(name="mine", folder=folder, settings=settings)
+from d4m.generators import pretrained_model as pretrained
+from d4m.settings import PretrainedSettings
 
 
 def make_settings(model, **more):
@@ -17,13 +11,11 @@ def make_settings(model, **more):
 
 
 def find_model(path, **more):
-    return pretrained.find_model(make_settings(path, **more), make_recipe(Path("/nowhere")), "cpu")
+    return pretrained.find_model(make_settings(path, **more), Path("/nowhere") / path, "cpu")
 
 
 def describe(path, device="cpu", **more):
-    return pretrained.describe_origin(
-        make_settings(path, **more), make_recipe(Path("/nowhere")), device
-    )
+    return pretrained.describe_origin(make_settings(path, **more), Path("/nowhere") / path, device)
 
 
 def digest(path):

@@ -8,7 +8,7 @@ from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline
 
 from d4m.compute import Compute
 from d4m.errors import GeneratorError
-from d4m.generators import compact
+from d4m.generators import compact_model as compact
 from d4m.generators.vocabulary import tokenize
 from d4m.images.pixels import to_pixels
 from d4m.settings import AutoencoderSettings, DenoiserSettings

@@ -9,15 +9,14 @@ from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionXLImg2ImgPi
 from huggingface_hub.utils import filter_repo_objects
 
 from d4m.errors import GeneratorError
-from d4m.generators import pretrained
+from d4m.generators import pretrained_model as pretrained
 from d4m.generators.dit import DiTImg2ImgPipeline
-from d4m.generators.registry import find_kind
+from d4m.generators.kinds import find_kind
 from tests.generators.found_models import (
     changed,
     describe,
     digest,
     find_model,
-    make_recipe,
     make_settings,
 )
 from tests.tiny_pipelines import save_pipeline
@@ -55,7 +54,7 @@ def _flip_last_bit(path):
 
 def test_a_folder_is_found_relative_to_the_recipe(copy, tmp_path):
     for model, folder in (("pipeline", tmp_path), (copy, tmp_path / "elsewhere")):
-        found = pretrained.find_model(make_settings(model), make_recipe(folder), "cpu")
+        found = pretrained.find_model(make_settings(model), folder / model, "cpu")
         assert (found.path, found.configs, found.kind.name) == (copy, copy, "Stable Diffusion")
 
 
@@ -143,9 +142,9 @@ def test_automatic_precision_is_half_on_a_gpu_and_its_resolution_the_origin(mode
 @pytest.mark.parametrize("model", ["nowhere/to-be-found", "./missing/folder/here", "/missing"])
 def test_a_model_that_is_nowhere_is_refused_with_the_setting_and_both_places(tmp_path, model):
     with pytest.raises(GeneratorError, match=r"`generator\.pretrained\.model`") as caught:
-        pretrained.find_model(make_settings(model), make_recipe(tmp_path), "cpu")
+        pretrained.find_model(make_settings(model), tmp_path / model, "cpu")
     assert f"hub model '{model}'" in str(caught.value)
-    assert str(make_recipe(tmp_path).locate(model)) in str(caught.value)
+    assert str(tmp_path / model) in str(caught.value)
 
 
 def test_a_folder_without_a_model_index_is_refused(copy):

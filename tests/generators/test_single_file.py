@@ -9,7 +9,7 @@ from diffusers import StableDiffusionImg2ImgPipeline
 from safetensors.torch import load_file, save_file
 
 from d4m.errors import GeneratorError
-from d4m.generators import pretrained
+from d4m.generators import pretrained_model as pretrained
 from tests.generators.found_models import changed, describe, digest, find_model
 from tests.tiny_pipelines import build_pipeline
 from tests.tiny_single_file import original_tensors, save_single_file

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from d4m.generators import pretrained
+from d4m.generators import pretrained_model as pretrained
 from tests.generators.found_models import changed, digest, find_model
 from tests.tiny_pipelines import build_pipeline, save_pipeline
 

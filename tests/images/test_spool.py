@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from d4m.classifiers.convnet import ConvNet3
 from d4m.errors import D4MError
-from d4m.generators.compact import train_autoencoder, train_denoiser
+from d4m.generators.compact_model import train_autoencoder, train_denoiser
 from d4m.images.image_set import ImageSet
 from d4m.images.pixels import to_pixels
 from d4m.images.spool import Spool, ranges

@@ -12,7 +12,7 @@ from diffusers import (
 )
 
 from d4m.compute import Compute
-from d4m.generators import pretrained
+from d4m.generators import pretrained_model as pretrained
 from d4m.generators.encode import encode_images
 from d4m.generators.placement import place_pipeline
 from d4m.images.pixels import to_images, to_pixels

@@ -14,7 +14,9 @@ from d4m.pipeline import STAGES
 from d4m.seeds import stream_seed
 from d4m.settings import StudentSettings
 from d4m.stages.score_table import score_rows
+from d4m.stages.teacher import load_teacher, teacher_inputs
 from d4m.stages.training_sets import real_set
+from d4m.stages.unit_names import THE_TEACHER
 from tests.conftest import TINY_RECIPE, Workspace
 
 BOTH = ("soft", "hard")
@@ -39,6 +41,16 @@ RECIPES = {
     "weighted": {"evaluation.matching.cluster_weights": True},
     "plain": {"evaluation.without_augmentation": True},
     "hard": {"preset": ["dc", "hard"], "evaluation.hard.epochs": 3},
+    "at_once": {
+        "teacher.others": [{"name": "two", "architecture": "test_vit", "epochs": 1, "members": 2}],
+        "synthesis.candidates": 2,
+        "soft_labels.format": "top_k",
+        "evaluation.baselines": BASELINES,
+        "evaluation.matching.cluster_weights": True,
+        "evaluation.without_augmentation": True,
+        "evaluation.split": "validation",
+        "dataset.validation_share": 0.1,
+    },
     "validated": {
         "dataset.validation_share": 0.1,
         "evaluation.split": "validation",
@@ -91,7 +103,7 @@ class Laboratory(Workspace):
     def context(self, name):
         if name != "tiny":
             self.computed(name)
-        return self.pipeline(name).context()
+        return self.pipeline(name).open_context()
 
     def edited(self, name, edits, *, until):
         """The context of a recipe that is run up to and with a stage."""
@@ -100,7 +112,7 @@ class Laboratory(Workspace):
             self.pipeline(name).run_stage(stage.name)
             if stage.name == until:
                 break
-        return self.pipeline(name).context()
+        return self.pipeline(name).open_context()
 
 
 def unit_of(context, name, stage="evaluation_scores"):
@@ -115,8 +127,18 @@ def same_arrays(one, other):
     return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
 
 
+def rows_of(context):
+    return score_rows(context, context.recipe.settings)
+
+
+def teacher_of(context, name=THE_TEACHER):
+    """A teacher of the recipe, by its name."""
+    members = [unit for _, unit in teacher_inputs(context, name).reads]
+    return load_teacher(context, members)
+
+
 def row_names(context):
-    return [(row.training_set, row.labels, row.augmented) for row in score_rows(context)]
+    return [(row.training_set, row.labels, row.augmented) for row in rows_of(context)]
 
 
 def dataset_folder(context):
@@ -144,7 +166,7 @@ def teachers_own_top1(context, name="teacher"):
 
 
 def accuracy_on(context, classifier, split):
-    images = real_set(context, split)
+    images = real_set(context, split, size_px=8)
     with torch.inference_mode():
         found = classifier(images.pixels[torch.arange(len(images))]).argmax(1)
     return float((found == images.class_ids).double().mean())

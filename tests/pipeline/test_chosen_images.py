@@ -9,9 +9,16 @@ from d4m.images.pixels import to_pixels
 from d4m.prototypes.clusters import fit_prototypes
 from d4m.seeds import stream_seed
 from d4m.stages.generator import load_pipeline
-from d4m.stages.teacher import load_teacher
 from d4m.synthesis.synthesize import ImageRequest, synthesize_images, use_scheduler
-from tests.pipeline.laboratory import CLASSES, RECIPES, TEACHER, TRAIN, recipe_text, unit_of
+from tests.pipeline.laboratory import (
+    CLASSES,
+    RECIPES,
+    TEACHER,
+    TRAIN,
+    recipe_text,
+    teacher_of,
+    unit_of,
+)
 
 
 def test_prototypes_that_explain_the_teacher_depend_on_it_and_on_every_class(lab):
@@ -107,7 +114,7 @@ def drawn(lab):
 def test_of_several_candidates_the_one_that_the_teacher_recognises_is_kept(lab, drawn):
     context, (seeds, candidates) = lab.context("candidates"), drawn
     with torch.inference_mode():
-        logits = load_teacher(context)(to_pixels(candidates.reshape(90, 8, 8, 1)))
+        logits = teacher_of(context)(to_pixels(candidates.reshape(90, 8, 8, 1)))
     verdicts = logits.softmax(1).reshape(10, 3, 3, 10)
     for class_id, name in enumerate(CLASSES):
         arrays = context.read("synthetic_images", name)

@@ -11,11 +11,8 @@ from d4m.errors import RecipeError
 from d4m.images.pixels import to_pixels
 from d4m.pipeline import STAGES
 from d4m.scores.dd_ranking import augmentation_robust_score, label_robust_score
-from d4m.stages.compared_sets import read_training_set
-from d4m.stages.score_table import score_rows
-from d4m.stages.soft_labels import StoredLabels
-from d4m.stages.student_runs import soft_label_settings, student_runs
-from d4m.stages.teacher import load_teacher
+from d4m.stages.compared_sets import read_training_set, training_set_inputs
+from d4m.stages.soft_labels import StoredLabels, read_label_settings
 from d4m.stages.training_sets import cluster_weights, synthetic_set
 from d4m.training.augment import replay_views
 from d4m.training.losses import kl_loss
@@ -27,8 +24,10 @@ from tests.pipeline.laboratory import (
     accuracy_on,
     recipe_text,
     row_names,
+    rows_of,
     scores_of,
     shown_lines,
+    teacher_of,
     teachers_own_top1,
     unit_of,
     untrained_student,
@@ -45,14 +44,20 @@ def test_every_baseline_has_its_rows_in_the_order_of_the_recipe(lab):
 
 def test_decoded_prototypes_are_the_stored_ones(lab):
     context = lab.context("baselines")
-    images = read_training_set(context, "decoded_prototypes", seed=0)
+    images = training_set(context, "decoded_prototypes")
     stored = [context.read("synthetic_images", name)["decoded_prototypes"] for name in CLASSES]
     assert torch.equal(images.pixels[torch.arange(30)], to_pixels(np.concatenate(stored)))
     assert torch.equal(images.class_ids, synthetic_set(context).class_ids)
 
 
+def training_set(context, name):
+    """Read a training set, as the first student of it does."""
+    settings = training_set_inputs(context, name).settings | {"size_px": 8}
+    return read_training_set(context, settings, seed_number=0)
+
+
 def _from_noise(context):
-    images = read_training_set(context, "from_noise", seed=0)
+    images = training_set(context, "from_noise")
     assert images.class_ids.tolist() == [class_id for class_id in range(10) for _ in range(3)]
     return images.pixels[torch.arange(30)]
 
@@ -109,15 +114,15 @@ def test_students_without_augmentation_see_the_images_as_they_are(lab):
         ("synthetic", "soft", False),
         ("random_real", "soft", False),
     ]
-    [run] = [run for run in student_runs(context) if run.unit_name.startswith("synthetic-soft-p")]
-    settings = soft_label_settings(context, run)
+    used = unit_of(context, "synthetic-soft-plain-convnet3-00").inputs["settings"]
+    settings = read_label_settings(used["soft_labels"])
     images = synthetic_set(context)
     pixels = images.pixels[torch.arange(30)]
     views = d4m.training.soft_labels.draw_epoch(images, settings.augmentation, seed=0, epoch=0)
     # An identity up to the rounding of the places that are sampled.
     assert torch.allclose(replay_views(images.pixels, views, np.arange(30)), pixels, atol=1e-5)
     with torch.inference_mode():
-        verdicts = load_teacher(context)(pixels).half().float()
+        verdicts = teacher_of(context)(pixels).half().float()
         model, _ = untrained_student()
         loss = kl_loss(model(pixels), verdicts, temperature=20.0).mean()
     found = scores_of(context, "synthetic-soft-plain-convnet3-00")["curve_losses"]
@@ -126,7 +131,7 @@ def test_students_without_augmentation_see_the_images_as_they_are(lab):
 
 
 def test_dd_ranking_is_that_of_the_rows(lab):
-    rows = score_rows(lab.context("plain"))
+    rows = rows_of(lab.context("plain"))
     top1 = {(row.training_set, row.labels, row.augmented): row.top1 for row in rows}
     robust = label_robust_score(
         real_hard=top1["full_data", "hard", True],
@@ -157,7 +162,7 @@ def test_an_image_weighs_as_much_as_its_cluster(lab):
     """The first epoch is one batch, whose loss is that of the untrained student."""
     context = lab.context("weighted")
     images = synthetic_set(context)
-    label = StoredLabels(context, images)[0]
+    label = StoredLabels.of_recipe(context, images, context.recipe.settings)[0]
     model, _ = untrained_student()
     with torch.inference_mode():
         logits = model(replay_views(images.pixels, label.views, np.arange(30)))
@@ -180,7 +185,7 @@ def test_a_student_is_scored_on_validation_images_where_the_recipe_says_so(lab):
     assert counts["test"] == 360
     assert counts["validation"] == pytest.approx(0.1 * 1437, abs=5)  # rounded class by class
     on_validation, on_test = (
-        accuracy_on(context, load_teacher(context), split) for split in ("validation", "test")
+        accuracy_on(context, teacher_of(context), split) for split in ("validation", "test")
     )
     assert teachers_own_top1(context) == pytest.approx(on_validation)
     assert teachers_own_top1(context) != pytest.approx(on_test)
@@ -211,8 +216,8 @@ def test_random_images_of_another_seed_are_others_in_every_key(lab):
     """Also where all that is read is the same, such as a teacher with ready-made weights."""
     lab.write("seeded", recipe_text({"seed": 1}))
     tiny = lab.context("tiny")
-    seeded = replace(lab.pipeline("seeded").context(), upstream=tiny.upstream)
-    ours, theirs = (read_training_set(each, "random_real", seed=0) for each in (tiny, seeded))
+    seeded = replace(lab.pipeline("seeded").open_context(), upstream=tiny.upstream)
+    ours, theirs = (training_set(each, "random_real") for each in (tiny, seeded))
     assert not torch.equal(ours.pixels[torch.arange(30)], theirs.pixels[torch.arange(30)])
     stages = {stage.name: stage for stage in STAGES}
     for stage, name in (

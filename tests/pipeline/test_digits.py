@@ -9,12 +9,12 @@ import torch
 from d4m.images.pixels import to_pixels
 from d4m.scores.accuracy import score_classifier
 from d4m.stages.generator import load_pipeline
-from d4m.stages.real_images import class_unit
-from d4m.stages.score_table import ScoreRow, score_rows
-from d4m.stages.teacher import load_teacher
+from d4m.stages.score_table import ScoreRow
 from d4m.stages.training_sets import synthetic_set
+from d4m.stages.unit_names import class_unit
 from d4m.synthesis.synthesize import ImageRequest, synthesize_images, use_scheduler
 from tests.conftest import Workspace
+from tests.pipeline.laboratory import rows_of, teacher_of
 
 RECIPE = """\
 dataset: {source: digits}
@@ -45,14 +45,14 @@ def row(rows: list[ScoreRow], training_set: str, labels: str) -> ScoreRow:
 
 
 def test_the_teacher_recognises_every_synthetic_image(digits: Workspace):
-    context = digits.pipeline("digits").context()
+    context = digits.pipeline("digits").open_context()
     images = synthetic_set(context)
-    scores = score_classifier(load_teacher(context), images.pixels, images.class_ids)
+    scores = score_classifier(teacher_of(context), images.pixels, images.class_ids)
     assert scores.top1 == 1.0
 
 
 def test_a_prototype_under_another_class_s_prompt_becomes_that_class(digits: Workspace):
-    context = digits.pipeline("digits").context()
+    context = digits.pipeline("digits").open_context()
     settings = context.recipe.settings
     names = context.source.class_table.names
     pairs = [(start, told) for start in range(10) for told in range(10) if start != told]
@@ -70,12 +70,12 @@ def test_a_prototype_under_another_class_s_prompt_becomes_that_class(digits: Wor
         compute=context.compute,
     )
     told = torch.tensor([told for _, told in pairs])
-    scores = score_classifier(load_teacher(context), to_pixels(np.concatenate(list(images))), told)
+    scores = score_classifier(teacher_of(context), to_pixels(np.concatenate(list(images))), told)
     assert scores.top1 >= 0.75
 
 
 def test_one_synthetic_image_per_class_beats_a_random_real_one(digits: Workspace):
-    rows = score_rows(digits.pipeline("digits").context())
+    rows = rows_of(digits.pipeline("digits").open_context())
     synthetic, random = row(rows, "synthetic", "soft"), row(rows, "random_real", "soft")
     assert synthetic.ipc == random.ipc == 1
     assert synthetic.seeds == random.seeds == 3
@@ -84,6 +84,6 @@ def test_one_synthetic_image_per_class_beats_a_random_real_one(digits: Workspace
 
 
 def test_soft_labels_beat_hard_ones_and_the_teacher_beats_all(digits: Workspace):
-    rows = score_rows(digits.pipeline("digits").context())
+    rows = rows_of(digits.pipeline("digits").open_context())
     assert row(rows, "synthetic", "soft").top1 > row(rows, "synthetic", "hard").top1
     assert row(rows, "teacher", "hard").top1 == max(r.top1 for r in rows) >= 0.97

@@ -9,7 +9,6 @@ import d4m.training.soft_labels
 from d4m.settings import MatchingSettings, OptimizerSettings
 from d4m.stages.evaluation_scores import EvaluationScores
 from d4m.stages.soft_labels import StoredLabels
-from d4m.stages.teacher import load_teacher
 from d4m.stages.training_sets import synthetic_set
 from d4m.training.label_formats import pack_logits, unpack_logits
 from d4m.training.soft_labels import label_views
@@ -21,6 +20,7 @@ from tests.pipeline.laboratory import (
     dataset_folder,
     same_arrays,
     scores_of,
+    teacher_of,
     untrained_student,
 )
 
@@ -77,8 +77,8 @@ def test_rounding_hardly_changes_what_a_student_learns(lab, name):
 
 def _exact_and_stored(context):
     """The teacher's gaps below each row's highest logit: asked anew, and as they are replayed."""
-    images, teacher = synthetic_set(context), load_teacher(context)
-    labels = StoredLabels(context, images)
+    images, teacher = synthetic_set(context), teacher_of(context)
+    labels = StoredLabels.of_recipe(context, images, context.recipe.settings)
     exact = np.stack([label_views(images, teacher, each.views) for each in labels])
     stored = np.stack([each.logits for each in labels])
     return (each.max(axis=-1, keepdims=True) - each for each in (exact, stored))
@@ -125,7 +125,7 @@ def test_the_highest_labels_are_replayed_within_half_a_step_and_so_is_the_mass_o
 @pytest.mark.parametrize("name", ["tiny", "uint8", "top_k", "again"])
 def test_the_data_set_that_is_taken_away_holds_the_labels_as_stored_and_their_views(lab, name):
     context = lab.context(name)
-    labels = StoredLabels(context, synthetic_set(context))
+    labels = StoredLabels.of_recipe(context, synthetic_set(context), context.recipe.settings)
     folder = dataset_folder(context)
     packed = zarr.open_group(folder / "soft_labels.zarr", mode="r")
     arrays = {key: packed[key][:] for key in packed.array_keys()}
@@ -142,7 +142,7 @@ def test_where_fewer_epochs_are_labelled_their_labels_come_again(lab):
     tiny, again = lab.context("tiny"), lab.context("again")
     assert again.upstream["soft_labels"] == {BLOCKS[0]: tiny.upstream["soft_labels"][BLOCKS[0]]}
     images = synthetic_set(tiny)
-    labels = StoredLabels(tiny, images)
+    labels = StoredLabels.of_recipe(tiny, images, tiny.recipe.settings)
     model, seed = untrained_student()
     curve = train_with_soft_labels(
         model,

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from d4m.errors import SourceError
-from d4m.generators.compact import load_pipeline
+from d4m.generators.compact_model import load_pipeline
 from d4m.stages.compared_sets import training_set_settings
 from tests.conftest import Workspace
 
@@ -50,15 +50,17 @@ def loaded(own_images: Workspace) -> Computed:
     """What a run computes with the trained generator, saved as a pipeline folder and loaded."""
     saved = own_images.folder / "saved"
     if not saved.exists():
-        context = own_images.pipeline("own").context()
-        folders = [context.open_files("generator", unit) for _, unit in context.all_of("generator")]
+        context = own_images.pipeline("own").open_context()
+        folders = [
+            context.open_files("generator", unit) for _, unit in context.all_of("generator").reads
+        ]
         load_pipeline(folders).save_pretrained(saved)
     own_images.write("loaded", RECIPE.format(generator="{pretrained: {model: ../saved}}"))
     return own_images.run("loaded")
 
 
 def test_a_folder_of_colour_images_is_distilled(own_images: Workspace):
-    context = own_images.pipeline("own").context()
+    context = own_images.pipeline("own").open_context()
     folder = context.open_files("distilled_dataset", "distilled_dataset")
     pictures = sorted(path.relative_to(folder).as_posix() for path in folder.glob("images/*/*.png"))
     assert pictures == [f"images/{c:05d}/{n:05d}.png" for c in range(3) for n in range(2)]
@@ -96,7 +98,7 @@ def test_images_from_noise_depend_on_the_size_of_the_latents(own_images: Workspa
     for size_px in (16, 32):
         text = RECIPE.format(generator=COMPACT).replace("size_px: 16", f"size_px: {size_px}")
         own_images.write("noise", text.replace("synthesis: {", "synthesis: {size_px: 16, "))
-        context = own_images.pipeline("noise").context()
+        context = own_images.pipeline("noise").open_context()
         settings.append(training_set_settings(context, "from_noise"))
     assert settings[0] != settings[1]
 
@@ -108,4 +110,4 @@ def test_a_class_too_small_for_the_recipe_is_named_before_any_model_is_trained(
     own_images.write("greedy", text)
     with pytest.raises(SourceError, match=r"wanted at least 50 training images .*'blue'"):
         own_images.run("greedy")
-    assert own_images.pipeline("greedy").context().manifests.current("generator") is None
+    assert own_images.pipeline("greedy").open_context().manifests.current("generator") is None

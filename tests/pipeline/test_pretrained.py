@@ -13,7 +13,7 @@ from d4m.compute import Compute
 from d4m.errors import GeneratorError, MissingUpstreamError
 from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import load_recipe
-from d4m.stages.base import StageContext
+from d4m.stages.context import StageContext
 from d4m.stages.synthetic_images import SyntheticImages
 from tests.conftest import Workspace
 from tests.tiny_pipelines import build_pipeline, save_pipeline
@@ -134,7 +134,7 @@ def test_images_have_the_size_of_the_recipe(workspace: Workspace):
     _run(workspace, text)
     larger = text.replace("scheduler: ddim", "scheduler: ddim, size_px: 12")
     assert _run(workspace, larger)["synthetic_images"] == CLASSES
-    arrays = _pipeline(workspace, larger).context().read("synthetic_images", CLASSES[0])
+    arrays = _pipeline(workspace, larger).open_context().read("synthetic_images", CLASSES[0])
     assert arrays["images"].shape == arrays["decoded_prototypes"].shape == (2, 12, 12, 3)
 
 
@@ -143,7 +143,7 @@ def test_a_dit_names_all_unknown_classes_before_it_paints_any(workspace: Workspa
     text = RECIPE.format(model="model") + "prompts: {template: 'a {name}'}\n"
     with pytest.raises(GeneratorError, match=r"(?s)these 3:.*'a drake'.*'a hen'.*'a kite'"):
         _run(workspace, text)
-    manifests = _pipeline(workspace, text).context().manifests
+    manifests = _pipeline(workspace, text).open_context().manifests
     assert manifests.current("synthetic_images") is None
 
 
@@ -164,7 +164,7 @@ def test_prototypes_are_read_class_by_class_as_batches_need_them(
 ):
     save_pipeline("sd", workspace.folder / "model")
     _run(workspace, RECIPE.format(model="model"))
-    plain = _pipeline(workspace, RECIPE.format(model="model")).context()
+    plain = _pipeline(workspace, RECIPE.format(model="model")).open_context()
     context = CountingContext(
         plain.recipe, plain.store, Compute("cpu", batch_size=batch_size), plain.upstream
     )
@@ -173,7 +173,7 @@ def test_prototypes_are_read_class_by_class_as_batches_need_them(
     counts = list[int]()
     for unit, product in stage.compute(context, missing):
         counts.append(len(context.reads))
-        stored = _pipeline(workspace, RECIPE.format(model="model")).context()
+        stored = _pipeline(workspace, RECIPE.format(model="model")).open_context()
         assert isinstance(product, dict)
         expected = stored.read("synthetic_images", unit.name)
         gaps = np.abs(product["images"].astype(int) - expected["images"])
@@ -189,7 +189,7 @@ def test_images_have_the_data_sets_size_also_where_the_vae_does_not_divide_it(
     save_pipeline("sd", workspace.folder / "model")
     text = RECIPE.format(model="model").replace("size_px: 8", "size_px: 9")
     _run(workspace, text)
-    context = _pipeline(workspace, text).context()
+    context = _pipeline(workspace, text).open_context()
     for name in CLASSES:
         made = context.read("synthetic_images", name)
         assert made["images"].shape == made["decoded_prototypes"].shape == (2, 9, 9, 3)

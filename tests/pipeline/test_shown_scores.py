@@ -1,10 +1,9 @@
 """What people see of the scores."""
 
-from d4m.stages.score_table import score_rows
 from d4m.training.label_formats import unpack_logits
 from d4m_assets.checks import beats_random_real, class_order
 from d4m_assets.metadata import score_table
-from tests.pipeline.laboratory import BLOCKS
+from tests.pipeline.laboratory import BLOCKS, rows_of
 
 
 def test_the_check_of_the_class_order_reads_any_format_and_none(lab):
@@ -24,7 +23,7 @@ def test_the_check_of_the_class_order_reads_any_format_and_none(lab):
 
 def test_the_check_of_the_scores_takes_no_row_of_another_kind(lab):
     """Not those without augmentation; and without soft labels there is nothing to compare."""
-    rows = {(r.training_set, r.labels, r.augmented): r for r in score_rows(lab.context("plain"))}
+    rows = {(r.training_set, r.labels, r.augmented): r for r in rows_of(lab.context("plain"))}
     outcome = beats_random_real.examine(lab.pipeline("plain"))
     for name in ("synthetic", "random_real"):
         assert outcome.metadata[f"{name}_top1"].value == rows[name, "soft", True].top1
@@ -35,7 +34,7 @@ def test_the_check_of_the_scores_takes_no_row_of_another_kind(lab):
 
 
 def test_the_score_table_tells_rows_without_augmentation_apart(lab):
-    records = [record.data for record in score_table(score_rows(lab.context("plain"))).records]
+    records = [record.data for record in score_table(rows_of(lab.context("plain"))).records]
     found = [(each["training set"], each["labels"], each["views"]) for each in records]
     assert len(set(found)) == len(found)
     assert [each[0] for each in found if each[2] == "none"] == ["synthetic", "random_real"]

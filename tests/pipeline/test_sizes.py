@@ -11,11 +11,10 @@ from PIL import Image
 from d4m.images.pixels import resize_images
 from d4m.pipeline import STAGES
 from d4m.sources.base import ImageSource
-from d4m.stages.score_table import score_rows
 from d4m.stages.soft_labels import StoredLabels
-from d4m.stages.teacher import load_teacher
 from d4m.stages.training_sets import real_set, synthetic_set
 from tests.conftest import TINY_RECIPE, Workspace
+from tests.pipeline.laboratory import rows_of, teacher_of
 
 RECIPE = TINY_RECIPE.replace("num_inference_steps: 4", "size_px: 16, num_inference_steps: 4")
 CLASSES = tuple(f"class-{class_id:05d}" for class_id in range(10))
@@ -34,7 +33,7 @@ def sized(finished_once, tmp_path_factory):
         reads.add((split, size_px))
         return read_images(source, split, *arguments, size_px=size_px, **options)
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.open_context() as patch:
         patch.setattr(ImageSource, "read_images", noted)
         workspace.computed = workspace.run("sized")
     workspace.reads = reads
@@ -44,7 +43,7 @@ def sized(finished_once, tmp_path_factory):
 @pytest.fixture
 def contexts(sized):
     """Of the recipe at 8 px, and of the one at 16 px."""
-    return sized.pipeline("tiny").context(), sized.pipeline("sized").context()
+    return sized.pipeline("tiny").open_context(), sized.pipeline("sized").open_context()
 
 
 def test_another_size_computes_nothing_before_the_synthetic_images(sized):
@@ -76,7 +75,7 @@ def test_the_teacher_is_made_for_that_size(contexts):
     for context, size_px in zip(contexts, (8, 16), strict=True):
         config = json.loads((context.open_files("teacher", "teacher") / "config.json").read_text())
         assert (config["size_px"], config["channels"], config["classes"]) == (size_px, 1, 10)
-    teacher = load_teacher(contexts[1])
+    teacher = teacher_of(contexts[1])
     assert teacher(torch.zeros(1, 1, 16, 16)).shape == (1, 10)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         teacher(torch.zeros(1, 1, 8, 8))
@@ -96,7 +95,7 @@ def test_students_are_trained_and_scored_at_that_size(sized, contexts):
             unit = context.store.find("evaluation_scores", record.key)
             assert unit.inputs["settings"]["size_px"] == size_px
     assert len(sized.computed["evaluation_scores"]) == 17
-    rows = score_rows(contexts[1])
+    rows = rows_of(contexts[1])
     assert [row.training_set for row in rows] == [
         *("synthetic",) * 3,
         *("random_real",) * 2,
@@ -104,9 +103,9 @@ def test_students_are_trained_and_scored_at_that_size(sized, contexts):
         "full_data",
         "teacher",
     ]
-    images = real_set(contexts[1], "test")
+    images = real_set(contexts[1], "test", size_px=view_size_px(contexts[1]))
     with torch.inference_mode():
-        found = load_teacher(contexts[1])(images.pixels[torch.arange(360)]).argmax(1)
+        found = teacher_of(contexts[1])(images.pixels[torch.arange(360)]).argmax(1)
     assert rows[-1].top1 == pytest.approx(float((found == images.class_ids).float().mean()))
 
 

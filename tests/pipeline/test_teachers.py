@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from d4m.errors import ClassifierError, RecipeError
-from d4m.stages.score_table import score_rows, teacher_by_student
+from d4m.stages.score_table import teacher_by_student
 from d4m.stages.soft_labels import StoredLabels
-from d4m.stages.teacher import load_teacher
 from d4m.stages.training_sets import synthetic_set
 from d4m.training.augment import replay_views
 from d4m.training.losses import kl_loss
@@ -15,8 +14,10 @@ from tests.conftest import TINY_RECIPE
 from tests.pipeline.laboratory import (
     accuracy_on,
     recipe_text,
+    rows_of,
     scores_of,
     shown_lines,
+    teacher_of,
     teachers_own_top1,
     untrained_student,
 )
@@ -30,7 +31,7 @@ def test_members_have_seeds_of_their_own_and_answer_with_their_mean(lab):
         for name in ("teacher", "teacher-01")
     ]
     assert files[0].read_bytes() != files[1].read_bytes()
-    ensemble, first = load_teacher(context), load_teacher(tiny)
+    ensemble, first = teacher_of(context), teacher_of(tiny)
     pixels = synthetic_set(context).pixels[torch.arange(30)]
     with torch.inference_mode():
         mean, own = ensemble(pixels), first(pixels)
@@ -43,8 +44,8 @@ def test_members_have_seeds_of_their_own_and_answer_with_their_mean(lab):
 
 def test_labels_and_the_teachers_own_score_are_those_of_the_mean(lab):
     context = lab.context("ensemble")
-    images, teacher = synthetic_set(context), load_teacher(context)
-    labels = StoredLabels(context, images)[3]
+    images, teacher = synthetic_set(context), teacher_of(context)
+    labels = StoredLabels.of_recipe(context, images, context.recipe.settings)[3]
     with torch.inference_mode():
         logits = teacher(replay_views(images.pixels, labels.views, np.arange(30)))
     assert labels.logits == pytest.approx(logits.numpy(), rel=1e-3, abs=1e-3)  # float16
@@ -55,10 +56,10 @@ def test_another_teacher_labels_for_students_of_its_own(lab):
     """The first epoch is one batch, whose loss is that of the untrained student."""
     context = lab.context("others")
     images, model = synthetic_set(context), untrained_student()[0]
-    views = StoredLabels(context, images).views(0)
+    views = StoredLabels.of_recipe(context, images, context.recipe.settings).views(0)
     pixels = replay_views(images.pixels, views, np.arange(30))
     for name in ("quick", "two"):
-        teacher = load_teacher(context, name)
+        teacher = teacher_of(context, name)
         assert teachers_own_top1(context, f"teacher-{name}") == pytest.approx(
             accuracy_on(context, teacher, "test")
         )
@@ -67,11 +68,11 @@ def test_another_teacher_labels_for_students_of_its_own(lab):
             loss = kl_loss(model(pixels), verdicts, temperature=20.0).mean()
         found = scores_of(context, f"synthetic-soft-by-{name}-convnet3-00")["curve_losses"][0]
         assert found == pytest.approx(float(loss), rel=1e-3)
-    assert len(load_teacher(context, "two").members) == 2
+    assert len(teacher_of(context, "two").members) == 2
 
 
 def test_teachers_and_students_make_a_matrix(lab):
-    rows = score_rows(lab.context("others"))
+    rows = rows_of(lab.context("others"))
     matrix = teacher_by_student(rows)
     units = {
         "": "synthetic-soft",
@@ -83,7 +84,7 @@ def test_teachers_and_students_make_a_matrix(lab):
         assert list(matrix[teacher]) == ["convnet3"]
         found = scores_of(lab.context("others"), f"{unit}-convnet3-00")["top1"]
         assert matrix[teacher]["convnet3"].top1 == found
-    assert teacher_by_student(score_rows(lab.context("tiny"))) == {}
+    assert teacher_by_student(rows_of(lab.context("tiny"))) == {}
     shown = [line.split() for line in shown_lines(lab, "others")]
     assert [line[2:5] for line in shown if line[:1] == ["synthetic"] and "soft" in line[2]] == [
         ["soft", "convnet3", f"{100 * matrix['']['convnet3'].top1:.2f}"],

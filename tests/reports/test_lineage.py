@@ -23,7 +23,7 @@ def _names(origin):
 
 
 def test_images_are_traced_to_their_class_and_to_the_generator_trained_on_all(finished_once):
-    context = finished_once.pipeline().context()
+    context = finished_once.pipeline().open_context()
     origin = _trace(context, "synthetic_images", "class-00003")
     assert _names(origin) == {
         "synthetic_images/class-00003",
@@ -39,7 +39,7 @@ def test_images_are_traced_to_their_class_and_to_the_generator_trained_on_all(fi
 
 
 def test_the_data_set_is_traced_to_everything(finished_once):
-    context = finished_once.pipeline().context()
+    context = finished_once.pipeline().open_context()
     everything = {f"{asset}/{name}" for asset, units in context.upstream.items() for name in units}
     not_packed = {name for name in everything if name.startswith("image_fidelity/")}
     origin = _trace(context, "distilled_dataset", "distilled_dataset")
@@ -48,11 +48,11 @@ def test_the_data_set_is_traced_to_everything(finished_once):
 
 def test_a_unit_made_of_earlier_versions_is_traced_to_those(finished):
     """A prototype that was made of latents which the recipe no longer has."""
-    before = _trace(finished.pipeline().context(), "prototypes", "class-00001")
+    before = _trace(finished.pipeline().open_context(), "prototypes", "class-00001")
     finished.write("tiny", TINY_RECIPE.replace("steps: 30", "steps: 31"))
     for stage in ("real_images", "generator", "latents"):
         finished.pipeline().run_stage(stage)
-    context = finished.pipeline().context()
+    context = finished.pipeline().open_context()
     after = _trace(context, "prototypes", "class-00001")
     assert after == before
     [latents] = after.sources
@@ -61,7 +61,7 @@ def test_a_unit_made_of_earlier_versions_is_traced_to_those(finished):
 
 
 def test_a_unit_whose_sources_are_gone_says_so(finished):
-    context = finished.pipeline().context()
+    context = finished.pipeline().open_context()
     record = context.upstream["latents"]["class-00001"]
     (finished.store / "objects" / "latents" / record.key[:2] / f"{record.key}.json").unlink()
     [latents] = _trace(context, "prototypes", "class-00001").sources
@@ -69,7 +69,7 @@ def test_a_unit_whose_sources_are_gone_says_so(finished):
 
 
 def test_images_begin_with_the_real_image_nearest_their_prototype(finished_once):
-    context = finished_once.pipeline().context()
+    context = finished_once.pipeline().open_context()
     origins = _images(context, "synthetic_images", "class-00006")
     index = context.image_index("train", 6)
     rows = context.read("prototypes", "class-00006")["nearest_images"]
@@ -85,7 +85,7 @@ def test_images_begin_with_the_real_image_nearest_their_prototype(finished_once)
 
 
 def test_real_images_are_listed_with_their_digests(finished_once):
-    context = finished_once.pipeline().context()
+    context = finished_once.pipeline().open_context()
     origins = _images(context, "real_images", "train-00002")
     index = context.image_index("train", 2)
     assert [origin.image for origin in origins] == list(index.image_ids)
@@ -95,10 +95,10 @@ def test_real_images_are_listed_with_their_digests(finished_once):
 
 
 def test_images_are_traced_to_the_prototypes_they_were_made_of_and_not_to_later_ones(finished):
-    before = _images(finished.pipeline().context(), "synthetic_images", "class-00006")
+    before = _images(finished.pipeline().open_context(), "synthetic_images", "class-00006")
     finished.write("tiny", TINY_RECIPE.replace("ipc: 3", "ipc: 5"))
     finished.pipeline().run_stage("prototypes")
-    context = finished.pipeline().context()
+    context = finished.pipeline().open_context()
     assert _images(context, "synthetic_images", "class-00006") == before
     assert len(_images(context, "prototypes", "class-00006")) == 5
 
@@ -106,4 +106,4 @@ def test_images_are_traced_to_the_prototypes_they_were_made_of_and_not_to_later_
 @pytest.mark.parametrize("asset", ["latents", "latent"])
 def test_a_unit_that_is_not_there_is_refused(finished_once, asset):
     with pytest.raises(MissingUpstreamError, match=f"{asset} of recipe tiny has no unit 'class-9'"):
-        trace(finished_once.pipeline().context(), asset, ["class-9"])
+        trace(finished_once.pipeline().open_context(), asset, ["class-9"])

@@ -443,7 +443,7 @@ def test_the_plan_is_what_a_run_does(finished: Workspace):
 
 
 def test_a_unit_that_was_set_aside_or_whose_forerunner_is_gone_is_explained(finished: Workspace):
-    record = finished.pipeline().context().upstream["prototypes"]["class-00004"]
+    record = finished.pipeline().open_context().upstream["prototypes"]["class-00004"]
     path = finished.store / "objects" / "prototypes" / record.key[:2] / f"{record.key}.json"
     path.unlink()
     [unit] = [u for u in finished.pipeline().plan()["prototypes"] if u.state != "cached"]

@@ -29,37 +29,37 @@ def _dataset(context, name):
 
 
 def test_every_version_says_what_changed_and_why(edited):
-    changes = version_changes(edited.pipeline().context(), "synthetic_images")
+    changes = version_changes(edited.pipeline().open_context(), "synthetic_images")
     assert [len(change.changed) for change in changes] == [10, 1, 10]
     assert changes[0].reason == "the first one kept"
     assert changes[1].changed == ("class-00003",)
     assert changes[1].reason == "class-00003: prompt changed from 'three' to 'a bold three'"
     assert changes[2].reason == "class-00000: prototypes/class-00000 changed"
-    assert len(version_changes(edited.pipeline().context(), "latents")) == 1
+    assert len(version_changes(edited.pipeline().open_context(), "latents")) == 1
 
 
 def test_units_that_are_gone_are_named(edited):
     text = PROMPT.replace("ipc: 3", "ipc: 2").replace("epochs: 4, epochs_per_block: 2", "epochs: 2")
     edited.write("tiny", text)
     edited.run()
-    change = version_changes(edited.pipeline().context(), "soft_labels")[-1]
+    change = version_changes(edited.pipeline().open_context(), "soft_labels")[-1]
     assert (change.changed, change.gone) == ((), ("epochs-000002",))
     assert change.reason == "units are gone"
 
 
 def test_a_version_whose_units_were_removed_is_still_listed(edited):
-    context = edited.pipeline().context()
+    context = edited.pipeline().open_context()
     record = find_version(context, "synthetic_images", "previous").manifest.units["class-00003"]
     path = edited.store / "objects" / "synthetic_images" / record.key[:2] / f"{record.key}.json"
     path.unlink()
     changes = version_changes(context, "synthetic_images")
-    gone = "class-00003 was made of something else, and one of the two is gone"
+    gone = "class-00003 was made of other inputs, and one of the two units is gone"
     assert changes[1].reason == gone
     assert len(changes) == 3
 
 
 def test_versions_are_found_by_name_digest_or_place(edited):
-    context = edited.pipeline().context()
+    context = edited.pipeline().open_context()
     versions = context.manifests.versions("latents")
     assert find_version(context, "latents", "current") == versions[0]
     versions = context.manifests.versions("synthetic_images")
@@ -76,7 +76,7 @@ def test_versions_are_found_by_name_digest_or_place(edited):
 
 
 def test_two_data_sets_differ_in_what_was_edited_and_what_follows(edited):
-    context = edited.pipeline().context()
+    context = edited.pipeline().open_context()
     names = [version.name for version in context.manifests.versions("distilled_dataset")]
     first, second, third = (_dataset(context, name) for name in names)
     found = compare_datasets(first, second)
@@ -98,7 +98,7 @@ def test_two_data_sets_differ_in_what_was_edited_and_what_follows(edited):
 
 
 def test_classes_and_artifacts_that_only_one_version_has_are_counted_and_not_drawn(edited):
-    context = edited.pipeline().context()
+    context = edited.pipeline().open_context()
     whole = _dataset(context, "current")
     kept = {n: d for n, d in whole.upstream.items() if "00009" not in n and "soft_" not in n}
     changed = kept | {"synthetic_images/class-00002": "other"}
@@ -112,7 +112,7 @@ def test_classes_and_artifacts_that_only_one_version_has_are_counted_and_not_dra
 def test_rows_of_one_version_alone_have_no_difference(edited):
     edited.write("tiny", PROMPT.replace("[convnet3, test_vit]", "[convnet3, test_resnet]"))
     edited.run()
-    context = edited.pipeline().context()
+    context = edited.pipeline().open_context()
     found = compare_datasets(_dataset(context, "previous"), _dataset(context, "current"))
     by_row = {score.row: score for score in found.scores}
     assert by_row["synthetic, soft, test_vit"].after is None
@@ -121,7 +121,7 @@ def test_rows_of_one_version_alone_have_no_difference(edited):
 
 
 def test_the_picture_shows_the_old_images_left_and_the_new_ones_right(edited):
-    context = edited.pipeline().context()
+    context = edited.pipeline().open_context()
     versions = context.manifests.versions("distilled_dataset")
     old, new = (_dataset(context, version.name) for version in versions[:2])
     sheet = np.asarray(draw_side_by_side(old, new, [3]))
@@ -135,7 +135,7 @@ def test_the_picture_shows_the_old_images_left_and_the_new_ones_right(edited):
 
 
 def test_a_version_that_is_no_longer_stored_cannot_be_opened(edited):
-    context = edited.pipeline().context()
+    context = edited.pipeline().open_context()
     version = find_version(context, "distilled_dataset", "previous")
     [record] = version.manifest.units.values()
     path = edited.store / "objects" / "distilled_dataset" / record.key[:2] / f"{record.key}.json"

@@ -7,7 +7,9 @@ import pytest
 
 from d4m.compute import Compute
 from d4m.errors import D4MError, MissingUpstreamError
-from d4m.stages.base import Stage, StageContext, run_stage
+from d4m.stages.base import Stage
+from d4m.stages.context import Inputs, StageContext
+from d4m.stages.run import run_stage
 from d4m.store.manifest import UnitRecord
 from d4m.store.reference import Unit
 from d4m.store.store import ArtifactStore
@@ -27,7 +29,9 @@ class Squares(Stage):
         self.there_before = []
 
     def plan(self, context):
-        return [context.unit(self, f"{number:02d}", {"number": number}) for number in self.names]
+        return [
+            self.unit(context, f"{number:02d}", Inputs({"number": number})) for number in self.names
+        ]
 
     def compute(self, context, missing):
         self.asked.append([unit.name for unit in missing])
@@ -45,11 +49,9 @@ class Pair(Squares):
     """The second unit reads the first, which another process stores once it was looked for."""
 
     def plan(self, context):
-        first = context.unit(self, "01", {"number": 1})
-        second = context.unit(self, "02", {"number": 2})
-        stored = context.store.find(self.name, first.key)
-        second.inputs["upstream"]["latents/01"] = stored.digest if stored else None
-        if not stored:
+        first = self.unit(context, "01", Inputs({"number": 1}))
+        second = self.unit(context, "02", Inputs({"number": 2}, (("latents", "01"),)))
+        if not context.store.find(self.name, first.key):
             arrays = {"latents": np.ones((1, 4, 2, 2), "float16")}
             context.store.publish_arrays(first, arrays, {})
         return [first, second]
@@ -63,10 +65,16 @@ class Broken(Squares):
         raise AssertionError(msg)
 
 
+class Reader(Squares):
+    """A stage that reads latents."""
+
+    name = "prototypes"
+
+
 @pytest.fixture
 def context(workspace):
     recipe = workspace.pipeline().recipe
-    return StageContext(recipe, ArtifactStore(workspace.store), Compute("cpu"))
+    return StageContext.open(recipe, ArtifactStore(workspace.store), Compute("cpu"))
 
 
 def _value(context, record):
@@ -106,7 +114,7 @@ def test_a_unit_that_another_process_has_just_made_is_read_by_the_next(context):
 def test_a_hit_computes_nothing_but_still_makes_the_manifest(context):
     first = run_stage(Squares(), context)
     other = replace(context.recipe, name="other")
-    elsewhere = StageContext(other, context.store, Compute("cpu"))
+    elsewhere = StageContext.open(other, context.store, Compute("cpu"))
     report = run_stage(Broken(), elsewhere)
     assert report.computed == ()
     assert len(report.reused) == 10
@@ -135,14 +143,18 @@ def test_another_version_of_a_stage_computes_everything_anew(context):
 
 def test_reading_what_was_never_made_says_what_to_do(context):
     with pytest.raises(MissingUpstreamError, match=r"recipe tiny has no latents yet; .*`d4m run"):
-        context.unit(Squares(), "x", {}, [("latents", "00")])
+        Reader().unit(context, "x", Inputs(reads=(("latents", "00"),)))
     with pytest.raises(MissingUpstreamError, match="recipe tiny has no latents yet"):
         context.read("latents", "00")
 
 
 def test_reading_a_unit_that_was_made_for_other_settings_says_what_to_do(context):
-    made = StageContext(context.recipe, context.store, Compute("cpu"), {"latents": {}})
-    for read in (made.read, made.open_files, lambda *names: made.unit(Squares(), "x", {}, [names])):
+    made = replace(context, upstream={"latents": {}})
+    for read in (
+        made.read,
+        made.open_files,
+        lambda *names: Reader().unit(made, "x", Inputs(reads=(names,))),
+    ):
         with pytest.raises(
             MissingUpstreamError, match=r"latents of recipe tiny has no unit 00: .*"
         ):
@@ -152,8 +164,8 @@ def test_reading_a_unit_that_was_made_for_other_settings_says_what_to_do(context
 def test_keys_use_the_digest_of_what_is_read_and_not_its_key(context):
     def unit(key, digest):
         upstream = {"prototypes": {"00": UnitRecord(key, digest)}}
-        made = StageContext(context.recipe, context.store, Compute("cpu"), upstream)
-        return made.unit(Squares(), "00", {"number": 0}, [("prototypes", "00")])
+        made = replace(context, upstream=upstream)
+        return Squares().unit(made, "00", Inputs({"number": 0}, (("prototypes", "00"),)))
 
     assert unit("a" * 64, "d" * 64).key == unit("b" * 64, "d" * 64).key
     assert unit("a" * 64, "d" * 64).key != unit("a" * 64, "e" * 64).key

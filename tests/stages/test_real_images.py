@@ -33,7 +33,7 @@ def test_unreadable_files_are_kept_with_their_reasons(workspace: Workspace):
     _fill(workspace, {"a": (3, 1), "b": (3, 1)})
     (workspace.folder / "images" / "train" / "b" / "broken.png").touch()
     assert _run(workspace) == ("train-00000", "train-00001", "test-00000", "test-00001")
-    index = workspace.pipeline("own").context().image_index("train", 1)
+    index = workspace.pipeline("own").open_context().image_index("train", 1)
     assert index.unreadable == {"b/broken.png": "the file is empty"}
     assert index.image_ids == ("b/000.png", "b/001.png", "b/002.png")
 

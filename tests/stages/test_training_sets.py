@@ -9,13 +9,13 @@ import torch
 from d4m.images.pixels import resize_images, to_pixels
 from d4m.seeds import stream_seed
 from d4m.settings import AugmentationSettings
-from d4m.stages.base import StageContext
+from d4m.stages.context import StageContext
 from d4m.stages.soft_labels import StoredLabels
 from d4m.stages.training_sets import (
     cluster_weights,
+    image_set,
     real_batches,
     real_set,
-    spool_images,
     synthetic_classes,
     synthetic_set,
     view_size_px,
@@ -31,14 +31,14 @@ AT_16_PX = TINY_RECIPE.replace("num_inference_steps: 4", "num_inference_steps: 4
 
 @pytest.fixture
 def context(finished):
-    return finished.pipeline().context()
+    return finished.pipeline().open_context()
 
 
 @pytest.fixture
 def context_at_16_px(finished):
     """The same real images under a recipe that distils them at another size."""
     finished.write("tiny", AT_16_PX)
-    return finished.pipeline().context()
+    return finished.pipeline().open_context()
 
 
 def _stored(context, split):
@@ -89,7 +89,7 @@ def test_a_class_of_which_nothing_is_chosen_is_left_out(context):
 
     found = list(real_batches(context, "test", choose=choose))
     assert [len(batch) for batch in found] == [2]
-    images = real_set(context, "test", choose=choose)
+    images = real_set(context, "test", size_px=8, choose=choose)
     assert torch.equal(_all(images.pixels), to_pixels(_stored(context, "test")[4][:2]))
     assert images.class_ids.tolist() == [4, 4]
 
@@ -108,7 +108,7 @@ def test_the_view_has_the_size_of_the_images_unless_the_recipe_distils_another(
 
 @pytest.mark.parametrize(("split", "count"), [("train", TRAIN), ("test", TEST)])
 def test_spooled_real_images_have_the_class_of_the_folder_they_came_from(context, split, count):
-    images = real_set(context, split)
+    images = real_set(context, split, size_px=8)
     stored = _stored(context, split)
     assert images.pixels.shape == (count, 1, 8, 8)
     assert images.pixels.device == torch.device("cpu")
@@ -121,14 +121,14 @@ def test_spooled_real_images_may_be_chosen(context):
     def choose(class_id):
         return np.arange(class_id % 3)
 
-    images = real_set(context, "train", choose=choose)
+    images = real_set(context, "train", size_px=8, choose=choose)
     assert images.class_ids.tolist() == [1, 2, 2, 4, 5, 5, 7, 8, 8]
     wanted = [images[: c % 3] for c, images in enumerate(_stored(context, "train"))]
     assert torch.equal(_all(images.pixels), to_pixels(np.concatenate(wanted)))
 
 
 def test_spooled_real_images_have_the_size_of_the_distilled_ones(context_at_16_px):
-    images = real_set(context_at_16_px, "test")
+    images = real_set(context_at_16_px, "test", size_px=16)
     assert images.pixels.shape == (TEST, 1, 16, 16)
     assert len(images) == TEST
     wanted = resize_images(_stored(context_at_16_px, "test")[0], 16)
@@ -153,9 +153,11 @@ def test_synthetic_classes_come_one_after_the_other(context, most, count):
         assert all(np.array_equal(arrays[name], stored[name]) for name in stored)
 
 
-def test_spooled_images_become_pixels():
-    spool = spool_images(iter([np.array([[[[0]]], [[[255]]]], np.uint8)]), "cpu")
-    assert _all(spool).flatten().tolist() == [-1.0, 1.0]
+def test_spooled_images_become_pixels_of_their_classes(context):
+    batches = [(4, np.array([[[[0]]]], np.uint8)), (2, np.array([[[[255]]]], np.uint8))]
+    images = image_set(context, batches)
+    assert _all(images.pixels).flatten().tolist() == [-1.0, 1.0]
+    assert images.class_ids.tolist() == [4, 2]
 
 
 @pytest.fixture
@@ -194,7 +196,7 @@ def reads(monkeypatch):
 
 
 def test_stored_labels_are_the_epochs_of_all_blocks(context, images, blocks):
-    labels = StoredLabels(context, images)
+    labels = StoredLabels.of_recipe(context, images, context.recipe.settings)
     assert len(labels) == 4
     assert all(_same(labels[epoch], blocks[epoch]) for epoch in range(4))
     assert all(_same(*pair) for pair in zip(labels, blocks, strict=True))
@@ -207,7 +209,7 @@ def test_stored_labels_are_the_epochs_of_all_blocks(context, images, blocks):
     [slice(None), slice(1, 3), slice(-1, None), slice(None, None, -2), slice(2, 2), slice(3, 99)],
 )
 def test_slices_of_stored_labels_are_those_of_a_list(context, images, blocks, part):
-    found = StoredLabels(context, images)[part]
+    found = StoredLabels.of_recipe(context, images, context.recipe.settings)[part]
     assert isinstance(found, list)
     assert all(_same(*pair) for pair in zip(found, blocks[part], strict=True))
 
@@ -215,12 +217,12 @@ def test_slices_of_stored_labels_are_those_of_a_list(context, images, blocks, pa
 @pytest.mark.parametrize("epoch", [-1, -4, 4, 1000])
 def test_an_epoch_that_was_not_labelled_is_an_index_error(context, images, reads, epoch):
     with pytest.raises(IndexError, match=rf"^{epoch}$"):
-        StoredLabels(context, images)[epoch]
+        StoredLabels.of_recipe(context, images, context.recipe.settings)[epoch]
     assert reads == []
 
 
 def test_a_pass_over_stored_labels_reads_each_block_once(context, images, reads):
-    labels = StoredLabels(context, images)
+    labels = StoredLabels.of_recipe(context, images, context.recipe.settings)
     assert (len(labels), reads) == (4, [])
     for epoch in range(4):
         labels[epoch]
@@ -230,7 +232,7 @@ def test_a_pass_over_stored_labels_reads_each_block_once(context, images, reads)
 
 
 def test_only_one_block_of_stored_labels_is_held(context, images, reads):
-    labels = StoredLabels(context, images)
+    labels = StoredLabels.of_recipe(context, images, context.recipe.settings)
     for epoch in (0, 2, 1, 3):
         labels[epoch]
     assert [name[-1] for name in reads] == ["0", "2", "0", "2"]
@@ -240,9 +242,9 @@ def test_stored_labels_of_unequal_blocks(finished):
     """Three epochs in blocks of two: the last block has one."""
     finished.write("tiny", TINY_RECIPE.replace("{epochs: 4,", "{epochs: 3,"))
     finished.pipeline().run_stage("soft_labels")
-    context = finished.pipeline().context()
+    context = finished.pipeline().open_context()
     images = synthetic_set(context)
-    labels = StoredLabels(context, images)
+    labels = StoredLabels.of_recipe(context, images, context.recipe.settings)
     assert len(labels) == 3
     last = _epochs(context, images, "epochs-000002")
     assert len(last) == 1

@@ -52,7 +52,7 @@ READS = {
 def planned(request, finished_once):
     """One stage of the tiny recipe and its planned units."""
     pipeline = finished_once.pipeline()
-    return request.param, BY_NAME[request.param].plan(pipeline.context())
+    return request.param, BY_NAME[request.param].plan(pipeline.open_context())
 
 
 def test_every_unit_reads_what_its_artifact_is_made_of_and_nothing_else(planned):
@@ -80,7 +80,7 @@ def test_units_of_an_artifact_have_keys_of_their_own(planned):
 
 def test_manifests_name_the_planned_units_with_their_keys(planned, finished_once):
     stage, units = planned
-    manifest = finished_once.pipeline().context().manifests.current(stage)
+    manifest = finished_once.pipeline().open_context().manifests.current(stage)
     assert set(manifest.units) == {unit.name for unit in units}
     for unit in units:
         assert manifest.units[unit.name].key == unit.key

@@ -14,7 +14,7 @@ from diffusers import (
 
 from d4m.compute import Compute
 from d4m.errors import GeneratorError
-from d4m.generators import compact
+from d4m.generators import compact_model as compact
 from d4m.images.pixels import to_images
 from d4m.settings import AutoencoderSettings, DenoiserSettings, SynthesisSettings
 from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images, use_scheduler

@@ -1,0 +1,126 @@
+"""The contract of a generator: the latent diffusion model that encodes, draws and decodes.
+
+```python
+for component in generator.plan_components(description, seed=0):
+    write = generator.make(component.name, component.settings, images, folders)
+    write(folders[component.name])
+vae = generator.load_vae(folders["vae"])
+pipeline = generator.load_pipeline(folders)
+```
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+Writer = Callable[[Path], None]
+"""A function that writes a component's files into a folder."""
+
+
+@dataclass(frozen=True)
+class ImagesDescription:
+    """The real images as a generator plans with them, without their pixels.
+
+    Attributes:
+        class_names: in the order of the class ids.
+        pixels: what decides, apart from the files, which pixels are read: size and decoding.
+    """
+
+    class_names: Sequence[str]
+    pixels: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """The real training images, for a generator that is trained on them.
+
+    Attributes:
+        batches: reads all of them, in class order, batch by batch.
+        counts: how many there are of each class.
+        device: where to train.
+    """
+
+    batches: Callable[[], Iterator[UInt8[np.ndarray, "image height width channel"]]]
+    counts: Sequence[int]
+    device: str
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of a generator that is made, stored and replaced as one.
+
+    Attributes:
+        name: `vae`, `text_encoder`, `denoiser` or `scheduler`.
+        settings: what its content depends on, in JSON's types.
+        trained: whether it is trained on the real training images.
+        reads: other components that it is made with.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    trained: bool = False
+    reads: tuple[str, ...] = ()
+
+
+class Generator(ABC):
+    """A latent diffusion model in components, each of which is a unit of artifact `generator`."""
+
+    @abstractmethod
+    def plan_components(self, images: ImagesDescription, *, seed: int) -> list[Component]:
+        """Return the components, without reading weights or importing torch.
+
+        Args:
+            images: the real training images.
+            seed: the recipe's root seed.
+        """
+
+    @abstractmethod
+    def make(
+        self,
+        component: str,
+        settings: Mapping[str, Any],
+        images: TrainingImages,
+        folders: Mapping[str, Path],
+    ) -> Writer | None:
+        """Make one component; returns what writes its files.
+
+        Args:
+            component: its name.
+            settings: as planned.
+            images: the real training images.
+            folders: where the components are that `Component.reads` names.
+
+        Returns:
+            None where the model, once it is on this machine, turns out to have no such component.
+        """
+
+    @abstractmethod
+    def load_vae(self, folder: Path) -> Any:
+        """Return the autoencoder, in evaluation mode, on the CPU.
+
+        Args:
+            folder: of the component `vae`.
+
+        Raises:
+            GeneratorError: it cannot be loaded, or is not what was made.
+        """
+
+    @abstractmethod
+    def load_pipeline(self, folders: Mapping[str, Path]) -> Any:
+        """Return the generator as a diffusers img2img pipeline, on the CPU.
+
+        Args:
+            folders: of every component.
+
+        Raises:
+            GeneratorError: it cannot be loaded, or is not what was made.
+        """
+
+    @abstractmethod
+    def describe(self) -> Mapping[str, Any]:
+        """Return the settings of this generator as people look at them, under its kind."""

@@ -1,0 +1,190 @@
+"""What stages see: a recipe, its images and generator, the store, and units made earlier."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from d4m.compute import Compute
+from d4m.errors import MissingUpstreamError
+from d4m.generators.base import Generator
+from d4m.generators.registry import open_generator
+from d4m.recipe.recipe import Recipe
+from d4m.sources.base import ImageIndex, ImageSource, Split
+from d4m.sources.registry import open_source
+from d4m.stages.unit_names import split_unit
+from d4m.store.manifest import ManifestFolder, UnitRecord
+from d4m.store.store import ArtifactStore
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a unit depends on. Inputs add up: `a | b` has the settings and reads of both.
+
+    Attributes:
+        settings: values that decide what the unit holds, in JSON's types.
+        reads: upstream units that it is made of: (artifact, unit).
+
+    Example:
+        >>> views = Inputs({"flip": 0.5}, (("teacher", "teacher"),))
+        >>> views | Inputs({"seed": 3}, (("latents", "class-00000"),))
+        Inputs(settings={'flip': 0.5, 'seed': 3}, reads=(('teacher', 'teacher'), \
+('latents', 'class-00000')))
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    reads: tuple[tuple[str, str], ...] = ()
+
+    def __or__(self, other: "Inputs") -> "Inputs":
+        """Return the settings and reads of both; a setting of both has the second one's value."""
+        return Inputs({**self.settings, **other.settings}, (*self.reads, *other.reads))
+
+
+class Materials:
+    """The images and the generator that a recipe names, opened when first asked for.
+
+    Args:
+        recipe: which images, which generator, and where paths start.
+        cache: folder for what is remembered of image files; it changes no result.
+        device: where the generator will be.
+    """
+
+    def __init__(self, recipe: Recipe, cache: Path, device: str) -> None:
+        """Open nothing yet."""
+        self._recipe = recipe
+        self._cache = cache
+        self._device = device
+        self.seed = recipe.settings.seed
+
+    @cached_property
+    def source(self) -> ImageSource:
+        """The recipe's images, listed once."""
+        return open_source(self._recipe, self._cache)
+
+    @cached_property
+    def generator(self) -> Generator:
+        """The recipe's generator."""
+        return open_generator(self._recipe, self._device)
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """All that a stage sees of the world.
+
+    `Stage.plan` reads the recipe and puts into each unit what the unit depends on. `Stage.compute`
+    reads settings from its units only, never from the recipe.
+
+    Attributes:
+        recipe: the settings.
+        store: where units are.
+        compute: the device, and what fits on it.
+        materials: the recipe's images and generator.
+        upstream: per artifact, its units by name; None for a unit whose content is not known yet,
+            which only happens while planning ahead.
+    """
+
+    recipe: Recipe
+    store: ArtifactStore
+    compute: Compute
+    materials: Materials
+    upstream: Mapping[str, Mapping[str, UnitRecord | None]] = field(
+        default_factory=dict[str, Mapping[str, UnitRecord | None]]
+    )
+
+    @classmethod
+    def open(cls, recipe: Recipe, store: ArtifactStore, compute: Compute) -> Self:
+        """Return a context without any upstream unit."""
+        return cls(recipe, store, compute, Materials(recipe, store.root / "cache", compute.device))
+
+    @property
+    def device(self) -> str:
+        """Where tensors are computed: `cpu`, `cuda`, ..."""
+        return self.compute.device
+
+    @property
+    def manifests(self) -> ManifestFolder:
+        """The recipe's manifests."""
+        return ManifestFolder(self.store.root, self.recipe.name)
+
+    @property
+    def source(self) -> ImageSource:
+        """The recipe's images."""
+        return self.materials.source
+
+    @property
+    def generator(self) -> Generator:
+        """The recipe's generator."""
+        return self.materials.generator
+
+    @property
+    def seed(self) -> int:
+        """Root of all random streams; a unit that draws has the seed of a stream in its key."""
+        return self.materials.seed
+
+    @property
+    def class_ids(self) -> range:
+        """Every class."""
+        return range(len(self.source.class_table))
+
+    def seeing(self, artifact: str, units: Mapping[str, UnitRecord | None]) -> "StageContext":
+        """Return this context with the units of one more artifact."""
+        return replace(self, upstream={**self.upstream, artifact: units})
+
+    def all_of(self, artifact: str, prefix: str = "") -> Inputs:
+        """Return all units of an upstream artifact as inputs; only those with this prefix."""
+        return self.some_of(artifact, (u for u in self._units(artifact) if u.startswith(prefix)))
+
+    @staticmethod
+    def some_of(artifact: str, units: Iterable[str]) -> Inputs:
+        """Return these units of an upstream artifact as inputs."""
+        return Inputs(reads=tuple((artifact, unit) for unit in units))
+
+    def digest(self, artifact: str, unit: str) -> str | None:
+        """Return what an upstream unit holds; None where that is not known yet."""
+        record = self._find(artifact, unit)
+        return None if record is None else record.digest
+
+    def read(self, artifact: str, unit: str) -> dict[str, np.ndarray]:
+        """Return the arrays of an upstream unit, checked."""
+        return self.store.read_arrays(artifact, self._record(artifact, unit).key)
+
+    def open_files(self, artifact: str, unit: str) -> Path:
+        """Return the folder of an upstream unit, checked."""
+        return self.store.open_files(artifact, self._record(artifact, unit).key)
+
+    def image_index(self, split: Split, class_id: int) -> ImageIndex:
+        """Return the index of one class's real images."""
+        arrays = self.read("real_images", split_unit(split, class_id))
+        unreadable = zip(arrays["unreadable_files"], arrays["unreadable_reasons"], strict=True)
+        return ImageIndex(
+            tuple(map(str, arrays["image_ids"])),
+            arrays["content_digests"],
+            {str(file): str(reason) for file, reason in unreadable},
+        )
+
+    def _units(self, artifact: str) -> Mapping[str, UnitRecord | None]:
+        if artifact not in self.upstream:
+            msg = (
+                f"recipe {self.recipe.name} has no {artifact} yet; make it first, with "
+                f"`d4m run {self.recipe.name}` or by materializing {artifact}"
+            )
+            raise MissingUpstreamError(msg)
+        return self.upstream[artifact]
+
+    def _record(self, artifact: str, unit: str) -> UnitRecord:
+        record = self._find(artifact, unit)
+        assert record is not None, "nothing is computed from a plan made ahead"
+        return record
+
+    def _find(self, artifact: str, unit: str) -> UnitRecord | None:
+        units = self._units(artifact)
+        if unit not in units:
+            msg = (
+                f"{artifact} of recipe {self.recipe.name} has no unit {unit}: it was made for "
+                f"other settings; run the recipe or materialize {artifact} again"
+            )
+            raise MissingUpstreamError(msg)
+        return units[unit]

@@ -1,0 +1,98 @@
+"""Run a stage: plan, look up, compute what is missing, publish. The same for every stage."""
+
+import logging
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as installed_version
+
+from tqdm import tqdm
+
+from d4m.errors import StoreError
+from d4m.stages.base import Product, Stage, is_known, plan_stage, records
+from d4m.stages.context import StageContext
+from d4m.store.manifest import Manifest
+from d4m.store.reference import Reference, Unit
+
+_log = logging.getLogger(__name__)
+_LIBRARIES = ("d4m", "torch", "diffusers", "transformers", "timm", "scikit-learn", "zarr", "numpy")
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """The outcome of one run of a stage.
+
+    Attributes:
+        manifest: the artifact as it is now.
+        computed: names of the units that were computed.
+        reused: names of the units that were there already.
+        seconds: wall-clock time.
+    """
+
+    manifest: Manifest
+    computed: tuple[str, ...]
+    reused: tuple[str, ...]
+    seconds: float
+
+
+def run_stage(stage: Stage, context: StageContext) -> StageReport:
+    """Compute a stage's missing units, one after the other, and make its manifest the current one.
+
+    Raises:
+        DamagedUnitError: an upstream unit is damaged; it was set aside.
+        MissingUpstreamError: an upstream artifact has not been made.
+    """
+    start = time.monotonic()
+    computed = list[str]()
+    while True:
+        units, stored = plan_stage(stage, context)
+        used = {n: each for n, each in stored.items() if context.store.mark_used(each)}
+        missing = [unit for unit in units if unit.name not in used and _is_ready(unit, used)]
+        if not missing and all(map(is_known, units)):
+            break
+        lost = [unit.name for unit in missing if unit.name in computed]
+        if lost:
+            msg = f"{stage.name}: {lost} were stored and are gone again; check the disk"
+            raise StoreError(msg)
+        computed += _compute(stage, context.seeing(stage.name, records(used)), missing)
+    found = records(used)
+    manifest = Manifest(stage.name, stage.version, {u.name: found[u.name] for u in units})
+    context.manifests.publish(manifest)
+    stage.check(context.seeing(stage.name, manifest.units))
+    reused = tuple(unit.name for unit in units if unit.name not in computed)
+    done = tuple(unit.name for unit in units if unit.name in computed)
+    return StageReport(manifest, done, reused, time.monotonic() - start)
+
+
+def _is_ready(unit: Unit, used: Mapping[str, Reference]) -> bool:
+    """Return whether all that a unit reads is there, units of its own stage included."""
+    return is_known(unit) and all(own in used for own in unit.reads(unit.stage))
+
+
+def _compute(stage: Stage, context: StageContext, missing: Sequence[Unit]) -> list[str]:
+    """Compute and publish units; return their names in the order in which they were done."""
+    computed = list[str]()
+    with tqdm(total=len(missing), desc=stage.name, unit="unit", disable=None) as bar:
+        for unit, product in stage.compute(context, missing):
+            _publish(context, unit, product)
+            computed.append(unit.name)
+            _log.info("computed %s/%s", stage.name, unit.name)
+            bar.update()
+    return computed
+
+
+def _publish(context: StageContext, unit: Unit, product: Product) -> None:
+    provenance = {
+        "recipe": context.recipe.name,
+        "device": context.device,
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "libraries": {name: installed_version(name) for name in _LIBRARIES},
+        "computed_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    if callable(product):
+        context.store.publish_files(unit, product, provenance)
+    else:
+        context.store.publish_arrays(unit, product, provenance)

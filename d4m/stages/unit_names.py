@@ -1,0 +1,98 @@
+"""The names of all units, and what can be read back from a name.
+
+| artifact | names |
+|---|---|
+| real_images | `train-00003`, `test-00003`, `validation-00003`: one class of one split |
+| generator | `vae`, `text_encoder`, `denoiser`, `scheduler` |
+| latents, prototypes, synthetic_images | `class-00003` |
+| teacher | `teacher`, `teacher-01`; `other-NAME`, `other-NAME-01`: members of an ensemble |
+| soft_labels | `epochs-000050`: the block that begins with this epoch |
+| evaluation_scores | `synthetic-soft-convnet3-00`: a student; `teacher`, `teacher-NAME` |
+| image_fidelity | `synthetic`, `random_real`, ...: a training set |
+| distilled_dataset | `distilled_dataset` |
+"""
+
+from typing import cast, get_args
+
+from d4m.sources.base import Split
+
+THE_TEACHER = ""
+"""The teacher whose labels the distilled data set has; others have names."""
+
+
+def class_unit(class_id: int) -> str:
+    """Return the name of the unit of one class."""
+    return f"class-{class_id:05d}"
+
+
+def split_unit(split: Split, class_id: int) -> str:
+    """Return the name of the unit of one class's images in one split."""
+    return f"{split}-{class_id:05d}"
+
+
+def split_of(unit: str) -> Split:
+    """Return the split of a unit of real images."""
+    return cast(Split, unit.rpartition("-")[0])
+
+
+def class_of(unit: str) -> int | None:
+    """Return the class that a unit is about; None for a unit about something else.
+
+    Example:
+        >>> class_of("class-00003"), class_of("train-00004"), class_of("epochs-000050")
+        (3, 4, None)
+    """
+    kind, _, number = unit.rpartition("-")
+    return int(number) if kind in ("class", *get_args(Split)) else None
+
+
+def class_id_of(unit: str) -> int:
+    """Return the class of a unit that is about one class."""
+    class_id = class_of(unit)
+    assert class_id is not None, "artifacts with a unit per class have no other units"
+    return class_id
+
+
+def block_unit(first_epoch: int) -> str:
+    """Return the name of a block of labelled epochs."""
+    return f"epochs-{first_epoch:06d}"
+
+
+def first_epoch_of(block: str) -> int:
+    """Return the epoch that a block of labelled epochs begins with."""
+    return int(block.rpartition("-")[2])
+
+
+def member_unit(teacher: str, member: int) -> str:
+    """Return the name of one member of a teacher.
+
+    Example:
+        >>> member_unit(THE_TEACHER, 0), member_unit("quick", 1)
+        ('teacher', 'other-quick-01')
+    """
+    name = f"other-{teacher}" if teacher else "teacher"
+    return f"{name}-{member:02d}" if member else name
+
+
+def teacher_score_unit(teacher: str) -> str:
+    """Return the name of the unit of a teacher's own score."""
+    return f"teacher-{teacher}" if teacher else "teacher"
+
+
+def student_unit(
+    training_set: str, labels: str, student: str, *, seed: int, augmented: bool, teacher: str
+) -> str:
+    """Return the name of the unit of a student's score.
+
+    Example:
+        >>> student_unit("synthetic", "soft", "resnet10", seed=2, augmented=True, teacher="quick")
+        'synthetic-soft-by-quick-resnet10-02'
+    """
+    plain = "" if augmented else "-plain"
+    by = f"-by-{teacher}" if teacher else ""
+    return f"{training_set}-{labels}{plain}{by}-{student}-{seed:02d}"
+
+
+def seed_number_of(student: str) -> int:
+    """Return which of the seeds a student has, from the name of its unit."""
+    return int(student.rpartition("-")[2])

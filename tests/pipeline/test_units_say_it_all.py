@@ -1,0 +1,52 @@
+"""A unit says all that it depends on: stages compute from units, and never from the recipe."""
+
+from dataclasses import replace
+
+import pytest
+
+from d4m.pipeline import STAGES
+from d4m.store.digest import digest_folder
+from d4m.store.layout import digest_group
+
+# Recipes that take every path through `compute`.
+NAMES = ["tiny", "online", "refined", "at_once"]
+
+
+class Refusing:
+    """A recipe that may be named, as in messages, and nothing else."""
+
+    name = "refusing"
+
+    def __getattr__(self, attribute):
+        msg = f"`compute` reads `{attribute}` of the recipe; put it into the unit's settings"
+        raise AssertionError(msg)
+
+
+def _blind(context):
+    """The context without its recipe; what the recipe names on this machine is open already."""
+    assert context.source.class_table
+    assert context.generator
+    return replace(context, recipe=Refusing())
+
+
+def _one_of_each_kind(units):
+    """The first unit of each name, whatever its number."""
+    return list({unit.name.rstrip("0123456789"): unit for unit in reversed(units)}.values())
+
+
+def _digest(stage, product, folder):
+    if not callable(product):
+        return digest_group(stage.name, product)
+    folder.mkdir()
+    product(folder)
+    return digest_folder(folder)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stage_computes_the_same_without_a_recipe(lab, name, tmp_path):
+    context = lab.context(name)
+    blind = _blind(context)
+    for stage in STAGES:
+        for unit, product in stage.compute(blind, _one_of_each_kind(stage.plan(context))):
+            found = _digest(stage, product, tmp_path / f"{stage.name}-{unit.name}")
+            assert found == context.digest(stage.name, unit.name), (stage.name, unit.name)
