@@ -1,4 +1,4 @@
-"""A spool returns the rows it was given, from memory or from a file, and trains as a tensor does."""
+"""A spool returns the rows it was given, from memory or a file, and trains as a tensor does."""
 
 import resource
 import tempfile
@@ -166,7 +166,7 @@ def test_the_temporary_file_is_in_the_chosen_folder_and_has_no_name_there(tmp_pa
 
 @pytest.mark.parametrize("room", [0, 64, 1000])
 def test_a_folder_without_room_is_an_error_that_names_what_to_do(room):
-    """A limit on file sizes makes the system refuse a write or store a part, as a full disk does."""
+    """A limit on file sizes makes writes fail or store a part, as a full disk does."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
     try:
