@@ -1,4 +1,7 @@
-"""The device that arrays are computed on, and how much fits on it; neither changes a result."""
+"""The device that arrays are computed on, the batch size and the memory mode.
+
+None of them changes a result beyond rounding.
+"""
 
 import os
 import re

@@ -17,7 +17,7 @@ D4MError
 
 
 class D4MError(Exception):
-    """The base of every error raised on purpose; the message says what to do."""
+    """The base of every error raised on purpose, with a message that says what to do."""
 
 
 class RecipeError(D4MError):

@@ -38,7 +38,7 @@ def draw_contact_sheet(
 
 
 def _enlarge(image: np.ndarray) -> Image.Image:
-    """Resize an image to a cell; each pixel of a small image stays a visible square."""
+    """Resize an image to a cell, keeping each pixel of a small image a visible square."""
     picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).convert("RGB")
     is_small = picture.width < _CELL_PX
     resample = Image.Resampling.NEAREST if is_small else Image.Resampling.LANCZOS

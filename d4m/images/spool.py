@@ -95,5 +95,5 @@ class Spool:
 
 
 def ranges(count: int, size: int) -> list[Int64[Tensor, "row"]]:
-    """Split the numbers from 0 to `count - 1` into batches of `size`; the last may be shorter."""
+    """Split the numbers from 0 to `count - 1` into batches of `size` (the last may be shorter)."""
     return list(torch.arange(count).split(size))

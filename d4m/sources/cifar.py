@@ -67,7 +67,7 @@ class CifarSource(ImageSource):
     """
 
     def __init__(self, settings: CifarSettings, path: Path | None) -> None:
-        """Remember the settings; no image is read yet."""
+        """Remember the settings without reading any image."""
         self._name = settings.source
         self._path = path
         self._rows = shipped_class_table(settings.source)

@@ -13,7 +13,7 @@ _MOST_NAMED = 20
 
 
 def wanted_rows(recipe: Recipe, settings: FileImageSettings) -> tuple[ClassRow, ...] | None:
-    """Return the rows of a recipe's class table; None if the recipe has no table.
+    """Return the rows of a recipe's class table, or None if the recipe has no table.
 
     Raises:
         SourceError: the table cannot be read, or no table of this name is shipped.

@@ -37,7 +37,7 @@ class DigitsSource(ImageSource):
     decoding: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, settings: DigitsSettings) -> None:
-        """Remember the settings; no image is loaded yet."""
+        """Remember the settings without loading any image."""
         self._settings = settings
         self.class_table = ClassTable(_NAMES)
 

@@ -55,11 +55,11 @@ class FileDigests:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Remember the path; the cache is opened when it is needed."""
+        """Remember the path without opening the cache."""
         self._path = folder / "file_digests.sqlite"
 
     def examine(self, root: Path, folder: str, files: Sequence[ListedFile]) -> list[ImageCheck]:
-        """Check every file, in order; only files that are not in the cache are read and decoded.
+        """Check every file, in order, and read and decode only files that are not in the cache.
 
         Args:
             root: the folder of class folders, absolute.
@@ -98,7 +98,7 @@ class FileDigests:
         self._ask(lambda database: database.executemany(insert, rows).fetchall())
 
     def _ask(self, work: Callable[[sqlite3.Connection], list[Any]]) -> list[Any] | None:
-        """Return the result of a transaction; if the database fails, log a line and return None."""
+        """Return the result of a transaction, or log a warning and return None if it fails."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._path, timeout=_BUSY_S)) as database, database:
@@ -130,7 +130,10 @@ def _key(file: ListedFile) -> tuple[str, int, int]:
 
 
 def thread_count() -> int:
-    """Return how many images to decode at a time; Pillow releases Python's lock meanwhile."""
+    """Return how many images to decode at a time.
+
+    Threads speed up decoding because Pillow releases Python's global lock.
+    """
     return min(_MOST_THREADS, os.cpu_count() or 1)
 
 

@@ -76,7 +76,7 @@ def describe(failure: OSError) -> str:
 def _walk(
     path: str, name: str, around: frozenset[tuple[int, int]]
 ) -> Iterator[tuple[str, "os.DirEntry[str] | str"]]:
-    """Yield every file below a folder; for a folder that cannot be listed, its name and why."""
+    """Yield every file below a folder, and the name of each unlistable folder with the reason."""
     try:
         identity = _identity(path)
         with os.scandir(path) as scan:

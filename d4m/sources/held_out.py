@@ -21,7 +21,7 @@ class HeldOutSource(ImageSource):
     splits = (*SPLITS, "validation")
 
     def __init__(self, source: ImageSource, share: float) -> None:
-        """Remember the source; nothing is read yet."""
+        """Remember the source without reading anything."""
         self._source = source
         self._share = share
         self.class_table = source.class_table

@@ -48,7 +48,7 @@ class HuggingFaceSource(ImageSource):
         *,
         rows: Sequence[ClassRow] | None = None,
     ) -> None:
-        """Load the labels; no image is read yet."""
+        """Load the labels without reading any image."""
         self._settings = settings
         self._place = f"{settings.path} (column {settings.label_column})"
         self.size_px = settings.size_px
@@ -76,7 +76,7 @@ class HuggingFaceSource(ImageSource):
         return digest_json({"files": described, "rows": rows, "column": column, "decoder": version})
 
     def index(self, split: Split, class_id: int) -> ImageIndex:
-        """Read and decode every image of the class; list the usable and the unreadable ones."""
+        """Read and decode every image of the class, and list the usable and the unreadable ones."""
         names = [f"{split}-{row:07d}" for row in self._rows(split, class_id)]
         readers = [partial(self._content, split, name) for name in names]
         with quiet_pillow(), ThreadPoolExecutor(thread_count()) as pool:
@@ -157,7 +157,7 @@ class HuggingFaceSource(ImageSource):
         return [names[v] for v in values] if names is not None else [str(v) for v in values]
 
     def _label_names(self, split: Split) -> list[str] | None:
-        """Return the names of a split's ClassLabels; None if its labels are text or numbers."""
+        """Return the names of a split's ClassLabels, or None if its labels are text or numbers."""
         return getattr(self._splits[split].features[self._settings.label_column], "names", None)
 
     def _match(

@@ -67,7 +67,7 @@ class IdxSource(ImageSource):
     """
 
     def __init__(self, settings: MnistSettings, path: Path | None) -> None:
-        """Remember the settings; no file is read yet."""
+        """Remember the settings without reading any file."""
         self._settings = settings
         self._path = path
         self.size_px = settings.size_px

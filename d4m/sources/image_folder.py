@@ -48,7 +48,7 @@ class ImageFolderSource(ImageSource):
         digests: FileDigests,
         rows: Sequence[ClassRow] | None = None,
     ) -> None:
-        """List the class folders; no image is opened yet."""
+        """List the class folders without opening any image."""
         self._settings = settings
         self._digests = digests
         self.size_px = settings.size_px
@@ -79,7 +79,7 @@ class ImageFolderSource(ImageSource):
         return digest_json({"decoder": DECODER_VERSION, "split": split, "files": files})
 
     def index(self, split: Split, class_id: int) -> ImageIndex:
-        """List every file of the class as usable or unreadable; files in the cache are not read."""
+        """List the class's usable and unreadable files, reading only those not in the cache."""
         files = self._files(split, class_id)
         checks = self._digests.examine(self._roots[split], self._folders[class_id], files)
         checked = list(zip(files, checks, strict=True))
@@ -114,7 +114,7 @@ class ImageFolderSource(ImageSource):
 
 
 def _find_roots(path: Path) -> dict[Split, Path]:
-    """Find the folder of class folders per split; both are the same without a test folder."""
+    """Find the folder of class folders of each split (the same one without a test folder)."""
     if not path.is_dir():
         msg = f"`dataset.path`: wanted a folder of class folders, found no folder at {path}"
         raise SourceError(msg)
@@ -138,7 +138,7 @@ def _find_roots(path: Path) -> dict[Split, Path]:
 
 
 def _class_folders(root: Path) -> list[str]:
-    """Return the names of the class folders, in any order; a link to a folder counts as one."""
+    """Return the names of the class folders and of links to such folders, in any order."""
     with os.scandir(root) as scan:
         entries = [entry for entry in scan if not entry.name.startswith(".")]
     lost = [entry.name for entry in entries if not Path(entry.path).exists()]

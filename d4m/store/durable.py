@@ -24,7 +24,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def create_atomically(path: Path, text: str) -> bool:
-    """Create a small file, whole and durable; return False if the file exists already."""
+    """Create a small file, whole and durable, or return False if the file exists already."""
     temporary = _durable_temporary(path, text)
     try:
         path.hardlink_to(temporary)

@@ -89,7 +89,7 @@ def find_garbage(root: Path, keep: Keep) -> Iterator[Garbage]:
 
 
 def remove(found: Garbage, grace: timedelta) -> bool:
-    """Remove a piece of garbage; return False if a run has begun to use it, so that it stays."""
+    """Remove a piece of garbage, or keep it and return False if a run has begun to use it."""
     path = found.path
     if found.kind == "unit":  # after the rename, no reader finds the unit
         path = path.with_suffix(".removed")
@@ -148,7 +148,7 @@ def _kind(path: Path) -> GarbageKind:
 
 
 def _folder_of(root: Path, path: Path) -> Path | None:
-    """Return the folder of the unit that a reference names; None if it is unknown."""
+    """Return the folder of the unit that a reference names, or None if the folder is unknown."""
     try:
         folder = root / json.loads(path.read_text(encoding="utf-8"))["path"]
     except (ValueError, LookupError, TypeError, OSError):

@@ -76,11 +76,11 @@ class ManifestFolder:
     """
 
     def __init__(self, root: Path, recipe: str) -> None:
-        """Remember the folder; nothing is read or written yet."""
+        """Remember the folder without reading or writing anything."""
         self.folder = root / "recipes" / recipe
 
     def current(self, asset: str) -> Manifest | None:
-        """Read an artifact's current manifest; return None if the artifact was never made.
+        """Read an artifact's current manifest, or return None if the artifact was never made.
 
         Raises:
             StoreError: the store cannot be read.

@@ -51,11 +51,11 @@ class ArtifactStore:
     """
 
     def __init__(self, root: Path) -> None:
-        """Remember the folder; nothing is read or written yet."""
+        """Remember the folder without reading or writing anything."""
         self.root = root
 
     def find(self, stage: str, key: str) -> Reference | None:
-        """Find a unit's reference; return None if the unit must be computed.
+        """Find a unit's reference, or return None if the unit must be computed.
 
         If the unit's files have the sizes and times that they were published with, they are not
         read. If only their times have changed, they are read and checked once. A damaged unit is
@@ -68,7 +68,7 @@ class ArtifactStore:
             return None
 
     def mark_used(self, reference: Reference) -> bool:
-        """Protect a unit from garbage collection; return False if the unit is gone already."""
+        """Protect a unit from garbage collection, or return False if the unit is gone already."""
         try:
             os.utime(self._reference_path(reference.stage, reference.key))
         except FileNotFoundError:
@@ -214,7 +214,7 @@ class ArtifactStore:
             raise StoreError(msg) from failure
 
     def _set_aside(self, reference: Reference, reason: str) -> DamagedUnitError:
-        """Rename the reference, so that no reader finds the unit; its files stay for inspection."""
+        """Rename the reference, which hides the unit but keeps its files for inspection."""
         path = self._reference_path(reference.stage, reference.key)
         current = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if current.get("path") == reference.path:

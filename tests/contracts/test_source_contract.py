@@ -32,7 +32,7 @@ CLASSES = ("ant", "bee", "cat")
 
 
 class SourceContract:
-    """The tests that a source must pass; a subclass opens the source and changes an image of it.
+    """The tests that a source must pass, in a subclass that opens the source and changes an image.
 
     Attributes:
         fingerprints_follow: the classes whose fingerprints change with one image: its own `class`,

@@ -86,7 +86,7 @@ def _computed(caplog):
 
 
 def _run_and_watch(workspace, caplog):
-    """Run the recipe; return the names of all units it computed, including repairs on the way."""
+    """Run the recipe and return the names of all units it computed, including repairs."""
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="d4m"):
         workspace.run()

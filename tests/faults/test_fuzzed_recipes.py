@@ -127,7 +127,7 @@ def _mutated(draw):
 
 
 def _load(path, text):
-    """Load a recipe; return None if it is refused with a message for every problem."""
+    """Load a recipe, or return None if it is refused with a message for every problem."""
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
     start = time.monotonic()
     try:

@@ -58,7 +58,7 @@ def _run_until(stored, moment):
 
 
 def _kill_in_the_middle(stored: StoredUnits, stage, lost, moment):
-    """Kill a run before it has made all lost units; return those it published before the kill."""
+    """Kill a run before it has made all lost units, and return those that it published."""
     for _ in range(ATTEMPTS):
         stored.forget(stage, *(lost & stored.published(stage)))
         before = _folders(stored, stage)

@@ -123,7 +123,7 @@ ODD = {
 
 
 def _add_odd(folder, monkeypatch):
-    """Add entries that are not readable files at all; their names must match `ODD`."""
+    """Add entries, named as in `ODD`, that are not readable files at all."""
     (folder / "lost.png").symlink_to("nowhere.png")
     (folder / "itself.png").symlink_to("itself.png")
     (folder / "one.png").symlink_to("other.png")
