@@ -1,4 +1,7 @@
-"""Where and how arrays are computed: the device, and what fits on it. Never what comes out."""
+"""The device that arrays are computed on, the batch size and the memory mode.
+
+None of them changes a result beyond rounding.
+"""
 
 import os
 import re
@@ -17,16 +20,21 @@ _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:[0-9]+)?")
 
 @dataclass(frozen=True)
 class Compute:
-    """The machine as stages see it; no part of a recipe, and of no cache key but a precision.
+    """The device, batch size and memory mode that stages compute with.
+
+    These settings belong to the machine, not to a recipe. They enter a cache key in one case only:
+    the device decides what precision `auto` means for a pretrained generator.
 
     Attributes:
-        requested_device: `auto` (CUDA where there is a device, else the CPU), `cpu`, `cuda:1`, ...
-        batch_size: images at a time through a generator; None: as many as are found to fit.
+        requested_device: `auto` (CUDA if there is such a device, else the CPU), `cpu`, `cuda:1`,
+            ...
+        batch_size: how many images a generator computes at a time; None: as many as fit.
         memory: `full` keeps the generator on the device; `slicing` computes attention and the
-            decoder piece by piece; `offload` also keeps on the device only the part that runs.
+            decoder piece by piece; `offload` does so too, and keeps only the part that is running
+            on the device.
 
     Raises:
-        D4MError: a value is none of these.
+        D4MError: a value is not one of these.
     """
 
     requested_device: str = "auto"
@@ -50,18 +58,18 @@ class Compute:
 
     @cached_property
     def device(self) -> str:
-        """The device's name for torch."""
+        """The device's name in torch."""
         if self.requested_device != "auto":
             return self.requested_device
         return "cuda" if _has_cuda_device() else "cpu"
 
     def encode_batch_size(self, size_px: int) -> int:
-        """Images encoded at a time: those asked for, else about 4 million pixels of them."""
+        """Return how many images to encode at a time: `batch_size`, else about 4 million pixels."""
         return self.batch_size or min(_LARGEST_BATCH, max(1, _BATCH_PIXELS // size_px**2))
 
 
 def _has_cuda_device() -> bool:
-    """Whether the driver shows a device; asked of the system, so that planning loads no torch."""
+    """Return whether there is a CUDA device, without importing torch, which would slow planning."""
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
-    hidden = first in ("", "-1", "NoDevFiles")  # what CUDA takes for none
+    hidden = first in ("", "-1", "NoDevFiles")  # values that hide every device from CUDA
     return Path("/proc/driver/nvidia/version").exists() and not hidden

@@ -1,4 +1,4 @@
-"""Where recipes and artifacts are, and how a front end behaves, unless told otherwise."""
+"""Settings that come from environment variables: the folders and the machine."""
 
 import os
 from pathlib import Path
@@ -10,20 +10,23 @@ from d4m.recipe.recipe import Recipe, load_recipe
 
 
 def recipes_folder() -> Path:
-    """`$D4M_RECIPES`, else `recipes/`."""
+    """Return the recipes folder: `$D4M_RECIPES`, else `recipes/`."""
     return Path(os.environ.get("D4M_RECIPES", "recipes")).absolute()
 
 
 def store_root() -> Path:
-    """`$D4M_STORE`, else `store/`."""
+    """Return the store's folder: `$D4M_STORE`, else `store/`."""
     return Path(os.environ.get("D4M_STORE", "store")).absolute()
 
 
 def compute() -> Compute:
-    """`$D4M_DEVICE` (auto), `$D4M_BATCH_SIZE` (found) and `$D4M_MEMORY` (full).
+    """Return the machine's settings.
+
+    They are read from `$D4M_DEVICE` (default: auto), `$D4M_BATCH_SIZE` (default: as many images as
+    fit) and `$D4M_MEMORY` (default: full).
 
     Raises:
-        D4MError: a value is none that `Compute` knows.
+        D4MError: `Compute` does not accept a value.
     """
     batch_size = os.environ.get("D4M_BATCH_SIZE")
     if batch_size is not None and not batch_size.isdecimal():
@@ -37,21 +40,24 @@ def compute() -> Compute:
 
 
 def spin_briefly() -> None:
-    """Let idle threads of GNU OpenMP sleep soon, unless the environment says otherwise.
+    """Let idle GNU OpenMP threads sleep sooner, unless the environment sets a wait policy.
 
-    By default they spin for milliseconds, and a second busy process on the machine then slows small
-    networks several times (benchmarks/README.md). Results do not change. Must run before torch is
-    imported.
+    By default, idle threads spin for milliseconds. If a second process is busy on the machine, this
+    makes small networks several times slower (benchmarks/README.md). Results do not change. Call
+    this before torch is imported.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 def find_recipe(name_or_path: str) -> Recipe:
-    """The recipe of this name in the recipes folder, or in the file of this path.
+    """Load the recipe with this name in the recipes folder, or the one at this path.
+
+    Args:
+        name_or_path: a recipe's name, or a path that ends in `.yaml`.
 
     Raises:
-        RecipeError: there is none, or it is wrong.
+        RecipeError: the file is missing, or is not a valid recipe.
     """
     is_path = name_or_path.endswith(".yaml")
     path = Path(name_or_path) if is_path else recipes_folder() / f"{name_or_path}.yaml"

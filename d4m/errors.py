@@ -4,20 +4,20 @@
 D4MError
 ├── RecipeError            a recipe that cannot be used: each problem with file, line and key
 ├── SourceError            images that cannot be found, read or split as the recipe asks
-│   ├── SourceChangedError an image is no longer the one that was indexed
-│   └── UnreadableImageError  bytes that are not an image that can be used
+│   ├── SourceChangedError an image that has changed since it was indexed
+│   └── UnreadableImageError  bytes that are not a usable image
 ├── PrototypeError         latents that cannot be clustered as asked
 ├── GeneratorError         a latent diffusion model that cannot be built, loaded or used as asked
 ├── ClassifierError        a teacher or student that cannot be built or loaded as asked
 └── StoreError             an artifact store that cannot be used as asked
-    ├── MissingUpstreamError  an upstream artifact has not been made yet
-    └── DamagedUnitError      a stored unit is not what was written; it has been set aside
+    ├── MissingUpstreamError  an upstream artifact that has not been made yet
+    └── DamagedUnitError      a stored unit that differs from what was written and was set aside
 ```
 """
 
 
 class D4MError(Exception):
-    """Base of every error raised on purpose; its message names what to do."""
+    """The base of every error raised on purpose, with a message that says what to do."""
 
 
 class RecipeError(D4MError):
@@ -25,19 +25,22 @@ class RecipeError(D4MError):
 
 
 class SourceError(D4MError):
-    """Images that cannot be found, read or split as the recipe asks."""
+    """A data set whose images cannot be found, read or split as the recipe asks."""
 
 
 class SourceChangedError(SourceError):
-    """An image is no longer the one that was indexed."""
+    """An image that has changed since it was indexed."""
 
 
 class UnreadableImageError(SourceError):
-    """Bytes that are not an image that can be used; the message is the reason, in one line."""
+    """A file whose bytes are not a usable image.
+
+    The message is the reason, in one line.
+    """
 
 
 class PrototypeError(D4MError):
-    """Latents that cannot be clustered as asked."""
+    """A set of latents that cannot be clustered as asked."""
 
 
 class GeneratorError(D4MError):
@@ -53,24 +56,24 @@ class StoreError(D4MError):
 
 
 class MissingUpstreamError(StoreError):
-    """An upstream artifact has not been made yet."""
+    """An upstream artifact that has not been made yet."""
 
 
 class DamagedUnitError(StoreError):
-    """A stored unit is not what was written; it has been set aside.
+    """A stored unit that differs from what was written and was set aside.
 
     Attributes:
         stage: the stage the unit belongs to.
         key: the unit's cache key.
-        reason: what is wrong with it.
+        reason: what is wrong with the unit.
     """
 
     def __init__(self, stage: str, key: str, reason: str) -> None:
-        """Name the unit and what is wrong with it."""
+        """Build the message from the unit and what is wrong with it."""
         self.stage = stage
         self.key = key
         self.reason = reason
         super().__init__(
-            f"damaged unit {stage}/{key[:12]}: {reason}; it was set aside and is computed again "
-            f"by the next run"
+            f"damaged unit {stage}/{key[:12]}: {reason}; it was set aside, and the next run "
+            f"computes it again"
         )

@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, a line in the log now and then."""
+"""Progress of long work: a bar on a terminal, and a line in the log every half minute."""
 
 import logging
 import time
@@ -11,18 +11,18 @@ _LOG_EVERY_S = 30.0
 
 
 def track(count: int, label: str, *, unit: str) -> Iterator[int]:
-    """The numbers from 0 to `count`.
+    """Yield the numbers from 0 to `count - 1` and report the progress through them.
 
-    Where there is no terminal, as in Dagster, the log says every half minute how far it is.
+    A terminal shows a bar. The log gets a line every half minute, with or without a terminal.
 
     Args:
-        count: how many there are.
-        label: what is done.
-        unit: what is counted.
+        count: how many numbers to yield.
+        label: the name of the work in the bar and the log.
+        unit: the thing that is counted, in the singular.
     """
-    said = time.monotonic()
+    logged = time.monotonic()
     for number in tqdm(range(count), desc=label, unit=unit, leave=False, disable=None):
         yield number
-        if time.monotonic() - said > _LOG_EVERY_S:
-            said = time.monotonic()
+        if time.monotonic() - logged > _LOG_EVERY_S:
+            logged = time.monotonic()
             _log.info("%s: %d of %d %ss", label, number + 1, count, unit)

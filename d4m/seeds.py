@@ -1,7 +1,7 @@
-"""Independent random streams, all named and all grown from the recipe's one root seed.
+"""Independent random streams, each derived from the recipe's root seed and a list of names.
 
-Nothing here holds state: a stream is addressed by its names, so a result does not depend on what
-was computed before it, on the batch it was computed in, or on whether the run was resumed.
+Nothing here holds state. A stream depends on the root seed and its names alone, so a result does
+not depend on earlier computations, on the batch it is computed in, or on whether a run was resumed.
 """
 
 import hashlib
@@ -18,11 +18,14 @@ _HALF = np.uint64(32)
 
 
 def stream_seed(root_seed: int, *names: str | int) -> int:
-    """Seed of the stream with these names, in [0, 2^63): fit for torch and numpy generators.
+    """Return the seed of the stream with these names.
 
     Args:
         root_seed: the recipe's seed.
         names: the stream's address, such as ("synthesis", class_id, index).
+
+    Returns:
+        A number in [0, 2^63), which both torch and numpy generators accept.
 
     Example:
         >>> stream_seed(0, "synthesis", 3, 1) == stream_seed(0, "synthesis", 3, 1)
@@ -35,22 +38,22 @@ def stream_seed(root_seed: int, *names: str | int) -> int:
 
 
 def stream_generator(root_seed: int, *names: str | int) -> np.random.Generator:
-    """A numpy generator at the start of the stream with these names."""
+    """Return a numpy generator at the start of the stream with these names."""
     return np.random.Generator(np.random.Philox(stream_seed(root_seed, *names)))
 
 
 def uniforms(
     seed: int, *, epoch: int, items: Int64[np.ndarray, "item"], draws: int
 ) -> Float64[np.ndarray, "item draw"]:
-    """Uniform numbers in [0, 1), one row per item, each row a stream of its own.
+    """Draw uniform numbers in [0, 1): one row per item, each from its own stream.
 
-    A row depends on (seed, epoch, item) alone, whatever other items are asked for with it.
+    A row depends on (seed, epoch, item) alone, not on the other items in the same call.
 
     Args:
         seed: from `stream_seed`.
-        epoch: the pass over the images, in [0, 2^32).
+        epoch: the number of the pass over the images, in [0, 2^32).
         items: item numbers, in [0, 2^32).
-        draws: numbers per item.
+        draws: how many numbers to draw per item.
 
     Returns:
         Multiples of 2^-32.
@@ -68,14 +71,14 @@ def uniforms(
 
 
 def philox4x32(counters: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint64]:
-    """Ten rounds of Philox: each row of four 32-bit counter words becomes four random words.
+    """Turn each row of four 32-bit counter words into four random words, by ten Philox rounds.
 
     Source:
-        Salmon et al. 2011; checked against the known answers of their Random123 library.
+        Salmon et al. 2011; checked against the known answers that their Random123 library ships.
     """
     c0, c1, c2, c3 = (counters[:, word].astype(np.uint64) for word in range(4))
-    for turn in range(_ROUNDS):
-        k0, k1 = (np.uint64((k + turn * w) & 0xFFFFFFFF) for k, w in zip(key, _WEYL, strict=True))
+    for step in range(_ROUNDS):
+        k0, k1 = (np.uint64((k + step * w) & 0xFFFFFFFF) for k, w in zip(key, _WEYL, strict=True))
         p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
         c0, c1, c2, c3 = (
             (p1 >> _HALF) ^ c1 ^ k0,

@@ -1,4 +1,4 @@
-"""The machine: what the environment may ask of it, and how much of a batch fits on it."""
+"""The machine's settings: what the environment variables accept, and how large a batch is."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from d4m.errors import D4MError
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
-    """An environment that asks for nothing."""
+    """Unset every variable that chooses the machine's settings."""
     for name in ("D4M_DEVICE", "D4M_BATCH_SIZE", "D4M_MEMORY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -21,9 +21,9 @@ def plain_environment(monkeypatch):
 @pytest.mark.parametrize(
     ("size_px", "batch_size"),
     [
-        (8, 256),  # 65,536 would fit; the most is 256
+        (8, 256),  # 65,536 would fit; the limit is 256
         (28, 256),
-        (128, 256),  # 16 * 512**2 / 128**2, to the image
+        (128, 256),  # 16 * 512**2 / 128**2, exactly
         (129, 252),  # 252.04
         (256, 64),
         (512, 16),
@@ -38,12 +38,12 @@ def test_a_batch_to_encode_has_about_four_million_pixels(size_px, batch_size):
 
 
 @pytest.mark.parametrize("asked", [1, 3, 1000])
-def test_a_batch_size_that_was_asked_for_wins_at_every_size(asked):
+def test_a_batch_size_that_was_asked_for_is_used_at_every_image_size(asked):
     compute = Compute("cpu", batch_size=asked)
     assert [compute.encode_batch_size(size_px) for size_px in (8, 512, 4096)] == [asked] * 3
 
 
-def test_without_an_environment_everything_is_found_by_itself():
+def test_without_environment_variables_the_defaults_are_used():
     compute = environment.compute()
     assert compute == Compute("auto", None, "full")
     assert compute.encode_batch_size(512) == 16
@@ -58,7 +58,7 @@ def test_auto_is_the_gpu_where_torch_has_one():
     [(None, "cuda"), ("1,0", "cuda"), ("", "cpu"), ("-1", "cpu"), ("NoDevFiles", "cpu")],
 )
 def test_auto_is_the_cpu_where_gpus_are_hidden(monkeypatch, visible, device):
-    monkeypatch.setattr(Path, "exists", lambda _: True)  # the driver's file among others
+    monkeypatch.setattr(Path, "exists", lambda _: True)  # so the driver's file exists, too
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -66,7 +66,7 @@ def test_auto_is_the_cpu_where_gpus_are_hidden(monkeypatch, visible, device):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0", "cuda:11", "mps", "xpu", "xpu:1"])
-def test_a_named_device_is_taken_by_its_name_and_is_one_of_torchs(monkeypatch, device):
+def test_a_named_device_is_used_as_named_and_torch_knows_it(monkeypatch, device):
     monkeypatch.setenv("D4M_DEVICE", device)
     found = environment.compute().device
     assert found == device
@@ -74,7 +74,7 @@ def test_a_named_device_is_taken_by_its_name_and_is_one_of_torchs(monkeypatch, d
 
 
 @pytest.mark.parametrize("device", ["", "gpu", "CPU", "cuda:", "cuda:x", "cuda: 0", "cpu\n", "c"])
-def test_a_device_that_is_none_is_refused(monkeypatch, device):
+def test_an_unknown_device_is_refused(monkeypatch, device):
     monkeypatch.setenv("D4M_DEVICE", device)
     message = f"D4M_DEVICE: wanted auto, cpu, cuda, cuda:<number>, mps or xpu, found {device!r}"
     with pytest.raises(D4MError, match=f"^{re.escape(message)}$"):
@@ -99,7 +99,7 @@ def test_a_batch_size_is_a_whole_number(monkeypatch, text, number):
         ("²", "'²'"),
     ],
 )
-def test_a_batch_size_that_is_none_is_refused(monkeypatch, text, shown):
+def test_an_invalid_batch_size_is_refused(monkeypatch, text, shown):
     monkeypatch.setenv("D4M_BATCH_SIZE", text)
     message = f"D4M_BATCH_SIZE: wanted a whole number of at least 1, found {shown}"
     with pytest.raises(D4MError, match=f"^{re.escape(message)}$"):
@@ -107,13 +107,13 @@ def test_a_batch_size_that_is_none_is_refused(monkeypatch, text, shown):
 
 
 @pytest.mark.parametrize("memory", ["full", "slicing", "offload"])
-def test_memory_is_one_of_three_words(monkeypatch, memory):
+def test_the_memory_mode_is_one_of_three_words(monkeypatch, memory):
     monkeypatch.setenv("D4M_MEMORY", memory)
     assert environment.compute().memory == memory
 
 
 @pytest.mark.parametrize("memory", ["", "Full", "sliced"])
-def test_a_memory_that_is_none_is_refused(monkeypatch, memory):
+def test_an_unknown_memory_mode_is_refused(monkeypatch, memory):
     monkeypatch.setenv("D4M_MEMORY", memory)
     message = f"D4M_MEMORY: wanted one of ('full', 'slicing', 'offload'), found {memory!r}"
     with pytest.raises(D4MError, match=f"^{re.escape(message)}$"):

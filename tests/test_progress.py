@@ -1,4 +1,4 @@
-"""Long work says how far it is, also where there is no terminal."""
+"""Long work reports its progress, also without a terminal."""
 
 import logging
 
@@ -11,13 +11,13 @@ def test_the_numbers_come_in_order():
     assert list(track(0, "work", unit="step")) == []
 
 
-def test_short_work_says_nothing(caplog):
+def test_short_work_logs_nothing(caplog):
     caplog.set_level(logging.INFO)
     list(track(3, "work", unit="step"))
     assert caplog.messages == []
 
 
-def test_long_work_says_how_far_it_is(caplog, monkeypatch):
+def test_long_work_logs_its_progress(caplog, monkeypatch):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(d4m.progress, "_LOG_EVERY_S", 0.0)
     list(track(3, "denoiser", unit="step"))

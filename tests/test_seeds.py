@@ -1,4 +1,4 @@
-"""Streams: Philox against its published answers; independence of everything but the address."""
+"""Random streams: Philox's published answers, and independence of everything but the address."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from d4m.seeds import philox4x32, stream_generator, stream_seed, uniforms
 
-KNOWN_ANSWERS = [  # counter, key, output: `kat_vectors` of Random123, philox 4x32 of 10 rounds
+# Counter, key and output of philox 4x32 with 10 rounds, from the file `kat_vectors` of Random123.
+KNOWN_ANSWERS = [
     (
         (0x00000000, 0x00000000, 0x00000000, 0x00000000),
         (0x00000000, 0x00000000),
@@ -34,7 +35,7 @@ def test_philox_gives_the_known_answers_of_random123(counter, key, expected):
 
 
 def test_uniforms_are_philox_words_over_two_to_the_32():
-    # Counter = (block, item, epoch, 0), key = (low, high) word of the seed.
+    # The counter is (block, item, epoch, 0); the key is the (low, high) word of the seed.
     seed = (0x299F31D0 << 32) | 0x24093822
     words = philox4x32(
         np.array([[0, 7, 5, 0], [1, 7, 5, 0]], np.uint64), (0x24093822, 0x299F31D0)
@@ -49,7 +50,7 @@ def test_uniforms_are_philox_words_over_two_to_the_32():
     epoch=st.integers(0, 2**32 - 1),
     draws=st.integers(1, 13),
 )
-def test_a_row_does_not_depend_on_the_items_asked_with_it(items, epoch, draws):
+def test_a_row_does_not_depend_on_the_other_items_in_the_call(items, epoch, draws):
     together = uniforms(3, epoch=epoch, items=np.array(items), draws=draws)
     alone = [uniforms(3, epoch=epoch, items=np.array([item]), draws=draws)[0] for item in items]
     assert np.array_equal(together, np.stack(alone))
@@ -87,7 +88,7 @@ def test_stream_seeds_follow_names_and_keep_word_boundaries():
         ("synthesis", 3, 1),
         ("synthesis", 31),
         ("synthesis", 1, 11),
-        ("synthesis", 11, 1),  # the published code's file names collide here
+        ("synthesis", 11, 1),  # file names of the published code collide here
         ("prototypes", 3, 1),
     ]
     seeds = {stream_seed(root, *address) for root in (0, 1) for address in addresses}
@@ -96,7 +97,7 @@ def test_stream_seeds_follow_names_and_keep_word_boundaries():
 
 
 def test_stream_seed_is_a_truncated_sha256():
-    # sha256("0/teacher") by coreutils, first 8 bytes little-endian, halved.
+    # The first 8 bytes of sha256("0/teacher") as coreutils prints it, little-endian, halved.
     assert (
         stream_seed(0, "teacher")
         == int.from_bytes(bytes.fromhex("7e680656a51a45ef"), "little") // 2

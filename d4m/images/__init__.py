@@ -1,1 +1,1 @@
-"""Images as arrays: pixels, sets of them, on disk, on a contact sheet."""
+"""Images as arrays: pixel ranges, training sets in memory or on disk, and contact sheets."""

@@ -1,4 +1,4 @@
-"""Images of a data set at a glance: one row per class."""
+"""A contact sheet: one picture with the first images of every class."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ _INK = (40, 40, 40)
 def draw_contact_sheet(
     images: np.ndarray, class_ids: np.ndarray, names: Sequence[str], *, columns: int = 10
 ) -> Image.Image:
-    """A picture with a row per class: its name, then its first images.
+    """Draw a picture with one row per class: the class's name, then its first images.
 
     Args:
         images: uint8 (image, height, width, channel).
-        class_ids: class of each image.
-        names: name of each class; classes without images get no row.
-        columns: most images in a row.
+        class_ids: the class of each image.
+        names: the name of each class; a class without images gets no row.
+        columns: the maximum number of images per row.
     """
     present = [class_id for class_id in range(len(names)) if (class_ids == class_id).any()]
     columns = min(columns, max(int((class_ids == c).sum()) for c in present))
@@ -38,8 +38,8 @@ def draw_contact_sheet(
 
 
 def _enlarge(image: np.ndarray) -> Image.Image:
-    """The image in a cell; small ones keep their pixels visible."""
+    """Resize an image to a cell, keeping each pixel of a small image a visible square."""
     picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).convert("RGB")
-    grows = picture.width < _CELL_PX
-    resample = Image.Resampling.NEAREST if grows else Image.Resampling.LANCZOS
+    is_small = picture.width < _CELL_PX
+    resample = Image.Resampling.NEAREST if is_small else Image.Resampling.LANCZOS
     return picture.resize((_CELL_PX, _CELL_PX), resample)

@@ -1,4 +1,4 @@
-"""Images as classifiers train on them."""
+"""The training set of a classifier."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from d4m.images.spool import Spool
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A training set, on the device that it is used on.
+    """The images that a classifier trains on, on the device that it trains on.
 
     Attributes:
-        pixels: of every image.
+        pixels: the pixels of every image.
         class_ids: the class of each image.
-        weights: of each image's loss, 1 on average; None where all count the same.
+        weights: the weight of each image's loss, 1 on average; None: all images count the same.
     """
 
     pixels: Float[Tensor, "row channel height width"] | Spool
@@ -23,10 +23,10 @@ class ImageSet:
     weights: Float[Tensor, "image"] | None = None
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self.class_ids)
 
     @property
     def size_px(self) -> int:
-        """Height and width of what a classifier sees."""
+        """Height and width of an image."""
         return self.pixels.shape[-1]

@@ -12,7 +12,7 @@ def to_pixels(
     images: UInt8[np.ndarray, "image height width channel"]
     | UInt8[Tensor, "image height width channel"],
 ) -> Float[Tensor, "image channel height width"]:
-    """Pixels in [-1, 1] of uint8 images, on the device of the images.
+    """Convert uint8 images to pixels in [-1, 1], on the same device.
 
     Example:
         >>> to_pixels(np.array([[[[0], [255]]]], np.uint8)).flatten().tolist()
@@ -26,7 +26,7 @@ def to_pixels(
 def to_images(
     pixels: Float[Tensor, "image channel height width"],
 ) -> UInt8[np.ndarray, "image height width channel"]:
-    """uint8 images of pixels; values outside [-1, 1] are clipped, the rest rounded to nearest."""
+    """Convert pixels to uint8 images: clip them to [-1, 1], then round to the nearest level."""
     levels = ((pixels.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
@@ -36,7 +36,7 @@ def standardise_pixels(
     mean: Float[Tensor, "channel 1 1"],
     deviation: Float[Tensor, "channel 1 1"],
 ) -> Float[Tensor, "image channel height width"]:
-    """What networks trained elsewhere see: channels, black 0 and white 1, less mean over deviation.
+    """Standardise pixels for a network that was trained on (x - mean) / deviation, x in [0, 1].
 
     Example:
         >>> half = torch.full((1, 1, 1), 0.5)
@@ -49,7 +49,7 @@ def standardise_pixels(
 def resize_pixels(
     pixels: Float[Tensor, "image channel height width"], size_px: int
 ) -> Float[Tensor, "image channel size size"]:
-    """Square images of another size, by an antialiased bicubic filter that gradients pass."""
+    """Resize pixels to a square by an antialiased bicubic filter, through which gradients flow."""
     if pixels.shape[-2:] == (size_px, size_px):
         return pixels
     return F.interpolate(pixels, size=(size_px, size_px), mode="bicubic", antialias=True)
@@ -58,7 +58,7 @@ def resize_pixels(
 def resize_images(
     images: UInt8[np.ndarray, "image height width channel"], size_px: int
 ) -> UInt8[np.ndarray, "image size size channel"]:
-    """Square images of another size, by Pillow's antialiased Lanczos filter, channel by channel."""
+    """Resize images to a square by Pillow's antialiased Lanczos filter, channel by channel."""
     if images.shape[1:3] == (size_px, size_px):
         return images
     planes = [

@@ -1,4 +1,4 @@
-"""Training sets of any size: rows in memory while they are few, in a temporary file beyond."""
+"""Training sets of any size: small ones are kept in memory, large ones in a temporary file."""
 
 import tempfile
 from collections.abc import Callable, Iterable
@@ -16,18 +16,18 @@ _LARGEST_IN_MEMORY = 256 << 20  # bytes
 
 
 class Spool:
-    """Rows of one shape, gathered by number like those of a tensor.
+    """A list of rows of one shape, which can be indexed by row numbers as a tensor can.
 
     Args:
-        batches: arrays of rows that follow one another; each is read once and let go.
-        convert: makes a float tensor of a tensor of rows, such as `to_pixels`.
-        device: where gathered rows go; rows that are held in memory stay there.
-        largest_in_memory: bytes; beyond that, rows lie in a nameless file in the system's folder
-            for temporary files (`$TMPDIR`), which is gone with the spool.
+        batches: arrays of rows, in order; each is read once and not kept.
+        convert: a function from a tensor of rows to a float tensor, such as `to_pixels`.
+        device: the device of the rows that indexing returns, and of rows kept in memory.
+        largest_in_memory: in bytes; more rows than that are kept in an unnamed file in the system's
+            folder for temporary files (`$TMPDIR`), which is deleted together with the spool.
 
     Attributes:
         shape: number of rows, then the shape of a converted row.
-        device: where gathered rows go.
+        device: the device of the rows that indexing returns.
 
     Raises:
         ValueError: there are no rows.
@@ -42,7 +42,7 @@ class Spool:
         device: str | torch.device = "cpu",
         largest_in_memory: int = _LARGEST_IN_MEMORY,
     ) -> None:
-        """Take all batches in."""
+        """Read all batches."""
         self.device = torch.device(device)
         self._convert = convert
         self._file: FileIO | None = None
@@ -57,18 +57,18 @@ class Spool:
                 self._spill(held)
                 held.clear()
         if count == 0:
-            msg = "wanted rows to keep, found none"
+            msg = "wanted at least one row, found none"
             raise ValueError(msg)
         if self._file is None:
             self._held = torch.from_numpy(np.concatenate(held)).to(self.device)
         self.shape = (count, *convert(torch.from_numpy(self._row)).shape[1:])
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return self.shape[0]
 
     def __getitem__(self, rows: Int64[Tensor, "row"]) -> Float[Tensor, "row ..."]:
-        """The rows of these numbers, converted, on the device."""
+        """Return the rows with these numbers, converted, on the device."""
         if self._file is None:
             return self._convert(self._held[rows.to(self.device)])
         gathered = np.empty((len(rows), *self._row.shape[1:]), self._row.dtype)
@@ -84,16 +84,16 @@ class Spool:
                 finalize(self, self._file.close)
             for batch in held:
                 rest = np.ascontiguousarray(batch).reshape(-1).view(np.uint8).data
-                while rest:  # a disk that is nearly full takes a part
+                while rest:  # a write to a nearly full disk may store only a part
                     rest = rest[self._file.write(rest) :]
         except OSError as failure:
             msg = (
-                f"cannot keep a training set in the folder for temporary files: {failure}; "
-                f"name one with more room in $TMPDIR"
+                f"cannot write a training set to the folder for temporary files: {failure}; "
+                f"set $TMPDIR to a folder with more free space"
             )
             raise D4MError(msg) from failure
 
 
 def ranges(count: int, size: int) -> list[Int64[Tensor, "row"]]:
-    """The numbers from 0 to `count`, in order, as batches of `size`; the last may be shorter."""
+    """Split the numbers from 0 to `count - 1` into batches of `size` (the last may be shorter)."""
     return list(torch.arange(count).split(size))

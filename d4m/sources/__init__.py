@@ -1,1 +1,1 @@
-"""Where images come from: one file per kind of source, all behind `ImageSource`."""
+"""Sources of images: one file per kind of source, all of them an `ImageSource`."""

@@ -1,4 +1,4 @@
-"""What every source of images offers to the stages."""
+"""The interface through which stages read images from any source."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -23,7 +23,7 @@ class ImageIndex:
     Attributes:
         image_ids: a stable name for each image, in order.
         content_digests: sha256 of the bytes that each image is made from.
-        unreadable: image -> reason, for those that are left out.
+        unreadable: image -> reason, for the images that are left out.
     """
 
     image_ids: tuple[str, ...]
@@ -31,21 +31,21 @@ class ImageIndex:
     unreadable: dict[str, str]
 
     def subset(self, rows: Int64[np.ndarray, "row"]) -> "ImageIndex":
-        """The index of some of the images, in this order."""
+        """Return the index of the images in these rows, in this order."""
         ids = tuple(self.image_ids[row] for row in rows)
         return ImageIndex(ids, self.content_digests[rows], {})
 
 
 class ImageSource(ABC):
-    """A data set: a class table, and per split and class a list of images.
+    """A data set that has a class table, and a list of images per split and class.
 
     Attributes:
         class_table: the classes, in the order of their ids.
         size_px: height and width of an image, unless another size is asked for.
         channels: 1 (grey) or 3 (RGB).
-        decoding: how bytes become images, apart from their size: part of the key of whatever is
-            computed from pixels.
-        splits: `train` and `test`, and `validation` where one was cut from the training images.
+        decoding: everything but the size that decides how bytes become an image; part of the cache
+            key of whatever is computed from pixels.
+        splits: `train` and `test`, and `validation` if one was cut from the training images.
     """
 
     splits: tuple[Split, ...] = SPLITS
@@ -56,19 +56,22 @@ class ImageSource(ABC):
 
     @abstractmethod
     def fingerprint(self, split: Split, class_id: int) -> str:
-        """A digest that changes whenever `index` could; cheap, as it is asked on every run."""
+        """Return a digest that changes whenever the result of `index` could change.
+
+        Every run asks for this digest, so computing it must be cheap.
+        """
 
     @abstractmethod
     def index(self, split: Split, class_id: int) -> ImageIndex:
-        """The images of one class: ids and content digests, and those that cannot be read."""
+        """List the images of one class, and those that cannot be read."""
 
     @abstractmethod
     def _content(self, split: Split, image_id: str) -> bytes:
-        """The bytes that make one image."""
+        """Return the bytes that one image is made from."""
 
     @abstractmethod
     def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
-        """The image that these bytes make."""
+        """Return the image that is made from these bytes."""
 
     def read_images(
         self,
@@ -79,17 +82,17 @@ class ImageSource(ABC):
         size_px: int | None = None,
         batch_size: int = 256,
     ) -> Iterator[UInt8[np.ndarray, "image height width channel"]]:
-        """The images of an index, batch by batch, each checked against its content digest.
+        """Read the images of an index batch by batch, each checked against its content digest.
 
         Args:
-            split: where the index comes from.
-            class_id: where the index comes from.
-            index: what to read.
-            size_px: height and width; None: the source's own.
-            batch_size: images in a batch; the last may have fewer.
+            split: the split that the index is of.
+            class_id: the class that the index is of.
+            index: the images to read.
+            size_px: height and width of the images; None: the source's `size_px`.
+            batch_size: images per batch; the last batch may have fewer.
 
         Raises:
-            SourceChangedError: an image is no longer the one that was indexed.
+            SourceChangedError: an image has changed since it was indexed.
         """
         for start in range(0, len(index.image_ids), batch_size):
             rows = range(start, min(start + batch_size, len(index.image_ids)))
@@ -99,7 +102,7 @@ class ImageSource(ABC):
     def read_all(
         self, split: Split, class_id: int, index: ImageIndex
     ) -> UInt8[np.ndarray, "image height width channel"]:
-        """All images of an index at once."""
+        """Read all images of an index at once."""
         shape = (0, self.size_px, self.size_px, self.channels)
         return np.concatenate(
             [np.zeros(shape, np.uint8), *self.read_images(split, class_id, index)]
@@ -120,10 +123,10 @@ class ImageSource(ABC):
 
 
 def content_digest(content: bytes) -> UInt8[np.ndarray, "32"]:
-    """sha256 as an array row."""
+    """Return the sha256 of an image's bytes as a row of an array."""
     return np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
 
 
 def stack_digests(digests: list[np.ndarray]) -> UInt8[np.ndarray, "image 32"]:
-    """Digests as rows, also of no images at all."""
+    """Stack digests as rows of an array, which has no rows if there are no digests."""
     return np.stack(digests) if digests else np.zeros((0, 32), np.uint8)

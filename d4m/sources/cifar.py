@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, in torchvision's copy of their Python batches."""
+"""CIFAR-10 and CIFAR-100, read from torchvision's copy of their Python batches."""
 
 import os
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _SHAPE = (32, 32, 3)
 
 @dataclass(frozen=True)
 class _Files:
-    """Where the batches of a split lie below torchvision's folder."""
+    """The names of a data set's files below torchvision's folder."""
 
     folder: str
     names: str
@@ -45,15 +45,15 @@ _FILES = {
 
 
 class CifarSource(ImageSource):
-    """60,000 colour images of 32 x 32 pixels in 10 or 100 classes.
+    """The source of CIFAR's 60,000 colour images of 32 x 32 pixels in 10 or 100 classes.
 
-    Images are numbered as in the batches, classes as in the label names that come with them:
-    CIFAR-100 has its fine labels in alphabetical order.
+    Images have the order of the batches. Classes have the order of the label names in the same
+    folder; the classes of CIFAR-100 are its fine labels, in alphabetical order.
 
     Args:
-        settings: which of the two, size and channels.
-        path: folder that holds torchvision's copy, absolute; None: the user's cache folder,
-            filled by a download where it is empty.
+        settings: the data set's name, and the size and channels of its images.
+        path: the folder that holds torchvision's copy, absolute; None: the user's cache folder,
+            into which the data set is downloaded if it is not there yet.
 
     Raises:
         SourceError: files are missing, cannot be downloaded, or are not as published.
@@ -61,12 +61,13 @@ class CifarSource(ImageSource):
     Source:
         Krizhevsky, "Learning multiple layers of features from tiny images" (2009).
     Differs:
-        The published code writes class names by super-class and numbers them so, which is not the
-        order of the labels; here the names are compared with those that come with the labels.
+        The published code lists the class names by super-class and numbers them in that order,
+        which is not the order of the labels. Here the names are checked against those of the
+        labels.
     """
 
     def __init__(self, settings: CifarSettings, path: Path | None) -> None:
-        """Nothing is read before it is asked for."""
+        """Remember the settings without reading any image."""
         self._name = settings.source
         self._path = path
         self._rows = shipped_class_table(settings.source)
@@ -77,7 +78,7 @@ class CifarSource(ImageSource):
         self._loaded = dict[Split, tuple[np.ndarray, np.ndarray]]()
 
     def fingerprint(self, split: Split, class_id: int) -> str:
-        """Digest of the split's files by name, size and time, and of the class."""
+        """Return a digest of the class and of the split's files by name, size and time."""
         files = _FILES[self._name]
         stats = {
             name: (self._folder / files.folder / name).stat()
@@ -87,7 +88,7 @@ class CifarSource(ImageSource):
         return digest_json({"files": described, "split": split, "class_id": class_id})
 
     def index(self, split: Split, class_id: int) -> ImageIndex:
-        """The images of one class, by their position in the batches."""
+        """List the images of one class, named by their position in the batches."""
         images, labels = self._arrays(split)
         rows = np.flatnonzero(labels == class_id)
         digests = [content_digest(images[row].tobytes()) for row in rows]
@@ -102,7 +103,7 @@ class CifarSource(ImageSource):
 
     @cached_property
     def _folder(self) -> Path:
-        """The folder of torchvision's copy, with all files in it."""
+        """The folder that holds torchvision's copy, complete and downloaded if necessary."""
         files = _FILES[self._name]
         folder = self._path or _cache_folder()
         wanted = [name for batches in files.batches.values() for name in batches] + [files.names]
@@ -139,7 +140,8 @@ class CifarSource(ImageSource):
             except (OSError, RuntimeError) as failure:
                 msg = (
                     f"{self._folder / _FILES[self._name].folder} does not hold {self._name} as "
-                    f"published ({failure}); remove it, so that it is downloaded again"
+                    f"published ({failure}); remove it and run again, which downloads it unless "
+                    f"`dataset.path` is set"
                 )
                 raise SourceError(msg) from failure
             self._check_names(list(dataset.classes))
@@ -160,9 +162,10 @@ class CifarSource(ImageSource):
             ]
             first = differing[0] if differing else min(len(wanted), len(found))
             msg = (
-                f"the class table of {self._name} numbers its classes otherwise than the labels: "
-                f"class {first} is {wanted[first : first + 1]} in the table and "
-                f"{found[first : first + 1]} in {self._folder / _FILES[self._name].folder}"
+                f"wanted the labels of {self._name} in the order of its class table, but class "
+                f"{first} is {wanted[first : first + 1]} in the table and "
+                f"{found[first : first + 1]} in {self._folder / _FILES[self._name].folder}; "
+                f"replace that folder with the published files"
             )
             raise SourceError(msg)
 

@@ -1,4 +1,4 @@
-"""Which folders or labels are the classes, in which order, under which names."""
+"""The choice of classes: the folders or labels that are classes, their order and their names."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ _MOST_NAMED = 20
 
 
 def wanted_rows(recipe: Recipe, settings: FileImageSettings) -> tuple[ClassRow, ...] | None:
-    """The rows of a recipe's class table; None where what is found makes the table.
+    """Return the rows of a recipe's class table, or None if the recipe has no table.
 
     Raises:
         SourceError: the table cannot be read, or no table of this name is shipped.
@@ -32,17 +32,18 @@ def wanted_rows(recipe: Recipe, settings: FileImageSettings) -> tuple[ClassRow, 
 def match_rows(
     rows: Sequence[ClassRow] | None, found: Sequence[str], place: str, *, subset: bool
 ) -> tuple[ClassRow, ...]:
-    """One row per class, in the order of class ids.
+    """Choose the classes of a data set: one row per class, in the order of class ids.
 
     Args:
-        rows: the recipe's table; None: every name found is a class of that name, in the order
-            of the alphabet, or of numbers where all of them are numbers.
+        rows: the recipe's table; None: every name that was found is a class, in alphabetical
+            order, or in numerical order if all names are numbers.
         found: names of class folders or labels, in any order.
-        place: where they were found, for messages.
+        place: where the names were found, for messages.
         subset: whether the table may leave out names that were found.
 
     Raises:
-        SourceError: the table and what was found differ, or two classes have one name.
+        SourceError: the table does not match the names that were found, or gives two classes the
+            same name.
     """
     if rows is None:
         _refuse_lookalikes(found, place)
@@ -58,8 +59,8 @@ def match_rows(
     if unknown and not subset:
         msg = (
             f"{place} has {named(in_order(unknown))}, which the table `dataset.classes` does not "
-            f"name; complete the table, or write it into the recipe (folder: name) to leave "
-            f"classes out"
+            f"name; complete the table, or list the classes to use in the recipe itself "
+            f"(folder: name)"
         )
         raise SourceError(msg)
     _refuse_shared_names(rows)
@@ -67,17 +68,17 @@ def match_rows(
 
 
 def class_table(rows: Sequence[ClassRow]) -> ClassTable:
-    """The class table that rows make."""
+    """Build a class table from rows."""
     glosses = tuple(row.gloss for row in rows)
     return ClassTable(tuple(row.name for row in rows), glosses if any(glosses) else ())
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Names sorted, by value where all of them are decimal numbers.
+    """Sort names: by value if all of them are decimal numbers, else as text.
 
     Differs:
-        The published code sorts such folders as text ("0", "1", "10", "100", ...), so that all but
-        12 of 1,000 numbered classes get another id than their number.
+        The published code sorts numbered folders as text ("0", "1", "10", "100", ...), so that
+        all but 12 of 1,000 numbered classes get an id that differs from their number.
 
     Example:
         >>> in_order(["10", "9", "0"]), in_order(["10", "9", "a"])
@@ -90,7 +91,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def named(names: Sequence[str]) -> str:
-    """Names for a message: the first 20, and how many more there are.
+    """List names for a message: the first 20, and how many more there are.
 
     Example:
         >>> named(["a", "b"])
@@ -107,14 +108,14 @@ def _without(names: Iterable[str], others: Iterable[str]) -> list[str]:
 
 
 def _refuse_lookalikes(found: Sequence[str], place: str) -> None:
-    """Refuse names that differ only by case or by the way in which Unicode writes a letter."""
+    """Refuse names that differ only in case or in the Unicode form of a letter."""
     seen = dict[str, str]()
     for name in sorted(found):
         plain = unicodedata.normalize("NFC", name).casefold()
         if plain in seen:
             msg = (
-                f"{place} has {seen[plain]!a} and {name!a}, which differ only in how they are "
-                f"written; merge them, or give both a name in `dataset.classes`"
+                f"{place} has {seen[plain]!a} and {name!a}, which differ only in case or Unicode "
+                f"form; merge them, or name each of them in `dataset.classes`"
             )
             raise SourceError(msg)
         seen[plain] = name

@@ -1,12 +1,12 @@
-"""class_id <-> name <-> prompt, in one place, so that the three cannot come apart.
+"""The class table: the one place that maps a class's id to its name and its prompt.
 
-A class *is* its `class_id`: its position in the table. Labels, artifacts and cache units carry the
-id and nothing else; names and prompts are display text looked up here by id. A source makes its
-table once, in the order in which it numbers its labels, and no other code orders classes.
+A class *is* its `class_id`: its position in the table. Labels, artifacts and units carry the id and
+nothing else; names and prompts are display text that is looked up here by id. A source makes its
+table once, in the order of its labels, and no other code orders classes.
 
-The tables of well-known data sets stand in `class_tables/`; a user's own file has the same format:
+The tables of well-known data sets are in `class_tables/`. A user's own file has the same format:
 tab-separated UTF-8, comment lines (`#`) first, then the line `folder<TAB>name<TAB>gloss`, then one
-line per class in the order of the class ids. A gloss, or the whole column, may be left off.
+line per class in the order of the class ids. A gloss, or the whole column, may be left out.
 """
 
 from dataclasses import dataclass
@@ -34,12 +34,12 @@ class ClassTable:
 
     Attributes:
         names: one distinct, non-empty name per class; `names[class_id]`.
-        glosses: what an ambiguous name means, "" for a plain one; `glosses[class_id]`. An empty
+        glosses: the meaning of an ambiguous name, "" for a plain one; `glosses[class_id]`. An empty
             tuple: no class has a gloss.
 
     Raises:
-        SourceError: fewer than two classes, an empty or repeated name, or another number of
-            glosses than of names.
+        SourceError: there are fewer than two classes, a name is empty or repeated, or the numbers
+            of glosses and names differ.
     """
 
     names: tuple[str, ...]
@@ -52,21 +52,25 @@ class ClassTable:
             raise SourceError(msg)
         repeated = sorted({name for name in self.names if self.names.count(name) > 1})
         if repeated or "" in self.names:
-            msg = f"class names must be distinct and not empty, found twice or empty: {repeated}"
+            msg = (
+                f"class names must be distinct and not empty, found {self.names.count('')} empty "
+                f"names and the repeated names {repeated}"
+            )
             raise SourceError(msg)
         if self.glosses and len(self.glosses) != len(self.names):
             msg = f"wanted a gloss for each of {len(self.names)} classes, found {len(self.glosses)}"
             raise SourceError(msg)
 
     def __len__(self) -> int:
-        """Number of classes."""
+        """Return the number of classes."""
         return len(self.names)
 
     def prompt(self, class_id: int, settings: PromptSettings) -> str:
-        """The text prompt of one class: its own if the recipe has one, else the template's.
+        """Return the text prompt of one class: from `per_class`, else from the template.
 
-        In the template, `{name}` stands for the class's name, `{described}` for its name and, after
-        a comma, its gloss if it has one, and `{class_id}` for its number, by which a DiT takes it.
+        In the template, `{name}` stands for the class's name. `{described}` stands for the name,
+        followed by a comma and the gloss if there is one. `{class_id}` stands for the class id, by
+        which a DiT chooses the class.
 
         Raises:
             RecipeError: `per_class` names a class that is not in the table.
@@ -100,9 +104,9 @@ class ClassRow:
     """One class of a class table file.
 
     Attributes:
-        folder: the folder that holds the class's images, or the label the data set itself uses.
+        folder: the folder that holds the class's images, or the label that the data set uses.
         name: the name for people and prompts.
-        gloss: what the name means, "" if that is plain.
+        gloss: the meaning of an ambiguous name, "" for a plain one.
     """
 
     folder: str
@@ -111,16 +115,16 @@ class ClassRow:
 
 
 def read_class_table(path: Path) -> tuple[ClassRow, ...]:
-    r"""The classes of a class table file, in the order of their ids.
+    r"""Read the classes of a class table file, in the order of their ids.
 
     Args:
-        path: a file in the format that the module describes.
+        path: a file in the format that this module's docstring describes.
 
     Returns:
         One row per class; `rows[class_id]`.
 
     Raises:
-        SourceError: the file cannot be read or is not UTF-8; it has another header; a line has too
+        SourceError: the file cannot be read or is not UTF-8; its header is wrong; a line has too
             few or too many columns, or an empty or repeated folder or name; or there are fewer
             than two classes. The message names the file and the line.
 
@@ -154,7 +158,7 @@ def read_class_table(path: Path) -> tuple[ClassRow, ...]:
 
 
 def shipped_class_table(name: str) -> tuple[ClassRow, ...]:
-    """The classes of a well-known data set, in the order of their ids.
+    """Read the classes of a well-known data set, in the order of their ids.
 
     Args:
         name: one of `SHIPPED_TABLES`.
@@ -163,7 +167,7 @@ def shipped_class_table(name: str) -> tuple[ClassRow, ...]:
         One row per class; `rows[class_id]`.
 
     Raises:
-        SourceError: there is no such table.
+        SourceError: there is no table with this name.
 
     Example:
         >>> shipped_class_table("cifar100")[1]
@@ -177,7 +181,7 @@ def shipped_class_table(name: str) -> tuple[ClassRow, ...]:
 
 def _read_text(path: Path) -> str:
     try:
-        # Spreadsheets put a byte order mark first.
+        # Spreadsheet programs write a byte order mark first.
         return path.read_bytes().decode("utf-8-sig")
     except OSError as failure:
         msg = f"wanted a class table, cannot read {path}: {failure.strerror}"

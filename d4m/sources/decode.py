@@ -1,4 +1,4 @@
-"""Bytes -> images: raw pixels, and image files of the formats that Pillow reads."""
+"""Decoding of bytes into images, from raw pixels or from image files that Pillow reads."""
 
 import warnings
 from collections.abc import Mapping
@@ -14,14 +14,15 @@ from d4m.errors import UnreadableImageError
 from d4m.settings import FileImageSettings
 
 DECODER_VERSION = 1
-"""Raised when a file becomes another image than before, or is refused where it was read."""
+"""Increase this number when a file decodes to different pixels, or is refused, since a change."""
 
-MOST_PIXELS = 178_956_970  # as Pillow's own limit, which other code may have changed
+MOST_PIXELS = 178_956_970  # Pillow's default limit, which other code may have changed
+# The reasons below are stored with an index and are part of its digest: do not reword them.
 _TOO_LARGE = f"has more than {MOST_PIXELS:,} pixels"
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _LONGEST_REASON = 200
 _ORIENTATION = 0x0112
-_TURNS = {
+_TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -36,13 +37,13 @@ _RESAMPLE = Image.Resampling.LANCZOS
 def decode_raw(
     content: bytes, shape: tuple[int, int, int], size_px: int, *, channels: int | None = None
 ) -> UInt8[np.ndarray, "height width channel"]:
-    """The square image in raw pixels, in another size or with other channels where asked for.
+    """Make a square image from raw pixels.
 
     Args:
         content: uint8 pixels, row by row.
         shape: height, width and channels of the raw image.
-        size_px: height and width of what comes back.
-        channels: 1 (ITU-R 601 grey) or 3 (RGB); None: those of the raw image.
+        size_px: height and width of the result.
+        channels: channels of the result: 1 (ITU-R 601 grey) or 3 (RGB); None: as in the raw image.
     """
     pixels = np.frombuffer(content, np.uint8).reshape(shape)
     wanted = (size_px, size_px, channels or shape[2])
@@ -58,15 +59,15 @@ def decode_raw(
 def decode_file(
     content: bytes, settings: FileImageSettings, size_px: int
 ) -> UInt8[np.ndarray, "height width channel"]:
-    """The image in a file's bytes: upright, opaque, 8 bits a channel, square.
+    """Decode a file's bytes to an image that is upright, opaque, square and 8 bits per channel.
 
-    Of an animation or of several pages, the first. Colour profiles are not applied.
+    If the file has several frames or pages, the first is used. Colour profiles are not applied.
 
     Raises:
-        UnreadableImageError: the bytes are not an image that can be used.
+        UnreadableImageError: the bytes are not a usable image.
     """
     with quiet_pillow():
-        image = _over(load_image(content), settings.background)
+        image = _composite(load_image(content), settings.background)
     image = image.convert("L" if settings.channels == 1 else "RGB")
     size = (size_px, size_px)
     if settings.resize == "crop":
@@ -77,24 +78,24 @@ def decode_file(
 
 
 def file_decoding(settings: FileImageSettings) -> Mapping[str, Any]:
-    """All that decides how a file becomes an image, apart from its size."""
+    """Return everything but the size that decides how a file becomes an image."""
     chosen = settings.model_dump(mode="json", include={"channels", "resize", "background"})
     return {"version": DECODER_VERSION} | chosen
 
 
 def quiet_pillow() -> AbstractContextManager[None]:
-    """A context without Pillow's warnings: of large images, and of metadata that is not used.
+    """Return a context that silences Pillow's warnings about large images and unused metadata.
 
-    It is entered around threads, not within them: warning filters belong to the whole process.
+    Enter the context around threads, not within them: warning filters apply to the whole process.
     """
     return warnings.catch_warnings(action="ignore")
 
 
 def load_image(content: bytes) -> Image.Image:
-    """The image in a file's bytes: decoded, upright, RGB or RGBA.
+    """Decode a file's bytes to an upright RGB or RGBA image.
 
     Raises:
-        UnreadableImageError: the bytes are not an image that can be used.
+        UnreadableImageError: the bytes are not a usable image.
     """
     if not content:
         msg = "the file is empty"
@@ -103,7 +104,7 @@ def load_image(content: bytes) -> Image.Image:
         with Image.open(BytesIO(content), formats=_FORMATS) as opened:
             _check_size(opened)
             opened.load()
-            return _eight_bits(_upright(opened))
+            return _to_eight_bits(_turn_upright(opened))
     except (UnreadableImageError, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -111,7 +112,7 @@ def load_image(content: bytes) -> Image.Image:
         raise UnreadableImageError(msg) from None
     except Image.DecompressionBombError:
         raise UnreadableImageError(_TOO_LARGE) from None
-    except Exception as failure:  # a decoder may raise anything at all on broken bytes
+    except Exception as failure:  # a decoder may raise any exception on broken bytes
         text = " ".join(str(failure).split())[:_LONGEST_REASON] or type(failure).__name__
         msg = f"cannot be decoded: {text}"
         raise UnreadableImageError(msg) from failure
@@ -122,18 +123,24 @@ def _check_size(image: Image.Image) -> None:
         raise UnreadableImageError(_TOO_LARGE)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """The image as its camera was held; Pillow's own way fails where other metadata is broken."""
-    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    return image if turn is None else image.transpose(turn)
+def _turn_upright(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF orientation says.
+
+    Pillow's own function fails if other EXIF entries are broken.
+    """
+    transposition = _TRANSPOSITIONS.get(image.getexif().get(_ORIENTATION, 1))
+    return image if transposition is None else image.transpose(transposition)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """RGB or RGBA with 8 bits a channel: where there are more, Pillow would cut them off at 255."""
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Convert an image to RGB or RGBA with 8 bits per channel.
+
+    A 16-bit image is scaled, because Pillow would clip its levels at 255.
+    """
     if image.mode.startswith("I;16"):
         levels = np.asarray(image)
         grey = Image.fromarray((levels >> 8).astype(np.uint8)).convert("RGB")
-        if "transparency" in image.info:  # the level that stands for no colour
+        if "transparency" in image.info:  # the grey level that means "transparent"
             opaque = np.where(levels == image.info["transparency"], 0, 255).astype(np.uint8)
             grey.putalpha(Image.fromarray(opaque))
         return grey
@@ -143,8 +150,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
-def _over(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """An image in front of a colour."""
+def _composite(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Put an image in front of a background colour."""
     if image.mode == "RGB":
         return image
     canvas = Image.new("RGBA", image.size, (*background, 255))

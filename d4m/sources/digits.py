@@ -19,9 +19,10 @@ _LEVELS = 16
 
 
 class DigitsSource(ImageSource):
-    """The digits, split once and for all: stratified, shuffled by a fixed seed.
+    """The source of the digits, with a split that is stratified and shuffled by a fixed seed.
 
-    The split does not follow the recipe's seed, so every recipe is scored on the same test images.
+    The split does not depend on the recipe's seed, so that all recipes are scored on the same test
+    images.
 
     Args:
         settings: the number of test images.
@@ -36,17 +37,17 @@ class DigitsSource(ImageSource):
     decoding: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, settings: DigitsSettings) -> None:
-        """Nothing is loaded before it is asked for."""
+        """Remember the settings without loading any image."""
         self._settings = settings
         self.class_table = ClassTable(_NAMES)
 
     def fingerprint(self, split: Split, class_id: int) -> str:
-        """Digest of the images and their numbers."""
+        """Return a digest of the images and their numbers."""
         rows = self._rows(split, class_id)
         return digest_arrays({"rows": rows, "images": self._images[rows]})
 
     def index(self, split: Split, class_id: int) -> ImageIndex:
-        """The digits of one class; all of them can be read."""
+        """List the digits of one class, all of which can be read."""
         rows = self._rows(split, class_id)
         digests = [content_digest(self._images[row].tobytes()) for row in rows]
         return ImageIndex(tuple(f"digit-{row:04d}" for row in rows), stack_digests(digests), {})
@@ -63,7 +64,7 @@ class DigitsSource(ImageSource):
 
     @cached_property
     def _bunch(self) -> tuple[np.ndarray, np.ndarray]:
-        # Imported here: other sources need no scikit-learn, and it takes a second.
+        # Imported here because other sources do not need scikit-learn, which takes a second.
         from sklearn.datasets import load_digits  # pyright: ignore[reportUnknownVariableType]
 
         images, labels = (np.asarray(each) for each in load_digits(return_X_y=True))

@@ -1,4 +1,4 @@
-"""Digests of image files, remembered: a folder that was seen before is not read again."""
+"""A cache of image files' digests, so that a file that was examined before is not read again."""
 
 import logging
 import os
@@ -29,57 +29,57 @@ CREATE TABLE IF NOT EXISTS files (
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What was found in a file.
+class ImageCheck:
+    """The result of decoding an image's bytes.
 
     Attributes:
-        digest: sha256 of the file's bytes; empty if they are not an image.
-        reason: why they are not an image; empty if they are.
-        lasts: whether the same bytes are judged the same next time.
+        digest: sha256 of the bytes; empty if they are not a usable image.
+        reason: why the bytes are not a usable image; empty if they are.
+        repeatable: whether the same bytes will give the same result next time.
     """
 
     digest: bytes
     reason: str = ""
-    lasts: bool = True
+    repeatable: bool = True
 
 
 class FileDigests:
-    """What was found in files, by absolute path, size and time of the last change.
+    """A cache of image checks, by a file's absolute path, size and time of the last change.
 
-    It lies in one SQLite file that several processes share. What cannot be remembered is read
-    again: nothing fails for the sake of this file. A file younger than two seconds is not
-    remembered, as another change could leave its time the same.
+    The cache is one SQLite file that several processes share. If the cache cannot be read or
+    written, image files are read again, and nothing fails. A file that changed less than two
+    seconds ago is not remembered, because another change could leave its time the same.
 
     Args:
-        folder: where `file_digests.sqlite` is kept; made when there is something to remember.
+        folder: the folder of `file_digests.sqlite`; made when there is something to remember.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Nothing is opened before it is needed."""
+        """Remember the path without opening the cache."""
         self._path = folder / "file_digests.sqlite"
 
-    def examine(self, root: Path, folder: str, files: Sequence[ListedFile]) -> list[Verdict]:
-        """One verdict for each file, in order; those not seen before are read and decoded.
+    def examine(self, root: Path, folder: str, files: Sequence[ListedFile]) -> list[ImageCheck]:
+        """Check every file, in order, and read and decode only files that are not in the cache.
 
         Args:
-            root: folder of class folders, absolute.
-            folder: the class folder.
-            files: files of the class folder.
+            root: the folder of class folders, absolute.
+            folder: the name of the class folder.
+            files: the files of the class folder.
         """
         known = self._remembered(root / folder)
         fresh = [file for file in files if not file.problem and _key(file) not in known]
         start_ns = time.time_ns()
-        with quiet_pillow(), ThreadPoolExecutor(threads()) as pool:
+        with quiet_pillow(), ThreadPoolExecutor(thread_count()) as pool:
             readers = [(root / file.name).read_bytes for file in fresh]
-            found = dict(zip(map(_key, fresh), pool.map(judge, readers), strict=True))
+            checks = dict(zip(map(_key, fresh), pool.map(check_image, readers), strict=True))
         settled = [
-            (file, found[_key(file)]) for file in fresh if file.mtime_ns < start_ns - _SETTLED_NS
+            (file, checks[_key(file)]) for file in fresh if file.mtime_ns < start_ns - _SETTLED_NS
         ]
-        self._remember(root / folder, [(file, v) for file, v in settled if v.lasts])
-        known |= found
-        return [Verdict(b"", f.problem) if f.problem else known[_key(f)] for f in files]
+        self._remember(root / folder, [(file, c) for file, c in settled if c.repeatable])
+        known |= checks
+        return [ImageCheck(b"", f.problem) if f.problem else known[_key(f)] for f in files]
 
-    def _remembered(self, folder: Path) -> dict[tuple[str, int, int], Verdict]:
+    def _remembered(self, folder: Path) -> dict[tuple[str, int, int], ImageCheck]:
         if not self._path.is_file():
             return {}
         query = (
@@ -87,18 +87,18 @@ class FileDigests:
         )
         key = (DECODER_VERSION, os.fsencode(folder))
         rows = self._ask(lambda database: database.execute(query, key).fetchall()) or []
-        return {(name, size, mtime): Verdict(*found) for name, size, mtime, *found in rows}
+        return {(name, size, mtime): ImageCheck(*found) for name, size, mtime, *found in rows}
 
-    def _remember(self, folder: Path, found: Sequence[tuple[ListedFile, Verdict]]) -> None:
-        if not found:
+    def _remember(self, folder: Path, checks: Sequence[tuple[ListedFile, ImageCheck]]) -> None:
+        if not checks:
             return
         key = (DECODER_VERSION, os.fsencode(folder))
-        rows = [(*key, *_key(file), verdict.digest, verdict.reason) for file, verdict in found]
+        rows = [(*key, *_key(file), check.digest, check.reason) for file, check in checks]
         insert = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)"
         self._ask(lambda database: database.executemany(insert, rows).fetchall())
 
     def _ask(self, work: Callable[[sqlite3.Connection], list[Any]]) -> list[Any] | None:
-        """What comes of a transaction; None, and a line in the log, if the database fails."""
+        """Return the result of a transaction, or log a warning and return None if it fails."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._path, timeout=_BUSY_S)) as database, database:
@@ -107,9 +107,9 @@ class FileDigests:
                 database.execute(_TABLE)
                 return work(database)
         except (sqlite3.OperationalError, OSError) as failure:
-            _log.warning("%s is not used, files are read again: %s", self._path, failure)
+            _log.warning("cannot use %s (%s); image files are read again", self._path, failure)
         except sqlite3.DatabaseError as failure:
-            _log.warning("%s is set aside, files are read again: %s", self._path, failure)
+            _log.warning("set aside %s (%s); image files are read again", self._path, failure)
             self._set_aside()
         return None
 
@@ -122,27 +122,33 @@ class FileDigests:
             except FileNotFoundError:
                 continue
             except OSError as failure:
-                _log.warning("%s could not be set aside: %s", path, failure)
+                _log.warning("cannot set aside %s: %s", path, failure)
 
 
 def _key(file: ListedFile) -> tuple[str, int, int]:
     return (file.name, file.size, file.mtime_ns)
 
 
-def threads() -> int:
-    """How many images are decoded at a time; Pillow lets go of the interpreter while it does."""
+def thread_count() -> int:
+    """Return how many images to decode at a time.
+
+    Threads speed up decoding because Pillow releases Python's global lock.
+    """
     return min(_MOST_THREADS, os.cpu_count() or 1)
 
 
-def judge(read: Callable[[], bytes]) -> Verdict:
-    """Whether the bytes that are read are an image; call it with `quiet_pillow` around."""
+def check_image(read: Callable[[], bytes]) -> ImageCheck:
+    """Check whether the bytes that `read` returns are a usable image.
+
+    Call this function within `quiet_pillow`.
+    """
     try:
         content = read()
         load_image(content)
     except UnreadableImageError as failure:
-        return Verdict(b"", str(failure))
+        return ImageCheck(b"", str(failure))
     except OSError as failure:
-        return Verdict(b"", describe(failure), lasts=False)
+        return ImageCheck(b"", describe(failure), repeatable=False)
     except MemoryError:
-        return Verdict(b"", "too large for the memory of this machine", lasts=False)
-    return Verdict(content_digest(content).tobytes())
+        return ImageCheck(b"", "too large for the memory of this machine", repeatable=False)
+    return ImageCheck(content_digest(content).tobytes())

@@ -1,4 +1,4 @@
-"""The image files of a class folder: listed by name, size and time, none of them opened."""
+"""The image files of a class folder, listed by name, size and time without opening them."""
 
 import os
 import stat
@@ -13,13 +13,14 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """An image file, as its folder tells of it.
+    """An image file that was listed but not opened.
 
     Attributes:
         name: path relative to the folder of class folders, with forward slashes.
-        size: bytes.
+        size: size in bytes.
         mtime_ns: time of the last change.
-        problem: why it cannot be read, where that shows without opening it.
+        problem: why the file cannot be read, if that is known without opening it. The text is
+            stored with the index and is part of fingerprints: do not reword it.
     """
 
     name: str
@@ -29,16 +30,16 @@ class ListedFile:
 
 
 def list_images(root: Path, folder: str) -> tuple[ListedFile, ...]:
-    """Every image file below a class folder, at any depth, sorted by name.
+    """List every image file below a class folder, at any depth, sorted by name.
 
-    Links are followed. Hidden files and files with other suffixes are passed over.
+    Links are followed. Hidden files and files with other suffixes are skipped.
 
     Args:
-        root: folder of class folders.
-        folder: name of the class folder; one that is not there has no images.
+        root: the folder of class folders.
+        folder: the name of the class folder; a folder that does not exist has no images.
 
     Raises:
-        SourceError: there are files, and not one of them has the suffix of an image.
+        SourceError: there are files, but none of them has the suffix of an image.
     """
     path = root / folder
     if not path.is_dir():
@@ -63,19 +64,19 @@ def list_images(root: Path, folder: str) -> tuple[ListedFile, ...]:
 
 
 def is_text(name: str) -> bool:
-    """Whether a name is UTF-8, as stores and recipes need it."""
+    """Return whether a name is UTF-8, as stores and recipes require."""
     return _as_text(name) == name
 
 
 def describe(failure: OSError) -> str:
-    """What the system says of a file that cannot be read, without its path."""
+    """Return the system's reason why a file cannot be read, without the path."""
     return (failure.strerror or type(failure).__name__).lower()
 
 
 def _walk(
     path: str, name: str, around: frozenset[tuple[int, int]]
 ) -> Iterator[tuple[str, "os.DirEntry[str] | str"]]:
-    """Files below a folder; for a folder that cannot be listed, its name and the reason."""
+    """Yield every file below a folder, and the name of each unlistable folder with the reason."""
     try:
         identity = _identity(path)
         with os.scandir(path) as scan:
@@ -102,7 +103,7 @@ def _identity(path: str | Path) -> tuple[int, int]:
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # links that lead to one another
+    except OSError:  # links that point to each other
         return False
 
 
@@ -121,5 +122,5 @@ def _listed(name: str, entry: "os.DirEntry[str]") -> ListedFile:
 
 
 def _as_text(name: str) -> str:
-    """A name that can be stored and shown: bytes that are not UTF-8 are written out."""
+    """Return a name as text that can be stored, with every byte that is not UTF-8 escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

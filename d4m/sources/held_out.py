@@ -8,19 +8,20 @@ from d4m.store.digest import digest_json
 
 
 class HeldOutSource(ImageSource):
-    """A source with a share of its training images as a third split, `validation`.
+    """A source that moves a share of another source's training images to the split `validation`.
 
-    Which images those are follows their contents alone: not the recipe's seed, nor names or order.
+    The choice depends on the images' contents alone, not on the recipe's seed or on names or order.
 
     Args:
-        source: the images.
-        share: of each class's training images, in (0, 1); rounded to whole images.
+        source: the source of the images.
+        share: the share of each class's training images to hold out, in (0, 1); the number of
+            images is rounded.
     """
 
     splits = (*SPLITS, "validation")
 
     def __init__(self, source: ImageSource, share: float) -> None:
-        """Nothing is read before it is asked for."""
+        """Remember the source without reading anything."""
         self._source = source
         self._share = share
         self.class_table = source.class_table
@@ -29,12 +30,15 @@ class HeldOutSource(ImageSource):
         self.decoding = source.decoding
 
     def fingerprint(self, split: Split, class_id: int) -> str:
-        """The source's own, and the share."""
+        """Return the source's fingerprint, combined with the share unless the split is `test`."""
         own = self._source.fingerprint(_origin(split), class_id)
         return own if split == "test" else digest_json([own, split, self._share])
 
     def index(self, split: Split, class_id: int) -> ImageIndex:
-        """The source's own without the images of the other split; unreadable ones stay in train."""
+        """List the images of one class in one split.
+
+        Unreadable images are listed with the split `train`.
+        """
         index = self._source.index(_origin(split), class_id)
         if split == "test":
             return index
@@ -56,6 +60,6 @@ def _origin(split: Split) -> Split:
 
 
 def _held_out(index: ImageIndex, share: float) -> Int64[np.ndarray, "row"]:
-    """Rows with the lowest digests, which order images as a shuffle would."""
+    """Return the rows with the lowest digests: a choice as good as random, but reproducible."""
     order = np.lexsort(index.content_digests.T[::-1])
     return np.sort(order[: round(share * len(order))])

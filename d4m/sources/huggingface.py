@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, and those saved to a folder by its library."""
+"""Data sets from the Hugging Face hub, or from a folder that the `datasets` library can load."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ from d4m.sources.base import ImageIndex, ImageSource, Split, stack_digests
 from d4m.sources.class_rows import class_table, match_rows, named
 from d4m.sources.class_table import ClassRow
 from d4m.sources.decode import DECODER_VERSION, decode_file, file_decoding, quiet_pillow
-from d4m.sources.file_digests import judge, threads
+from d4m.sources.file_digests import check_image, thread_count
 from d4m.store.digest import digest_arrays, digest_json
 
 if TYPE_CHECKING:
@@ -24,20 +24,21 @@ if TYPE_CHECKING:
 
 
 class HuggingFaceSource(ImageSource):
-    """A column of images and a column of labels, in a training and maybe a test split.
+    """The source of a data set with a column of images and a column of labels.
 
-    Labels are ClassLabels, whose order is kept, or text or whole numbers, which are sorted. An
-    image's name is its row. Without a test split, a share of the rows is held out by a fixed seed
-    and the row, so that added rows move no other to the other side.
+    Labels are ClassLabels, whose order is kept, or text or whole numbers, which are sorted. The id
+    of an image is its split and row number. If the recipe names no test split, a share of the
+    training rows is held out; a fixed seed and the row number decide which, so that added rows do
+    not move other rows between the splits.
 
     Args:
         settings: hub id or folder, splits, columns, class table, size and decoding.
-        folder: the folder that `settings.path` names, absolute; None: a hub id.
+        folder: the folder that `settings.path` names, absolute; None: `settings.path` is a hub id.
         rows: the recipe's class table; None: the labels are the classes.
 
     Raises:
-        SourceError: the library is not installed, the data set cannot be loaded, has no such
-            split or column, or its labels are not the classes of the recipe.
+        SourceError: the library is not installed, the data set cannot be loaded or lacks a split or
+            column, or its labels do not match the recipe's classes.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class HuggingFaceSource(ImageSource):
         *,
         rows: Sequence[ClassRow] | None = None,
     ) -> None:
-        """Load the labels; no image is read."""
+        """Load the labels without reading any image."""
         self._settings = settings
         self._place = f"{settings.path} (column {settings.label_column})"
         self.size_px = settings.size_px
@@ -64,7 +65,7 @@ class HuggingFaceSource(ImageSource):
         }
 
     def fingerprint(self, split: Split, class_id: int) -> str:
-        """Digest of the rows of the class, and of the split's files by name, size and time."""
+        """Return a digest of the class's rows and of the split's files by name, size and time."""
         dataset = self._splits.get(split, self._splits["train"])
         files = [Path(cast(str, file["filename"])) for file in dataset.cache_files]
         stats = {str(file): file.stat() for file in files}
@@ -75,15 +76,15 @@ class HuggingFaceSource(ImageSource):
         return digest_json({"files": described, "rows": rows, "column": column, "decoder": version})
 
     def index(self, split: Split, class_id: int) -> ImageIndex:
-        """Every image of the class, read and decoded once; broken ones with the reason."""
+        """Read and decode every image of the class, and list the usable and the unreadable ones."""
         names = [f"{split}-{row:07d}" for row in self._rows(split, class_id)]
         readers = [partial(self._content, split, name) for name in names]
-        with quiet_pillow(), ThreadPoolExecutor(threads()) as pool:
-            judged = list(zip(names, pool.map(judge, readers), strict=True))
+        with quiet_pillow(), ThreadPoolExecutor(thread_count()) as pool:
+            checks = list(zip(names, pool.map(check_image, readers), strict=True))
         return ImageIndex(
-            tuple(name for name, verdict in judged if verdict.digest),
-            stack_digests([np.frombuffer(v.digest, np.uint8) for _, v in judged if v.digest]),
-            {name: verdict.reason for name, verdict in judged if verdict.reason},
+            tuple(name for name, check in checks if check.digest),
+            stack_digests([np.frombuffer(c.digest, np.uint8) for _, c in checks if c.digest]),
+            {name: check.reason for name, check in checks if check.reason},
         )
 
     def _content(self, split: Split, image_id: str) -> bytes:
@@ -104,14 +105,14 @@ class HuggingFaceSource(ImageSource):
 
     @cached_property
     def _held_out(self) -> np.ndarray:
-        """For every row of the training split, whether it is a test image."""
+        """Whether each row of the training split is held out as a test image."""
         rows = range(len(self._class_ids["train"]))
         draws = [stream_seed(0, "huggingface", "split", row) / 2**63 for row in rows]
         return np.array(draws) < self._settings.test_share
 
     @cached_property
     def _images(self) -> dict[Split, "Dataset"]:
-        """The image column of each split, as bytes."""
+        """The image column of each split, not decoded."""
         from datasets import Image
 
         column = self._settings.image_column
@@ -134,12 +135,15 @@ class HuggingFaceSource(ImageSource):
                 raise SourceError(msg)
             _check_columns(settings, name, loaded[name])
         if settings.test_split == settings.train_split:
-            msg = f"`dataset.test_split` is the training split, '{settings.test_split}', itself"
+            msg = (
+                f"`dataset.test_split` is the training split, '{settings.test_split}', itself; "
+                f"name another split, or write null to hold out a share"
+            )
             raise SourceError(msg)
         return {split: loaded[name] for split, name in wanted.items()}
 
     def _labels(self, split: Split) -> list[str]:
-        """The label of every row, as text."""
+        """Return the label of every row, as text."""
         column, dataset = self._settings.label_column, self._splits[split]
         names = self._label_names(split)
         values = cast("list[Any]", dataset.select_columns([column])[:][column])
@@ -153,7 +157,7 @@ class HuggingFaceSource(ImageSource):
         return [names[v] for v in values] if names is not None else [str(v) for v in values]
 
     def _label_names(self, split: Split) -> list[str] | None:
-        """Names of a split's ClassLabels; None if its labels are text or numbers."""
+        """Return the names of a split's ClassLabels, or None if its labels are text or numbers."""
         return getattr(self._splits[split].features[self._settings.label_column], "names", None)
 
     def _match(
@@ -168,15 +172,16 @@ class HuggingFaceSource(ImageSource):
         unknown = sorted(set(labels.get("test", ())) - set(known))
         if unknown and not subset:
             msg = (
-                f"{self._place} has test images with {named(unknown)}, of which there are no "
-                f"training images; choose other splits, or name the classes in `dataset.classes`"
+                f"{self._place} has test images labelled {named(unknown)}, but no training images "
+                f"with such a label; choose other splits, or list the classes to use in "
+                f"`dataset.classes`"
             )
             raise SourceError(msg)
         return matched
 
 
 def _load(settings: HuggingFaceSettings, folder: Path | None) -> Mapping[str, "Dataset"]:
-    """The splits of a data set, by name."""
+    """Load the splits of a data set, by name."""
     try:
         from datasets import Dataset, load_dataset, load_from_disk
         from datasets.exceptions import DatasetsError
@@ -196,9 +201,9 @@ def _load(settings: HuggingFaceSettings, folder: Path | None) -> Mapping[str, "D
             loaded = load_dataset(where, name, revision=revision, keep_in_memory=False)
     except (OSError, ValueError, RuntimeError, DatasetsError) as failure:
         msg = (
-            f"`dataset.path`: wanted a data set of the Hugging Face hub or a folder of one, "
-            f"{settings.path} cannot be loaded: {failure}; no such folder is beside the recipe, or "
-            f"the hub cannot be reached"
+            f"`dataset.path`: wanted a data set on the Hugging Face hub or a folder with one, but "
+            f"{settings.path} cannot be loaded: {failure}; check that the folder is next to the "
+            f"recipe, or that the hub can be reached"
         )
         raise SourceError(msg) from failure
     splits = {settings.train_split: loaded} if isinstance(loaded, Dataset) else loaded
@@ -219,7 +224,8 @@ def _check_columns(settings: HuggingFaceSettings, split: str, dataset: "Dataset"
             listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
             msg = (
                 f"`dataset.{role}_column`: wanted a column '{column}' of type {allowed[0]} (or "
-                f"{', '.join(allowed[1:3])}) in split '{split}' of {settings.path}; it has {listed}"
+                f"{', '.join(allowed[1:3])}) in split '{split}' of {settings.path}; it has "
+                f"{listed}; name one of them"
             )
             raise SourceError(msg)
 
@@ -229,7 +235,7 @@ _WHOLE = ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint
 
 
 def _kind(feature: Any) -> str:
-    """The type of a column's values, in Arrow's words, or the library's own."""
+    """Return the type of a column's values: Arrow's name for it, or the library's."""
     return (
         getattr(feature, "dtype", "")
         if type(feature).__name__ == "Value"

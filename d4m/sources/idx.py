@@ -48,18 +48,18 @@ _SYSTEM_FOLDERS = {
 
 
 class IdxSource(ImageSource):
-    """70,000 grey images of 28 x 28 pixels, in the four files they were published in.
+    """The source of MNIST's 70,000 grey images of 28 x 28 pixels, or of Fashion-MNIST's.
 
-    The files are looked for in the recipe's folder, packed or not; without one in the folder of
-    Debian's package `dataset-fashion-mnist`, then in the user's cache folder, which torchvision
-    fills by a download.
+    The images are read from the four IDX files that were published, compressed or not. Without
+    `path`, the files are read from the folder of Debian's package `dataset-fashion-mnist` if it
+    exists, else from the user's cache folder, into which torchvision downloads them.
 
     Args:
-        settings: which of the two, where, size and channels.
-        path: the recipe's folder of IDX files, absolute; None: found or downloaded.
+        settings: the data set's name, and the size and channels of its images.
+        path: the folder of IDX files, absolute; None: found or downloaded as described above.
 
     Raises:
-        SourceError: a file is missing, cannot be had, or is not what its header says.
+        SourceError: a file is missing, cannot be downloaded, or does not match its header.
 
     Source:
         LeCun, Cortes & Burges, "The MNIST database of handwritten digits" (1998); Xiao, Rasul &
@@ -67,7 +67,7 @@ class IdxSource(ImageSource):
     """
 
     def __init__(self, settings: MnistSettings, path: Path | None) -> None:
-        """Nothing is read before it is asked for."""
+        """Remember the settings without reading any file."""
         self._settings = settings
         self._path = path
         self.size_px = settings.size_px
@@ -77,7 +77,7 @@ class IdxSource(ImageSource):
         self._arrays = dict[Split, tuple[np.ndarray, np.ndarray]]()
 
     def fingerprint(self, split: Split, class_id: int) -> str:
-        """Digest of the class, the data set's name and its files by name, size and time."""
+        """Return a digest of the data set, class and files by name, size and time."""
         stats = [path.stat() for path in self._files[split]]
         files = [
             [path.name, stat.st_size, stat.st_mtime_ns]
@@ -86,7 +86,7 @@ class IdxSource(ImageSource):
         return digest_json({"source": self._settings.source, "files": files, "class_id": class_id})
 
     def index(self, split: Split, class_id: int) -> ImageIndex:
-        """The images of one class, by their position in the file."""
+        """List the images of one class, named by their position in the file."""
         images, labels = self._split(split)
         rows = np.flatnonzero(labels == class_id)
         digests = [content_digest(images[row].tobytes()) for row in rows]
@@ -125,7 +125,8 @@ class IdxSource(ImageSource):
                 msg = (
                     f"wanted a label from 0 to {len(self.class_table) - 1} for each image, found "
                     f"{len(images)} images in {image_file} and {len(labels)} labels up to "
-                    f"{labels.max(initial=0)} in {label_file}"
+                    f"{labels.max(initial=0)} in {label_file}; replace both with the published "
+                    f"files"
                 )
                 raise SourceError(msg)
             self._arrays[split] = (images, labels)
@@ -138,20 +139,20 @@ def _find(folder: Path, name: str) -> Path:
             return path
     msg = (
         f"`dataset.path`: wanted the IDX files {', '.join(f for p in _FILES.values() for f in p)}, "
-        f"packed (.gz) or not, found no {name} in {folder}"
+        f"compressed (.gz) or not, found no {name} in {folder}"
     )
     raise SourceError(msg)
 
 
 def _download(source: str) -> Path:
-    """The user's cache folder, with torchvision's copy of the files in it."""
+    """Return the user's cache folder, after downloading the files that it lacks."""
     from torchvision.datasets import MNIST, FashionMNIST
 
-    kind = {"mnist": MNIST, "fashion_mnist": FashionMNIST}[source]
+    dataset = {"mnist": MNIST, "fashion_mnist": FashionMNIST}[source]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "d4m"
-    folder = cache / kind.__name__ / "raw"
+    folder = cache / dataset.__name__ / "raw"
     try:
-        kind(str(cache), train=True, download=True)
+        dataset(str(cache), train=True, download=True)
     except (OSError, RuntimeError) as failure:
         package = "; or install Debian's package dataset-fashion-mnist"
         msg = (
@@ -168,12 +169,15 @@ def _read_idx(path: Path, item_shape: tuple[int, ...]) -> UInt8[np.ndarray, "...
         content = path.read_bytes()
         return _parse_idx(gzip.decompress(content) if path.suffix == ".gz" else content, item_shape)
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as failure:
-        msg = f"{path} is not an IDX file of bytes with items of shape {item_shape}: {failure}"
+        msg = (
+            f"{path} is not an IDX file of bytes with items of shape {item_shape}: {failure}; "
+            f"replace it with the published file"
+        )
         raise SourceError(msg) from failure
 
 
 def _parse_idx(content: bytes, item_shape: tuple[int, ...]) -> UInt8[np.ndarray, "..."]:
-    """The array in an IDX file: magic number, sizes of the axes, bytes."""
+    """Return the array in an IDX file: a magic number, the sizes of the axes, then the bytes."""
     axes = 1 + len(item_shape)
     if struct.unpack_from(">HBB", content) != (0, _UNSIGNED_BYTE, axes):
         msg = f"its first four bytes are {content[:4].hex()}, not 000008{axes:02x}"

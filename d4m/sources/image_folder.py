@@ -1,4 +1,4 @@
-"""A folder of images: a sub-folder is a class, and sorted names make the order."""
+"""A folder of images with one sub-folder per class, in the order of the sorted names."""
 
 import os
 from collections.abc import Sequence
@@ -22,21 +22,22 @@ _TEST_FOLDERS = ("test", "val", "validation")
 
 
 class ImageFolderSource(ImageSource):
-    """Images below `<path>/<class>/`, or below `<path>/train/<class>/` and `<path>/test/<class>/`.
+    """The source of images in class folders, with or without folders for the splits.
 
-    Of test/, val/ and validation/, the first that has class folders is the test folder: ImageNet's
-    own test images have no labels. Without any of them, a share of every class is held out by a
-    fixed seed and the file's own name, so that adding a file never moves another to the other side.
-    A class that the test folder lacks has no test images.
+    Images are below `<path>/<class>/`, or below `<path>/train/<class>/` and `<path>/test/<class>/`.
+    The test folder is the first of test/, val/ and validation/ that has class folders, because the
+    test images of ImageNet have no labels. Without a test folder, a share of every class is held
+    out; a fixed seed and the file's name decide which files, so that adding a file never moves
+    another one between the splits. A class that the test folder lacks has no test images.
 
     Args:
         settings: path, class table, size and decoding.
         path: the folder, absolute.
-        digests: what is remembered of files.
+        digests: the cache of the files' digests.
         rows: the recipe's class table; None: the sub-folders are the classes.
 
     Raises:
-        SourceError: the folder is missing, or its sub-folders are not the classes of the recipe.
+        SourceError: the folder is missing, or its sub-folders do not match the recipe's classes.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class ImageFolderSource(ImageSource):
         digests: FileDigests,
         rows: Sequence[ClassRow] | None = None,
     ) -> None:
-        """List the class folders; no image is opened."""
+        """List the class folders without opening any image."""
         self._settings = settings
         self._digests = digests
         self.size_px = settings.size_px
@@ -63,13 +64,14 @@ class ImageFolderSource(ImageSource):
         if unknown and not subset:
             msg = (
                 f"{self._roots['test']} has {named(unknown)}, which {self._roots['train']} does "
-                f"not have; wanted test images of the classes of the training images"
+                f"not have; move these folders away, or list the classes to use in "
+                f"`dataset.classes`"
             )
             raise SourceError(msg)
         self._listings = dict[tuple[Split, int], tuple[ListedFile, ...]]()
 
     def fingerprint(self, split: Split, class_id: int) -> str:
-        """Digest of the class's files by name, size and time."""
+        """Return a digest of the class's files by name, size and time."""
         files = [
             [file.name, file.size, file.mtime_ns, file.problem]
             for file in self._files(split, class_id)
@@ -77,17 +79,15 @@ class ImageFolderSource(ImageSource):
         return digest_json({"decoder": DECODER_VERSION, "split": split, "files": files})
 
     def index(self, split: Split, class_id: int) -> ImageIndex:
-        """Every file of the class, read unless it is remembered; broken ones with the reason."""
+        """List the class's usable and unreadable files, reading only those not in the cache."""
         files = self._files(split, class_id)
-        verdicts = self._digests.examine(self._roots[split], self._folders[class_id], files)
-        judged = list(zip(files, verdicts, strict=True))
-        digests = [
-            np.frombuffer(verdict.digest, np.uint8) for verdict in verdicts if verdict.digest
-        ]
+        checks = self._digests.examine(self._roots[split], self._folders[class_id], files)
+        checked = list(zip(files, checks, strict=True))
+        digests = [np.frombuffer(check.digest, np.uint8) for check in checks if check.digest]
         return ImageIndex(
-            tuple(file.name for file, verdict in judged if verdict.digest),
+            tuple(file.name for file, check in checked if check.digest),
             stack_digests(digests),
-            {file.name: verdict.reason for file, verdict in judged if verdict.reason},
+            {file.name: check.reason for file, check in checked if check.reason},
         )
 
     def _content(self, split: Split, image_id: str) -> bytes:
@@ -97,24 +97,24 @@ class ImageFolderSource(ImageSource):
         return decode_file(content, self._settings, size_px)
 
     def _files(self, split: Split, class_id: int) -> tuple[ListedFile, ...]:
-        """Image files of one class in one split: listed once, and the same from then on."""
+        """List the image files of one class in one split, once in the life of this source."""
         if (split, class_id) not in self._listings:
             listed = list_images(self._roots[split], self._folders[class_id])
             if self._roots["train"] != self._roots["test"]:
                 self._listings[split, class_id] = listed
             else:
-                sides = [(file, self._side(file.name)) for file in listed]
+                drawn = [(file, self._draw_split(file.name)) for file in listed]
                 for each in SPLITS:
-                    self._listings[each, class_id] = tuple(f for f, side in sides if side == each)
+                    self._listings[each, class_id] = tuple(f for f, own in drawn if own == each)
         return self._listings[split, class_id]
 
-    def _side(self, name: str) -> Split:
+    def _draw_split(self, name: str) -> Split:
         draw = float(stream_generator(0, "image_folder", "split", name).random())
         return "test" if draw < self._settings.test_share else "train"
 
 
 def _find_roots(path: Path) -> dict[Split, Path]:
-    """The folders of class folders; both the same where test images are to be held out."""
+    """Find the folder of class folders of each split (the same one without a test folder)."""
     if not path.is_dir():
         msg = f"`dataset.path`: wanted a folder of class folders, found no folder at {path}"
         raise SourceError(msg)
@@ -130,20 +130,23 @@ def _find_roots(path: Path) -> dict[Split, Path]:
     if held_out and not sorted_by_class:
         msg = (
             f"`dataset.path`: {named([str(folder) for folder in held_out])} has none of the class "
-            f"folders of {train}; sort the test images into class folders, or move them away to "
-            f"have a share of the training images held out"
+            f"folders of {train}; sort the test images into class folders, or move them away, so "
+            f"that a share of the training images is held out"
         )
         raise SourceError(msg)
     return {"train": train, "test": (sorted_by_class or [train])[0]}
 
 
 def _class_folders(root: Path) -> list[str]:
-    """Names of the class folders, in any order; links to folders are folders."""
+    """Return the names of the class folders and of links to such folders, in any order."""
     with os.scandir(root) as scan:
         entries = [entry for entry in scan if not entry.name.startswith(".")]
     lost = [entry.name for entry in entries if not Path(entry.path).exists()]
     if lost:
-        msg = f"{root} has links to folders that are not there: {named(sorted(lost))}; mend them"
+        msg = (
+            f"{root} has links to folders that do not exist: {named(sorted(lost))}; repair or "
+            f"remove the links"
+        )
         raise SourceError(msg)
     folders = [entry.name for entry in entries if entry.is_dir()]
     nameless = [name for name in folders if not is_text(name)]

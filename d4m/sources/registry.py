@@ -1,4 +1,4 @@
-"""The sources a recipe can name."""
+"""The sources that a recipe can name."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,11 +25,11 @@ from d4m.sources.image_folder import ImageFolderSource
 
 
 def open_source(recipe: Recipe, cache: Path) -> ImageSource:
-    """The source of a recipe's images.
+    """Open the source of a recipe's images.
 
     Args:
-        recipe: which images, and where paths start.
-        cache: folder for what is remembered of image files; it changes no result.
+        recipe: the recipe, whose folder relative paths start from.
+        cache: the folder for cached digests of image files, which changes no result.
 
     Raises:
         SourceError: the images cannot be found.

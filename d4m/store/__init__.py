@@ -1,1 +1,1 @@
-"""The on-disk contract: write-once units, published last, checked whenever they are read."""
+"""The artifact store: units are written once, published last and checked whenever they are read."""

@@ -1,7 +1,7 @@
-"""What a thing *is*, as a sha256: of settings, of arrays, of files.
+"""Digests: the sha256 of settings, of arrays and of files.
 
-Digests cover decoded values, never stored bytes: the same array compressed by another library
-version keeps its digest.
+The digest of arrays covers their decoded values, never the stored bytes, so that an array keeps its
+digest when another library version compresses it differently.
 """
 
 import hashlib
@@ -16,17 +16,17 @@ _BLOCK = 1 << 20
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces; NaN and infinities are refused.
+    """Return a value as JSON with sorted keys and no spaces.
 
     Raises:
         ValueError: a number is not finite.
-        TypeError: a value is not JSON.
+        TypeError: a value cannot be written as JSON.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def digest_json(value: Any) -> str:
-    """sha256 of a value's canonical JSON.
+    """Return the sha256 of a value's canonical JSON.
 
     Example:
         >>> digest_json({"a": 1, "b": 2}) == digest_json({"b": 2, "a": 1})
@@ -36,7 +36,7 @@ def digest_json(value: Any) -> str:
 
 
 def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
-    """sha256 over name, dtype, shape and little-endian bytes of every array, in name order."""
+    """Return the sha256 of every array's name, dtype, shape and little-endian bytes, by name."""
     hasher = hashlib.sha256()
     for name in sorted(arrays):
         array = np.asarray(arrays[name], order="C")  # ascontiguousarray would turn () into (1,)
@@ -47,7 +47,7 @@ def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def digest_file(path: Path) -> str:
-    """sha256 of a file's bytes, read in blocks."""
+    """Return the sha256 of a file's bytes, which are read in blocks."""
     hasher = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -56,6 +56,6 @@ def digest_file(path: Path) -> str:
 
 
 def digest_folder(folder: Path) -> str:
-    """sha256 over the relative path and the digest of every file below a folder."""
+    """Return the sha256 of the relative path and the digest of every file below a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return digest_json({path.relative_to(folder).as_posix(): digest_file(path) for path in files})

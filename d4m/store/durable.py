@@ -1,4 +1,4 @@
-"""Files that survive a power cut: written whole, synced, and only then given their name."""
+"""Files that survive a power cut: each is written, synced and only then given its final name."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from d4m.errors import StoreError
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a small file so that every reader sees the old text or the new one, whole.
+    """Replace a small file so that every reader sees either the whole old or the whole new text.
 
     Raises:
         StoreError: the file cannot be written.
@@ -24,7 +24,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def create_atomically(path: Path, text: str) -> bool:
-    """Create a small file, whole and durable; False if there is one already."""
+    """Create a small file, whole and durable, or return False if the file exists already."""
     temporary = _durable_temporary(path, text)
     try:
         path.hardlink_to(temporary)
@@ -50,7 +50,7 @@ def _durable_temporary(path: Path, text: str) -> Path:
 
 
 def file_stats(folder: Path) -> dict[str, list[int]]:
-    """Size and modification time (ns) of every file below a folder, by relative path."""
+    """Return the size and modification time (ns) of every file below a folder, by relative path."""
     return {
         path.relative_to(folder).as_posix(): [stat.st_size, stat.st_mtime_ns]
         for path in sorted(folder.rglob("*"))
@@ -59,7 +59,7 @@ def file_stats(folder: Path) -> dict[str, list[int]]:
 
 
 def make_durable(folder: Path) -> None:
-    """Sync every file below a folder, then the folders, so that a reference may name them."""
+    """Sync every file below a folder, then the folders, so that a reference can safely name it."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -77,9 +77,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def system_error(failure: BaseException) -> OSError | None:
-    """The system's error in a failure to write, or None where it is something else.
+    """Return the operating system's error behind a failure, or None if there is none.
 
-    Libraries written in Rust (safetensors, tokenizers) tell it in words: `... (os error 28)`.
+    Libraries written in Rust (safetensors, tokenizers) give it in the message: `... (os error 28)`.
 
     Example:
         >>> system_error(RuntimeError("I/O error: No space left on device (os error 28)"))

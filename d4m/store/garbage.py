@@ -1,9 +1,9 @@
-"""What no kept version of any recipe refers to, and its removal.
+"""Garbage collection: finding and removing what no kept version of any recipe refers to.
 
-Kept are the units of every artifact's last versions and of all versions of the last days; units
-that a run has made or found lately, though no manifest names them yet; and everything half-written
-that may still be under way. The rest goes: reference first, so that no reader finds a unit whose
-files are going.
+Three things are kept: the units of every artifact's last versions and of all versions of the last
+days; units that a run has made or found lately, although no manifest names them yet; and unfinished
+files that a run may still be writing. Everything else is removed. A unit's reference is removed
+before its files, so that no reader finds a unit whose files are being removed.
 """
 
 import json
@@ -19,23 +19,23 @@ from typing import Literal
 from d4m.errors import StoreError
 from d4m.store.manifest import ManifestFolder, ManifestVersion
 
-Kind = Literal["unit", "set aside", "unfinished", "version"]
+GarbageKind = Literal["unit", "set aside", "unfinished", "version"]
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """Something to remove.
+    """A unit, manifest, folder or file that can be removed.
 
     Attributes:
-        kind: a `unit` that no kept version names; one that was `set aside` as damaged;
-            `unfinished` files of a writer that is gone; an old `version`, which is a manifest.
-        asset: the artifact it is part of.
+        kind: a `unit` that no kept version names; a unit that was `set aside` as damaged;
+            `unfinished` files of a writer that has ended; or an old `version`, which is a manifest.
+        asset: the artifact that it is part of.
         path: its reference or manifest, or the folder or file itself.
-        folder: where its files are; None where `path` is all.
-        size: in bytes.
+        folder: the folder of its files; None if there is nothing but `path`.
+        size: its size in bytes.
     """
 
-    kind: Kind
+    kind: GarbageKind
     asset: str
     path: Path
     folder: Path | None
@@ -44,12 +44,12 @@ class Garbage:
 
 @dataclass(frozen=True)
 class Keep:
-    """What must stay.
+    """The rules for what must be kept, each of which suffices.
 
     Attributes:
-        versions: of every artifact of every recipe, this many of the last versions, at least 1.
-        days: and all versions that were current within this many days.
-        grace: and whatever was made, found or written within this time, or is being so.
+        versions: how many of the last versions to keep per artifact and recipe, at least 1.
+        days: keep all versions that were current within this many days.
+        grace: keep everything that was made, found or written within this time.
     """
 
     versions: int
@@ -58,10 +58,10 @@ class Keep:
 
 
 def find_garbage(root: Path, keep: Keep) -> Iterator[Garbage]:
-    """Everything in a store that need not stay; nothing is removed.
+    """Find everything in a store that can be removed, without removing it.
 
     Raises:
-        StoreError: a manifest cannot be read, so that it is not known what must stay.
+        StoreError: a manifest cannot be read, so that the units it names are unknown.
     """
     kept = set[tuple[str, str]]()
     for manifests in _recipes(root):
@@ -69,8 +69,8 @@ def find_garbage(root: Path, keep: Keep) -> Iterator[Garbage]:
             current = manifests.current(asset)
             if current is None:
                 msg = (
-                    f"the manifest of {asset} in {manifests.folder} is damaged, so what it needs "
-                    f"is not known and nothing was removed; run that recipe first"
+                    f"the manifest of {asset} in {manifests.folder} is damaged, so the units that "
+                    f"it names are unknown and nothing was removed; run that recipe first"
                 )
                 raise StoreError(msg)
             versions = manifests.versions(asset)
@@ -85,13 +85,13 @@ def find_garbage(root: Path, keep: Keep) -> Iterator[Garbage]:
                     yield Garbage("unfinished", asset, path, None, _size(path))
     for stage in sorted((root / "objects").glob("*")):
         for folder in sorted(stage.glob("*")):
-            yield from _of_folder(root, stage.name, folder, kept, keep.grace)
+            yield from _find_in_folder(root, stage.name, folder, kept, keep.grace)
 
 
 def remove(found: Garbage, grace: timedelta) -> bool:
-    """Remove it; False where a run has come to use it in the meantime, and it stays."""
+    """Remove a piece of garbage, or keep it and return False if a run has begun to use it."""
     path = found.path
-    if found.kind == "unit":  # no reader finds it from here on
+    if found.kind == "unit":  # after the rename, no reader finds the unit
         path = path.with_suffix(".removed")
         try:
             found.path.rename(path)
@@ -112,7 +112,7 @@ def _recipes(root: Path) -> list[ManifestFolder]:
 
 
 def _first_kept(versions: list[ManifestVersion], keep: Keep) -> int:
-    """How many of the oldest versions may go."""
+    """Return how many of the oldest versions can be removed."""
     since = datetime.now(UTC) - timedelta(days=keep.days)
     # A version was current until the next one was made.
     recent = [n for n, later in enumerate(versions[1:]) if later.made >= since]
@@ -120,10 +120,10 @@ def _first_kept(versions: list[ManifestVersion], keep: Keep) -> int:
     return max(0, min(oldest, len(versions) - keep.versions))
 
 
-def _of_folder(
+def _find_in_folder(
     root: Path, stage: str, folder: Path, kept: set[tuple[str, str]], grace: timedelta
 ) -> Iterator[Garbage]:
-    """Garbage among the units whose keys begin alike."""
+    """Find the garbage in one folder, which holds the units whose keys share two first digits."""
     owners = {path: _folder_of(root, path) for path in _entries(folder) if path.is_file()}
     in_use = {unit for path, unit in owners.items() if _kind(path) == "unit"}
     for path, unit in owners.items():
@@ -141,14 +141,14 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def _kind(path: Path) -> Kind:
+def _kind(path: Path) -> GarbageKind:
     if path.suffix == ".json" and not path.name.startswith("."):
         return "unit"
     return "set aside" if ".damaged-" in path.name else "unfinished"
 
 
 def _folder_of(root: Path, path: Path) -> Path | None:
-    """The folder of the unit that a reference names; None where it cannot be told."""
+    """Return the folder of the unit that a reference names, or None if the folder is unknown."""
     try:
         folder = root / json.loads(path.read_text(encoding="utf-8"))["path"]
     except (ValueError, LookupError, TypeError, OSError):
@@ -157,10 +157,10 @@ def _folder_of(root: Path, path: Path) -> Path | None:
 
 
 def _is_fresh(path: Path, grace: timedelta) -> bool:
-    """Whether it, or any file in it, was written or found within the time of grace."""
+    """Return whether a path, or any file below it, was written or found within the grace time."""
     try:
         newest = max(each.stat().st_mtime for each in (path, *path.rglob("*")))
-    except FileNotFoundError:  # somebody is at it
+    except FileNotFoundError:  # another process is changing it
         return True
     return time.time() - newest < grace.total_seconds()
 

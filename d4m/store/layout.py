@@ -1,8 +1,8 @@
-"""How each artifact's arrays lie on disk: axes, number format, chunks and codecs.
+"""The on-disk layout of each artifact's arrays: axes, number format, chunks and codecs.
 
 Chunks follow the way an artifact is read: a few MB of latents, some images, one epoch of labels.
-Every array ends in `crc32c` and writes every chunk, so a flipped bit is an error, and a lost chunk
-a missing file.
+Every chunk is written and ends in a `crc32c` checksum, so that a flipped bit raises an error and a
+lost chunk shows as a missing file.
 """
 
 import math
@@ -23,14 +23,15 @@ _CHUNK_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class ArrayLayout:
-    """One array of a unit.
+    """The layout of one array of a unit.
 
     Attributes:
-        axes: name of every axis, as xarray shows them.
-        dtype: numpy's name of the number format, or several, one of which it is; or `str`.
-        chunk_rows: rows of the first axis in a chunk; None: as many as make about 4 MB.
-        compressed: whether zstd runs before the checksum; off where it gains nothing.
-        optional: whether a unit may be without it.
+        axes: the name of every axis, as xarray shows it.
+        dtype: numpy's name of the number format, several allowed ones separated by spaces, or
+            `str`.
+        chunk_rows: rows of the first axis per chunk; None: as many as make about 4 MB.
+        compressed: whether zstd runs before the checksum; off where it saves no space.
+        optional: whether a unit may lack the array.
     """
 
     axes: tuple[str, ...]
@@ -40,12 +41,12 @@ class ArrayLayout:
     optional: bool = False
 
     def fits(self, array: np.ndarray) -> bool:
-        """Whether an array has this number format and number of axes."""
+        """Return whether an array has this number format and number of axes."""
         return array.ndim == len(self.axes) and _dtype_name(array) in self.dtype.split()
 
 
 def _label_layout(last_axis: tuple[str, ...], dtype: str) -> ArrayLayout:
-    """An array of one format of labels, all of them by epoch and image."""
+    """Return the layout of an array that one label format uses, by epoch and image."""
     return ArrayLayout(("epoch", "image", *last_axis), dtype, compressed=True, optional=True)
 
 
@@ -103,10 +104,10 @@ LAYOUTS: Mapping[str, Mapping[str, ArrayLayout]] = {
 def write_group(
     folder: Path, stage: str, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]
 ) -> None:
-    """Write one unit's arrays as a Zarr v3 group, laid out as `LAYOUTS[stage]` says.
+    """Write one unit's arrays as a Zarr v3 group with the layout `LAYOUTS[stage]`.
 
     Raises:
-        StoreError: names, number formats or numbers of axes differ from the layout.
+        StoreError: names, number formats or numbers of axes do not fit the layout.
     """
     _check(stage, arrays)
     group = zarr.open_group(folder, mode="w", zarr_format=3, attributes=dict(attributes))
@@ -122,14 +123,14 @@ def write_group_in_pieces(
     rows: int,
     attributes: Mapping[str, Any],
 ) -> None:
-    """Write a group whose arrays come piece by piece along their common first axis.
+    """Write a group whose arrays arrive in pieces along their common first axis.
 
     Args:
         folder: the group's folder.
-        stage: whose layout it has.
-        pieces: arrays that follow one another.
-        rows: how many rows all pieces have together.
-        attributes: the group's own.
+        stage: the stage whose layout the group has.
+        pieces: consecutive pieces of all arrays.
+        rows: the total number of rows of all pieces.
+        attributes: the group's attributes.
 
     Raises:
         StoreError: a piece does not fit the layout or the pieces before it.
@@ -144,7 +145,7 @@ def write_group_in_pieces(
                 shape = (rows, *array.shape[1:])
                 stored[name] = _create(group, stage, name, shape, array.dtype)
             wanted = (count, *stored[name].shape[1:])
-            if array.shape != wanted:  # which zarr would stretch or cut
+            if array.shape != wanted:  # zarr would stretch or cut the array
                 msg = f"cannot store {stage}: wanted {name} of shape {wanted}, found {array.shape}"
                 raise StoreError(msg)
             stored[name][start : start + count] = array
@@ -153,10 +154,12 @@ def write_group_in_pieces(
 
 
 def read_group(folder: Path, stage: str) -> dict[str, np.ndarray]:
-    """All arrays of one unit; a lost chunk reads as zeros, which only the digest can tell.
+    """Read all arrays of one unit.
+
+    A lost chunk reads as zeros, which only the digest reveals.
 
     Raises:
-        ValueError, KeyError, OSError: checksums fail or metadata is broken.
+        ValueError, KeyError, OSError: a checksum fails or metadata is broken.
     """
     found = dict(zarr.open_group(folder, mode="r", zarr_format=3).arrays())  # all at once
     arrays = dict[str, np.ndarray]()
@@ -169,7 +172,7 @@ def read_group(folder: Path, stage: str) -> dict[str, np.ndarray]:
 
 
 def digest_group(stage: str, arrays: Mapping[str, np.ndarray]) -> str:
-    """A unit's digest: over its decoded arrays, text as UTF-8 with lengths."""
+    """Return a unit's digest over its decoded arrays, with text as UTF-8 bytes and lengths."""
     encoded = dict(arrays)
     for name, layout in LAYOUTS[stage].items():
         if layout.dtype == "str":

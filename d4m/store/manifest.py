@@ -1,8 +1,8 @@
-"""A recipe's view of one artifact: which units it consists of, now and earlier.
+"""Manifests: the units that each artifact of a recipe consists of, now and in earlier versions.
 
 ```
-<root>/recipes/<recipe>/<asset>/current.json
-<root>/recipes/<recipe>/<asset>/<time>-<digest>.json    every version there has been
+<root>/recipes/<recipe>/<asset>/current.json            the current manifest
+<root>/recipes/<recipe>/<asset>/<time>-<digest>.json    the manifest of every version
 ```
 """
 
@@ -26,7 +26,7 @@ _BROKEN = (AttributeError, LookupError, TypeError, ValueError)
 
 @dataclass(frozen=True)
 class UnitRecord:
-    """Where one unit of an artifact is found (`key`) and what it holds (`digest`)."""
+    """A manifest's record of one unit: its cache key and the digest of its content."""
 
     key: str
     digest: str
@@ -37,9 +37,9 @@ class Manifest:
     """The units of one artifact, by name.
 
     Attributes:
-        asset: the artifact.
-        version: the version of the stage that made it.
-        units: its units, in order.
+        asset: the artifact's name.
+        version: the version of the stage that made the artifact.
+        units: the artifact's units, in order.
     """
 
     asset: str
@@ -48,18 +48,18 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """What the artifact holds: sha256 over names and digests of its units."""
+        """The digest of the artifact: the sha256 of the names and digests of its units."""
         return digest_json({name: unit.digest for name, unit in self.units.items()})
 
 
 @dataclass(frozen=True)
 class ManifestVersion:
-    """An artifact as it was made at some time.
+    """A version of an artifact, as it was made at one time.
 
     Attributes:
-        name: `<time>-<first digits of the digest>`, by which people ask for it.
-        made: when; of two versions the later one has the later time, whatever the clock did.
-        manifest: its units.
+        name: `<time>-<first digits of the digest>`, by which users refer to the version.
+        made: the time of making; a later version has a later time, even if the clock was set back.
+        manifest: the units of this version.
     """
 
     name: str
@@ -76,11 +76,11 @@ class ManifestFolder:
     """
 
     def __init__(self, root: Path, recipe: str) -> None:
-        """Name the folder; nothing is read or written yet."""
+        """Remember the folder without reading or writing anything."""
         self.folder = root / "recipes" / recipe
 
     def current(self, asset: str) -> Manifest | None:
-        """The artifact as last made for this recipe, or None if it never was.
+        """Read an artifact's current manifest, or return None if the artifact was never made.
 
         Raises:
             StoreError: the store cannot be read.
@@ -100,20 +100,20 @@ class ManifestFolder:
             raise StoreError(msg) from failure
 
     def publish(self, manifest: Manifest) -> None:
-        """Make a manifest the current one; the history keeps it if anything in it is new."""
+        """Make a manifest the current one, and add it to the history if it has changed."""
         current = self.current(manifest.asset)
         if current == manifest:
             return
         folder = self.folder / manifest.asset
         text = canonical_json(asdict(manifest))
         made = datetime.now(UTC)
-        if names := self._version_names(manifest.asset):  # which the clock may be behind of
+        if names := self._version_names(manifest.asset):  # the clock may have been set back
             made = max(made, _time_of(names[-1]) + timedelta(microseconds=1))
         write_atomically(folder / f"{made.strftime(_TIME)}-{manifest.digest[:8]}.json", text)
         write_atomically(folder / "current.json", text)
 
     def versions(self, asset: str) -> list[ManifestVersion]:
-        """Every version that an artifact has had, the oldest first; unreadable ones are left out.
+        """List an artifact's versions, oldest first, without those that cannot be parsed.
 
         Raises:
             StoreError: the store cannot be read.
@@ -131,7 +131,7 @@ class ManifestFolder:
         return found
 
     def assets(self) -> list[str]:
-        """Names of the artifacts that have been made."""
+        """Return the names of the artifacts that have been made."""
         return sorted(path.parent.name for path in self.folder.glob("*/current.json"))
 
     def _version_names(self, asset: str) -> list[str]:

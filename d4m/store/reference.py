@@ -1,4 +1,4 @@
-"""A unit of work, and the small published record of where it is kept."""
+"""Units, and references: the small published records that say where units are stored."""
 
 import json
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from d4m.store.digest import canonical_json, digest_json
 
 @dataclass(frozen=True)
 class Unit:
-    """What is cached, resumed and recomputed as one.
+    """The part of an artifact that is computed, cached and recomputed as a whole.
 
     Attributes:
-        stage: the artifact it is part of.
-        version: the stage's version: raised when its code gives other results.
-        name: its name within the artifact, such as `class-00003`.
-        inputs: everything its content depends on: the `settings` it uses, and under `upstream` the
-            digests of the units that it reads.
-        place: a file of the user's that it is made from, whose digest is among the settings.
+        stage: the stage that makes the unit, and the artifact that the unit is part of.
+        version: the stage's version, which is increased when its code gives different results.
+        name: the unit's name within the artifact, such as `class-00003`.
+        inputs: everything that the unit's content depends on: the `settings` it uses, and under
+            `upstream` the digests of the units it reads.
+        place: a user's file that the unit is made from, whose digest is among the settings.
     """
 
     stage: str
@@ -41,7 +41,7 @@ class Unit:
 
     @property
     def key(self) -> str:
-        """The cache key: sha256 of stage, version and inputs; the name is not part of it."""
+        """The cache key: the sha256 of stage, version and inputs, but not of the name."""
         return digest_json(
             {"stage": self.stage, "version": self.version, "inputs": dict(self.inputs)}
         )
@@ -52,10 +52,12 @@ class Reference:
     """The small published record of one unit.
 
     Attributes:
-        digest: sha256 over the decoded arrays, or over the files.
+        stage: the unit's stage.
+        key: the unit's cache key.
+        digest: the sha256 of the decoded arrays, or of the files.
         path: the unit's folder, relative to the store's root.
-        files: size and modification time (ns) of every file, to notice a change without reading.
-        inputs: what the key was made of.
+        files: size and modification time (ns) of every file, which reveal a change without reading.
+        inputs: the unit's inputs, from which its key was made.
         provenance: versions, device and time; never part of a digest.
     """
 
@@ -69,16 +71,16 @@ class Reference:
 
 
 def reference_text(reference: Reference) -> str:
-    """A reference as JSON with a checksum of its own."""
+    """Write a reference as JSON with a checksum of its own."""
     content = asdict(reference)
     return canonical_json(content | {"checksum": digest_json(content)})
 
 
 def parse_reference(text: str) -> Reference:
-    """The reference of a JSON text.
+    """Parse a reference from its JSON text.
 
     Raises:
-        ValueError, LookupError, TypeError, AttributeError: it is not what was written.
+        ValueError, LookupError, TypeError, AttributeError: the text differs from what was written.
     """
     content = json.loads(text)
     if content.pop("checksum") != digest_json(content):

@@ -1,4 +1,4 @@
-"""Write-once units, published last.
+"""The store of units, each of which is written once and published last.
 
 ```
 <root>/objects/<stage>/<key[:2]>/<key>-<nonce>/    the unit: a Zarr v3 group, or a folder of files
@@ -6,9 +6,9 @@
 <root>/recipes/<recipe>/<asset>/current.json       see manifest.py
 ```
 
-A writer fills a prefix of its own, makes it durable, then creates the small reference; whoever
-creates it first wins, and later writers of the same key take the winner's unit. Readers follow
-references only. Nothing is ever renamed but references, so the protocol also holds on an object
+A writer writes a folder of its own, makes it durable, then creates the small reference. The first
+writer to create the reference wins; later writers of the same key use the winner's unit. Readers
+follow references only. Only references are ever renamed, so the protocol also works on an object
 store.
 """
 
@@ -39,28 +39,27 @@ from d4m.store.reference import Reference, Unit, parse_reference, reference_text
 
 _log = logging.getLogger(__name__)
 
-# What a reader meets where metadata is not what was written: any word of it may be wrong.
+# The errors that broken metadata may cause, because any word of the metadata may be wrong.
 _BROKEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 class ArtifactStore:
-    """A folder of units; any number of processes may use it at once.
+    """A folder of units that any number of processes can use at once.
 
     Args:
         root: the store's folder; made when the first unit is written.
     """
 
     def __init__(self, root: Path) -> None:
-        """Name the folder; nothing is read or written yet."""
+        """Remember the folder without reading or writing anything."""
         self.root = root
 
     def find(self, stage: str, key: str) -> Reference | None:
-        """The unit's reference, or None if it must be computed.
+        """Find a unit's reference, or return None if the unit must be computed.
 
-        Reads no array: a unit whose files have the sizes and times they were published with is
-        taken as it is; one whose files were touched is read and checked.
-
-        A damaged unit is reported, set aside and counts as missing.
+        If the unit's files have the sizes and times that they were published with, they are not
+        read. If only their times have changed, they are read and checked once. A damaged unit is
+        logged, set aside and counts as missing.
         """
         try:
             return self._checked_reference(stage, key)
@@ -69,20 +68,21 @@ class ArtifactStore:
             return None
 
     def mark_used(self, reference: Reference) -> bool:
-        """Tell whoever collects garbage that a run needs a unit; False if it is gone already."""
+        """Protect a unit from garbage collection, or return False if the unit is gone already."""
         try:
             os.utime(self._reference_path(reference.stage, reference.key))
         except FileNotFoundError:
             return False
-        except OSError:  # in a store that is read-only, nothing is removed either
+        except OSError:  # the store is read-only, so nothing is removed from it either
             return True
         return True
 
     def read_arrays(self, stage: str, key: str) -> dict[str, np.ndarray]:
-        """All arrays of a unit, checked against its digest.
+        """Read all arrays of a unit and check them against its digest.
 
         Raises:
-            DamagedUnitError: the unit is missing or is not what was written; it was set aside.
+            DamagedUnitError: the unit is missing, or differs from what was written and was set
+                aside.
         """
         reference = self._existing_reference(stage, key)
         try:
@@ -94,10 +94,11 @@ class ArtifactStore:
         return arrays
 
     def open_files(self, stage: str, key: str) -> Path:
-        """The folder of a unit made of files, checked against its digest.
+        """Return the folder of a unit made of files, after checking them against its digest.
 
         Raises:
-            DamagedUnitError: the unit is missing or is not what was written; it was set aside.
+            DamagedUnitError: the unit is missing, or differs from what was written and was set
+                aside.
         """
         reference = self._existing_reference(stage, key)
         folder = self.root / reference.path
@@ -113,7 +114,8 @@ class ArtifactStore:
         """Read a whole unit and check its digest.
 
         Raises:
-            DamagedUnitError: the unit is missing or is not what was written; it was set aside.
+            DamagedUnitError: the unit is missing, or differs from what was written and was set
+                aside.
         """
         if (self.root / self._existing_reference(stage, key).path / "zarr.json").exists():
             self.read_arrays(stage, key)
@@ -123,25 +125,31 @@ class ArtifactStore:
     def publish_arrays(
         self, unit: Unit, arrays: Mapping[str, np.ndarray], provenance: Mapping[str, Any]
     ) -> Reference:
-        """Store a unit made of arrays; returns the winner's reference if another process was first.
+        """Store a unit made of arrays.
+
+        Returns:
+            The unit's reference, or that of another process which published the unit first.
 
         Raises:
             StoreError: the arrays do not fit the layout, or cannot be written.
         """
         attributes = {"d4m": {"unit": _unit_json(unit), "provenance": dict(provenance)}}
-        with self._new_prefix(unit) as folder:
+        with self._new_folder(unit) as folder:
             write_group(folder, unit.stage, arrays, attributes)
             return self._publish(unit, folder, digest_group(unit.stage, arrays), provenance)
 
     def publish_files(
         self, unit: Unit, write: Callable[[Path], None], provenance: Mapping[str, Any]
     ) -> Reference:
-        """Store a unit made of the files that `write` puts into the folder it is given.
+        """Store a unit made of the files that `write` puts into the folder it is called with.
+
+        Returns:
+            The unit's reference, or that of another process which published the unit first.
 
         Raises:
             StoreError: the files cannot be written.
         """
-        with self._new_prefix(unit) as folder:
+        with self._new_folder(unit) as folder:
             folder.mkdir(parents=True)
             write(folder)
             return self._publish(unit, folder, digest_folder(folder), provenance)
@@ -165,14 +173,15 @@ class ArtifactStore:
             return reference
         lost = sorted(set(reference.files) - set(found))
         if lost:
-            raise self._set_aside(reference, f"{len(lost)} files are missing, such as {lost[0]}")
+            reason = f"{len(lost)} of {len(reference.files)} files missing, such as {lost[0]}"
+            raise self._set_aside(reference, reason)
         sizes = {name: size for name, (size, _) in found.items()}
         if sizes != {name: size for name, (size, _) in reference.files.items()}:
-            raise self._set_aside(reference, "files have changed their size or were added")
+            raise self._set_aside(reference, "files changed in size or were added")
         return self._confirm_touched(reference, found)
 
     def _confirm_touched(self, reference: Reference, found: dict[str, list[int]]) -> Reference:
-        """Files with new times, as after a copy: read them once, then remember the new times."""
+        """Read files whose times have changed, as after a copy, and remember the new times."""
         folder = self.root / reference.path
         try:
             is_group = (folder / "zarr.json").exists()
@@ -205,7 +214,7 @@ class ArtifactStore:
             raise StoreError(msg) from failure
 
     def _set_aside(self, reference: Reference, reason: str) -> DamagedUnitError:
-        """Take the reference away, so that no reader finds the unit; its files stay for a look."""
+        """Rename the reference, which hides the unit but keeps its files for inspection."""
         path = self._reference_path(reference.stage, reference.key)
         current = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if current.get("path") == reference.path:
@@ -214,13 +223,13 @@ class ArtifactStore:
 
     def _retire(self, path: Path) -> None:
         aside = path.with_suffix(f".damaged-{secrets.token_hex(4)}")
-        with suppress(FileNotFoundError, PermissionError):  # gone already, or a store to read only
+        with suppress(FileNotFoundError, PermissionError):  # gone already, or a read-only store
             path.rename(aside)
-            os.utime(aside)  # it stays for a while from now on
+            os.utime(aside)  # the garbage collector's grace time starts now
 
     @contextmanager
-    def _new_prefix(self, unit: Unit) -> Generator[Path]:
-        """A folder of this writer's own, removed again unless the unit was published from it."""
+    def _new_folder(self, unit: Unit) -> Generator[Path]:
+        """Name a new folder for a unit, and remove the folder if writing to it fails."""
         parent = self._reference_path(unit.stage, unit.key).parent
         folder = parent / f"{unit.key}-{secrets.token_hex(8)}"
         try:

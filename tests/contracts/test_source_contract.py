@@ -1,4 +1,4 @@
-"""What every source of images promises, kept by each of them."""
+"""The promises that every source of images must keep."""
 
 import json
 import os
@@ -32,11 +32,11 @@ CLASSES = ("ant", "bee", "cat")
 
 
 class SourceContract:
-    """Subclasses say how to open the source, and how to change one of its images.
+    """The tests that a source must pass, in a subclass that opens the source and changes an image.
 
     Attributes:
-        fingerprints_follow: what one changed image gives another fingerprint: its `class`, or
-            every class of its `split` or of the `data set` where a file holds them all.
+        fingerprints_follow: the classes whose fingerprints change with one image: its own `class`,
+            or every class of its `split` or of the `data set` if one file holds them all.
     """
 
     fingerprints_follow = "class"
@@ -73,7 +73,7 @@ class SourceContract:
             assert images.dtype == np.uint8
         assert source.channels in {1, 3}
 
-    def test_another_size_is_had_by_asking_for_it(self, source):
+    def test_images_can_be_read_in_another_size(self, source):
         index = source.index("train", 1)
         own = source.read_all("train", 1, index)
         for size_px in (source.size_px + 5, 5):
@@ -119,7 +119,7 @@ class SourceContract:
         assert 1 <= len(batches[-1]) <= 3
         assert np.array_equal(np.concatenate(batches), source.read_all("train", 0, index))
 
-    def test_an_index_of_some_images_reads_those(self, source):
+    def test_an_index_of_some_images_reads_only_those(self, source):
         whole = source.index("train", 1)
         rows = [len(whole.image_ids) - 1, 0]
         some = ImageIndex(
@@ -176,7 +176,7 @@ class TestDigits(SourceContract):
         return DigitsSource(DigitsSettings(source="digits"))
 
     def change_an_image(self, folder, monkeypatch):
-        """As if another version of scikit-learn shipped another image."""
+        """Simulate a version of scikit-learn that ships another image."""
         source = self.open(folder)
         row = int(source.index("train", 0).image_ids[2].removeprefix("digit-"))
         images = source._images.copy()
@@ -250,7 +250,7 @@ class TestIdx(SourceContract):
 
 
 def write_cifar10(root, random, count=50):
-    """Batches as published, with fewer images; every sixth is the training split's."""
+    """Write batches in the published format, five for training and one for testing."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):
@@ -262,7 +262,7 @@ def write_cifar10(root, random, count=50):
 
 
 def trust_any_cifar(monkeypatch):
-    """Let torchvision read batches other than the published ones: it compares MD5 sums."""
+    """Disable torchvision's MD5 checks, so that it reads batches other than the published ones."""
     from torchvision.datasets import CIFAR10, CIFAR100
 
     for kind in (CIFAR10, CIFAR100):
@@ -301,7 +301,7 @@ def encode_png(pixels):
 
 
 def save_huggingface(folder, contents, labels, names=CLASSES):
-    """A data set of one split, as the library's `save_to_disk` writes it."""
+    """Save a data set of one split in the format of the library's `save_to_disk`."""
     from datasets import ClassLabel, Dataset, Features
     from datasets import Image as ImageColumn
 

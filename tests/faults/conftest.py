@@ -1,4 +1,4 @@
-"""Where the units of a finished store lie, for tests that hurt them."""
+"""Access to the stored units of a finished run, for tests that damage them."""
 
 import json
 import os
@@ -13,12 +13,12 @@ Chosen = TypeVar("Chosen")
 
 
 def often(short: Chosen, long: Chosen) -> Chosen:
-    """How many rounds of something, or which: few in `make test`, many in `make test-faults`."""
+    """Return `short` in `make test`, and `long` in `make test-faults`."""
     return long if os.environ.get("D4M_FAULTS") == "long" else short
 
 
 class StoredUnits:
-    """The references, folders and files behind the manifests of the tiny recipe."""
+    """The references, folders and files of the units that the tiny recipe's manifests name."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -36,7 +36,7 @@ class StoredUnits:
         return self.workspace.store / json.loads(self.reference(stage, name).read_text())["path"]
 
     def contents(self, stage: str, name: str) -> list[Path]:
-        """The chunks of a unit made of arrays, or the files of one made of files."""
+        """Return the chunks of a unit made of arrays, or the files of a unit made of files."""
         folder = self.folder(stage, name)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         if not (folder / "zarr.json").exists():
@@ -44,16 +44,16 @@ class StoredUnits:
         return [path for path in files if path.name != "zarr.json"]
 
     def forget(self, stage: str, *names: str) -> None:
-        """Take references away, as if the units had never been made."""
+        """Delete references, as if the units had never been made."""
         for name in names:
             self.reference(stage, name).unlink()
 
     def published(self, stage: str) -> set[str]:
-        """Names of the units that have a reference."""
+        """Return the names of the units that have a reference."""
         return {name for name in self.names(stage) if self.reference(stage, name).exists()}
 
 
 @pytest.fixture
 def stored(finished: Workspace) -> StoredUnits:
-    """The units of a copy of the finished store."""
+    """Return the units of a copy of the finished store."""
     return StoredUnits(finished)

@@ -1,4 +1,4 @@
-"""What changes under a run: its recipe, its images, the right to write."""
+"""Changes during a run: to its recipe, its images and its permission to write."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ EDITED = TINY_RECIPE.replace("ipc: 3", "ipc: 2") + 'prompts: {template: "another
 
 
 def _run_with_a_change(workspace: Workspace, command, moment, change) -> tuple[int, str]:
-    """Status and output of a run in the middle of which something changes."""
+    """Return the status and output of a run in the middle of which something changes."""
     home = workspace.folder / "dagster_home"
     home.mkdir(exist_ok=True)
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
@@ -55,7 +55,7 @@ def _run_with_a_change(workspace: Workspace, command, moment, change) -> tuple[i
 
 
 @pytest.mark.parametrize("command", often([MATERIALIZE], [MATERIALIZE, RUN]))
-def test_a_recipe_edited_under_a_run_is_for_the_next_one(stored: StoredUnits, command):
+def test_a_recipe_edited_during_a_run_applies_to_the_next_run(stored: StoredUnits, command):
     workspace = stored.workspace
     lost = ("latents", "synthetic_images", "soft_labels", "evaluation_scores")
     for stage in lost:
@@ -78,8 +78,8 @@ def test_a_recipe_edited_under_a_run_is_for_the_next_one(stored: StoredUnits, co
     assert not any(workspace.run().values())
 
 
-def test_images_changed_under_a_run_stop_it_and_the_next_one_uses_what_is_there(tmp_path: Path):
-    """A listed image that is gone is named: no latent is ever made of something else."""
+def test_images_changed_during_a_run_stop_it_and_the_next_run_uses_the_new_ones(tmp_path: Path):
+    """The error names an image that is gone, and no latent is ever made from another image."""
     workspace = Workspace(tmp_path / "workspace")
     workspace.write("pets", FOLDER_RECIPE)
     drawn = {name: [workspace.draw(name, str(n)) for n in range(8)] for name in ("cat", "dog")}

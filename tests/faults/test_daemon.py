@@ -1,4 +1,4 @@
-"""Live daemons left to themselves: what changes is run, once; what is cut off goes on."""
+"""Live daemons without supervision: they run every change once and resume interrupted runs."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ BROKEN = "recipe broken is not run: "
 
 @pytest.fixture
 def servers() -> Iterator[list[Server]]:
-    """Servers to be stopped at the end, whatever happens."""
+    """Collect the servers that a test starts, and stop them when it ends or fails."""
     started = list[Server]()
     try:
         yield started
@@ -49,21 +49,21 @@ def _wait_for_tick(server: Server) -> None:
 
 
 def _complaints(server: Server) -> int:
-    """In how many ticks the sensor has said that a recipe is broken."""
+    """Count the ticks in which the sensor has logged that a recipe is broken."""
     return sum(
         any(BROKEN in event["message"] for event in tick["logEvents"]["events"])
         for tick in server.ticks()
     )
 
 
-def test_every_change_is_picked_up_without_a_hand(finished: Workspace, servers: list[Server]):
+def test_every_change_is_picked_up_automatically(finished: Workspace, servers: list[Server]):
     workspace, server = finished, Server(finished)
     servers.append(server)
     server.start_sensor()
     _wait_for_runs(server, "tiny", 1)
     assert server.computed("tiny") == NOTHING
 
-    # A new recipe, a new folder of images, and a broken recipe beside them.
+    # A new recipe, a new folder of images, and a broken recipe at the same time.
     workspace.write("newcomer", TINY_RECIPE)
     for name in ("cat", "dog"):
         for number in range(6):
@@ -72,11 +72,11 @@ def test_every_change_is_picked_up_without_a_hand(finished: Workspace, servers: 
     workspace.write("broken", "dataset: {source: digit}\n")
     _wait_for_runs(server, "newcomer", 1)
     _wait_for_runs(server, "pets", 1)
-    assert server.computed("newcomer") == NOTHING | {"distilled_dataset": 1}  # it bears a name
+    assert server.computed("newcomer") == NOTHING | {"distilled_dataset": 1}  # has the recipe name
     assert all(server.computed("pets").values())
     assert _complaints(server) == 1
 
-    # A prompt; and an image.
+    # A changed prompt and a new image.
     workspace.write("tiny", PROMPT)
     workspace.draw("dog", "new")
     _wait_for_runs(server, "tiny", 2)
@@ -86,7 +86,7 @@ def test_every_change_is_picked_up_without_a_hand(finished: Workspace, servers: 
     _wait_for_tick(server)
     assert _complaints(server) == 1
 
-    # Two changes between two ticks: the last one wins.
+    # Two changes between two ticks, of which only the last is run.
     _wait_for_tick(server)
     workspace.write("tiny", PROMPT.replace("bold", "lost"))
     time.sleep(0.5)
@@ -97,7 +97,7 @@ def test_every_change_is_picked_up_without_a_hand(finished: Workspace, servers: 
     reference = found.store.find("synthetic_images", record.key)
     assert reference.inputs["settings"]["prompt"] == "a last three"
 
-    # A change while nobody watches, and a broken recipe mended.
+    # A change and a repaired recipe while no server is running.
     server.stop()
     workspace.write("tiny", TINY_RECIPE)
     workspace.write("broken", TINY_RECIPE)
@@ -109,25 +109,25 @@ def test_every_change_is_picked_up_without_a_hand(finished: Workspace, servers: 
     assert len(again.runs()) == 4 + 1 + 2 + 1
 
 
-def test_a_run_whose_process_is_killed_is_started_again_and_goes_on(
+def test_a_run_whose_process_is_killed_is_restarted_and_resumes(
     finished: Workspace, servers: list[Server]
 ):
     finished.write("tiny", SLOW)
     server = Server(finished)
     servers.append(server)
     server.start_sensor()
-    _wait_until_the_teacher_is_trained(server)
+    _wait_until_the_teacher_is_training(server)
     server.kill("multiprocessing.spawn")  # runs and their steps
     wait_until(lambda: sorted(_runs_of(server, "tiny")) == ["FAILURE", "SUCCESS"])
     assert not any(finished.run().values())
 
 
-def test_runs_go_on_after_a_power_cut(finished: Workspace, servers: list[Server]):
+def test_runs_resume_after_a_power_cut(finished: Workspace, servers: list[Server]):
     finished.write("tiny", SLOW)
     server = Server(finished)
     servers.append(server)
     server.start_sensor()
-    _wait_until_the_teacher_is_trained(server)
+    _wait_until_the_teacher_is_training(server)
     server.kill()
     server.stop()
     again = Server(finished)
@@ -136,14 +136,14 @@ def test_runs_go_on_after_a_power_cut(finished: Workspace, servers: list[Server]
     assert not any(finished.run().values())
 
 
-def _wait_until_the_teacher_is_trained(server: Server) -> None:
-    """A step is under way, and holds a place in the pool."""
+def _wait_until_the_teacher_is_training(server: Server) -> None:
+    """Wait until the teacher's step is running, and so occupies a slot of the pool."""
 
-    def is_trained() -> bool:
+    def is_training() -> bool:
         steps = [step for run in server.runs() for step in run["stepStats"]]
         return {"stepKey": "teacher", "status": "IN_PROGRESS"} in steps
 
-    wait_until(is_trained)
+    wait_until(is_training)
 
 
 def test_a_nightly_run_of_twenty_unchanged_recipes_computes_nothing(
@@ -161,4 +161,4 @@ def test_a_nightly_run_of_twenty_unchanged_recipes_computes_nothing(
         assert server.computed(name) == NOTHING
     first = [next(r for r in reversed(server.runs()) if _is_of(r, name)) for name in names]
     seconds = max(run["endTime"] for run in first) - min(run["startTime"] for run in first)
-    record_property("measured", f"20 unchanged recipes: 0 units, {seconds / 20:.1f} s a recipe")
+    record_property("measured", f"20 unchanged recipes: 0 units, {seconds / 20:.1f} s per recipe")

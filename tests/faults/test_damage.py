@@ -1,4 +1,4 @@
-"""Damaged units: named, set aside, computed again; never data."""
+"""Damaged units are named, set aside and computed again, and are never used as data."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from tests.faults.conftest import often
 
 pytestmark = pytest.mark.faults
 
-# Of every artifact one unit, to be hurt at random places.
+# One or two units per artifact, to be damaged at random places.
 VICTIMS = {
     "real_images": ["train-00004", "test-00008"],
     "generator": ["scheduler"],
@@ -28,7 +28,7 @@ VICTIMS = {
 
 
 def _flip(path, rng, *, keep_times=False):
-    """One bit at a random place; the size stays."""
+    """Flip one bit at a random place without changing the file's size."""
     stat, content = path.stat(), bytearray(path.read_bytes())
     content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
     path.write_bytes(content)
@@ -47,7 +47,7 @@ def _flip_a_bit(stored, stage, name, rng):
 
 
 def _delete_a_file(stored, stage, name, rng):
-    """Of any kind: a chunk, metadata, weights."""
+    """Delete a file of any kind: a chunk, metadata or weights."""
     files = [path for path in stored.folder(stage, name).rglob("*") if path.is_file()]
     _chosen(files, rng).unlink()
 
@@ -75,7 +75,7 @@ def _rot_silently(stored, stage, name, rng):
 
 
 def _computed(caplog):
-    """Names of the units that were computed while the log was watched."""
+    """Return the names of the units that the captured log reports as computed, by stage."""
     found = {stage.name: set() for stage in STAGES}
     for record in caplog.records:
         if record.msg == "computed %s/%s":
@@ -86,7 +86,7 @@ def _computed(caplog):
 
 
 def _run_and_watch(workspace, caplog):
-    """One run; the names of all units it computed, repairs on the way included."""
+    """Run the recipe and return the names of all units it computed, including repairs."""
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="d4m"):
         workspace.run()
@@ -129,16 +129,16 @@ def test_damage_to_any_artifact_is_named_set_aside_and_repaired_and_nothing_else
 def test_single_damages_anywhere_are_found_before_use_and_repaired_alone(
     stored, caplog, record_property
 ):
-    """Any unit of any artifact and any kind of damage: never data, and nothing else is lost."""
+    """Damage of any kind to any unit is never used as data, and no other unit is lost."""
     workspace, rng = stored.workspace, np.random.default_rng(20)
     damages = [_flip_a_bit, _delete_a_file, _truncate_a_file, _hurt_the_reference, _rot_silently]
     rounds = often(6, 200)
     for number in range(rounds):
         damage, stage = damages[number % 5], _chosen(VICTIMS, rng)
-        # What a generator's component or a teacher costs to make again is spent now and then.
+        # Units that are expensive to make again, such as a generator's, are damaged rarely.
         name = _chosen(VICTIMS[stage] if number % 10 else stored.names(stage), rng)
         damage(stored, stage, name, rng)
-        if damage is _rot_silently:  # which a lookup cannot see, and `d4m verify` can
+        if damage is _rot_silently:  # a lookup cannot see this damage, but `d4m verify` can
             found = {(s, unit) for s, unit, reason in workspace.pipeline().verify() if reason}
             assert found == {(stage, name)}
         computed = {
@@ -162,8 +162,8 @@ def test_a_damaged_component_of_the_generator_is_trained_again_alone(stored, cap
 
 
 @pytest.mark.parametrize("stage", VICTIMS)
-def test_silent_rot_is_found_by_whoever_reads_and_by_verify(stored, stage):
-    """Size and time are restored, as when a disk forgets: only reading can tell."""
+def test_silent_rot_is_found_by_every_reader_and_by_verify(stored, stage):
+    """Size and time are unchanged, as when a disk decays, so that only reading finds the damage."""
     workspace, rng = stored.workspace, np.random.default_rng(11)
     read_name, verified_name = (VICTIMS[stage] * 2)[:2]
     if len(stored.names(stage)) > 1:
@@ -208,7 +208,7 @@ def test_silent_rot_is_found_by_whoever_reads_and_by_verify(stored, stage):
 def test_silent_rot_met_in_the_middle_of_a_stage_is_repaired_on_the_way(
     stored, caplog, rotten, name, lost
 ):
-    """No lookup can see the rot; the stage that has to be computed meets it while reading."""
+    """No lookup can see the rot, but the stage that has to be computed finds it while reading."""
     workspace = stored.workspace
     lost_units = stored.names(lost)
     if lost == "evaluation_scores":
@@ -241,7 +241,7 @@ def test_rot_in_several_upstream_units_at_once_is_repaired_one_after_the_other(s
 
 
 def test_a_single_stage_repairs_its_upstream_too(stored, caplog):
-    """As Dagster runs it: one asset, its upstream taken as the manifests have it."""
+    """Dagster runs a stage like this: one asset, with the upstream units that manifests name."""
     stored.forget("prototypes", "class-00003")
     _flip(stored.contents("latents", "class-00003")[0], np.random.default_rng(2), keep_times=True)
     with caplog.at_level(logging.INFO, logger="d4m"):

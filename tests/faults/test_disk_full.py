@@ -1,4 +1,4 @@
-"""A disk that is full: a clear error at every stage, and after space is freed the run completes."""
+"""A full disk causes a clear error in every stage, and the run completes once space is freed."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from tests.faults.conftest import StoredUnits, often
 
 pytestmark = pytest.mark.faults
 
-# What runs inside a user namespace of its own, where a small disk can be mounted without rights.
+# This script runs in its own user namespace, where a user without rights can mount a small disk.
 _ON_A_SMALL_DISK = """
 mount -t tmpfs -o size={size} none "$D4M_STORE" || exit 99
 cp -a "{source}/." "$D4M_STORE" || exit 98
@@ -34,7 +34,7 @@ _CHOSEN = often(["real_images", "generator", "soft_labels"], _STAGES)
 
 @pytest.fixture(scope="session", autouse=True)
 def _namespaces() -> None:
-    """Skip where the kernel gives no namespaces to users."""
+    """Skip the tests if the kernel gives users no namespaces."""
     try:
         subprocess.run(["unshare", "-rm", "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):

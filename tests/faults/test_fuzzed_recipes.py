@@ -1,4 +1,4 @@
-"""Thousands of wrong recipes, made from the schema outward: none is more than an error message."""
+"""Thousands of wrong recipes, generated from the schema: each causes an error message at most."""
 
 import copy
 import math
@@ -54,7 +54,7 @@ UNKNOWN = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
 
 
 def _values(schema):
-    """What a part of the schema allows, as it stands in a YAML file."""
+    """Return a strategy for the values that a part of the schema allows, as YAML holds them."""
     if "$ref" in schema:
         return st.deferred(lambda: _values(SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]))
     for key in ("anyOf", "oneOf"):
@@ -93,7 +93,7 @@ MAKERS = {
 
 
 def _places(document, path=()):
-    """Every place of a document, the whole of it included."""
+    """Yield the path to every place in a document, beginning with the document itself."""
     yield path
     items = document.items() if isinstance(document, dict) else []
     if isinstance(document, list):
@@ -110,7 +110,7 @@ def _at(document, path):
 
 @st.composite
 def _mutated(draw):
-    """A recipe after one to three mistakes."""
+    """Draw a recipe with one to three mistakes."""
     document = draw(_values(SCHEMA))
     for _ in range(draw(st.integers(1, 3))):
         document = copy.deepcopy(document)
@@ -127,7 +127,7 @@ def _mutated(draw):
 
 
 def _load(path, text):
-    """The recipe, or None where it is refused with a message for every problem."""
+    """Load a recipe, or return None if it is refused with a message for every problem."""
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
     start = time.monotonic()
     try:
@@ -162,9 +162,9 @@ def test_a_recipe_with_mistakes_is_loaded_or_refused_with_file_line_and_key(tmp_
 )
 @given(document=_values(SCHEMA), data=st.data())
 def test_an_unknown_key_anywhere_is_named_with_its_line(tmp_path, document, data):
-    """Whatever else is wrong with the document."""
+    """The key is named even if other parts of the document are wrong, too."""
     inside = [p for p in _places(document) if isinstance(_at(document, p), dict)]
-    free = ("per_class", "options")  # whose keys are the user's own
+    free = ("per_class", "options")  # users choose the keys of these themselves
     place = data.draw(st.sampled_from([p for p in inside if not set(free) & set(map(str, p))]))
     _at(document, place)["zzz_unknown"] = 1
     text = StringIO()
@@ -233,7 +233,7 @@ def test_tricks_of_yaml_are_refused_at_once_with_the_line(tmp_path, text, proble
 
 
 def test_many_classes_may_have_prompts_of_their_own(tmp_path):
-    """As many as ImageNet-21k has."""
+    """ImageNet-21k has this many classes."""
     prompts = "\n".join(f"    class_{n}: a photo of {n}" for n in range(21_000))
     path = tmp_path / "large.yaml"
     path.write_text(f"dataset: {{source: digits}}\nprompts:\n  per_class:\n{prompts}\n")

@@ -1,4 +1,4 @@
-"""kill -9 in the middle of a stage: the next run goes on where the last one was cut off."""
+"""After kill -9 in the middle of a stage, the next run resumes where the last one stopped."""
 
 import os
 import signal
@@ -18,10 +18,10 @@ pytestmark = pytest.mark.faults
 
 D4M = Path(sys.executable).with_name("d4m")
 PATIENCE_S = 90
-FIRST = ("zarr.json", "images")  # what a unit of arrays, and a distilled data set, begin with
-ATTEMPTS = 8  # a busy machine may be too late with its kill
+FIRST = ("zarr.json", "images")  # written first in a unit of arrays, and in a distilled data set
+ATTEMPTS = 8  # on a busy machine, the kill may come too late
 
-# A stage, the units of it that are to be made, and how many of them are made before the kill.
+# Per stage, the units that are to be made, and how many of them are made before the kill.
 HARD = ["synthetic-hard-convnet3-00", "synthetic-hard-convnet3-01", "full_data-hard-convnet3-00"]
 AFTER = {
     "real_images": ("*", 7),
@@ -37,7 +37,7 @@ def _folders(stored, stage):
 
 
 def _run_until(stored, moment):
-    """`d4m run`, its process group killed with SIGKILL as soon as a moment has come."""
+    """Start `d4m run`, and kill its process group with SIGKILL as soon as `moment` is true."""
     deadline = time.monotonic() + PATIENCE_S
     with subprocess.Popen(
         [D4M, "run", "tiny"],
@@ -58,7 +58,7 @@ def _run_until(stored, moment):
 
 
 def _kill_in_the_middle(stored: StoredUnits, stage, lost, moment):
-    """The units that were published before the kill, which are not yet all of them."""
+    """Kill a run before it has made all lost units, and return those that it published."""
     for _ in range(ATTEMPTS):
         stored.forget(stage, *(lost & stored.published(stage)))
         before = _folders(stored, stage)
@@ -70,7 +70,7 @@ def _kill_in_the_middle(stored: StoredUnits, stage, lost, moment):
 
 
 def _assert_the_rest_is_computed(stored, stage, lost, published):
-    """A second run computes what was not published, and all is as if nothing had happened."""
+    """Assert that a second run computes just the unpublished units, with the usual result."""
     workspace = stored.workspace
     paths = {name: stored.folder(stage, name) for name in published}
     computed = workspace.run()
@@ -110,7 +110,7 @@ def test_a_run_killed_while_it_writes_a_unit_loses_that_unit_alone(stored, stage
 
 
 def _seconds(stored):
-    """How long a run takes that has nothing to do, and how much longer with a stage to compute."""
+    """Measure how long a run takes with nothing to do, and how long each stage takes."""
     start = time.monotonic()
     _run_until(stored, lambda: False)
     idle = time.monotonic() - start
@@ -122,7 +122,7 @@ def _seconds(stored):
     return idle, seconds
 
 
-def test_runs_killed_at_random_moments_lose_at_most_the_unit_in_hand(stored, record_property):
+def test_runs_killed_at_random_moments_lose_at_most_the_current_unit(stored, record_property):
     rng, wanted, kills = np.random.default_rng(7), often(3, 100), Counter()
     idle, seconds = _seconds(stored)
     rounds = 0
@@ -138,5 +138,5 @@ def test_runs_killed_at_random_moments_lose_at_most_the_unit_in_hand(stored, rec
         kills[stage] += published < lost
         _assert_the_rest_is_computed(stored, stage, lost, published)
     record_property(
-        "measured", f"{kills.total()} runs killed with -9 in the middle: {dict(kills)}; all went on"
+        "measured", f"{kills.total()} runs killed with -9 in the middle: {dict(kills)}; all resumed"
     )

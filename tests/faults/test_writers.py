@@ -1,4 +1,4 @@
-"""Several processes on one recipe at once: no torn read, no error, one result."""
+"""Several processes run one recipe at once without partial reads or errors, and with one result."""
 
 import os
 import re
@@ -22,7 +22,7 @@ WITHOUT_TORCH = ["real_images", "prototypes", "distilled_dataset"]
 
 
 def _run_at_once(stored: StoredUnits, commands) -> list[str]:
-    """What commands print that are started together, all of which succeed."""
+    """Start commands together, assert that all succeed, and return what they print."""
     workspace = stored.workspace
     home = workspace.folder / "dagster_home"
     home.mkdir(exist_ok=True)
@@ -48,7 +48,7 @@ def _run_at_once(stored: StoredUnits, commands) -> list[str]:
 
 
 def _computed(printed: str) -> int:
-    """Units that a command says it has computed."""
+    """Return the number of units that a command reports as computed."""
     total = re.search(r"^(\d+) units computed in ", printed, re.MULTILINE)
     if total:
         return int(total.group(1))
@@ -62,7 +62,7 @@ def test_two_runs_at_once_share_the_work_and_end_with_one_store(stored: StoredUn
 
 
 def test_four_writers_of_both_kinds_at_once(stored: StoredUnits, record_property):
-    """Three runs by the command and one by Dagster, over and over, after other losses each time."""
+    """Repeat three command-line runs and one Dagster run, with other units lost each time."""
     rng, rounds = np.random.default_rng(4), often(1, 20)
     stages = often(WITHOUT_TORCH, [stage.name for stage in STAGES])
     needed = done = 0

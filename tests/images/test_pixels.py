@@ -1,4 +1,4 @@
-"""Pixel ranges: the only two conversions there are."""
+"""The two conversions between uint8 images and float pixels."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def test_every_level_survives_the_round_trip():
     assert np.array_equal(to_images(to_pixels(images)), images)
 
 
-def test_levels_become_pixels_by_hand():
+def test_levels_become_pixels_as_worked_out_by_hand():
     images = np.array([[[[0, 51, 255]]]], np.uint8)
     pixels = to_pixels(images)
     assert pixels.shape == (1, 3, 1, 1)
@@ -43,11 +43,11 @@ def test_half_precision_pixels_are_rounded_as_float32():
 def test_pixels_are_torchvisions_normalised_to_a_half():
     images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype(np.uint8)
     theirs = torch.stack([to_tensor(image) * 2 - 1 for image in images])
-    # x / 127.5 - 1 against x / 255 * 2 - 1: two float32 roundings near 1 apart.
+    # x / 127.5 - 1 and x / 255 * 2 - 1 differ by at most two float32 roundings near 1.
     assert torch.allclose(to_pixels(images), theirs, rtol=0, atol=2**-22)
 
 
-def test_arrays_that_are_not_contiguous_are_taken_as_they_read():
+def test_arrays_that_are_not_contiguous_convert_as_their_copies_do():
     images = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3)).astype(np.uint8)
     view = images[:, ::-1, ::2]
     assert torch.equal(to_pixels(view), to_pixels(view.copy()))

@@ -1,4 +1,4 @@
-"""Spooled rows are the rows that were put in, in memory or in a file, whatever trains on them."""
+"""A spool returns the rows it was given, from memory or a file, and trains as a tensor does."""
 
 import resource
 import tempfile
@@ -59,7 +59,7 @@ def _weights(*modules):
     ("rows", "convert"), [(_images(11, channels=3), to_pixels), (_latents(11), torch.Tensor.float)]
 )
 def test_rows_come_back_converted_bit_by_bit(rows, convert, largest_in_memory):
-    batches = _split(rows, 0, 0, 3, 4, 4, 9, 11, 11)  # empty ones first, among others, and last
+    batches = _split(rows, 0, 0, 3, 4, 4, 9, 11, 11)  # empty ones at the start, middle and end
     spool = Spool(batches, convert, largest_in_memory=largest_in_memory)
     wanted = convert(torch.from_numpy(rows))
     found = spool[torch.arange(11)]
@@ -70,7 +70,7 @@ def test_rows_come_back_converted_bit_by_bit(rows, convert, largest_in_memory):
     assert spool.device == torch.device("cpu")
 
 
-def test_pixels_by_hand():
+def test_pixels_are_as_worked_out_by_hand():
     batches = [np.array([[[[0], [255]]]], np.uint8), np.array([[[[51], [204]]]], np.uint8)]
     for largest_in_memory in (IN_MEMORY, 2, SPILLED):
         spool = Spool(batches, to_pixels, largest_in_memory=largest_in_memory)
@@ -91,7 +91,7 @@ def test_rows_are_gathered_in_any_order_repeated_or_none(wanted, largest_in_memo
 
 @st.composite
 def _gatherings(draw):
-    """Rows, a way to split them into batches, a limit in bytes, and the numbers that are wanted."""
+    """Draw rows, their batches, the limit in bytes and the row numbers to read."""
     count = draw(st.integers(1, 30))
     width = draw(st.integers(1, 7))
     dtype = draw(st.sampled_from([np.uint8, np.float16]))
@@ -111,7 +111,7 @@ def test_gathering_is_numpys_indexing_for_any_split_and_any_limit(gathering):
 
 
 @pytest.mark.parametrize("largest_in_memory", [IN_MEMORY, SPILLED])
-def test_batches_are_read_once_and_those_that_spilled_are_let_go(largest_in_memory):
+def test_batches_are_read_once_and_those_that_spilled_are_not_kept(largest_in_memory):
     images = _images(15)
     made, alive = list["ref[np.ndarray]"](), list[int]()
 
@@ -126,11 +126,11 @@ def test_batches_are_read_once_and_those_that_spilled_are_let_go(largest_in_memo
     spool = Spool(batches(), to_pixels, largest_in_memory=largest_in_memory)
     for _ in range(2):
         assert torch.equal(spool[torch.arange(15)], to_pixels(images))
-    # The one that was spilled last is let go when the next is there.
+    # The batch that was spilled last is freed when the next one arrives.
     assert alive == ([0, 1, 1, 1, 1] if largest_in_memory == SPILLED else [0, 1, 2, 3, 4])
 
 
-def test_batches_that_are_not_contiguous_spill_as_they_look():
+def test_batches_that_are_not_contiguous_spill_as_their_copies_do():
     images = _images(6, channels=3)
     spool = Spool([images[::2, :, ::-1], images[1::2, :, ::-1]], to_pixels, largest_in_memory=0)
     found = spool[torch.tensor([0, 3, 1, 4, 2, 5])]
@@ -140,19 +140,19 @@ def test_batches_that_are_not_contiguous_spill_as_they_look():
 @pytest.mark.parametrize("largest_in_memory", [IN_MEMORY, SPILLED])
 @pytest.mark.parametrize("batches", [[], [_images(0)], [_images(0), _images(0)]])
 def test_no_rows_are_refused(batches, largest_in_memory):
-    with pytest.raises(ValueError, match=r"^wanted rows to keep, found none$"):
+    with pytest.raises(ValueError, match=r"^wanted at least one row, found none$"):
         Spool(batches, to_pixels, largest_in_memory=largest_in_memory)
 
 
 def test_a_limit_is_the_number_of_bytes_kept_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
-    images = _images(4)  # of 64 bytes
+    images = _images(4)  # 64 bytes each
     Spool(_split(images, 1, 2, 3), to_pixels, largest_in_memory=256)
-    with pytest.raises(D4MError, match="cannot keep a training set"):
+    with pytest.raises(D4MError, match="cannot write a training set"):
         Spool(_split(images, 1, 2, 3), to_pixels, largest_in_memory=255)
 
 
-def test_the_temporary_file_lies_in_the_named_folder_and_has_no_name_there(tmp_path, monkeypatch):
+def test_the_temporary_file_is_in_the_chosen_folder_and_has_no_name_there(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     images = _images(20)
     spool = Spool(_split(images, 10), to_pixels, largest_in_memory=SPILLED)
@@ -166,11 +166,11 @@ def test_the_temporary_file_lies_in_the_named_folder_and_has_no_name_there(tmp_p
 
 @pytest.mark.parametrize("room", [0, 64, 1000])
 def test_a_folder_without_room_is_an_error_that_names_what_to_do(room):
-    """The limit on file sizes makes the system refuse a write, or take a part, as a full disk."""
+    """A limit on file sizes makes writes fail or store a part, as a full disk does."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
     try:
-        with pytest.raises(D4MError, match=r"temporary files: .*; name one .* in \$TMPDIR$"):
+        with pytest.raises(D4MError, match=r"temporary files: .*; set \$TMPDIR to .* free space$"):
             Spool([_images(20)], to_pixels, largest_in_memory=SPILLED)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -185,7 +185,7 @@ def test_a_folder_without_room_is_an_error_that_names_what_to_do(room):
         (1, 1, [[0]]),
     ],
 )
-def test_ranges_by_hand(count, size, wanted):
+def test_ranges_are_as_worked_out_by_hand(count, size, wanted):
     assert [rows.tolist() for rows in ranges(count, size)] == wanted
 
 
@@ -195,7 +195,7 @@ def _image_sets(pair):
 
 @pytest.fixture(params=["memory", "file"])
 def pair(request):
-    """The pixels of 20 images, as a tensor and as a spool."""
+    """Return the pixels of 20 images, as a tensor and as a spool."""
     images = _images(20)
     limit = {"memory": IN_MEMORY, "file": SPILLED}[request.param]
     return to_pixels(images), Spool(_split(images, 5, 13), to_pixels, largest_in_memory=limit)
@@ -207,7 +207,7 @@ def _classifier():
         return ConvNet3(1, 8, 4, width=8).eval()
 
 
-def test_labels_of_a_spool_are_those_of_a_tensor(pair):
+def test_labels_made_from_a_spool_equal_those_from_a_tensor(pair):
     sets = _image_sets(pair)
     for epoch in range(2):
         views = [draw_epoch(images, VIEWS, seed=1, epoch=epoch) for images in sets]
@@ -219,7 +219,7 @@ def test_labels_of_a_spool_are_those_of_a_tensor(pair):
         assert first.tobytes() == second.tobytes()
 
 
-def test_scores_of_a_spool_are_those_of_a_tensor(pair):
+def test_scores_on_a_spool_equal_those_on_a_tensor(pair):
     class_ids = _classifier()(pair[0]).argmax(1)
     class_ids[:7] = (class_ids[:7] + 1) % 4
     first, second = (score_classifier(_classifier(), pixels, class_ids) for pixels in pair)
@@ -227,7 +227,7 @@ def test_scores_of_a_spool_are_those_of_a_tensor(pair):
     assert first.top1 == pytest.approx(13 / 20)
 
 
-def test_a_student_of_a_spool_is_that_of_a_tensor(pair):
+def test_a_student_trained_on_a_spool_equals_one_trained_on_a_tensor(pair):
     settings = SoftLabelSettings(epochs=3, augmentation=VIEWS)
 
     def train(images):
@@ -249,7 +249,7 @@ def test_a_student_of_a_spool_is_that_of_a_tensor(pair):
     assert not torch.equal(first, _weights(_classifier()))
 
 
-def test_a_teacher_of_a_spool_is_that_of_a_tensor(pair):
+def test_a_teacher_trained_on_a_spool_equals_one_trained_on_a_tensor(pair):
     def train(images):
         model = _classifier()
         curve = train_with_hard_labels(
@@ -269,7 +269,7 @@ def test_a_teacher_of_a_spool_is_that_of_a_tensor(pair):
     assert not torch.equal(first, _weights(_classifier()))
 
 
-def test_an_autoencoder_of_a_spool_is_that_of_a_tensor(pair):
+def test_an_autoencoder_trained_on_a_spool_equals_one_trained_on_a_tensor(pair):
     settings = AutoencoderSettings(channels=(8, 16), steps=3, batch_size=6)
     first, second = (train_autoencoder(pixels, settings, seed=5) for pixels in pair)
     assert torch.equal(_weights(first), _weights(second))
@@ -277,7 +277,7 @@ def test_an_autoencoder_of_a_spool_is_that_of_a_tensor(pair):
 
 
 @pytest.mark.parametrize("largest_in_memory", [IN_MEMORY, SPILLED])
-def test_a_denoiser_of_a_spool_is_that_of_a_tensor(largest_in_memory):
+def test_a_denoiser_trained_on_a_spool_equals_one_trained_on_a_tensor(largest_in_memory):
     settings = DenoiserSettings(channels=(8, 16), text_width=16, steps=3, batch_size=6)
     latents, class_ids = _latents(12), torch.arange(12) % 2
     spool = Spool(_split(latents, 5), torch.Tensor.float, largest_in_memory=largest_in_memory)

@@ -1,4 +1,4 @@
-"""Files of every broken kind among good ones: each is listed with why, and the rest is read."""
+"""Broken files of every kind among good ones: each is listed with a reason, the rest are read."""
 
 import os
 import shutil
@@ -123,7 +123,7 @@ ODD = {
 
 
 def _add_odd(folder, monkeypatch):
-    """What is not even a file with bytes; names must match `ODD`."""
+    """Add entries, named as in `ODD`, that are not readable files at all."""
     (folder / "lost.png").symlink_to("nowhere.png")
     (folder / "itself.png").symlink_to("itself.png")
     (folder / "one.png").symlink_to("other.png")
@@ -140,7 +140,7 @@ def _add_odd(folder, monkeypatch):
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """The same good images in two folders; in one of them, all the bad ones beside them."""
+    """Make two folders with the same good images, and add all bad files to the second."""
     random = np.random.default_rng(1)
     for split, name in ((s, n) for s in ("train", "test") for n in ("a", "b")):
         (tmp_path / "clean" / split / name).mkdir(parents=True)
@@ -161,7 +161,7 @@ def _open(root, cache=None):
     return ImageFolderSource(settings, root, digests=FileDigests(cache or root.parent / "cache"))
 
 
-def test_there_are_at_least_25_kinds_of_them():
+def test_there_are_at_least_25_kinds_of_broken_files():
     assert len(CONTENTS) + len(ODD) >= 25
 
 
@@ -176,7 +176,7 @@ def test_each_is_listed_with_its_reason_in_one_line(folders):
         assert len(reason) < 250
 
 
-def test_good_images_are_what_they_are_without_the_bad_ones(folders):
+def test_good_images_read_the_same_with_and_without_the_bad_ones(folders):
     clean, mixed = (_open(folder) for folder in folders)
     for split, class_id in ((s, c) for s in ("train", "test") for c in range(2)):
         expected, index = clean.index(split, class_id), mixed.index(split, class_id)
@@ -208,8 +208,8 @@ def test_names_and_reasons_can_be_stored_as_utf8(folders):
         assert (file + reason).encode().decode() == file + reason
 
 
-def test_a_folder_that_may_not_be_listed_is_listed_as_such(folders, monkeypatch):
-    """As if another user owned it: whoever runs the tests may be allowed everything."""
+def test_a_folder_that_cannot_be_opened_is_listed_as_unreadable(folders, monkeypatch):
+    """The refusal is simulated because the user who runs the tests may be allowed everything."""
     (folders[0] / "train" / "a" / "theirs").mkdir()
     scandir = os.scandir
 
@@ -224,7 +224,7 @@ def test_a_folder_that_may_not_be_listed_is_listed_as_such(folders, monkeypatch)
     assert len(index.image_ids) == 5
 
 
-def test_a_file_that_may_not_be_read_is_listed_and_read_as_soon_as_it_may(folders, monkeypatch):
+def test_a_file_without_read_permission_is_listed_and_read_once_permitted(folders, monkeypatch):
     path = folders[0] / "train" / "a" / "good-2.png"
     os.utime(path, (1, 1))  # old enough to be remembered
     read_bytes = Path.read_bytes

@@ -1,4 +1,4 @@
-"""CIFAR from files like torchvision's: small batches of our own, its MD5 sums put aside."""
+"""CIFAR from files in torchvision's format: our own small batches, without its MD5 checks."""
 
 import pickle
 import re
@@ -18,7 +18,7 @@ from tests.contracts.test_source_contract import trust_any_cifar, write_cifar10
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """CIFAR-10 with 50 images in each batch."""
+    """Write CIFAR-10 with 50 images per batch."""
     trust_any_cifar(monkeypatch)
     write_cifar10(tmp_path, np.random.default_rng(0))
     return tmp_path
@@ -64,7 +64,7 @@ def test_fine_labels_are_the_classes_of_cifar100(tmp_path, monkeypatch):
 
 
 def test_names_in_another_order_than_the_labels_are_refused(tmp_path, monkeypatch):
-    """As the published code has them: by super-class, fish next to fish."""
+    """The published code orders names like this: by super-class, fish next to fish."""
     trust_any_cifar(monkeypatch)
     names = [row.folder for row in shipped_class_table("cifar100")]
     names[1], names[32] = names[32], names[1]
@@ -121,7 +121,7 @@ def test_files_other_than_the_published_ones_are_refused(tmp_path):
         _open(tmp_path).index("train", 0)
 
 
-def test_without_network_and_files_it_is_said_where_they_were_looked_for(tmp_path, monkeypatch):
+def test_without_network_and_files_the_message_names_the_searched_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", "http://127.0.0.1:9/nothing.tar.gz")
     wanted = (

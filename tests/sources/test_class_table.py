@@ -1,4 +1,4 @@
-"""class_id <-> name <-> prompt cannot come apart (defects 5, 6 and 12 of the published code)."""
+"""A class's id, name and prompt always agree (defects 5, 6 and 12 of the published code)."""
 
 import pytest
 from PIL import Image
@@ -18,7 +18,7 @@ def test_names_and_prompts_are_looked_up_by_id_in_the_order_given():
     assert prompts == [f"a photo of a {name}, {name}" for name in ("zebra", "ant", "10", "9")]
 
 
-def test_a_template_may_take_the_class_by_its_number():
+def test_a_template_may_contain_the_class_id():
     table = ClassTable(("{name}", "dog"))
     settings = PromptSettings(template="{class_id}: {name}")
     assert [table.prompt(class_id, settings) for class_id in range(2)] == ["0: {name}", "1: dog"]

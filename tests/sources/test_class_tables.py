@@ -1,4 +1,4 @@
-"""The shipped class tables: order, names and glosses, against facts and public code."""
+"""The shipped class tables: order, names and glosses, checked against facts and public code."""
 
 import re
 from collections import Counter
@@ -68,7 +68,8 @@ def test_imagenet1k_names_share_a_word_with_timms_description_of_the_same_folder
         for row in shipped_class_table("imagenet1k")
         if not _words(row.name) & _words(info.label_name_to_description(row.folder, detailed=True))
     }
-    # WordNet: cock, bull mastiff, Leonberg, anemone fish, jean, pajama, panpipe, pay-phone, wreck.
+    # WordNet calls these cock, bull mastiff, Leonberg, anemone fish, jean, pajama, panpipe,
+    # pay-phone and wreck.
     assert strange == {
         "rooster",
         "bullmastiff",
@@ -116,7 +117,7 @@ def test_imagenet1k_has_the_class_ids_of_ilsvrc_2012(class_id, folder, name):
     ("class_id", "word"),
     [(134, "bird"), (517, "machine"), (97, "duck"), (21, "hawk"), (242, "dog")],
 )
-def test_homonyms_are_told_apart_by_their_gloss(class_id, word):
+def test_homonyms_are_distinguished_by_their_gloss(class_id, word):
     row = shipped_class_table("imagenet1k")[class_id]
     assert word in row.gloss
     assert word not in row.name

@@ -1,4 +1,4 @@
-"""Bytes become pixels: every kind of image that Pillow reads, against values worked by hand."""
+"""Decoding of every kind of image that Pillow reads, checked against values worked by hand."""
 
 import struct
 import warnings
@@ -32,14 +32,14 @@ def _decode(content, size_px=8, **settings):
 
 
 def _level(content, **settings):
-    """The one colour of an image."""
+    """Return the colour of an image that has only one."""
     pixels = _decode(content, **settings)
     assert (pixels == pixels[0, 0]).all()
     return pixels[0, 0].tolist()
 
 
 def _png(colour_type, depth, row, *, extra=b""):
-    """An 8 x 8 PNG written by hand, each row the same: Pillow writes no 16-bit colours."""
+    """Build an 8 x 8 PNG of equal rows by hand, because Pillow writes no 16-bit colours."""
 
     def chunk(kind, data):
         check = struct.pack(">I", zlib.crc32(kind + data))
@@ -51,7 +51,7 @@ def _png(colour_type, depth, row, *, extra=b""):
     return start + (chunk(b"tRNS", extra) if extra else b"") + pixels + chunk(b"IEND", b"")
 
 
-def test_grey_becomes_colour_and_colour_grey():
+def test_grey_becomes_colour_and_colour_becomes_grey():
     assert _level(_bytes(Image.new("L", (8, 8), 90))) == [90, 90, 90]
     assert _level(_bytes(Image.new("L", (8, 8), 90)), channels=1) == [90]
     red = _bytes(Image.new("RGB", (8, 8), (255, 0, 0)))
@@ -68,7 +68,7 @@ def test_palettes_become_their_colours():
 
 @pytest.mark.parametrize("alpha", [0, 1, 51, 128, 254, 255])
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
-def test_transparent_pixels_lie_over_the_background(alpha, kind):
+def test_transparent_pixels_show_the_background(alpha, kind):
     options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
     content = _bytes(Image.new("RGBA", (8, 8), (250, 100, 0, alpha)), kind, **options)
     share = alpha / 255
@@ -77,7 +77,7 @@ def test_transparent_pixels_lie_over_the_background(alpha, kind):
         assert _level(content, background=background) == pytest.approx(over, abs=0.51)
 
 
-def test_transparent_grey_lies_over_the_background_also_where_grey_is_asked_for():
+def test_transparent_grey_shows_the_background_also_where_grey_is_asked_for():
     content = _bytes(Image.new("LA", (8, 8), (100, 51)))  # a fifth of 100, four fifths of GREEN
     assert _level(content, background=GREEN) == [20, 180, 100]
     grey = round(0.299 * 20 + 0.587 * 180 + 0.114 * 100)
@@ -86,7 +86,7 @@ def test_transparent_grey_lies_over_the_background_also_where_grey_is_asked_for(
 
 
 @pytest.mark.parametrize("alpha", [0, 51, 255])
-def test_palettes_with_transparent_colours_lie_over_the_background(alpha):
+def test_palettes_with_transparent_colours_show_the_background(alpha):
     image = Image.new("P", (8, 8), 1)
     image.putpalette([0, 0, 0, 100, 50, 0])
     share = alpha / 255
@@ -100,7 +100,7 @@ def test_palettes_with_transparent_colours_lie_over_the_background(alpha):
 
 
 @pytest.mark.parametrize(("mode", "colour"), [("L", 5), ("RGB", (1, 2, 3)), ("1", 1)])
-def test_a_colour_that_stands_for_no_colour_shows_the_background(mode, colour):
+def test_a_colour_that_means_transparent_shows_the_background(mode, colour):
     content = _bytes(Image.new(mode, (8, 8), colour), transparency=colour)
     assert _level(content, background=GREEN) == list(GREEN)
     other = Image.new(mode, (8, 8), 0)
@@ -108,7 +108,7 @@ def test_a_colour_that_stands_for_no_colour_shows_the_background(mode, colour):
     assert _level(_bytes(other, transparency=colour), background=GREEN) == [0, 0, 0]
 
 
-def test_a_transparent_first_frame_of_a_gif_lies_over_the_background():
+def test_a_transparent_first_frame_of_a_gif_shows_the_background():
     image = Image.new("P", (8, 8), 1)
     image.putpalette([0, 0, 0, 10, 20, 30])
     assert _level(_bytes(image, "GIF", transparency=1), background=GREEN) == list(GREEN)
@@ -142,8 +142,8 @@ def test_16_bit_colours_with_and_without_alpha_are_scaled():
     assert _level(_png(4, 16, grey_alpha * 8), background=GREEN) == pytest.approx(over, abs=0.51)
 
 
-def test_a_16_bit_level_that_stands_for_no_colour_shows_the_background():
-    row = struct.pack(">2H", 0x80FF, 0x80FE) * 4  # the same in 8 bits: only the first is meant
+def test_a_16_bit_level_that_means_transparent_shows_the_background():
+    row = struct.pack(">2H", 0x80FF, 0x80FE) * 4  # equal in 8 bits; only the first is transparent
     image = _decode(_png(0, 16, row, extra=b"\x80\xff"), background=GREEN)
     assert (image[:, ::2] == GREEN).all()
     assert (image[:, 1::2] == 0x80).all()
@@ -159,7 +159,7 @@ def test_print_colours_become_rgb():
 
 
 def test_print_colours_as_photoshop_stores_them_become_rgb():
-    """YCCK: luminance 128, chroma 90 and 200, inverted black 255; that is CMY of 229, 90, 61."""
+    """YCCK with luminance 128, chroma 90 and 200 and inverted black 255 is CMY 229, 90, 61."""
     stored = Image.new("CMYK", (8, 8), tuple(255 - level for level in (128, 90, 200, 255)))
     plain = _bytes(stored, "JPEG", quality=100, subsampling=0)
     transform = plain.index(b"Adobe") + 11
@@ -173,7 +173,7 @@ def test_tiff_colours_of_television_become_rgb():
     assert np.abs(_decode(content).astype(int) - [200, 100, 50]).max() <= 2
 
 
-TURNS = {  # where the first row and the first column of what is stored are to be seen
+TURNS = {  # EXIF orientation -> the turn that shows the stored pixels upright
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -197,7 +197,7 @@ def test_photographs_are_turned_upright(orientation, kind):
 
 
 def test_broken_metadata_does_not_spoil_an_image():
-    """Orientation 6, and a width whose type is made another: Pillow's own turning fails."""
+    """Pillow's own function fails on orientation 6 with a width entry of the wrong type."""
     exif = Image.Exif()
     exif[0x0100], exif[0x0112] = 8, 6
     stored = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3)
@@ -211,7 +211,7 @@ def test_broken_metadata_does_not_spoil_an_image():
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "PNG", "WEBP"])
-def test_of_several_frames_or_pages_the_first_is_the_image(kind):
+def test_the_first_of_several_frames_or_pages_is_the_image(kind):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ((200, 0, 0), (0, 0, 200))]
     options = {"lossless": True} if kind == "WEBP" else {}
     content = _bytes(frames[0], kind, save_all=True, append_images=frames[1:], **options)
@@ -220,7 +220,7 @@ def test_of_several_frames_or_pages_the_first_is_the_image(kind):
     assert _level(content) == [200, 0, 0]
 
 
-def test_squashing_keeps_the_whole_and_cropping_the_centre():
+def test_squashing_keeps_the_whole_image_and_cropping_keeps_the_centre():
     image = Image.new("L", (24, 8), 0)
     image.paste(255, (8, 0, 16, 8))  # the middle third is bright
     assert (_decode(_bytes(image), channels=1, resize="crop") == 255).all()
@@ -247,14 +247,14 @@ def test_resizing_is_pillows_lanczos(resize):
     assert np.array_equal(_decode(_bytes(image), 16, resize=resize), expected)
 
 
-def test_an_image_larger_than_pillow_likes_is_read_without_a_warning(monkeypatch):
+def test_an_image_above_pillows_warning_size_is_read_without_a_warning(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
     with pytest.warns(Image.DecompressionBombWarning):
         Image.open(BytesIO(_bytes(Image.new("L", (8, 8), 7))))
     assert _level(_bytes(Image.new("L", (8, 8), 7)), channels=1) == [7]
 
 
-def test_the_limit_of_pixels_holds_where_other_code_has_lifted_pillows(monkeypatch):
+def test_the_pixel_limit_holds_where_other_code_has_lifted_pillows(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     content = bytearray(_bytes(Image.new("L", (8, 8), 7), "BMP"))
     content[18:26] = struct.pack("<ii", 13_378, 13_377)
@@ -262,14 +262,14 @@ def test_the_limit_of_pixels_holds_where_other_code_has_lifted_pillows(monkeypat
         _decode(bytes(content))
 
 
-def test_warnings_of_others_come_back_after_pillow_was_quiet():
+def test_other_warnings_appear_again_after_pillow_was_silenced():
     with quiet_pillow():
         warnings.warn("of no use", UserWarning, stacklevel=1)
     with pytest.raises(UserWarning, match="of use"):
         warnings.warn("of use", UserWarning, stacklevel=1)
 
 
-def test_a_decoder_that_runs_out_of_memory_says_nothing_of_the_file(monkeypatch):
+def test_a_decoder_that_runs_out_of_memory_does_not_blame_the_file(monkeypatch):
     def fail(*_, **__):
         raise MemoryError
 
@@ -278,7 +278,7 @@ def test_a_decoder_that_runs_out_of_memory_says_nothing_of_the_file(monkeypatch)
         load_image(_bytes(Image.new("L", (8, 8), 7)))
 
 
-def test_all_that_decides_apart_from_the_size_is_named():
+def test_the_decoding_names_all_that_decides_except_the_size():
     assert file_decoding(_settings(size_px=9, test_share=0.5, background=GREEN)) == {
         "version": 1,
         "channels": 3,
@@ -287,7 +287,7 @@ def test_all_that_decides_apart_from_the_size_is_named():
     }
 
 
-def test_raw_pixels_are_themselves_unless_another_size_or_colour_is_asked_for():
+def test_raw_pixels_are_unchanged_unless_another_size_or_colour_is_asked_for():
     pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 3)).astype(np.uint8)
     raw = pixels.tobytes()
     assert np.array_equal(decode_raw(raw, (6, 6, 3), 6), pixels)

@@ -1,4 +1,4 @@
-"""The digits: scikit-learn's own, split once and for all."""
+"""scikit-learn's digits, with a split that never changes."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ from d4m.settings import DigitsSettings, RecipeSettings
 from d4m.sources.digits import DigitsSource
 from d4m.sources.registry import open_source
 
-# Both change only if scikit-learn ships other digits or splits them differently; every score ever
-# published with this source would then be of another test set.
+# Both change only if scikit-learn ships other digits or splits them differently. Every score that
+# was published with this source would then belong to another test set.
 TRAIN_FINGERPRINT = "3a04bcb245a5f00b83061b4a46e841ca732012c2c5e8e1b424851543de4b6fad"
 TEST_FINGERPRINT = "a52ba21f1c7c55d7aab3ff679056d5e7f16610b370f5a26a009bfeec2fc4e55a"
 
@@ -44,7 +44,7 @@ def test_the_split_is_fixed(source):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**62])
-def test_the_split_does_not_follow_the_recipes_seed(source, tmp_path, seed):
+def test_the_split_does_not_depend_on_the_recipes_seed(source, tmp_path, seed):
     settings = RecipeSettings.model_validate({"dataset": {"source": "digits"}, "seed": seed})
     opened = open_source(Recipe(name="mine", folder=tmp_path, settings=settings), tmp_path)
     for split in ("train", "test"):

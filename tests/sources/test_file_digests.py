@@ -1,4 +1,4 @@
-"""What is remembered of files: read once, whatever happens to the memory itself."""
+"""The cache of file digests: each file is read once, and damage to the cache changes no result."""
 
 import logging
 import multiprocessing
@@ -20,7 +20,7 @@ FILES = 6
 
 
 class Reads:
-    """Counts the files whose bytes are read."""
+    """A recorder of the names of the files whose bytes are read."""
 
     def __init__(self, monkeypatch):
         self.names = []
@@ -54,7 +54,7 @@ def root(tmp_path):
 
 
 def _write(path, level, time=1000):
-    """An image that was changed long ago, and so is remembered."""
+    """Write an image with an old modification time, which makes the cache remember it."""
     Image.new("L", (8, 8), level).save(path)
     os.utime(path, (time, time))
 
@@ -71,12 +71,12 @@ def _expected(root):
     ]
 
 
-def test_verdicts_are_digests_or_reasons_in_the_order_of_the_files(root):
+def test_checks_are_digests_or_reasons_in_the_order_of_the_files(root):
     for _ in range(2):
-        verdicts = _examine(root)
-        assert [verdict.digest for verdict in verdicts] == _expected(root)
-        assert [bool(v.reason) for v in verdicts] == [False] * FILES + [True]
-        assert verdicts[-1].reason.startswith("not an image")
+        checks = _examine(root)
+        assert [check.digest for check in checks] == _expected(root)
+        assert [bool(check.reason) for check in checks] == [False] * FILES + [True]
+        assert checks[-1].reason.startswith("not an image")
 
 
 def test_a_second_look_opens_no_file(root, reads):
@@ -91,9 +91,9 @@ def test_a_changed_and_an_added_file_are_the_only_ones_read(root, reads):
     _write(root / "a" / "3.png", 99, time=2000)
     _write(root / "a" / "added.png", 100)
     reads.take()
-    verdicts = _examine(root)
+    checks = _examine(root)
     assert reads.take() == ["3.png", "added.png"]
-    assert [verdict.digest for verdict in verdicts] == _expected(root)
+    assert [check.digest for check in checks] == _expected(root)
 
 
 @pytest.mark.parametrize("what", ["size", "time", "name", "folder"])
@@ -110,9 +110,9 @@ def test_another_size_time_name_or_folder_is_another_file(root, reads, what):
     else:
         root = root.rename(root.with_name("moved"))
     reads.take()
-    verdicts = _examine(root)
+    checks = _examine(root)
     assert len(reads.take()) == (FILES + 1 if what == "folder" else 1)
-    assert [verdict.digest for verdict in verdicts] == _expected(root)
+    assert [check.digest for check in checks] == _expected(root)
 
 
 def test_a_file_changed_just_now_is_read_again_next_time(root, reads):
@@ -130,7 +130,7 @@ def test_a_file_changed_just_now_is_read_again_next_time(root, reads):
     assert reads.take() == []
 
 
-def test_another_decoder_asks_all_files_again(root, reads, monkeypatch):
+def test_another_decoder_version_reads_all_files_again(root, reads, monkeypatch):
     _examine(root)
     reads.take()
     for version in (2, 0):
@@ -143,7 +143,7 @@ def test_another_decoder_asks_all_files_again(root, reads, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "empty", "other table", "flipped page"])
-def test_a_broken_memory_is_replaced_and_changes_no_result(root, reads, caplog, damage):
+def test_a_broken_cache_is_replaced_and_changes_no_result(root, reads, caplog, damage):
     first = _examine(root)
     path = root.parent / "cache" / "file_digests.sqlite"
     content = path.read_bytes()
@@ -165,52 +165,53 @@ def test_a_broken_memory_is_replaced_and_changes_no_result(root, reads, caplog, 
         assert _examine(root) == first
     assert len(reads.take()) == FILES + 1
     if damage != "empty":
-        assert "files are read again" in caplog.text
+        assert "image files are read again" in caplog.text
     if damage != "other table":
         _examine(root)
         assert reads.take() == []
 
 
-def test_a_memory_that_cannot_be_written_is_done_without(root, reads, caplog):
+def test_a_cache_that_cannot_be_written_is_not_used(root, reads, caplog):
     (root.parent / "cache").write_text("a file where the folder should be")
     with caplog.at_level(logging.WARNING):
         first = _examine(root)
-    assert "is not used, files are read again" in caplog.text
+    assert "cannot use " in caplog.text
+    assert "image files are read again" in caplog.text
     reads.take()
     assert _examine(root) == first
     assert len(reads.take()) == FILES + 1
 
 
-def test_a_memory_that_is_busy_is_done_without(root, caplog, monkeypatch):
+def test_a_cache_that_is_busy_is_not_used(root, caplog, monkeypatch):
     first = _examine(root)
     monkeypatch.setattr(file_digests, "_BUSY_S", 0.05)
     _write(root / "a" / "3.png", 99, time=2000)
     other = sqlite3.connect(root.parent / "cache" / "file_digests.sqlite")
     other.execute("BEGIN IMMEDIATE")
     with caplog.at_level(logging.WARNING):
-        verdicts = _examine(root)
+        checks = _examine(root)
     other.rollback()
     other.close()
     assert "database is locked" in caplog.text
-    assert [v.digest for v in verdicts] == _expected(root)
-    assert verdicts[:3] == first[:3]
+    assert [check.digest for check in checks] == _expected(root)
+    assert checks[:3] == first[:3]
 
 
-def test_nothing_is_kept_of_an_empty_folder(tmp_path):
+def test_an_empty_folder_makes_no_cache(tmp_path):
     assert FileDigests(tmp_path / "cache").examine(tmp_path, "a", ()) == []
     assert not (tmp_path / "cache").exists()
 
 
 def _in_a_process(root):
-    return [verdict.digest for verdict in _examine(root)]
+    return [check.digest for check in _examine(root)]
 
 
-def test_several_processes_share_one_memory(root, reads):
+def test_several_processes_share_one_cache(root, reads):
     expected = _expected(root)
     with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert list(pool.map(_in_a_process, [root] * 8)) == [expected] * 8
     reads.take()
-    assert np.array_equal([verdict.digest for verdict in _examine(root)], expected)
+    assert np.array_equal([check.digest for check in _examine(root)], expected)
     assert reads.take() == []
 
 
@@ -219,6 +220,6 @@ def test_threads_keep_the_order(root, monkeypatch):
         _write(root / "a" / f"{number}.png", number)
     expected = _expected(root)
     for threads in (1, 8):
-        monkeypatch.setattr(file_digests, "threads", lambda count=threads: count)
+        monkeypatch.setattr(file_digests, "thread_count", lambda count=threads: count)
         cache = root.parent / f"cache-{threads}"
-        assert [verdict.digest for verdict in _examine(root, cache)] == expected
+        assert [check.digest for check in _examine(root, cache)] == expected

@@ -1,4 +1,4 @@
-"""The validation split: which images it takes, and that nothing else changes."""
+"""The validation split: the images that it takes, and that nothing else changes."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ WHOLE = DigitsSource(DigitsSettings(source="digits"))
 
 
 class _Reordered(DigitsSource):
-    """The digits in another order, as another machine might list a folder."""
+    """A source of the digits in another order, as another machine might list a folder."""
 
     def index(self, split, class_id):
         index = super().index(split, class_id)
@@ -33,7 +33,7 @@ def test_train_and_validation_are_the_training_images_in_order():
         assert source.index("test", class_id).image_ids == WHOLE.index("test", class_id).image_ids
 
 
-def test_which_images_are_held_out_follows_their_contents_not_their_order():
+def test_the_choice_of_held_out_images_depends_on_their_contents_not_their_order():
     again = HeldOutSource(_Reordered(DigitsSettings(source="digits")), 0.2)
     for class_id in range(10):
         held_out = HeldOutSource(WHOLE, 0.2).index("validation", class_id).image_ids

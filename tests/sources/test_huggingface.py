@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face library: saved, in Parquet, in folders; labels of every kind."""
+"""Data sets that Hugging Face's library loads: saved, Parquet and folders, with all label types."""
 
 import sys
 
@@ -15,7 +15,7 @@ from d4m.sources.class_table import ClassTable
 from d4m.sources.registry import open_source
 from tests.contracts.test_source_contract import encode_png
 
-NAMES = ("wolf", "ant", "bee")  # an order of their own, not sorted
+NAMES = ("wolf", "ant", "bee")  # deliberately not sorted
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def _png(level):
 
 
 def _dataset(labels, feature, contents=None):
-    """Row n is an image of level n."""
+    """Return a data set in which row n is an image of grey level n."""
     contents = contents or [_png(row) for row in range(len(labels))]
     rows = {"image": [{"bytes": each, "path": None} for each in contents], "label": labels}
     return Dataset.from_dict(rows, features=Features({"image": ImageColumn(), "label": feature}))
@@ -49,7 +49,7 @@ def _levels(source, split, class_id):
 
 @pytest.fixture
 def both(tmp_path):
-    """9 training and 6 test rows, saved."""
+    """Save a data set of 9 training and 6 test rows."""
     feature = ClassLabel(names=list(NAMES))
     train = _dataset([n % 3 for n in range(9)], feature)
     test = _dataset([2 - n % 3 for n in range(6)], feature)
@@ -159,7 +159,7 @@ def test_parquet_files_and_folders_of_images_are_loaded(both):
             assert _levels(files, split, files.class_table.names.index(name)) == expected
 
 
-def test_a_file_beside_the_table_that_is_gone_is_listed_or_named(tmp_path):
+def test_a_file_that_the_table_names_but_is_gone_is_listed_or_named(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "files" / "train" / name).mkdir(parents=True)
         for number in range(3):
@@ -174,7 +174,7 @@ def test_a_file_beside_the_table_that_is_gone_is_listed_or_named(tmp_path):
     assert source.index("train", 0).unreadable == {"train-0000001": "no such file or directory"}
 
 
-def test_a_changed_file_beside_the_table_shows_in_the_fingerprint(tmp_path):
+def test_a_change_to_a_file_that_the_table_names_shows_in_the_fingerprint(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "files" / "train" / name).mkdir(parents=True)
         Image.new("L", (8, 8), 1).save(tmp_path / "files" / "train" / name / "0.png")
@@ -233,7 +233,7 @@ def test_another_image_column_is_another_data_set(tmp_path):
         ),
     ],
 )
-def test_what_is_not_there_is_named_with_what_there_is(both, settings, message):
+def test_a_missing_split_or_column_is_named_with_those_there_are(both, settings, message):
     with pytest.raises(SourceError, match=message):
         _open(both, **settings)
 
@@ -254,12 +254,12 @@ def test_test_labels_without_training_images_are_refused_unless_classes_are_chos
         "test": _dataset(["a", "c", "b"], Value("string")),
     }
     DatasetDict(split).save_to_disk(str(tmp_path / "saved"))
-    with pytest.raises(SourceError, match="has test images with 'c', of which there are no train"):
+    with pytest.raises(SourceError, match="has test images labelled 'c', but no training images"):
         _open(tmp_path)
     assert _levels(_open(tmp_path, classes={"b": "b", "a": "a"}), "test", 0) == [2]
 
 
-def test_test_labels_with_names_of_their_own_order_are_told_apart(tmp_path):
+def test_test_labels_are_matched_by_name_where_their_order_differs(tmp_path):
     split = {
         "train": _dataset([0, 1], ClassLabel(names=["a", "b"])),
         "test": _dataset([0, 1], ClassLabel(names=["b", "a"])),
@@ -272,13 +272,13 @@ def test_test_labels_with_names_of_their_own_order_are_told_apart(tmp_path):
     assert _levels(source, "test", 0) == [1]
 
 
-def test_what_cannot_be_loaded_is_said(tmp_path):
+def test_a_data_set_that_cannot_be_loaded_is_refused(tmp_path):
     (tmp_path / "nothing").mkdir()
     with pytest.raises(SourceError, match="nothing cannot be loaded: "):
         _open(tmp_path, "nothing")
 
 
-def test_a_hub_that_cannot_be_reached_is_said(tmp_path, monkeypatch):
+def test_a_hub_that_cannot_be_reached_is_reported(tmp_path, monkeypatch):
     def fail(*_, **__):
         msg = "Couldn't reach 'nobody/nothing' on the Hub"
         raise ConnectionError(msg)
@@ -288,7 +288,7 @@ def test_a_hub_that_cannot_be_reached_is_said(tmp_path, monkeypatch):
         _open(tmp_path, "nobody/nothing")
 
 
-def test_hub_id_configuration_and_revision_are_what_is_asked_for(tmp_path, monkeypatch):
+def test_hub_id_configuration_and_revision_are_passed_to_the_library(tmp_path, monkeypatch):
     asked = []
 
     def load(*names, **options):
@@ -300,7 +300,7 @@ def test_hub_id_configuration_and_revision_are_what_is_asked_for(tmp_path, monke
     assert asked == [(("some/set", "full"), {"revision": "abc", "keep_in_memory": False})]
 
 
-def test_without_the_library_it_is_said_how_to_install_it(both, monkeypatch):
+def test_without_the_library_the_message_says_how_to_install_it(both, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(SourceError, match=r"pip install 'd4m\[huggingface\]'"):
         _open(both)

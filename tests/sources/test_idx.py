@@ -1,4 +1,4 @@
-"""MNIST's own file format, by hand; and the real Fashion-MNIST where the machine has it."""
+"""MNIST's file format, written by hand, and the real Fashion-MNIST if it is installed."""
 
 import gzip
 import os
@@ -32,7 +32,7 @@ IMAGES = {
 
 
 def _idx(array, kind=0x08):
-    """The bytes of an IDX file: two zeros, kind of number, number of axes, their sizes, numbers."""
+    """Return an IDX file's bytes: two zeros, number type, count of axes, their sizes, numbers."""
     sizes = struct.pack(f">{array.ndim}I", *array.shape)
     return struct.pack(">HBB", 0, kind, array.ndim) + sizes + array.tobytes()
 
@@ -117,7 +117,7 @@ def test_three_channels_repeat_the_grey_one(folder):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size_px", [14, 32])
-def test_another_size_is_pillows_lanczos(folder, size_px, channels):
+def test_another_size_is_made_by_pillows_lanczos(folder, size_px, channels):
     by_settings = _read(_open(folder, size_px=size_px, channels=channels), "test", 9)
     by_call = _read(_open(folder, channels=channels), "test", 9, size_px=size_px)
     grey = Image.fromarray(IMAGES["test"][2])
@@ -132,9 +132,9 @@ def test_a_class_has_a_fingerprint_of_its_own_that_lasts(folder):
     source = _open(folder)
     found = [source.fingerprint(split, c) for split in ("train", "test") for c in range(10)]
     assert len(set(found)) == 20
-    again = _open(folder, size_px=14, channels=3)  # which no index depends on
+    again = _open(folder, size_px=14, channels=3)  # no index depends on these settings
     assert found == [again.fingerprint(s, c) for s in ("train", "test") for c in range(10)]
-    other = _open(folder, source="fashion_mnist")  # whose files have the same names and sizes
+    other = _open(folder, source="fashion_mnist")  # its files have the same names and sizes
     assert not {other.fingerprint(s, c) for s in ("train", "test") for c in range(10)} & {*found}
 
 
@@ -173,8 +173,8 @@ def test_classes_are_named_in_the_order_of_the_published_labels(plain, source, n
 def test_a_missing_file_is_named_with_all_that_are_wanted(plain, name):
     (plain / name).unlink()
     message = (
-        f"`dataset.path`: wanted the IDX files {', '.join(FILES.values())}, packed (.gz) or not, "
-        f"found no {name} in {plain}"
+        f"`dataset.path`: wanted the IDX files {', '.join(FILES.values())}, compressed (.gz) or "
+        f"not, found no {name} in {plain}"
     )
     with pytest.raises(SourceError, match=f"^{re.escape(message)}$"):
         _open(plain).fingerprint("train", 0)
@@ -221,7 +221,7 @@ def test_labels_with_more_than_one_axis_are_refused(plain):
     path = _write(plain, "train", "labels", _idx(IMAGES["train"]), packed=False)
     message = (
         f"{path} is not an IDX file of bytes with items of shape (): its first four bytes are "
-        f"00000803, not 00000801"
+        f"00000803, not 00000801; replace it with the published file"
     )
     with pytest.raises(SourceError, match=f"^{re.escape(message)}$"):
         _open(plain).index("train", 3)
@@ -253,7 +253,8 @@ def test_labels_that_do_not_fit_the_images_are_refused(plain, labels, found):
     _write(plain, "train", "labels", _idx(np.array(labels, np.uint8)), packed=False)
     message = (
         f"wanted a label from 0 to 9 for each image, found 7 images in "
-        f"{plain / FILES['train', 'images']} and {found} in {plain / FILES['train', 'labels']}"
+        f"{plain / FILES['train', 'images']} and {found} in {plain / FILES['train', 'labels']}; "
+        f"replace both with the published files"
     )
     with pytest.raises(SourceError, match=f"^{re.escape(message)}$"):
         _open(plain).index("train", 3)
@@ -261,7 +262,7 @@ def test_labels_that_do_not_fit_the_images_are_refused(plain, labels, found):
 
 @pytest.fixture
 def offline(tmp_path, monkeypatch):
-    """No copy of the system's, an empty cache folder, and no network."""
+    """Hide the system's copy and the network, and use an empty cache folder."""
 
     def refuse(url, **_):
         asked.append(url)
@@ -283,7 +284,7 @@ def offline(tmp_path, monkeypatch):
         ("fashion_mnist", "FashionMNIST", "; or install Debian's package dataset-fashion-mnist"),
     ],
 )
-def test_without_folder_and_network_the_message_says_where_files_are_looked_for(
+def test_without_folder_and_network_the_message_names_the_searched_folders(
     offline, tmp_path, source, kind, package
 ):
     with pytest.raises(SourceError) as caught:
@@ -299,13 +300,13 @@ def test_without_folder_and_network_the_message_says_where_files_are_looked_for(
 
 
 @pytest.mark.usefixtures("offline")
-def test_opening_a_source_asks_for_no_file(tmp_path):
+def test_opening_a_source_reads_no_file(tmp_path):
     source = _open(None)
     assert (source.size_px, len(source.class_table)) == (28, 10)
     assert not (tmp_path / "cache").exists()
 
 
-def test_the_cache_folder_is_used_without_asking_the_network(offline, tmp_path):
+def test_the_cache_folder_is_used_without_the_network(offline, tmp_path):
     raw = tmp_path / "cache" / "d4m" / "MNIST" / "raw"
     raw.parent.mkdir(parents=True)
     _write_all(raw, packed=False)
@@ -321,7 +322,7 @@ def test_the_systems_folder_is_used_before_the_cache_folder(offline, tmp_path):
     assert offline == []
 
 
-if SYSTEM.is_dir():  # a machine without the files has no such test
+if SYSTEM.is_dir():  # the test does not exist on a machine without the files
 
     def test_the_published_fashion_mnist():
         source = IdxSource(MnistSettings(source="fashion_mnist"), SYSTEM)

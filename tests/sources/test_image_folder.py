@@ -1,4 +1,4 @@
-"""A folder of images: which files count, how they are read, and what is said of broken ones."""
+"""A folder of images: the files that count, how they are read, and how faults are reported."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from d4m.sources.registry import open_source
 
 
 def _fill(folder, count, start=0, level=None):
-    """Image files of one level each (their own number, unless given)."""
+    """Write images of one grey level each: the image's number, unless `level` is given."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(start, start + count):
         Image.new("L", (8, 8), number if level is None else level).save(
@@ -36,7 +36,7 @@ def _ids(source, class_id, split=None):
 
 
 def _read_one(tmp_path, name, **settings):
-    """The image of the only file of class `a`, in whichever split it fell."""
+    """Read the only image of class `a`, whichever split it was assigned to."""
     _fill(tmp_path / "b", 1)
     source = _open(tmp_path, **settings)
     for split in ("train", "test"):
@@ -120,7 +120,7 @@ def test_validation_images_are_the_test_images_where_there_are_no_others(tmp_pat
 
 
 def test_test_images_that_are_in_no_class_folders_are_refused(tmp_path):
-    """As Tiny-ImageNet comes: nobody must take a share of the training images for its score."""
+    """Tiny-ImageNet comes like this, and must not be scored on its training images."""
     for folder in ("train/a", "train/b", "val/images", "test/images"):
         _fill(tmp_path / folder, 3)
     wanted = rf"'{tmp_path}/test', '{tmp_path}/val' has none of the class folders of {tmp_path}/tra"
@@ -136,7 +136,7 @@ def test_a_train_folder_alone_is_split_as_if_it_were_the_root(two_classes, tmp_p
         assert nested.index(split, 0).image_ids == flat.index(split, 0).image_ids
 
 
-def test_the_held_out_share_is_about_the_one_asked_for(two_classes):
+def test_the_held_out_share_is_close_to_the_one_asked_for(two_classes):
     _fill(two_classes / "a", 460, start=40, level=7)
     source = _open(two_classes, test_share=0.3)
     train, test = _ids(source, 0, "train"), _ids(source, 0, "test")
@@ -145,7 +145,7 @@ def test_the_held_out_share_is_about_the_one_asked_for(two_classes):
     assert len(test) == pytest.approx(150, abs=31)  # 3 standard deviations
 
 
-def test_adding_a_file_moves_no_other_between_the_splits(two_classes):
+def test_adding_a_file_moves_no_other_file_between_the_splits(two_classes):
     before = _open(two_classes)
     _fill(two_classes / "a", 20, start=100)
     _fill(two_classes / "0-new-class-that-sorts-first", 5)
@@ -161,7 +161,7 @@ def test_a_larger_test_share_only_adds_to_the_test_images(two_classes):
     assert few < some < many
 
 
-def test_the_fingerprint_follows_names_sizes_and_times_and_nothing_else(two_classes):
+def test_the_fingerprint_depends_on_names_sizes_and_times_and_nothing_else(two_classes):
     file = two_classes / "b" / min(_ids(_open(two_classes), 1, "train")).split("/")[1]
 
     def fingerprint():
@@ -198,7 +198,7 @@ def test_nested_files_count_and_other_suffixes_do_not(tmp_path):
         (tmp_path / "a" / name).write_text("x")
     (tmp_path / "a" / ".hidden").mkdir()
     (tmp_path / "a" / ".hidden" / "x.png").write_text("x")
-    _fill(tmp_path / "a" / "folder.png", 1, start=7)  # a folder that is named as an image
+    _fill(tmp_path / "a" / "folder.png", 1, start=7)  # a folder with the name of an image
     source = _open(tmp_path)
     assert _ids(source, 0) == {"a/deep/er/000.png", "a/upper.JPG", "a/folder.png/007.png"}
     assert source.index("train", 0).unreadable == source.index("test", 0).unreadable == {}
@@ -207,7 +207,7 @@ def test_nested_files_count_and_other_suffixes_do_not(tmp_path):
 def test_a_class_folder_with_files_but_no_images_is_refused_with_the_suffixes(two_classes):
     (two_classes / "c").mkdir()
     source = _open(two_classes)
-    assert _ids(source, 2) == set()  # an empty one is told of once all classes are counted
+    assert _ids(source, 2) == set()  # an empty class is reported once all classes are counted
     for name in ("1.gif", "2.heic", "LICENSE"):
         (two_classes / "c" / name).touch()
     wanted = rf"wanted image files \(\.jpg .*\.tiff\) in {two_classes}/c, found only others: "
@@ -235,7 +235,7 @@ def test_numbered_class_folders_are_in_the_order_of_their_numbers(tmp_path):
     for number in range(1000):
         (tmp_path / str(number)).mkdir()
     assert _open(tmp_path).class_table.names == tuple(str(number) for number in range(1000))
-    (tmp_path / "ten").mkdir()  # not all of them are numbers: as text
+    (tmp_path / "ten").mkdir()  # now that not all names are numbers, they are sorted as text
     assert _open(tmp_path).class_table.names[:4] == ("0", "1", "10", "100")
 
 
@@ -269,7 +269,7 @@ def test_a_class_table_with_a_missing_folder_names_it_and_those_there_are(two_cl
         _open(two_classes, classes={"a": "ant", "c": "cat"})
 
 
-def test_of_many_missing_folders_twenty_are_named(two_classes):
+def test_at_most_twenty_missing_folders_are_named(two_classes):
     classes = {f"f{number:02d}": f"n{number}" for number in range(25)}
     with pytest.raises(SourceError, match=r"names 'f00', .*'f19' and 5 more, which"):
         _open(two_classes, classes=classes)
@@ -281,12 +281,12 @@ def test_of_many_missing_folders_twenty_are_named(two_classes):
 def test_folders_that_look_the_same_are_refused_unless_the_recipe_names_them(tmp_path, one, other):
     for name in (one, other):
         _fill(tmp_path / name, 1)
-    with pytest.raises(SourceError, match="differ only in how they are written"):
+    with pytest.raises(SourceError, match="differ only in case or Unicode form"):
         _open(tmp_path)
     assert _open(tmp_path, classes={one: "x", other: "y"}).class_table.names == ("x", "y")
 
 
-def test_two_folders_of_one_name_are_both_named(two_classes):
+def test_two_folders_with_the_same_class_name_are_both_reported(two_classes):
     with pytest.raises(SourceError, match="gives 'a' and 'b' the same name, 'ant'"):
         _open(two_classes, classes={"a": "ant", "b": "ant"})
 
@@ -317,7 +317,7 @@ def test_links_to_class_folders_folders_and_files_are_followed(tmp_path):
     more = {"ant/more/000.png", "ant/more/001.png", "ant/one.png"}
     assert _ids(source, 0) == {"ant/000.png"} | more
     (images / "cat").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(SourceError, match="has links to folders that are not there: 'cat'"):
+    with pytest.raises(SourceError, match="has links to folders that do not exist: 'cat'"):
         _open(images)
 
 
@@ -327,7 +327,7 @@ def test_a_class_folder_whose_name_is_not_utf8_is_refused(two_classes):
         _open(two_classes)
 
 
-def test_how_files_are_decoded_is_said_and_is_no_part_of_digest_or_fingerprint(two_classes):
+def test_the_decoding_follows_the_settings_and_is_in_no_digest_or_fingerprint(two_classes):
     plain = _open(two_classes)
     for settings in ({"channels": 3}, {"resize": "crop"}, {"background": (0, 0, 0)}):
         other = _open(two_classes, **settings)

@@ -1,4 +1,4 @@
-"""Digests: what a thing is, whatever the machine, the order or the library that wrote it."""
+"""Digests depend on content alone, not on the machine, the order or the library that wrote it."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ _ARRAYS = st.dictionaries(
 
 
 def _identity(arrays):
-    """What two sets of arrays must agree in to be the same, spelled out without a hash."""
+    """Return what two equal sets of arrays have in common, spelled out without a hash."""
     return {n: (a.dtype.name, a.shape, a.tobytes()) for n, a in arrays.items()}
 
 
@@ -67,7 +67,7 @@ def test_json_digest_is_the_sha256_of_the_canonical_text():
     assert digest_json({"b": 1, "a": "x"}) == hashlib.sha256(b'{"a":"x","b":1}').hexdigest()
 
 
-def test_array_digest_by_hand():
+def test_array_digest_is_as_worked_out_by_hand():
     arrays = {"b": np.array([[1, -2]], "int16"), "a": np.array(1.5), "c": np.zeros((0, 3), "uint8")}
     text = b"a:<f8:();" + struct.pack("<d", 1.5)
     text += b"b:<i2:(1, 2);" + struct.pack("<hh", 1, -2)
@@ -108,7 +108,7 @@ def test_one_flipped_bit_changes_the_digest(arrays, data):
     assert digest_arrays(arrays | {name: damaged}) != digest_arrays(arrays)
 
 
-def test_minus_zero_and_every_kind_of_nan_are_told_apart():
+def test_minus_zero_and_every_kind_of_nan_have_digests_of_their_own():
     quiet, payload = np.frombuffer(struct.pack("<QQ", 0x7FF8 << 48, (0x7FF8 << 48) + 1), "<f8")
     digests = [digest_arrays({"a": np.array(value)}) for value in (0.0, -0.0, quiet, payload)]
     assert len(set(digests)) == 4

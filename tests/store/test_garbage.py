@@ -1,4 +1,4 @@
-"""What may be removed from a store, what must stay, and what happens meanwhile."""
+"""Garbage collection: units to remove, units to keep, and runs that use the store meanwhile."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def store(tmp_path):
 
 
 def _publish(store, number):
-    """A unit of its own; its reference."""
+    """Publish a unit with a key of its own and return its reference."""
     unit = Unit("latents", "1", "class-00000", {"settings": {"n": number}, "upstream": {}})
     return store.publish_arrays(unit, {"latents": np.full((2, 4, 2, 2), number, "float16")}, {})
 
@@ -40,7 +40,7 @@ def _reference_file(store, reference):
 
 
 def _make_old(path, days=2):
-    """Its files, or the file, as if written days ago."""
+    """Set the times of a path and everything below it to some days ago."""
     then = time.time() - 86400 * days
     for each in (path, *path.rglob("*")):
         os.utime(each, (then, then))
@@ -48,7 +48,7 @@ def _make_old(path, days=2):
 
 @pytest.fixture
 def versions(store):
-    """Four versions of one artifact, the last one current; their references."""
+    """Publish four versions of one artifact, the last one current, and return their references."""
     references = [_publish(store, number) for number in range(4)]
     for reference in references:
         _make_current(store, reference)
@@ -77,7 +77,7 @@ def test_versions_that_were_current_lately_stay(store, versions):
     for days_ago, name in zip((90, 60, 40), names, strict=False):
         then = time.strftime("%Y%m%dT%H%M%S", time.gmtime(time.time() - 86400 * days_ago))
         (folder / name).rename(folder / f"{then}.000000Z-{name[-13:]}")
-    # The third one was current from 40 days ago until just now.
+    # The third version was current from 40 days ago until just now.
     assert {each for each in _found(store, Keep(1, 30, NO_GRACE)) if each[0] == "unit"} == _units(
         versions[:2]
     )
@@ -92,7 +92,7 @@ def test_a_unit_that_any_recipe_needs_stays(store, versions):
     assert found == _units([versions[0], versions[2]])
 
 
-def test_what_is_removed_is_gone_and_what_stays_reads_as_before(store, versions):
+def test_removed_units_are_gone_and_the_others_read_as_before(store, versions):
     for each in list(find_garbage(store.root, STRICT)):
         assert remove(each, NO_GRACE)
     assert list(find_garbage(store.root, STRICT)) == []
@@ -139,7 +139,7 @@ def test_a_unit_that_a_run_finds_before_or_while_it_is_collected_stays(store, ve
     assert not store.mark_used(versions[1])
 
 
-def test_removing_what_another_process_has_removed_already_is_no_error(store, versions):  # noqa: ARG001
+def test_removing_a_unit_that_another_process_has_removed_is_no_error(store, versions):  # noqa: ARG001
     found = list(find_garbage(store.root, STRICT))
     assert all(remove(each, NO_GRACE) for each in found)
     outcomes = {each.kind: remove(each, NO_GRACE) for each in found}
@@ -169,7 +169,7 @@ def test_files_that_a_live_unit_shares_with_a_set_aside_reference_stay(store, ve
     assert store.read_arrays("latents", versions[3].key)["latents"].mean() == 3
 
 
-def test_what_a_dead_writer_left_goes_and_what_a_live_one_writes_stays(store, versions):
+def test_files_of_a_dead_writer_are_removed_and_those_of_a_live_one_stay(store, versions):
     parent = _reference_file(store, versions[0]).parent
     dead, live = parent / f"{'ab' * 32}-1", parent / f"{'ab' * 32}-2"
     for folder in (dead, live):
@@ -194,7 +194,7 @@ def test_what_a_dead_writer_left_goes_and_what_a_live_one_writes_stays(store, ve
     assert not dead.exists()
 
 
-def test_a_removal_that_was_cut_off_is_finished_by_the_next(store, versions):
+def test_an_interrupted_removal_is_finished_by_the_next_one(store, versions):
     path = _reference_file(store, versions[0])
     path.rename(path.with_suffix(".removed"))
     found = list(find_garbage(store.root, STRICT))

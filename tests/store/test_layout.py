@@ -1,4 +1,4 @@
-"""Layouts: what is written comes back bit by bit, and nothing that was not written ever does."""
+"""Layouts: arrays come back bit by bit as they were written, and damage never reads as data."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ _UNREADABLE = (ValueError, KeyError, OSError, RuntimeError)
 
 
 def _arrays(stage, rows, seed=0):
-    """Arrays of a stage's layout: every bit at random, NaNs and negative zeros included."""
+    """Return random arrays with a stage's layout, including NaNs and negative zeros."""
     rng = np.random.default_rng(seed)
     arrays = {}
     for name, layout in LAYOUTS[stage].items():
@@ -56,7 +56,7 @@ def _chunk_files(folder, name):
 
 
 def _without_chunk(array, folder, chunk):
-    """An array with nothing in the rows that one of its chunk files holds."""
+    """Return a copy of an array with zeros or "" in the rows that one chunk file holds."""
     metadata = _metadata(folder.parent, folder.name)
     [rows, *_] = [*metadata["chunk_grid"]["configuration"]["chunk_shape"], 1]
     [number, *_] = [*chunk.relative_to(folder / "c").parts, 0]
@@ -107,7 +107,7 @@ def test_chunks_are_written_even_where_they_hold_nothing_but_the_fill_value(tmp_
 
 
 @pytest.mark.parametrize("stage", LAYOUTS)
-def test_a_lost_chunk_of_any_array_reads_as_nothing_which_the_digest_tells(tmp_path, stage):
+def test_a_lost_chunk_of_any_array_reads_as_zeros_and_changes_the_digest(tmp_path, stage):
     arrays = _arrays(stage, 23)
     write_group(tmp_path / "unit", stage, arrays, {})
     digest = digest_group(stage, arrays)
@@ -124,7 +124,7 @@ def test_a_lost_chunk_of_any_array_reads_as_nothing_which_the_digest_tells(tmp_p
 
 
 @pytest.mark.parametrize("stage", LAYOUTS)
-def test_a_flipped_bit_or_a_lost_end_of_any_array_is_an_error(tmp_path, stage):
+def test_a_flipped_bit_or_a_truncated_chunk_of_any_array_is_an_error(tmp_path, stage):
     write_group(tmp_path / "unit", stage, _arrays(stage, 5), {})
     rng = np.random.default_rng(1)
     for name in LAYOUTS[stage]:
@@ -205,7 +205,7 @@ def test_arrays_that_do_not_fit_the_layout_are_refused_before_anything_is_writte
 
 
 def _pieces(arrays, *places):
-    """Arrays cut at some rows of their first axis."""
+    """Cut arrays into pieces at these rows of their first axis."""
     count = len(next(iter(arrays.values())))
     return [
         {name: array[start:end] for name, array in arrays.items()}
@@ -220,7 +220,7 @@ def _write_pieces(folder, stage, pieces, rows):
 @pytest.mark.parametrize("places", [(), (10,), (3,), (1, 2, 11, 12), (0, 5, 5, 23), range(1, 23)])
 @pytest.mark.parametrize("stage", ["latents", "synthetic_images", "soft_labels"])
 def test_pieces_make_the_group_that_one_write_makes(tmp_path, stage, places):
-    """Chunks of images have ten rows, so that pieces end within them and at their borders."""
+    """Chunks of images have ten rows, so that pieces end both within chunks and at their ends."""
     arrays = _arrays(stage, 23)
     write_group(tmp_path / "whole", stage, arrays, {"d4m": {"rows": 23}})
     _write_pieces(tmp_path / "pieces", stage, iter(_pieces(arrays, *places)), 23)
@@ -254,7 +254,7 @@ def test_a_piece_is_taken_when_it_is_written_and_not_kept(tmp_path):
             {"images": np.zeros((1, 3, 4, 5), "float16")},
             "wanted arrays .*'latents'.* found .*image",
         ),
-        # zarr would stretch the first two of these to fit, and cut the third off.
+        # Without our check, zarr would stretch the first two of these and cut the third.
         (
             {"latents": np.zeros((1, 1, 4, 5), "float16")},
             r"wanted latents of shape \(1, 3, 4, 5\), found \(1, 1, 4, 5\)",
@@ -282,13 +282,13 @@ def test_arrays_of_one_piece_have_the_same_number_of_rows(tmp_path):
         _write_pieces(tmp_path / "unit", "synthetic_images", [piece], 4)
 
 
-def test_attributes_stand_in_the_group(tmp_path):
+def test_attributes_are_stored_in_the_group(tmp_path):
     attributes = {"d4m": {"device": "cpu", "größe": [1, 2.5, None]}}
     write_group(tmp_path / "unit", "latents", _arrays("latents", 1), attributes)
     assert zarr.open_group(tmp_path / "unit", mode="r").attrs.asdict() == attributes
 
 
-def test_digest_of_text_tells_apart_where_words_end():
+def test_digest_of_text_depends_on_where_words_end():
     def digest(*words):
         arrays = _arrays("real_images", 0) | {"image_ids": np.array(words, dtype=object)}
         return digest_group("real_images", arrays)

@@ -1,4 +1,4 @@
-"""Manifests: a recipe's view of an artifact, with its history."""
+"""Manifests: the units of a recipe's artifacts, now and in earlier versions."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The store: write-once units, published last, never half, never wrong."""
+"""The store: units are written once, published last, and never read partial or wrong."""
 
 import errno
 import hashlib
@@ -47,7 +47,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def published(store):
-    """Reference of a unit made of arrays."""
+    """Publish a unit made of arrays and return its reference."""
     return store.publish_arrays(UNIT, ARRAYS, {"device": "cpu"})
 
 
@@ -86,7 +86,7 @@ def _assert_is_arrays(found):
 
 
 def _assert_set_aside(store, unit, caplog, reason):
-    """The damage was reported; nobody finds the unit; it can be published again."""
+    """Assert that the damage was logged, and that the unit is not found but can be published."""
     assert f"damaged unit {unit.stage}/{unit.key[:12]}: " in caplog.text
     assert reason in caplog.text
     assert not _reference_file(store, unit).exists()
@@ -130,7 +130,7 @@ def test_a_unit_of_files_is_found_and_opened_where_it_was_written(store):
     store.verify(FILES_UNIT.stage, FILES_UNIT.key)
 
 
-def test_what_was_never_published_is_none_and_asking_writes_nothing(store, tmp_path):
+def test_a_unit_that_was_never_published_is_not_found_and_asking_writes_nothing(store, tmp_path):
     assert store.find(UNIT.stage, UNIT.key) is None
     with pytest.raises(DamagedUnitError, match="its reference is gone"):
         store.read_arrays(UNIT.stage, UNIT.key)
@@ -139,7 +139,7 @@ def test_what_was_never_published_is_none_and_asking_writes_nothing(store, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_provenance_stands_in_the_group_and_in_no_digest(store, published):
+def test_provenance_is_stored_in_the_group_and_is_part_of_no_digest(store, published):
     attributes = zarr.open_group(store.root / published.path, mode="r").attrs.asdict()
     assert attributes["d4m"]["provenance"] == {"device": "cpu"}
     assert attributes["d4m"]["unit"] == {
@@ -155,9 +155,9 @@ def test_provenance_stands_in_the_group_and_in_no_digest(store, published):
     assert elsewhere.find(UNIT.stage, UNIT.key) == other
 
 
-def test_a_second_writer_of_a_key_gets_the_winners_unit_and_leaves_no_litter(store, published):
+def test_a_second_writer_of_a_key_gets_the_winners_unit_and_leaves_no_files(store, published):
     before = _files(store)
-    other = {**ARRAYS, "inertia": np.array(2.5)}  # as another machine might compute it
+    other = {**ARRAYS, "inertia": np.array(2.5)}  # a value that another machine might compute
     assert ArtifactStore(store.root).publish_arrays(UNIT, other, {"device": "cuda"}) == published
     assert _files(store) == before
     assert len(list((store.root / published.path).parent.iterdir())) == 2
@@ -254,7 +254,7 @@ def test_files_that_were_only_touched_are_read_once_and_accepted(store, publishe
     assert {mtime for _, mtime in confirmed.files.values()} == {1_700_000_000_000_000_007}
     reference = _reference_file(store)
     written = reference.stat().st_mtime_ns
-    _flip(_chunk(store, published), 0, keep_times=True)  # which a second reading would find
+    _flip(_chunk(store, published), 0, keep_times=True)  # a second reading would find this
     assert ArtifactStore(store.root).find(UNIT.stage, UNIT.key) == confirmed
     assert reference.stat().st_mtime_ns == written
 
@@ -277,10 +277,10 @@ def test_a_touched_unit_with_a_flipped_bit_is_set_aside(store, published, caplog
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda path: path.unlink(), "1 files are missing, such as prototypes/c/0/0/0/0"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "files have changed their size"),
-        (lambda path: path.write_bytes(b""), "files have changed their size"),
-        (lambda path: (path.parent / "7").write_bytes(b"x"), "files have changed their size"),
+        (lambda path: path.unlink(), "1 of 9 files missing, such as prototypes/c/0/0/0/0"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "files changed in size"),
+        (lambda path: path.write_bytes(b""), "files changed in size"),
+        (lambda path: (path.parent / "7").write_bytes(b"x"), "files changed in size"),
     ],
     ids=["deleted", "truncated", "emptied", "added"],
 )
@@ -291,12 +291,12 @@ def test_a_unit_whose_files_changed_counts_as_missing(store, published, caplog, 
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_a_lost_chunk_is_noticed_by_whoever_reads_and_by_verify(store, published, name):
+def test_a_lost_chunk_is_noticed_by_every_reader_and_by_verify(store, published, name):
     chunk, reference = _chunk(store, published, name), _reference_file(store).read_bytes()
     content, stat = chunk.read_bytes(), chunk.stat()
     for read in (store.read_arrays, store.verify):
         chunk.unlink()
-        with pytest.raises(DamagedUnitError, match="1 files are missing, such as "):
+        with pytest.raises(DamagedUnitError, match="1 of 9 files missing, such as "):
             read(UNIT.stage, UNIT.key)
         assert not _reference_file(store).exists()
         chunk.write_bytes(content)
@@ -306,8 +306,8 @@ def test_a_lost_chunk_is_noticed_by_whoever_reads_and_by_verify(store, published
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_a_chunk_lost_after_the_files_were_listed_is_told_by_the_digest(store, published, name):
-    """As if the chunk had vanished between the look at the files and the reading."""
+def test_a_chunk_lost_after_the_files_were_listed_is_found_by_the_digest(store, published, name):
+    """Simulate a chunk that vanishes after the files were compared and before they are read."""
     folder = store.root / published.path
     _chunk(store, published, name).unlink()
     listed = reference_text(replace(published, files=file_stats(folder)))
@@ -321,7 +321,7 @@ def test_a_chunk_lost_after_the_files_were_listed_is_told_by_the_digest(store, p
 def test_a_unit_whose_folder_is_gone_counts_as_missing(store, published, caplog):
     shutil.rmtree(store.root / published.path)
     assert store.find(UNIT.stage, UNIT.key) is None
-    _assert_set_aside(store, UNIT, caplog, "files are missing")
+    _assert_set_aside(store, UNIT, caplog, "files missing")
 
 
 def test_files_that_cannot_be_read_are_set_aside(store, monkeypatch):
@@ -370,7 +370,7 @@ def test_silent_rot_of_a_chunk_is_found_when_it_is_read(store, published):
         reference = _reference_file(store).read_bytes()
         for place in np.random.default_rng(0).integers(0, 8 * len(content), 5):
             _flip(chunk, int(place), keep_times=True)
-            assert store.find(UNIT.stage, UNIT.key) == published  # which reads no array
+            assert store.find(UNIT.stage, UNIT.key) == published  # a lookup reads no array
             with pytest.raises(DamagedUnitError, match="set aside"):
                 store.read_arrays(UNIT.stage, UNIT.key)
             assert store.find(UNIT.stage, UNIT.key) is None
@@ -390,14 +390,14 @@ def test_silent_rot_of_a_file_is_found_when_it_is_opened_or_verified(store):
     store.open_files(FILES_UNIT.stage, FILES_UNIT.key)
 
 
-# zarr warns of an array without metadata before the array is missed.
+# zarr warns about an array without metadata before our code notices that the array is missing.
 @pytest.mark.filterwarnings("ignore:Object at .* is not recognized:zarr.errors.ZarrUserWarning")
 def test_rotten_metadata_never_makes_wrong_arrays_nor_another_error(store, published):
     reference = _reference_file(store).read_bytes()
     rng = np.random.default_rng(0)
     for metadata in sorted((store.root / published.path).rglob("zarr.json")):
         content = metadata.read_bytes()
-        # A syntax error is found at once: letters and digits are what may go unnoticed.
+        # A syntax error is found at once, but a changed letter or digit might go unnoticed.
         words = [8 * place for place, byte in enumerate(content) if chr(byte).isalnum()]
         for place in rng.choice(words, 40, replace=False) + rng.integers(0, 8, 40):
             _flip(metadata, int(place), keep_times=True)
@@ -410,7 +410,7 @@ def test_rotten_metadata_never_makes_wrong_arrays_nor_another_error(store, publi
 
 
 def test_readers_that_meet_the_same_damage_at_once_all_count_it_as_missing(store, published):
-    """Threads, each with a store of its own: what one sets aside, the others may not stumble on."""
+    """Each thread has a store of its own, and must cope with what the others set aside."""
     assert published
     found, failures = [], []
 
@@ -447,7 +447,7 @@ def test_a_store_that_cannot_be_written_is_an_error_that_names_unit_and_store(tm
 
 
 def test_a_store_without_room_is_an_error_that_names_the_unit_and_leaves_nothing(store):
-    """The limit on file sizes makes the system refuse a write, as a full disk does."""
+    """A limit on file sizes makes the system refuse a write, as a full disk does."""
     large = {**ARRAYS, "prototypes": np.ones((64, 4, 32, 32), "float16")}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
@@ -511,7 +511,7 @@ def test_nothing_but_references_is_ever_renamed(store):
     assert all(a.parent == b.parent for a, b in within_units)  # zarr's own temporary files
     names = [target.name for a, target in renames if (a, target) not in within_units]
     found = sorted((name.split(".")[0], "damaged" if ".damaged-" in name else "") for name in names)
-    confirmed = [(UNIT.key, ""), (FILES_UNIT.key, "")]  # after a touch
+    confirmed = [(UNIT.key, ""), (FILES_UNIT.key, "")]  # rewritten after the files were touched
     assert found == sorted([*confirmed, (UNIT.key, "damaged")])
 
 
