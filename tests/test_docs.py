@@ -72,6 +72,16 @@ def test_links_and_pictures_lead_to_files_and_headings_that_exist(page):
             assert anchor in _anchors(target), link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_a_page_names_exist(page):
+    """Paths from the project's root in code font, but for recipes that a reader is to write."""
+    named = re.findall(
+        r"`((?:d4m|d4m_assets|dagster_home|docs|tests|benchmarks)/[\w./-]*)`",
+        page.read_text(encoding="utf-8"),
+    )
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
 def test_pages_of_every_kind_show_recipes():
     shown = {block.id.partition("/")[2].partition("/")[0] for block in _blocks("yaml")}
     assert {"how-to", "reference"} <= shown
