@@ -9,7 +9,7 @@ export DAGSTER_HOME := $(CURDIR)/dagster_home
 export D4M_STORE := $(CURDIR)/store
 export D4M_RECIPES := $(CURDIR)/recipes
 
-.PHONY: demo test test-faults test-browser check format dev bench bench-synthesis bench-students bench-samplers bench-scale ablation training-sets clean
+.PHONY: demo test test-faults test-browser check format reference dev bench bench-synthesis bench-students bench-samplers bench-scale ablation training-sets clean
 
 demo: $(READY)                 ## Distil the digits and print their scores.
 	$(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits
@@ -33,6 +33,9 @@ check: $(READY)                ## Format, lint, types and layers.
 format: $(READY)               ## Put the code into the house's format.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+reference: $(READY)            ## Write docs/reference/recipe.md and command_line.md.
+	$(BIN)/python docs/reference/generate.py
 
 dev: $(READY)                  ## The Dagster UI on http://127.0.0.1:3000.
 	$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1

@@ -1,8 +1,8 @@
-"""What each upgrade is worth: D4M as published, every upgrade alone, the default, what was tried.
+"""Measure each upgrade: D4M as published, every upgrade alone, the default, and other trials.
 
 Every row is `recipes/fashion_mnist_ipc10.yaml` with some keys changed and scored on validation
-images; rows share what they can through the store. Run it with `make ablation`, and again after it
-was stopped: what is stored is not computed twice.
+images. Rows share artifacts through the store. Run it with `make ablation`. If it was stopped, run
+it again: nothing that is stored is computed twice.
 """
 
 import argparse
@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from variants import Edits, cell, score_variant
 
-# What the default changes of the published method, as published; sampler, number of steps, epochs
-# and the teacher, which is a ConvNet as in the paper's small data sets, are the same in all rows.
+# The published values of the keys that the default changes. Sampler, number of steps, epochs and
+# the teacher (a ConvNet as for the paper's small data sets) are the same in all rows.
 AS_PUBLISHED: dict[str, Edits] = {
     "prototypes that explain the teacher": {
         "prototypes.method": "minibatch_kmeans",
@@ -31,7 +31,7 @@ AS_PUBLISHED: dict[str, Edits] = {
     },
 }
 _UNMOVED: Edits = {"prototypes.refinement_steps": 0}
-# What was tried beside them, in place of the default's.
+# Other trials, each in place of the default's.
 TRIED: dict[str, Edits] = {
     "prototypes that explain, not refined": _UNMOVED,
     "means of exact k-means": {**_UNMOVED, "prototypes.representative": "mean"},

@@ -1,7 +1,7 @@
-"""How much a second busy process slows a small network's training, by how long OpenMP spins.
+"""Measure how much a busy neighbour slows a small network, by how long OpenMP threads spin.
 
-Prints the time of a training step of convnet3 at 8 px, alone and beside a neighbour that keeps both
-cores busy.
+Prints the time of a training step of convnet3 at 8 px, alone and next to a neighbour that keeps
+both cores busy.
 """
 
 import os
@@ -27,16 +27,17 @@ _NEIGHBOUR = "import torch\nx = torch.randn(512, 512)\nwhile True: x @ x"
 
 
 def main() -> None:
-    """Measure each way to wait, alone and beside a neighbour."""
+    """Measure each way to wait, alone and with a neighbour."""
     for wait in ({}, {"GOMP_SPINCOUNT": "3000"}, {"OMP_WAIT_POLICY": "passive"}):
         environment = os.environ | wait
         alone = _milliseconds(environment)
         neighbour = subprocess.Popen([sys.executable, "-c", _NEIGHBOUR], env=environment)
-        beside = _milliseconds(environment)
+        together = _milliseconds(environment)
         neighbour.kill()
         neighbour.wait()
         how = wait or "default"
-        print(f"{how}: alone {alone:.1f} ms, with neighbour {beside:.1f} ms, {beside / alone:.1f}x")
+        ratio = together / alone
+        print(f"{how}: alone {alone:.1f} ms, with neighbour {together:.1f} ms, {ratio:.1f}x")
 
 
 def _milliseconds(environment: dict[str, str]) -> float:

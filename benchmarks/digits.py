@@ -1,4 +1,4 @@
-"""Distil the digits from scratch, at 10 and at 1 image per class, and print what it took.
+"""Distil the digits from scratch, at 10 and at 1 image per class, and print times and memory.
 
 Run it with `make bench` on an otherwise idle machine; benchmarks/README.md reports what it printed.
 """
@@ -59,14 +59,14 @@ def _d4m(command: str, recipe: str, store: str) -> str:
 
 
 def _digest(store: str, recipe: str) -> str:
-    """What the synthetic images are, to compare two runs."""
+    """Return a digest of the synthetic images, to compare two runs."""
     manifest = ManifestFolder(Path(store), recipe).current("synthetic_images")
     assert manifest is not None, "the recipe has been run"
     return manifest.digest[:16]
 
 
 def _peak_gib() -> float:
-    """The most memory that any process of the benchmark has held so far."""
+    """Return the most memory that any process of the benchmark has held so far."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
 
 

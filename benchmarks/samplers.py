@@ -1,4 +1,4 @@
-"""What a few-step sampler costs in closeness and gains in speed, on the digits' own generator.
+"""Compare few-step samplers with PNDM, in time and closeness, on the digits' own generator.
 
 Every sampler starts from the same prototypes and the same noise. Closeness is the mean difference,
 in grey levels of 255, to DDIM with 500 steps. Run it with `make bench-samplers`.
@@ -46,7 +46,10 @@ def main() -> None:
         context = pipeline.open_context()
         reference, _ = draw(context, *REFERENCE)
         _, slowest = draw(context, *SAMPLERS[0])
-        print("| sampler | steps | time, of PNDM's | difference, grey levels | teacher agrees |")
+        print(
+            "| sampler | steps | time, as a share of PNDM's | difference, grey levels "
+            "| teacher agrees |"
+        )
         print("|---|---|---|---|---|")
         for scheduler, steps in SAMPLERS:
             images, seconds = draw(context, scheduler, steps)
@@ -58,7 +61,7 @@ def main() -> None:
 
 
 def draw(context: StageContext, scheduler: str, steps: int) -> tuple[np.ndarray, float]:
-    """The recipe's images with another sampler, and the seconds that they took."""
+    """Draw the recipe's images with another sampler; also return the seconds that it took."""
     settings = SynthesisSettings(
         **context.recipe.settings.synthesis.model_dump()
         | {"scheduler": scheduler, "num_inference_steps": steps}
@@ -87,7 +90,7 @@ def draw(context: StageContext, scheduler: str, steps: int) -> tuple[np.ndarray,
 
 
 def agreement(context: StageContext, images: np.ndarray) -> float:
-    """Share of images that the teacher takes for their class."""
+    """Return the share of images that the teacher takes for their class."""
     per_class = len(images) // len(context.class_ids)
     class_ids = torch.arange(len(images)) // per_class
     return score_classifier(load_teacher(context, ["teacher"]), to_pixels(images), class_ids).top1

@@ -68,7 +68,7 @@ def _write_images(folder: Path, classes: int) -> None:
 
 
 def _run(folder: Path, files: int) -> tuple[float, float, list[tuple[str, str]]]:
-    """CPU seconds, peak memory in MiB and seconds of each stage of `d4m run` in a new store."""
+    """Run in a new store; return CPU seconds, peak memory in MiB and seconds per stage."""
     recipe = folder / f"files_{files}.yaml"
     recipe.write_text(RECIPE.format(images=folder / str(files), model=folder / "model"))
     environment = os.environ | {

@@ -27,7 +27,7 @@ SIZES = {
 
 
 def build_pipeline(size: str, image_px: int) -> StableDiffusionImg2ImgPipeline:
-    """A text-to-image pipeline of `tiny`, `small` or Stable Diffusion 1.5's (`sd15`) dimensions."""
+    """Build a text-to-image pipeline: `tiny`, `small` or `sd15` (Stable Diffusion 1.5's size)."""
     torch.manual_seed(0)
     chosen = SIZES[size]
     tokenizer = build_tokenizer(WORDS, max_length=77)

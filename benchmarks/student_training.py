@@ -1,4 +1,4 @@
-"""Student training with soft labels: the published loop, re-written plainly, beside ours.
+"""Compare student training with soft labels: the published loop, re-written plainly, and ours.
 
 Theirs, as in the authors' generate_soft_label.py, utils_fkd.py and train_FKD.py: a PNG per image in
 class folders; a file per batch and epoch with crops, flips, CutMix and float16 logits, in the order
@@ -7,12 +7,12 @@ arrays, views drawn again from their seeds, made on the device of the student. B
 train the same students on the same images with the same teacher, number of steps and optimizer.
 Run it with `make bench-students`; benchmarks/README.md reports what it printed.
 
-The published code writes images of 224 px, whatever the data set. That is measured, and files of
-the data set's own size too, which is more than fair to it.
+The published code writes images of 224 px for every data set. That is measured. Files of the data
+set's own size are measured too, which is more than fair to it.
 
-Where the published code is slow without need, this is not: workers live as long as the training
-(there they start anew in every epoch), nothing is printed or measured on the way, grey images stay
-grey, and a batch knows its file (there torch itself is patched to find it).
+The published code is slow without need in four places, and this script is not. Workers live as long
+as the training (there they start again in every epoch), nothing is printed or measured on the way,
+grey images stay grey, and a batch knows its file (there torch itself is patched to find it).
 """
 
 import argparse
@@ -79,7 +79,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(arguments, Path(folder))
         print(
-            f"{bench.describe()}\n\n| student | what | images/s | ratio | CPU ms/image | top-1 % |"
+            f"{bench.describe()}\n\n| student | loop | images/s | ratio | CPU ms/image | top-1 % |"
         )
         print("|---|---|---|---|---|---|")
         bench.compare_views()
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 class PublishedOrder:
-    """Batches of rows, epoch after epoch, by the one sampler that labels and students share."""
+    """The batches of rows per epoch, from the one sampler that labels and students share."""
 
     def __init__(self, images: int, batch_size: int) -> None:
         """Start at the first epoch."""
@@ -104,11 +104,11 @@ class PublishedOrder:
         self.sampler = RandomSampler(range(images), generator=generator)
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Return the number of batches in an epoch."""
         return math.ceil(self.images / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """The next epoch's batches."""
+        """Yield the next epoch's batches."""
         epoch, self.epoch = self.epoch, self.epoch + 1
         rows = list(self.sampler)
         for number, start in enumerate(range(0, len(rows), self.batch_size)):
@@ -116,7 +116,7 @@ class PublishedOrder:
 
 
 class PublishedImages(ImageFolder):
-    """PNG files and label files as tensors, one image at a time, as in their ImageFolder_FKD_MIX.
+    """A data set of PNG and label files, read one image at a time, as their ImageFolder_FKD_MIX.
 
     Args:
         root: class folders of PNG files, of any size.
@@ -130,14 +130,14 @@ class PublishedImages(ImageFolder):
         self.labels, self.size_px = labels, size_px
 
     def __getitems__(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Views, CutMix partners, box and logits of a batch; the loader hands batches over."""
+        """Return views, CutMix partners, box and logits of a whole batch."""
         epoch, number, rows = batch
         path = _label_file(self.labels, epoch, number)
         coords, flips, partners, _, box, logits = torch.load(path, weights_only=True)
         return self.views(rows, coords, flips), partners, box, logits
 
     def views(self, rows: list[int], coords: Tensor, flips: Tensor) -> Tensor:
-        """Some images, before CutMix."""
+        """Read some images, before CutMix."""
         crops = zip(rows, coords.tolist(), flips.tolist(), strict=True)
         return torch.stack([self._view(row, crop, flip) for row, crop, flip in crops])
 
@@ -160,7 +160,7 @@ def write_published_labels(
     epochs: int,
     batch_size: int,
 ) -> None:
-    """Go through the images as a student will, and write a file per batch: their `save`."""
+    """Read the images in a student's order, and write a label file per batch: their `save`."""
     order = PublishedOrder(len(images), batch_size)
     device = next(teacher.parameters()).device
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
@@ -185,7 +185,7 @@ def train_as_published(
     epochs: int,
     device: str,
 ) -> None:
-    """AdamW, a cosine over epochs, KL of softened softmaxes: their `train`."""
+    """Train with AdamW, a cosine over epochs and KL of softened softmaxes: their `train`."""
     temperature = settings.matching.temperature
     optimizer = torch.optim.AdamW(
         model.parameters(),
@@ -210,14 +210,14 @@ def train_as_published(
 
 
 class Speed(NamedTuple):
-    """How fast a way of training is, by the clock and by the processors' time."""
+    """The speed of a way of training, by the clock and by the processors' time."""
 
     images_per_s: float
     processor_ms: float
 
 
 class Bench:
-    """Images, a teacher and its labels, in both forms."""
+    """The images, a teacher and its labels, in both forms."""
 
     def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
         """Train the teacher, and write images and labels."""
@@ -241,18 +241,18 @@ class Bench:
         self.enlarged = self._publish(arrays, PUBLISHED_PX)
 
     def describe(self) -> str:
-        """The setting, in words."""
+        """Return the setting, in words."""
         threads = f"{torch.get_num_threads()} CPU threads"
         return (
             f"{threads if self.device == 'cpu' else torch.cuda.get_device_name()}, "
             f"torch {torch.__version__}, `{self.arguments.recipe}`: {len(self.images)} images of "
             f"{self.images.size_px} px, {self.epochs} epochs, batches of {self.batch_size}, "
-            f"{self.arguments.seeds} seeds in turns, {len(self.test)} test images, teacher "
+            f"{self.arguments.seeds} seeds, run alternately, {len(self.test)} test images, teacher "
             f"{self._top1(self.teacher):.2f} %"
         )
 
     def compare_views(self) -> None:
-        """Rows of the first table: what the views and labels cost, without a student."""
+        """Print rows of the first table: the cost of views and labels, without a student."""
         ways: dict[str, Callable[[], None]] = {
             name: partial(self._view_published, *way) for name, way in self._ways().items()
         }
@@ -263,7 +263,7 @@ class Bench:
         _print_speed("none, views only", rounds, {})
 
     def compare_students(self, student: StudentSettings) -> float:
-        """Rows of the first table: one student; returns the published loop's top-1."""
+        """Print one student's rows of the first table; return the published loop's top-1."""
         ways: dict[str, Callable[[nn.Module, int], None]] = {
             name: partial(self._train_published, *way) for name, way in self._ways().items()
         }
@@ -282,7 +282,7 @@ class Bench:
         return means[next(iter(ways))]
 
     def compare_labels(self, student: StudentSettings, published_top1: float) -> None:
-        """Rows of the second table: every format, for all epochs, a fifth and a tenth of them."""
+        """Print the second table: every format, for all, a fifth and a tenth of the epochs."""
         published, exact = _bytes(self.published.labels), None
         print(f"| published | {self.epochs} | {published:,} | 1.0 | {published_top1:.2f} | |")
         for share in (1, 5, 10):
@@ -299,7 +299,7 @@ class Bench:
                 )
 
     def _ways(self) -> dict[str, tuple[PublishedImages, int]]:
-        """The published loop's variants: names, files and numbers of workers."""
+        """Return the published loop's variants: names, files and numbers of workers."""
         return {
             f"published, {size} px files, {count or 'no'} workers": (files, count)
             for size, files in (
@@ -310,7 +310,7 @@ class Bench:
         }
 
     def _publish(self, arrays: list[np.ndarray], size_px: int) -> PublishedImages:
-        """Images and labels in files, as the published code has them."""
+        """Write images and labels into files, as the published code has them."""
         folder = self.folder / f"published-{size_px}"
         _write_pngs(arrays, folder / "png", size_px)
         published = PublishedImages(folder / "png", folder / "labels", self.images.size_px)
@@ -400,7 +400,7 @@ class Bench:
         )
 
     def _read_labels(self, folder: Path) -> list[EpochLabels]:
-        """Stored logits, and the views drawn again from their seeds."""
+        """Read stored logits, and draw their views again from the seeds."""
         blocks = [read_group(path, "soft_labels") for path in sorted(folder.iterdir())]
         logits = np.concatenate([unpack_logits(each, _classes(self.images)) for each in blocks])
         return [EpochLabels(self._views(epoch), each) for epoch, each in enumerate(logits)]
@@ -433,7 +433,7 @@ def write_labels(folder: Path, logits: np.ndarray, settings: Mapping[str, Any]) 
 
 
 def compare_sizes(folder: Path, *, images: int, classes: int, batch_size: int) -> None:
-    """Rows of the third table: labels of ImageNet's shape; random logits, as only size counts."""
+    """Print rows of the third table, for random logits of ImageNet's shape: only size counts."""
     random = np.random.default_rng(0)
     logits = random.standard_normal((1, images, classes), np.float32)
     with torch.random.fork_rng(devices=[]):
@@ -467,12 +467,12 @@ def _print_speed(student: str, rounds: list[dict[str, Speed]], top1: Mapping[str
 
 
 def _processor_seconds() -> float:
-    """Of this process and of workers that have ended."""
+    """Return the processor time of this process and of workers that have ended."""
     return sum(os.times()[:4])
 
 
 def _draw_crops(augmentation: AugmentationSettings, count: int, size_px: int) -> Tensor:
-    """Shares of the image's edge: top, left, height, width."""
+    """Draw crops as shares of the image's edge: top, left, height, width."""
     image, scale = torch.empty(1, size_px, size_px), list(augmentation.crop_scale)
     crops = [RandomResizedCrop.get_params(image, scale, [3 / 4, 4 / 3]) for _ in range(count)]
     return torch.tensor(crops, dtype=torch.float32) / size_px
@@ -481,7 +481,7 @@ def _draw_crops(augmentation: AugmentationSettings, count: int, size_px: int) ->
 def _draw_mix(
     augmentation: AugmentationSettings, count: int, size_px: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Partners, own share and box of a batch's CutMix; some batches have none, as recipes want."""
+    """Draw partners, own share and box of a batch's CutMix; some batches have none."""
     partners, share = torch.randperm(count), torch.rand(())
     if torch.rand(()) >= augmentation.cutmix:
         return partners, torch.ones(()), torch.zeros(4, dtype=torch.int64)
@@ -502,7 +502,7 @@ def _label_file(folder: Path, epoch: int, number: int) -> Path:
 
 
 def _read(source: ImageSource, split: Split, per_class: int) -> list[np.ndarray]:
-    """Images of every class, drawn at random; all of them where there are no more."""
+    """Read random images of every class, or all if there are too few."""
     arrays = list[np.ndarray]()
     for class_id in range(len(source.class_table)):
         index = source.index(split, class_id)

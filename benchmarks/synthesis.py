@@ -1,4 +1,4 @@
-"""The published procedure, re-written plainly, beside ours: same weights, device and steps.
+"""Compare the published procedure, re-written plainly, with ours: same weights, device and steps.
 
 Theirs, as in the authors' gen_syn_image.py: prototypes as JSON text, one image per pipeline call,
 the text encoded in every call, a PNG per image. Ours: prototypes from the store, batches across
@@ -43,12 +43,12 @@ LABELS = (
 
 
 def main() -> None:
-    """Measure both in turns, and print Markdown."""
+    """Measure both alternately, and print Markdown."""
     arguments = _arguments()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(arguments, Path(folder))
         rounds = [bench.round() for _ in range(arguments.rounds)]
-        print(f"{bench.describe()}\n\n| what | images/s | ratio |\n|---|---|---|")
+        print(f"{bench.describe()}\n\n| procedure | images/s | ratio |\n|---|---|---|")
         for name in rounds[0]:
             rate = median(each[name] for each in rounds)
             ratio = median(each[name] / each["published procedure"] for each in rounds)
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 class Bench:
-    """One pipeline and the prototypes to draw, in both forms."""
+    """A pipeline and the prototypes to draw, in both forms."""
 
     def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
         """Build the pipeline and write the prototypes."""
@@ -96,7 +96,7 @@ class Bench:
         ]
 
     def round(self) -> dict[str, float]:
-        """Images per second of each procedure."""
+        """Measure the images per second of each procedure."""
         paper = SynthesisSettings(num_inference_steps=self.arguments.steps)
         fast = SynthesisSettings(**PRESETS["fast"]()["synthesis"])
         count = len(LABELS) * self.arguments.ipc
@@ -107,7 +107,7 @@ class Bench:
         }
 
     def describe(self) -> str:
-        """The setting, in words."""
+        """Return the setting, in words."""
         device = self.arguments.device
         name = (
             torch.cuda.get_device_name()
@@ -122,7 +122,7 @@ class Bench:
         )
 
     def work_per_image(self) -> float:
-        """Floating-point operations of one image at equal steps, counted."""
+        """Count the floating-point operations of one image at equal steps."""
         settings = SynthesisSettings(num_inference_steps=self.arguments.steps)
         use_scheduler(self.pipeline, settings)
         prototype = self._prototypes(self.keys[0])[0]
@@ -184,7 +184,7 @@ class Bench:
 
 
 def _compare_prototypes(folder: Path, ipc: int) -> str:
-    """Ten classes of Stable Diffusion's latents at 512 px, as JSON text and in the store."""
+    """Compare JSON text with the store, for ten classes of Stable Diffusion's latents at 512 px."""
     random = np.random.default_rng(0)
     path, store = folder / f"prototypes-{ipc}.json", ArtifactStore(folder / f"store-{ipc}")
     centres = {label: random.standard_normal((ipc, 4, 64, 64)) for label in LABELS}
@@ -223,7 +223,7 @@ def _publish(store: ArtifactStore, label: str, prototypes: np.ndarray) -> str:
 
 
 def _matrix_rate(device: str) -> float:
-    """Floating-point operations per second of a large matrix product in the pipeline's format."""
+    """Measure floating-point operations per second of a large matrix product, same format."""
     on_cpu = device == "cpu"
     side, dtype = (2048, torch.float32) if on_cpu else (8192, torch.float16)
     factor = torch.randn(side, side, device=device, dtype=dtype)

@@ -1,9 +1,9 @@
-"""The default's images beside every other training set: at one budget, with the teacher's labels.
+"""Compare the default's images with every other training set, at one budget and with soft labels.
 
 Random real images, real ones nearest the prototypes, prototypes decoded without diffusion, and
 images diffused from noise without prototypes, all as many as the synthetic ones, scored on
-validation images. Run it with `make training-sets`, and again after it was stopped: what is stored
-is not computed twice.
+validation images. Run it with `make training-sets`. If it was stopped, run it again: nothing that
+is stored is computed twice.
 """
 
 import argparse

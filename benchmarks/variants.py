@@ -1,6 +1,6 @@
 """Variants of `recipes/fashion_mnist_ipc10.yaml`, scored on validation images, through the store.
 
-Variants share what they can, and a script that was stopped goes on where it was.
+Variants share artifacts through the store, and a script that was stopped can go on.
 """
 
 import json
@@ -24,11 +24,11 @@ _ONLY = {"students": ["convnet3"], "labels": ["soft"], "split": "validation"}
 
 
 def score_variant(edits: Edits, *, baselines: list[str], seeds: int) -> dict[str, ScoreRow]:
-    """Rows of a convnet3 student on soft labels, by training set.
+    """Return the rows of a convnet3 student on soft labels, by training set.
 
     Args:
         edits: keys of the recipe with dots between sections, and the values they get.
-        baselines: training sets beside the synthetic images.
+        baselines: training sets to compare with the synthetic images.
         seeds: students per row.
     """
     spin_briefly()
@@ -55,6 +55,6 @@ def score_variant(edits: Edits, *, baselines: list[str], seeds: int) -> dict[str
 
 
 def cell(row: ScoreRow) -> str:
-    """Mean in percent, and the deviation where there are several students."""
+    """Format a mean in percent, with the deviation if there are several students."""
     spread = f" ± {100 * row.top1_std:.2f}" if row.seeds > 1 else ""
     return f"{100 * row.top1:.2f}{spread}"

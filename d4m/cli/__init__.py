@@ -16,7 +16,7 @@ from d4m.errors import D4MError
 
 
 def main() -> None:
-    """Run the command line; errors raised on purpose are printed without a traceback."""
+    """Run the command line, and print expected errors without a traceback."""
     spin_briefly()
     logging.basicConfig(
         level=logging.WARNING, format="%(message)s", handlers=[RichHandler(show_path=False)]

@@ -1,4 +1,4 @@
-"""The application that every command belongs to, and what commands share."""
+"""The application that every command belongs to, and the parts that commands share."""
 
 from typing import Annotated
 
@@ -12,9 +12,10 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Dataset distillation by a disentangled diffusion model. Recipes are found in "
-    "$D4M_RECIPES (recipes/), artifacts in $D4M_STORE (store/); the device is $D4M_DEVICE (auto), "
-    "$D4M_BATCH_SIZE images at a time (found) with $D4M_MEMORY: full, slicing or offload.",
+    help="Distil a data set of images into a small synthetic one (D4M). Environment variables: "
+    "$D4M_RECIPES, the folder of recipes (recipes/); $D4M_STORE, the folder of artifacts (store/); "
+    "$D4M_DEVICE (auto); $D4M_BATCH_SIZE, images per call of a generator (as many as fit); "
+    "$D4M_MEMORY: full, slicing or offload (full).",
 )
 console = Console()
 RecipeArgument = Annotated[
@@ -23,5 +24,5 @@ RecipeArgument = Annotated[
 
 
 def open_pipeline(recipe: str) -> Pipeline:
-    """The stages of a recipe over the store that the environment names."""
+    """Open a recipe with the store and device that the environment names."""
     return Pipeline(find_recipe(recipe), store_root(), compute())

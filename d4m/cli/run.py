@@ -1,4 +1,4 @@
-"""Make artifacts, say what would be made, check what is stored."""
+"""Make artifacts, list the units that would be made, check stored units."""
 
 import time
 
@@ -13,7 +13,7 @@ _REASONS = 3
 
 @app.command()
 def run(recipe: RecipeArgument) -> None:
-    """Compute what the recipe's artifacts lack, stage by stage; stop and run again at will."""
+    """Compute everything that is missing, stage by stage. Safe to interrupt and rerun."""
     pipeline = open_pipeline(recipe)
     start = time.monotonic()
     computed = 0
@@ -28,9 +28,10 @@ def run(recipe: RecipeArgument) -> None:
 
 @app.command()
 def status(recipe: RecipeArgument) -> None:
-    """Show what is cached, what would be computed, and why; nothing is computed.
+    """Count the units that are cached and that a run would compute, with reasons.
 
-    `follows` counts units that wait for others: they are computed unless those come out unchanged.
+    Nothing is computed. `follows` counts units that wait for other units: they are computed unless
+    the other units come out unchanged.
     """
     table = Table("artifact", "cached", "to compute", "follows", box=None)
     reasons = list[str]()
@@ -51,9 +52,9 @@ def status(recipe: RecipeArgument) -> None:
 
 @app.command()
 def prompts(recipe: RecipeArgument) -> None:
-    """Show what the text encoder will read for each class; nothing is computed.
+    """Show the prompt of each class, before anything is computed.
 
-    Class names with several meanings are listed, unless their prompt says which one is meant.
+    Class names with several meanings are listed, unless their prompt says which meaning is meant.
     """
     context = open_pipeline(recipe).open_context()
     classes, settings = context.source.class_table, context.recipe.settings.prompts
@@ -70,7 +71,7 @@ def prompts(recipe: RecipeArgument) -> None:
     if ambiguous:
         console.print(
             f"names with other meanings too: {len(ambiguous)}; `{{described}}` in "
-            f"`prompts.template` adds what is meant: {escape('; '.join(ambiguous))}",
+            f"`prompts.template` adds the meaning: {escape('; '.join(ambiguous))}",
             soft_wrap=True,
         )
 
@@ -87,7 +88,7 @@ def verify(recipe: RecipeArgument) -> None:
             good += 1
     for line in damaged:
         console.print(f"[red]damaged[/red] {escape(line)}", soft_wrap=True)
-    console.print(f"{good} units are what was written, {len(damaged)} are damaged")
+    console.print(f"{good} units are intact, {len(damaged)} are damaged")
     if damaged:
         console.print("damaged units were set aside; `d4m run` computes them again")
         raise typer.Exit(1)

@@ -15,7 +15,7 @@ from d4m.stages.score_table import ScoreRow, rank, score_rows
 
 @app.command()
 def show(recipe: RecipeArgument) -> None:
-    """Print the scores, how close the images are to real ones, and where the data set is."""
+    """Print the scores, the images' closeness to real ones, and the folder of the data set."""
     context = open_pipeline(recipe).open_context()
     settings = context.recipe.settings
     rows = score_rows(context, settings)
@@ -31,12 +31,12 @@ def show(recipe: RecipeArgument) -> None:
 
 @app.command()
 def compare(
-    recipes: Annotated[list[str], typer.Argument(help="Recipes whose scores are stored.")],
+    recipes: Annotated[list[str], typer.Argument(help="Recipes with stored scores.")],
     training_set: Annotated[
-        str, typer.Option(help="Only the rows of this training set, such as synthetic.")
+        str, typer.Option(help="Print only the rows of this training set, such as synthetic.")
     ] = "",
 ) -> None:
-    """Print the scores of several recipes in one table, as for an ablation."""
+    """Print the scores of several recipes in one table."""
     contexts = {each: open_pipeline(each).open_context() for each in recipes}
     splits = {each.recipe.settings.evaluation.split for each in contexts.values()}
     if len(splits) > 1:
@@ -51,13 +51,13 @@ def compare(
         for name, context in contexts.items()
     }
     if not any(rows.values()):
-        msg = f"wanted a training set that these recipes have rows of, found '{training_set}'"
+        msg = f"wanted a training set in these recipes' score tables, found '{training_set}'"
         raise D4MError(msg)
     console.print(_score_table(rows, splits.pop()))
 
 
 def _score_table(rows: Mapping[str, Sequence[ScoreRow]], split: str) -> Table:
-    """The rows of each recipe; with a column for its name where there are several."""
+    """Build the table of each recipe's rows, with a column for the recipe if there are several."""
     named = ["recipe"] if len(rows) > 1 else []
     columns = ("training set", "IPC", "labels", "student", f"{split} top-1 %", "top-5 %", "seeds")
     table = Table(*named, *columns, box=None)
@@ -83,7 +83,7 @@ def _labels_of(row: ScoreRow) -> str:
 
 def _fidelity_table(rows: Sequence[FidelityRow]) -> Table:
     names = ("Frechet", "kernel", "precision", "recall", "density", "coverage")
-    title = "Images beside held-out real ones, in the teacher's features"
+    title = "Images compared with held-out real ones, in the teacher's features"
     table = Table("images", *names, box=None, title=title, title_justify="left", title_style="")
     for row in rows:
         distances = f"{row.frechet:.3g}", f"{row.kernel:.3g}"

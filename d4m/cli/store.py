@@ -1,4 +1,4 @@
-"""Remove what is no longer needed from the store."""
+"""Remove units and versions that are no longer needed from the store."""
 
 from collections import defaultdict
 from datetime import timedelta
@@ -15,7 +15,7 @@ from d4m.store.garbage import Keep, find_garbage, remove
 _KINDS = {
     "unit": "units that no kept version names",
     "set aside": "units set aside as damaged",
-    "unfinished": "what writers left unfinished",
+    "unfinished": "unfinished files of killed writers",
     "version": "old versions",
 }
 
@@ -26,21 +26,23 @@ def gc(
         int, typer.Option(min=1, help="Keep this many of the last versions of every artifact.")
     ] = 3,
     days: Annotated[
-        float, typer.Option(min=0, help="And all versions that were current within these days.")
+        float,
+        typer.Option(min=0, help="Also keep all versions that were current within this many days."),
     ] = 30,
     grace_hours: Annotated[
         float,
         typer.Option(
             min=0,
-            help="And what was made or found within these hours, which a run may need before a "
-            "manifest names it: more than any stage takes, or 0 when nothing runs.",
+            help="Also keep everything that was made or found within this many hours, because a "
+            "run may need it before a manifest names it. Choose more than any stage takes, or 0 if "
+            "nothing runs.",
         ),
     ] = 168,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Remove what no kept version of any recipe refers to; says first what and how much.
+    """Remove units that no kept version of any recipe needs, after listing them and asking.
 
-    To give a recipe up altogether, delete its folder in the store's recipes/ beforehand.
+    To give up a recipe altogether, first delete its folder in the store's recipes/.
     """
     grace = timedelta(hours=grace_hours)
     found = list(find_garbage(store_root(), Keep(versions, days, grace)))
@@ -65,7 +67,7 @@ def gc(
     console.print(
         f"removed {_megabytes(sum(each.size for each in removed))} MB"
         + (
-            f"; {len(found) - len(removed)} have come into use and stay"
+            f"; {len(found) - len(removed)} have come into use and are kept"
             if len(removed) < len(found)
             else ""
         )

@@ -1,4 +1,4 @@
-"""Say where artifacts came from and what they were before; take data sets out of the store."""
+"""Trace artifacts, list and compare their versions, copy data sets out of the store."""
 
 import shutil
 from pathlib import Path
@@ -31,9 +31,9 @@ def lineage(
     asset: _AssetArgument,
     unit: Annotated[str, typer.Argument(help="One of its units, such as class-00003.")] = "",
 ) -> None:
-    """Show what an artifact was made of, back to the images and the models.
+    """Show the units that an artifact was made of, back to the images and the models.
 
-    With a unit of images, also the real image that each began with, and its sha256.
+    For a unit of images, also show the real image that each synthetic image began with.
     """
     context = open_pipeline(recipe).open_context()
     units = [unit] if unit else list(context.upstream.get(asset, {})) or [""]
@@ -53,7 +53,7 @@ def history(
     recipe: RecipeArgument,
     asset: _AssetArgument = _DATASET,
 ) -> None:
-    """List the versions that an artifact has had, and why each differs from the one before."""
+    """List the versions of an artifact, and why each differs from the previous one."""
     changes = version_changes(open_pipeline(recipe).open_context(), asset)
     for change in changes:
         version = change.version
@@ -72,7 +72,10 @@ def diff(
     old: Annotated[str, typer.Argument(help=_VersionText)] = "previous",
     new: Annotated[str, typer.Argument(help=_VersionText)] = "current",
     picture: Annotated[
-        Path | None, typer.Option(help="A .png file for the changed classes, old beside new.")
+        Path | None,
+        typer.Option(
+            help="Draw the changed classes, old and new side by side, into this .png file."
+        ),
     ] = None,
 ) -> None:
     """Compare two versions of the distilled data set: settings, units, scores, images."""
@@ -107,9 +110,10 @@ def restore(
     version: Annotated[str, typer.Argument(help=_VersionText)],
     name: Annotated[str, typer.Argument(help="Name of the new recipe, which must not exist.")],
 ) -> None:
-    """Write the settings of an earlier version into a recipe of its own.
+    """Write the settings of an earlier version into a new recipe.
 
-    `d4m run` on it finds what is stored; with another `evaluation:` it scores that version again.
+    `d4m run` on the new recipe finds every stored unit. With another `evaluation:` section it
+    scores that version again.
     """
     context = open_pipeline(recipe).open_context()
     found = find_version(context, _DATASET, version)
@@ -142,7 +146,7 @@ def export(
 
 
 def _add_origins(tree: Tree, origins: list[Origin], shown: set[tuple[str, str, str]]) -> None:
-    """Units of one artifact or of several; of many alike the first stand for all."""
+    """Add units to a tree. If an artifact has many, the first stands for all."""
     by_asset = dict[str, list[Origin]]()
     for origin in origins:
         by_asset.setdefault(origin.asset, []).append(origin)

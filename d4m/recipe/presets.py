@@ -1,7 +1,7 @@
 """Published and proven settings under a name: `preset: paper` in a recipe, or a list of names.
 
-A preset is the recipe's sections with some keys filled in. What the recipe says itself goes first,
-then the last preset it names.
+A preset is the recipe's sections with some keys filled in. The recipe overrides its presets; a
+later preset overrides an earlier one.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ Sections = dict[str, Any]
 
 
 def paper() -> Sections:
-    """The published settings for ImageNet-1K.
+    """Return the published settings for ImageNet-1K.
 
     Source:
         D4M, section 4.1, and the authors' public code (suduo94/D4M): Stable Diffusion 1.5 at
@@ -19,7 +19,8 @@ def paper() -> Sections:
         labels as prompts, 224 px out; students by AdamW for 300 epochs at temperature 20.
 
     Differs:
-        Prototypes are exact k-means: the published mini-batches lose images (docs/generators.md).
+        Prototypes are exact k-means: the published mini-batches lose images
+        (docs/explanation/method.md).
     """
     return {
         "dataset": {"size_px": 512, "channels": 3},  # files are squashed to it, by default
@@ -49,21 +50,21 @@ def paper() -> Sections:
 
 
 def fast() -> Sections:
-    """A modern few-step sampler in place of PNDM's 50 steps; goes with any generator.
+    """Return a modern few-step sampler in place of PNDM's 50 steps, for any generator.
 
     Source:
         Lu et al., "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models"
         (2022): second order, 20 steps; the trade is measured in benchmarks/README.md.
 
     Differs:
-        20 of any strength in steps of 0.05 is a whole number of steps, so images start at the very
-        noise that the strength names; with 15, strength 0.7 would be rounded to 0.67.
+        20 steps times any strength in steps of 0.05 is a whole number, so images start at exactly
+        the noise that the strength says; with 15 steps, strength 0.7 would be rounded to 0.67.
     """
     return {"synthesis": {"scheduler": "dpmsolver++", "num_inference_steps": 20}}
 
 
 def rectified() -> Sections:
-    """A training protocol under which published images score higher than under their own.
+    """Return a training protocol under which published images score higher than under their own.
 
     Source:
         RD3 ("rectified" protocol for dataset distillation, 2025), as reported second-hand: 400
@@ -90,7 +91,7 @@ def rectified() -> Sections:
 
 
 def dc() -> Sections:
-    """How the field's tables of MNIST and Fashion-MNIST train students on class labels.
+    """Return the protocol of the field's tables of MNIST and Fashion-MNIST, with class labels.
 
     Source:
         VICO-UoE/DatasetCondensation: 3-layer ConvNet, SGD at 0.01 with momentum 0.9 and weight
@@ -100,8 +101,8 @@ def dc() -> Sections:
     Differs:
         The one change is drawn for every image, not for every batch. Brightness has the width that
         theirs has on Fashion-MNIST (twice its deviation of 0.353); there is no saturation, which
-        changes colour images alone; zooms are drawn evenly on a logarithmic scale; cut-outs are
-        mid-grey, and shifted images go on beyond their border, where theirs have the data's mean.
+        changes colour images alone; zooms are drawn evenly on a logarithmic scale. Cut-outs are
+        mid-grey, and shifted images repeat their border, whereas theirs have the data's mean.
         Digits must not be flipped: set `evaluation.hard.augmentation.flip` to 0.
     """
     return {
@@ -135,7 +136,7 @@ def dc() -> Sections:
 
 
 def hard() -> Sections:
-    """Class labels alone: no row has the teacher's, and none are stored; goes with `dc`."""
+    """Return class labels only: no soft labels are used or stored. Combine with `dc`."""
     return {"soft_labels": {"mode": "online"}, "evaluation": {"labels": ["hard"]}}
 
 
@@ -149,11 +150,11 @@ PRESETS: Mapping[str, Callable[[], Sections]] = {
 
 
 def fill_in(sections: Mapping[str, Any], names: list[str]) -> Sections:
-    """A recipe's sections, with what they leave open taken from presets.
+    """Fill in the keys that a recipe's sections leave open from presets.
 
     Args:
         sections: the recipe as it stands in its file.
-        names: presets; later ones go before earlier ones.
+        names: presets; a later one overrides an earlier one.
 
     Example:
         >>> fill_in({"synthesis": {"strength": 0.5}}, ["fast"])["synthesis"]["scheduler"]

@@ -1,8 +1,8 @@
-"""Every knob of a distillation: one frozen model per recipe section.
+"""Every setting of a distillation: one frozen model per recipe section.
 
-Settings say *what* is computed and are part of the cache keys; where it is computed (store, device)
-is never among them. A section's defaults are the paper's where the paper's make sense at any image
-size; what was tuned for small images says so.
+Settings say *what* is computed, and they are part of the cache keys. Where it is computed (store,
+device) is never a setting. Defaults are the paper's if these make sense at any image size; defaults
+that were tuned on small images say so.
 """
 
 from typing import Self
@@ -45,25 +45,36 @@ class RecipeSettings(Section):
     """A whole distillation: one field per section of the recipe file."""
 
     dataset: DatasetSettings = Field(description="The images to distil.")
-    prompts: PromptSettings = Field(default_factory=PromptSettings, description="Class prompts.")
+    prompts: PromptSettings = Field(
+        default_factory=PromptSettings,
+        description="The texts that describe the classes to the generator.",
+    )
     generator: GeneratorSettings = Field(
         default_factory=GeneratorSettings, description="The latent diffusion model."
     )
     prototypes: PrototypeSettings = Field(
-        default_factory=PrototypeSettings, description="Clusters of latents."
+        default_factory=PrototypeSettings, description="How each class's latents are clustered."
     )
     synthesis: SynthesisSettings = Field(
-        default_factory=SynthesisSettings, description="Images from prototypes."
+        default_factory=SynthesisSettings, description="How prototypes become images."
     )
-    teacher: TeacherSettings = Field(default_factory=TeacherSettings, description="The labeller.")
+    teacher: TeacherSettings = Field(
+        default_factory=TeacherSettings,
+        description="The network that labels views of the synthetic images.",
+    )
     soft_labels: SoftLabelSettings = Field(
-        default_factory=SoftLabelSettings, description="Labels of every epoch's views."
+        default_factory=SoftLabelSettings,
+        description="The teacher's labels for every epoch's views.",
     )
     evaluation: EvaluationSettings = Field(
-        default_factory=EvaluationSettings, description="Students and their scores."
+        default_factory=EvaluationSettings,
+        description="The students, and the images they are scored on.",
     )
     seed: int = Field(
-        default=0, ge=0, lt=2**63, description="Root of every random stream of the recipe."
+        default=0,
+        ge=0,
+        lt=2**63,
+        description="Every random number of the recipe follows from this number.",
     )
 
     @model_validator(mode="after")

@@ -8,46 +8,53 @@ from d4m.settings.section import Section, Share
 
 
 class AugmentationSettings(Section):
-    """Random views of an image, drawn anew for every epoch (FKD, Shen & Xing 2022).
+    """Random views of an image, drawn again for every epoch (FKD, Shen & Xing 2022).
 
-    Every change has a strength of its own; at 0 it never happens. The defaults are the paper's.
+    Every kind of change has a strength of its own. The defaults are the paper's.
     """
 
     crop_scale: tuple[Share, Share] = Field(
-        default=(0.08, 1.0), description="Area of a random resized crop, lowest and highest."
+        default=(0.08, 1.0),
+        description="Smallest and largest area of a random resized crop, as shares of the image.",
     )
     flip: Share = Field(default=0.5, description="Probability of a horizontal flip.")
     rotation_degrees: float = Field(
-        default=0.0, ge=0, le=180, description="Largest rotation to either side."
+        default=0.0, ge=0, le=180, description="Largest rotation, in both directions."
     )
     shift: Share = Field(
-        default=0.0, description="Largest shift to any side, as a share of the image."
+        default=0.0, description="Largest shift in any direction, as a share of the image."
     )
     zoom: float = Field(
-        default=1.0, ge=1, le=4, description="Largest magnification or reduction of each axis."
+        default=1.0,
+        ge=1,
+        le=4,
+        description="Largest factor of enlargement or reduction, drawn for each axis.",
     )
     brightness: float = Field(
         default=0.0,
         ge=0,
         le=2,
-        description="Width of the range of what is added; black to white is 2.",
+        description="Width of the range of the added brightness. Black to white is 2.",
     )
     contrast: Share = Field(
-        default=0.0, description="Largest relative change of the distance from the mean level."
+        default=0.0,
+        description="Largest relative change of every pixel's distance from the mean level.",
     )
     cutout: Share = Field(
         default=0.0,
-        description="Edge of a square set to mid-grey, as a share of the image.",
+        description="Edge of a square that is set to mid-grey, as a share of the image.",
     )
     one_of: bool = Field(
         default=False,
-        description="Each view gets one kind of change, drawn evenly from those that are on: crop, "
-        "flip, rotation, shift, zoom, levels, cutout (as in DSA).",
+        description=(
+            "If true, each view gets one kind of change, drawn evenly from those that are "
+            "on: crop, flip, rotation, shift, zoom, levels, cutout (as in DSA)."
+        ),
     )
     cutmix: Share = Field(default=1.0, description="Probability of CutMix with another image.")
     mixup: Share = Field(
         default=0.0,
-        description="Probability of MixUp with another image, where CutMix is not.",
+        description="Probability of MixUp with another image, for views without CutMix.",
     )
 
     @model_validator(mode="after")

@@ -13,23 +13,26 @@ class ClassifierSettings(Section):
     """A network: the field's 3-layer ConvNet, or one of timm's."""
 
     architecture: str = Field(
-        default="convnet3", description="`convnet3`, or any timm architecture by its name."
+        default="convnet3", description="`convnet3`, or the name of any timm architecture."
     )
     options: dict[str, Option] = Field(
-        default_factory=dict, description="timm's own arguments, such as layers or channels."
+        default_factory=dict,
+        description="timm's own arguments for the architecture, such as layers or channels.",
     )
 
 
 class StudentSettings(ClassifierSettings):
-    """A network to train, and what the score table calls it."""
+    """A network to train, and its name in the score table."""
 
     name: str = Field(
-        default="", pattern=r"^[A-Za-z0-9_.]*$", description="Its name; else its architecture's."
+        default="",
+        pattern=r"^[A-Za-z0-9_.]*$",
+        description="Name in the score table. If empty, the architecture's name.",
     )
 
     @property
     def label(self) -> str:
-        """What the score table calls it."""
+        """Its name in the score table."""
         return self.name or self.architecture
 
 

@@ -13,14 +13,16 @@ SizePx = Annotated[int, Field(ge=8, le=4096)]
 
 
 class SourceSettings(Section):
-    """What every data set has."""
+    """The keys that every data set has."""
 
     validation_share: float = Field(
         default=0.0,
         ge=0.0,
         lt=1.0,
-        description="Share of each class's training images that nothing is trained on, to choose "
-        "settings by (`evaluation.split: validation`).",
+        description=(
+            "Share of each class's training images that is kept out of all training, to "
+            "choose settings on it (`evaluation.split: validation`)."
+        ),
     )
 
 
@@ -29,7 +31,10 @@ class DigitsSettings(SourceSettings):
 
     source: Literal["digits"] = Field(description="The source of the images.")
     test_images: int = Field(
-        default=360, ge=10, le=1000, description="Images held out for the final scores, stratified."
+        default=360,
+        ge=10,
+        le=1000,
+        description="Images held out for the final scores, the same share of each class.",
     )
 
 
@@ -39,10 +44,14 @@ class MnistSettings(SourceSettings):
     source: Literal["mnist", "fashion_mnist"] = Field(description="The source of the images.")
     path: Path | None = Field(
         default=None,
-        description="Folder of the four IDX files, packed (.gz) or not, relative to the recipe "
-        "file; else the system's own copy, else downloaded.",
+        description=(
+            "Folder of the four IDX files, packed (.gz) or not, relative to the recipe file. "
+            "Without it, the system's own copy is used, or else a download."
+        ),
     )
-    size_px: SizePx = Field(default=28, description="Height and width; other than 28 is resized.")
+    size_px: SizePx = Field(
+        default=28, description="Height and width. Images are resized unless it is 28."
+    )
     channels: Channels = Field(default=1, description="1: grey, 3: RGB.")
 
 
@@ -52,10 +61,14 @@ class CifarSettings(SourceSettings):
     source: Literal["cifar10", "cifar100"] = Field(description="The source of the images.")
     path: Path | None = Field(
         default=None,
-        description="Folder that holds torchvision's copy, relative to the recipe file; else the "
-        "user's cache folder, filled by a download.",
+        description=(
+            "Folder of torchvision's copy, relative to the recipe file. Without it, the data "
+            "set is downloaded into the user's cache folder."
+        ),
     )
-    size_px: SizePx = Field(default=32, description="Height and width; other than 32 is resized.")
+    size_px: SizePx = Field(
+        default=32, description="Height and width. Images are resized unless it is 32."
+    )
     channels: Channels = Field(default=3, description="1: grey, 3: RGB.")
 
 
@@ -65,22 +78,37 @@ class FileImageSettings(SourceSettings):
     classes: dict[str, str] | str | None = Field(
         default=None,
         min_length=1,
-        description="Class table: a shipped one by name (imagenet1k, tiny_imagenet, imagenette, "
-        "imagewoof), a .tsv file relative to the recipe file, or folder -> class name in order.",
+        description=(
+            "Class table: a shipped one by name (imagenet1k, tiny_imagenet, imagenette, "
+            "imagewoof), a .tsv file relative to the recipe file, or pairs `folder: class "
+            "name` in class order. Without it, the data set names the classes."
+        ),
     )
-    size_px: SizePx = Field(default=512, description="Images are resized to a square.")
+    size_px: SizePx = Field(
+        default=512, description="Height and width. Images are resized to this square."
+    )
     channels: Channels = Field(default=3, description="1: grey, 3: RGB.")
     resize: Literal["squash", "crop"] = Field(
-        default="squash", description="Squash to a square as the paper does, or crop the centre."
+        default="squash",
+        description=(
+            "`squash` squeezes the whole image into the square, as the paper does; `crop` "
+            "cuts out the centre."
+        ),
     )
     background: tuple[Level, Level, Level] = Field(
         default=(255, 255, 255), description="Colour behind transparent pixels: red, green, blue."
     )
     test_share: float = Field(
-        default=0.2, gt=0.0, lt=1.0, description="Share held out where there is no test split."
+        default=0.2,
+        gt=0.0,
+        lt=1.0,
+        description="Share of the images that is held out if there is no test split.",
     )
     unreadable_share: Share = Field(
-        default=0.01, description="The asset check fails above this share of unreadable images."
+        default=0.01,
+        description=(
+            "The asset check `readable_files` fails if a larger share of the images cannot be read."
+        ),
     )
 
 
@@ -89,8 +117,10 @@ class ImageFolderSettings(FileImageSettings):
 
     source: Literal["image_folder"] = Field(description="The source of the images.")
     path: Path = Field(
-        description="Folder of class folders, or of train/ and test/ (or val/); relative to the "
-        "recipe file."
+        description=(
+            "Folder of class folders, or of train/ and test/ (or val/), relative to the "
+            "recipe file."
+        )
     )
 
 
@@ -99,13 +129,19 @@ class HuggingFaceSettings(FileImageSettings):
 
     source: Literal["huggingface"] = Field(description="The source of the images.")
     path: str = Field(
-        min_length=1, description="Hub id, or a saved data set's folder relative to the recipe."
+        min_length=1,
+        description="Hub id, or a saved data set's folder relative to the recipe file.",
     )
-    configuration: str | None = Field(default=None, description="Name of the configuration.")
+    configuration: str | None = Field(
+        default=None, description="Name of the data set's configuration."
+    )
     revision: str | None = Field(default=None, description="Commit, tag or branch of the hub id.")
     train_split: str = Field(default="train", description="Split of the training images.")
     test_split: str | None = Field(
-        default="test", description="Split of the test images; none: a share of the training split."
+        default="test",
+        description=(
+            "Split of the test images. With `null`, a share of the training split (`test_share`)."
+        ),
     )
     image_column: str = Field(default="image", description="Column of the images.")
     label_column: str = Field(default="label", description="Column of the class labels.")

@@ -1,4 +1,4 @@
-"""Students, how they are trained on each training set, and on what they are scored."""
+"""Students: their training on each training set, and the images they are scored on."""
 
 from typing import Literal
 
@@ -14,67 +14,88 @@ Labels = Literal["soft", "hard"]
 
 
 class HardLabelSettings(Section):
-    """How students are trained on class labels; what is left out is as with soft labels."""
+    """How students are trained on class labels. Keys left out are as for soft labels."""
 
     epochs: int | None = Field(
-        default=None, ge=1, le=100_000, description="Passes over the images."
+        default=None,
+        ge=1,
+        le=100_000,
+        description="Passes over the images. With `null`, as for soft labels.",
     )
     augmentation: AugmentationSettings | None = Field(
-        default=None, description="Views of the images."
+        default=None, description="Views of the images. With `null`, as for soft labels."
     )
     optimizer: OptimizerSettings | None = Field(
-        default=None, description="How a student's weights are fitted."
+        default=None,
+        description="How a student's weights are fitted. With `null`, as for soft labels.",
     )
 
 
 class MatchingSettings(Section):
-    """How a student is compared with the labels (D4M, equation 7, unless said otherwise)."""
+    """The loss with soft labels. The defaults are D4M's equation 7."""
 
     loss: Literal["kl", "kl_t2", "mse_ce"] = Field(
         default="kl",
-        description="KL divergence at `temperature`; times the temperature squared; or the logits' "
-        "mean squared error plus `ce_weight` times cross-entropy with the class.",
+        description=(
+            "`kl`: KL divergence at `temperature`. `kl_t2`: the same, times the squared "
+            "temperature. `mse_ce`: mean squared error of the logits, plus `ce_weight` times "
+            "cross-entropy with the class."
+        ),
     )
-    temperature: float = Field(default=20.0, gt=0, description="Softens both sides of the KL.")
+    temperature: float = Field(
+        default=20.0,
+        gt=0,
+        description="Divides the logits of teacher and student before the softmax.",
+    )
     ce_weight: float = Field(
-        default=0.025, ge=0, description="Weight of the cross-entropy in mse_ce."
+        default=0.025, ge=0, description="Weight of the cross-entropy in `mse_ce`."
     )
     cluster_weights: bool = Field(
         default=False,
-        description="Weigh a synthetic image's loss by its prototypes' share of the class.",
+        description=(
+            "If true, a synthetic image's loss is weighted by its cluster's share of the class."
+        ),
     )
 
     def used(self) -> dict[str, JsonValue]:
-        """What a comparison depends on."""
+        """Return the settings that the loss depends on."""
         unused = "temperature" if self.loss == "mse_ce" else "ce_weight"
         return self.model_dump(mode="json", exclude={unused})
 
 
 class EvaluationSettings(Section):
-    """Students trained and scored (D4M, section 4)."""
+    """The students that are trained and scored (D4M, section 4)."""
 
     students: tuple[Student, ...] = Field(
         default=(StudentSettings(),),
         min_length=1,
-        description="Architectures, by name or with options; the first is trained on every set.",
+        description=(
+            "Architectures, by name or with options. The first student is trained on every "
+            "training set."
+        ),
     )
-    seeds: int = Field(default=3, ge=1, le=100, description="Students per row of the table.")
+    seeds: int = Field(default=3, ge=1, le=100, description="Students per row of the score table.")
     baselines: tuple[Baseline, ...] = Field(
         default=("random_real", "nearest_real", "full_data"),
-        description="Training sets scored beside the synthetic one, by the first student: random "
-        "real images, those nearest the prototypes, the prototypes decoded without diffusion, "
-        "images diffused from noise without prototypes, all real images.",
+        description=(
+            "Training sets to compare with, for the first student: random real images; the "
+            "real images nearest the prototypes; the prototypes decoded without diffusion; "
+            "images diffused from noise without prototypes; all real images."
+        ),
     )
     labels: tuple[Labels, ...] = Field(
         default=("soft", "hard"),
         min_length=1,
-        description="Rows of the teacher's labels, of the classes' own, or of both. With both, "
-        "only the first student has rows of class labels.",
+        description=(
+            "`soft`: rows with the teacher's labels. `hard`: rows with class labels. With "
+            "both, only the first student has rows with class labels."
+        ),
     )
     split: Literal["test", "validation"] = Field(
         default="test",
-        description="Images that students are scored on; `validation` wants a "
-        "`dataset.validation_share`.",
+        description=(
+            "Images that students are scored on. `validation` needs `dataset.validation_share`."
+        ),
     )
     matching: MatchingSettings = Field(
         default_factory=MatchingSettings, description="The loss with soft labels."
@@ -87,11 +108,13 @@ class EvaluationSettings(Section):
     )
     without_augmentation: bool = Field(
         default=False,
-        description="Also train on the images as they are, synthetic and random real ones, for "
-        "DD-Ranking's augmentation-robust score.",
+        description=(
+            "If true, students also train on synthetic and random real images without "
+            "augmentation, for DD-Ranking's augmentation-robust score."
+        ),
     )
     full_data_epochs: int = Field(
-        default=30, ge=1, description="Passes over the real images in the full_data row."
+        default=30, ge=1, description="Passes over the real images in the row `full_data`."
     )
 
     @field_validator("students")

@@ -1,4 +1,4 @@
-"""The latent diffusion model: a compact one trained on the spot, or an existing one."""
+"""The latent diffusion model: a compact one that is trained here, or a pretrained one."""
 
 from typing import Annotated, Literal, Self
 
@@ -10,33 +10,45 @@ Width = Annotated[int, Field(ge=8, multiple_of=8)]
 
 
 class AutoencoderSettings(Section):
-    """The compact VAE and its training. Defaults tuned on 8 px digits."""
+    """The compact VAE and its training. The defaults were tuned on digits of 8 px."""
 
     channels: tuple[Width, ...] = Field(
-        default=(24, 48), min_length=1, description="Width per level; each further level halves."
+        default=(24, 48),
+        min_length=1,
+        description="Channels of each level. Every level but the first halves the size.",
     )
-    layers_per_block: int = Field(default=1, ge=1, le=4, description="Residual blocks a level.")
+    layers_per_block: int = Field(default=1, ge=1, le=4, description="Residual blocks per level.")
     steps: int = Field(default=400, ge=1, description="Optimiser steps.")
-    batch_size: int = Field(default=64, ge=1, description="Images a step.")
-    learning_rate: float = Field(default=2e-3, gt=0, description="Peak rate of AdamW.")
+    batch_size: int = Field(default=64, ge=1, description="Images per step.")
+    learning_rate: float = Field(default=2e-3, gt=0, description="Peak learning rate of AdamW.")
     l1_weight: float = Field(default=0.1, ge=0, description="Weight of the absolute error.")
-    kl_weight: float = Field(default=1e-3, ge=0, description="Weight of the KL term to N(0, 1).")
+    kl_weight: float = Field(
+        default=1e-3, ge=0, description="Weight of the KL divergence to N(0, 1)."
+    )
 
 
 class DenoiserSettings(Section):
-    """The compact U-Net with its text encoder, and their training. Defaults tuned on digits."""
+    """The compact U-Net with its text encoder, and their training; defaults tuned on digits."""
 
     channels: tuple[Width, ...] = Field(
-        default=(48, 64), min_length=1, description="Width per level; each further level halves."
+        default=(48, 64),
+        min_length=1,
+        description="Channels of each level. Every level but the first halves the size.",
     )
-    layers_per_block: int = Field(default=1, ge=1, le=4, description="Residual blocks a level.")
+    layers_per_block: int = Field(default=1, ge=1, le=4, description="Residual blocks per level.")
     attention_from: int = Field(
-        default=1, ge=0, description="First level that attends to the text; the middle always does."
+        default=1,
+        ge=0,
+        description="First level, from 0, that attends to the text. The middle block always does.",
     )
-    text_width: int = Field(default=64, ge=16, multiple_of=8, description="Text embedding width.")
-    text_layers: int = Field(default=2, ge=1, le=12, description="Transformer layers of the text.")
+    text_width: int = Field(
+        default=64, ge=16, multiple_of=8, description="Width of the text embedding."
+    )
+    text_layers: int = Field(
+        default=2, ge=1, le=12, description="Transformer layers of the text encoder."
+    )
     text_length: int = Field(
-        default=32, ge=8, le=77, description="Tokens per prompt; longer prompts are cut."
+        default=32, ge=8, le=77, description="Tokens per prompt. Longer prompts are cut."
     )
     captions: tuple[str, ...] = Field(
         default=(
@@ -47,17 +59,26 @@ class DenoiserSettings(Section):
             "an image of the {name}",
         ),
         min_length=1,
-        description="Training captions; {name} is the class's name. They are the generator's own: "
-        "changing a prompt of the recipe does not train it anew.",
+        description=(
+            "Captions for training; {name} is the class's name. They belong to the "
+            "generator: a changed prompt of the recipe does not retrain it."
+        ),
     )
     made_up_words: Share = Field(
-        default=0.5, description="Share of captions with made-up words among the real ones."
+        default=0.5, description="Share of captions that carry made-up words among the real ones."
     )
-    prompt_dropout: Share = Field(default=0.12, description="Share trained without a prompt.")
+    prompt_dropout: Share = Field(
+        default=0.12, description="Share of the latents that are trained without a prompt."
+    )
     steps: int = Field(default=700, ge=1, description="Optimiser steps.")
-    batch_size: int = Field(default=64, ge=1, description="Latents a step.")
-    learning_rate: float = Field(default=2e-3, gt=0, description="Peak rate of AdamW.")
-    ema_decay: float = Field(default=0.995, ge=0, lt=1, description="Decay of the kept weights.")
+    batch_size: int = Field(default=64, ge=1, description="Latents per step.")
+    learning_rate: float = Field(default=2e-3, gt=0, description="Peak learning rate of AdamW.")
+    ema_decay: float = Field(
+        default=0.995,
+        ge=0,
+        lt=1,
+        description="Decay of the moving average of the weights. Only the average is stored.",
+    )
 
 
 class CompactSettings(Section):
@@ -72,17 +93,20 @@ class CompactSettings(Section):
 
 
 class PretrainedSettings(Section):
-    """An existing latent diffusion pipeline: Stable Diffusion 1.x, 2.x or XL, or a DiT."""
+    """A pretrained latent diffusion pipeline: Stable Diffusion 1.x, 2.x or XL, or a DiT."""
 
     model: str = Field(
         min_length=1,
-        description="Hub id, or relative to the recipe file a folder in diffusers' layout or one "
-        ".safetensors file, whose configurations lie in a folder beside it with the file's name.",
+        description=(
+            "Hub id, folder in diffusers' layout, or one .safetensors file. Paths are "
+            "relative to the recipe file. A single file's configurations are in a folder "
+            "next to it with the file's name, or come from the hub."
+        ),
     )
     revision: str | None = Field(default=None, description="Commit, tag or branch of the hub id.")
     precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto",
-        description="Number format of the weights; auto: float16 on a GPU, float32 elsewhere.",
+        description="Number format of the weights. `auto`: float16 on a GPU, float32 elsewhere.",
     )
 
 
@@ -90,12 +114,17 @@ class GeneratorSettings(Section):
     """The latent diffusion model: a compact one trained here, unless `pretrained` names another."""
 
     compact: CompactSettings = Field(
-        default_factory=CompactSettings, description="A small one, trained on the recipe's images."
+        default_factory=CompactSettings,
+        description="A small generator, trained on the recipe's images.",
     )
-    pretrained: PretrainedSettings | None = Field(default=None, description="An existing one.")
+    pretrained: PretrainedSettings | None = Field(
+        default=None, description="A pretrained generator, in place of the compact one."
+    )
     latents: Literal["mean", "sample"] = Field(
         default="mean",
-        description="The encoder's mean, or one draw from its posterior as the paper does.",
+        description=(
+            "`mean`: the encoder's mean. `sample`: one draw from its posterior, as the paper does."
+        ),
     )
 
     @property

@@ -1,4 +1,4 @@
-"""Class prompts: what the text encoder reads (D4M, section 3.3)."""
+"""Prompts: the texts that describe the classes to the generator (D4M, section 3.3)."""
 
 import re
 
@@ -10,20 +10,23 @@ PLACEHOLDER = re.compile(r"\{(name|described|class_id)\}")
 
 
 class PromptSettings(Section):
-    """What the text encoder reads for each class (D4M, section 3.3)."""
+    """The text that the generator reads for each class (D4M, section 3.3)."""
 
     template: str = Field(
         default="{name}",
-        description="The prompt; {name} is the class's name, {described} adds the class table's "
-        "gloss to an ambiguous one (`crane, large long-necked wading bird`), {class_id} is its "
-        "number, for a DiT.",
+        description=(
+            "The prompt of a class. {name} is the class's name. {described} adds the class "
+            "table's gloss to an ambiguous name (`crane, large long-necked wading bird`). "
+            "{class_id} is the class's number, for a DiT."
+        ),
     )
     negative: str = Field(
         default="cartoon, anime, painting",
-        description="Negative prompt of every image; a DiT has none.",
+        description="Negative prompt of every image. A DiT does not use it.",
     )
     per_class: dict[str, str] = Field(
-        default_factory=dict, description="Class name -> the whole prompt of that class."
+        default_factory=dict,
+        description="Pairs `class name: prompt`: the whole prompt of single classes.",
     )
 
     @field_validator("template")

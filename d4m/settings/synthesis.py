@@ -11,41 +11,59 @@ class SynthesisSettings(Section):
     """From prototypes to images (D4M, section 3.3; defaults are the published code's)."""
 
     strength: float = Field(
-        default=0.7, gt=0, le=1, description="Share of the noise schedule that is run."
+        default=0.7,
+        gt=0,
+        le=1,
+        description=(
+            "Share of the noise schedule that is run. Near 0 keeps the prototype; 1 starts "
+            "from noise."
+        ),
     )
-    guidance_scale: float = Field(default=8.0, ge=1, description="Classifier-free guidance.")
+    guidance_scale: float = Field(
+        default=8.0, ge=1, description="Strength of classifier-free guidance. At 1 there is none."
+    )
     num_inference_steps: int = Field(
-        default=50, ge=1, le=1000, description="Length of the schedule; strength of it is run."
+        default=50,
+        ge=1,
+        le=1000,
+        description="Steps in the full schedule; only the last `strength` fraction runs.",
     )
     scheduler: Literal["pipeline", "pndm", "ddim", "dpmsolver++", "unipc"] = Field(
-        default="pndm", description="Sampler; `pipeline` keeps the generator's own."
+        default="pndm", description="The sampler. `pipeline` keeps the generator's own."
     )
     mode_guidance: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="Pull of the latents towards the prototype at each early step (MGD3).",
+        description=(
+            "Pull of the latents towards the prototype at each early step (MGD3). At 0 there "
+            "is none."
+        ),
     )
     mode_guidance_until: float = Field(
-        default=0.5, gt=0, le=1, description="Share of the steps that are run with that pull."
+        default=0.5, gt=0, le=1, description="Share of the steps with that pull."
     )
     candidates: int = Field(
         default=1,
         ge=1,
         le=1000,
-        description="Images drawn per prototype, of which the teacher's verdict and the "
-        "distance to those already chosen select one.",
+        description=(
+            "Images drawn per prototype. One is selected by the teacher's class probability "
+            "and the distance to images already selected."
+        ),
     )
     diversity: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="Weight of the distance against the verdict in that selection.",
+        description="Weight of that distance against the class probability.",
     )
     size_px: int | None = Field(
         default=None,
         ge=8,
         le=4096,
-        description="Height and width of the distilled images, and of the real ones that teacher "
-        "and students see; none: the data set's own.",
+        description=(
+            "Height and width of the distilled images, and of the real images that teacher "
+            "and students see. With `null`, the data set's own."
+        ),
     )

@@ -10,18 +10,23 @@ from d4m.settings.optimizer import OptimizerSettings
 
 
 class LabellerSettings(ClassifierSettings):
-    """A classifier whose verdicts are soft labels. Training defaults tuned on digits."""
+    """A classifier whose logits become soft labels. The training defaults were tuned on digits."""
 
     weights: str | None = Field(
         default=None,
-        description="None: trained here. `timm`: timm's own. Else a .safetensors file, relative "
-        "to the recipe file.",
+        description=(
+            "`null`: the teacher is trained here. `timm`: timm's own weights. Any other text: "
+            "a .safetensors file, relative to the recipe file."
+        ),
     )
     members: int = Field(
         default=1,
         ge=1,
         le=20,
-        description="Networks trained from seeds of their own; their mean logits are the verdict.",
+        description=(
+            "Number of networks, trained from different seeds. The label is the mean of "
+            "their logits."
+        ),
     )
     epochs: int = Field(default=40, ge=1, description="Passes over the training images.")
     augmentation: AugmentationSettings = Field(
@@ -29,7 +34,7 @@ class LabellerSettings(ClassifierSettings):
     )
     optimizer: OptimizerSettings = Field(
         default_factory=lambda: OptimizerSettings(batch_size=64, learning_rate=2e-3),
-        description="How its weights are fitted.",
+        description="How the weights are fitted.",
     )
 
     @model_validator(mode="after")
@@ -41,9 +46,9 @@ class LabellerSettings(ClassifierSettings):
 
 
 class OtherTeacherSettings(LabellerSettings):
-    """A further teacher, and what the score table calls it."""
+    """A further teacher, and its name in the score table."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.]+$", description="Its name.")
+    name: str = Field(pattern=r"^[A-Za-z0-9_.]+$", description="Name in the score table.")
 
 
 class TeacherSettings(LabellerSettings):
@@ -51,8 +56,11 @@ class TeacherSettings(LabellerSettings):
 
     others: tuple[OtherTeacherSettings, ...] = Field(
         default=(),
-        description="Further teachers: each labels the synthetic images for all students, as they "
-        "train, and fills a row of the teacher x student matrix. The data set has the first's.",
+        description=(
+            "Further teachers. Each labels the synthetic images for all students while they "
+            "train, and fills a row of the teacher x student matrix. The data set keeps the "
+            "first teacher's labels."
+        ),
     )
 
     @field_validator("others")

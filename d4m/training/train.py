@@ -208,7 +208,7 @@ class _Fit:
 def _gradients_added_in_order(device: torch.device) -> Generator[None]:
     """Makes threads of a CPU add up the gradient of plain indexing, as of Swin's biases, in order.
 
-    On a GPU order costs more than it is worth (docs/decisions/same-seed-same-bits.md).
+    On a GPU order costs more than it is worth (docs/explanation/decisions).
     """
     memory: Any = torch.utils.deterministic  # torch does not declare its attribute
     before, filled = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory

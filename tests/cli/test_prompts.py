@@ -12,9 +12,7 @@ prompts: {prompts}
 """
 
 
-HINT = (
-    "names with other meanings too: {}; `{{described}}` in `prompts.template` adds what is meant: "
-)
+HINT = "names with other meanings too: {}; `{{described}}` in `prompts.template` adds the meaning: "
 
 
 DRAKE = "drake (adult male of a duck [Anas])"

@@ -10,7 +10,7 @@ from tests.conftest import TINY_RECIPE
 
 @pytest.fixture
 def compared(finished):
-    """Beside the tiny recipe one with a single student and seed, which is run as well."""
+    """The tiny recipe and another one with a single student and seed, both run."""
     text = TINY_RECIPE.replace("[convnet3, test_vit], seeds: 2", "[convnet3], seeds: 1")
     finished.write("other", text)
     finished.run("other")

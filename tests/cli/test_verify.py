@@ -6,9 +6,7 @@ UNITS = 77
 
 
 def test_verify_counts_the_units_that_are_what_was_written(finished):
-    assert call(finished, "verify", "tiny") == [
-        f"{UNITS} units are what was written, 0 are damaged"
-    ]
+    assert call(finished, "verify", "tiny") == [f"{UNITS} units are intact, 0 are damaged"]
 
 
 def test_verify_names_damaged_units_sets_them_aside_and_fails(finished):
@@ -21,7 +19,7 @@ def test_verify_names_damaged_units_sets_them_aside_and_fails(finished):
     chunk.write_bytes(content)
     printed, errors = fail(finished, "verify", "tiny")
     assert "damaged prototypes/class-00004: " in printed
-    assert f"{UNITS - 1} units are what was written, 1 are damaged" in printed
+    assert f"{UNITS - 1} units are intact, 1 are damaged" in printed
     assert "`d4m run` computes them again" in printed
     assert errors == ""
     assert context.store.find("prototypes", record.key) is None
