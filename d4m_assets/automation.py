@@ -9,11 +9,9 @@ from pathlib import Path
 import dagster as dg
 
 from d4m.errors import D4MError
-from d4m.recipe.recipe import Recipe
-from d4m.settings import DigitsSettings, HuggingFaceSettings
 from d4m.sources.registry import open_source
 from d4m.store.digest import digest_json
-from d4m_assets.assets.recipe import section_key
+from d4m_assets.asset_keys import section_key
 from d4m_assets.partitions import recipe_partitions
 from d4m_assets.resources import RecipesResource, StoreResource
 
@@ -107,7 +105,8 @@ def _look_at(
     images = list[str]()
     try:
         recipe = recipes.load(name)
-        if _has_folder(recipe):
+        # A published data set does not change, and a tick must not wait for a download.
+        if recipe.settings.dataset.watched_folder(recipe.locate) is not None:
             dataset = recipe.settings.dataset.model_dump(mode="json")
             folder = digest_json({"recipes": str(recipe.folder), "dataset": dataset})
             if folder not in listed:
@@ -121,18 +120,3 @@ def _look_at(
     except (D4MError, OSError) as failure:
         return digest_json({"problem": str(failure)}), str(failure)
     return digest_json({"settings": recipe.settings.model_dump(mode="json"), "images": images}), ""
-
-
-def _has_folder(recipe: Recipe) -> bool:
-    """Whether a recipe names a folder of images; published data sets are not watched.
-
-    They do not change, and a tick must not wait for a download.
-    """
-    dataset = recipe.settings.dataset
-    match dataset:
-        case DigitsSettings():
-            return False
-        case HuggingFaceSettings():
-            return recipe.locate(dataset.path).is_dir()
-        case _:
-            return dataset.path is not None

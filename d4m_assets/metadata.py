@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from itertools import islice
 
 import dagster as dg
 import numpy as np
@@ -12,11 +11,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from d4m.images.contact_sheet import draw_contact_sheet
-from d4m.stages.context import StageContext
 from d4m.stages.score_table import ScoreRow
 
 SHEET_CLASSES = 20
-_FILES = 100
 _UNREADABLE = dg.TableSchema([dg.TableColumn(name) for name in ("split", "file", "reason")])
 
 
@@ -63,15 +60,10 @@ def score_table(rows: Sequence[ScoreRow]) -> dg.TableMetadataValue:
     )
 
 
-def unreadable_table(context: StageContext) -> dg.TableMetadataValue:
-    """The first images that cannot be read, one row each, with the reason."""
-    found = (
-        dg.TableRecord({"split": split, "file": file, "reason": reason})
-        for split in context.source.splits
-        for class_id in context.class_ids
-        for file, reason in context.image_index(split, class_id).unreadable.items()
-    )
-    return dg.MetadataValue.table(list(islice(found, _FILES)), schema=_UNREADABLE)
+def unreadable_table(rows: Sequence[Mapping[str, str]]) -> dg.TableMetadataValue:
+    """Show images that cannot be read, one row each, with the reason."""
+    records = [dg.TableRecord(dict(row)) for row in rows]
+    return dg.MetadataValue.table(records, schema=_UNREADABLE)
 
 
 def learning_curves(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:

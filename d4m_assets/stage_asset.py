@@ -1,73 +1,56 @@
 """A stage of the library as a Dagster asset: cached, versioned, checked, with pictures."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
 
 from d4m.errors import D4MError
+from d4m.reports.checks import Check, checks_of
 from d4m.stages.base import Stage
 from d4m.stages.context import StageContext
 from d4m.stages.run import StageReport
-from d4m_assets.assets.recipe import section_key
+from d4m_assets.asset_keys import GROUPS, section_key
 from d4m_assets.partitions import recipe_partitions
 from d4m_assets.resources import RecipesResource, StoreResource
 from d4m_assets.retries import fail_or_retry
 
 Metadata = Mapping[str, dg.MetadataValue[Any]]
 _ROWS = 100
-
-
-@dataclass(frozen=True)
-class Check:
-    """Something that must hold of an artifact.
-
-    Attributes:
-        name: the check's name.
-        description: what it promises.
-        examine: looks at the stored artifact; runs on a cache hit too.
-    """
-
-    name: str
-    description: str
-    examine: Callable[[StageContext], dg.AssetCheckResult]
+_SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warning": dg.AssetCheckSeverity.WARN}
 
 
 def stage_asset(
     stage: Stage,
     *,
-    group: str,
     description: str,
     describe: Callable[[StageContext], Metadata],
-    checks: Sequence[Check] = (),
     pool: str | None = None,
 ) -> dg.AssetsDefinition:
-    """The asset of a stage.
+    """Return the asset of a stage, with the library's checks of its artifact.
 
-    Its body asks the library to compute what is missing, and returns the manifest's digest as the
-    data version, on a cache hit too: unchanged content makes nothing downstream stale.
+    The asset's body asks the library to compute what is missing, and returns the manifest's digest
+    as the data version, on a cache hit too: unchanged content makes nothing downstream stale.
 
     Args:
         stage: what is computed.
-        group: where it stands on the graph page.
-        description: what a person reads there.
+        description: the text on its page.
         describe: metadata from the stored artifact; must load no model.
-        checks: what must hold of it.
         pool: the pool whose slots it takes, `gpu` where a device is used.
     """
+    checks = checks_of(stage.name)
 
     @dg.asset(
         name=stage.name,
         partitions_def=recipe_partitions,
         deps=[*stage.upstream, *(section_key(section) for section in stage.sections)],
         code_version=stage.version,
-        group_name=group,
+        group_name=GROUPS[stage.name],
         description=description,
         pool=pool,
         kinds={"zarr"},
         check_specs=[
-            dg.AssetCheckSpec(check.name, asset=stage.name, description=check.description)
+            dg.AssetCheckSpec(check.name, asset=stage.name, description=check.promise)
             for check in checks
         ],
     )
@@ -85,12 +68,25 @@ def stage_asset(
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(report.manifest.digest),
                 metadata={**describe(made), **_counts(report)},
-                check_results=[check.examine(made) for check in checks],
+                check_results=[check_result(check, made) for check in checks],
             )
         except D4MError as failure:
             raise fail_or_retry(context, failure) from failure
 
     return asset
+
+
+def check_result(check: Check, context: StageContext) -> dg.AssetCheckResult:
+    """Examine an artifact, and return the outcome as Dagster shows it."""
+    found = check.examine(context)
+    rows = [dg.TableRecord(dict(row)) for row in found.rows]
+    return dg.AssetCheckResult(
+        check_name=check.name,
+        passed=found.passed,
+        severity=_SEVERITIES[found.severity],
+        description=found.summary,
+        metadata={**found.figures, **({"rows": dg.MetadataValue.table(rows)} if rows else {})},
+    )
 
 
 def _counts(report: StageReport) -> Metadata:

@@ -1,5 +1,6 @@
 """The images to distil: one model per kind of source."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,6 +25,15 @@ class SourceSettings(Section):
             "choose settings on it (`evaluation.split: validation`)."
         ),
     )
+
+    def watched_folder(self, locate: Callable[[str | Path], Path]) -> Path | None:
+        """Return the folder whose images may change; None for a published data set.
+
+        Args:
+            locate: an absolute path for one that the recipe gives relative to its own file.
+        """
+        path: str | Path | None = getattr(self, "path", None)
+        return None if path is None else locate(path)
 
 
 class DigitsSettings(SourceSettings):
@@ -145,6 +155,11 @@ class HuggingFaceSettings(FileImageSettings):
     )
     image_column: str = Field(default="image", description="Column of the images.")
     label_column: str = Field(default="label", description="Column of the class labels.")
+
+    def watched_folder(self, locate: Callable[[str | Path], Path]) -> Path | None:
+        """Return the folder of a saved data set; a hub id is not watched."""
+        folder = locate(self.path)
+        return folder if folder.is_dir() else None
 
 
 DatasetSettings = Annotated[

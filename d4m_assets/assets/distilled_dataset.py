@@ -17,7 +17,6 @@ def _describe(context: StageContext) -> Metadata:
 
 distilled_dataset = stage_asset(
     DistilledDataset(),
-    group="distilled",
     description="What a user takes away: images, soft labels, class table, scores and a data "
     "card, as a folder of plain files.",
     describe=_describe,

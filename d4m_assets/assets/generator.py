@@ -14,7 +14,6 @@ def _describe(context: StageContext) -> Metadata:
 
 generator = stage_asset(
     Generator(),
-    group="real",
     description="The latent diffusion model, component by component: a compact one trained on the "
     "real images, or the fingerprints of a pretrained one.",
     describe=_describe,

@@ -27,7 +27,6 @@ def _describe(context: StageContext) -> Metadata:
 
 image_fidelity = stage_asset(
     ImageFidelity(),
-    group="scores",
     description="How close the synthetic images and the baselines are to real images that nothing "
     "was trained on, in the teacher's features: Frechet and kernel distance, precision, recall, "
     "density, coverage.",

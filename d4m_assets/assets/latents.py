@@ -16,7 +16,6 @@ def _describe(context: StageContext) -> Metadata:
 
 latents = stage_asset(
     Latents(),
-    group="real",
     description="Every real training image through the VAE's encoder, class by class (D4M, 3.2).",
     describe=_describe,
     pool="gpu",

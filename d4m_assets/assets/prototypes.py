@@ -30,7 +30,6 @@ def _describe(context: StageContext) -> Metadata:
 
 prototypes = stage_asset(
     Prototypes(),
-    group="distilled",
     description="The cluster centres of each class's latents, with cluster shares and the nearest "
     "real image (D4M, 3.2). Decoded, they are shown beside the synthetic images.",
     describe=_describe,

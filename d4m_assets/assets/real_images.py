@@ -2,9 +2,9 @@
 
 import dagster as dg
 
+from d4m.reports.checks import unreadable_rows
 from d4m.stages.context import StageContext
 from d4m.stages.real_images import RealImages
-from d4m_assets.checks import readable_files
 from d4m_assets.metadata import unreadable_table
 from d4m_assets.stage_asset import Metadata, stage_asset
 
@@ -26,15 +26,13 @@ def _describe(context: StageContext) -> Metadata:
         "images": dg.MetadataValue.int(sum(len(i.image_ids) for i in indexes.values())),
         "classes": dg.MetadataValue.table(rows),
         "unreadable": dg.MetadataValue.int(sum(len(i.unreadable) for i in indexes.values())),
-        "unreadable_files": unreadable_table(context),
+        "unreadable_files": unreadable_table(unreadable_rows(context)),
     }
 
 
 real_images = stage_asset(
     RealImages(),
-    group="real",
     description="The index of the real images: ids and content digests per class and split, and "
     "the files that cannot be read, with the reason. Test images are read by the scores only.",
     describe=_describe,
-    checks=[readable_files],
 )

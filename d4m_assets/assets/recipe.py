@@ -7,13 +7,9 @@ import dagster as dg
 from d4m.errors import D4MError
 from d4m.settings import SECTIONS, RecipeSettings
 from d4m.store.digest import digest_json
+from d4m_assets.asset_keys import section_key
 from d4m_assets.partitions import recipe_partitions
 from d4m_assets.resources import RecipesResource
-
-
-def section_key(section: str) -> dg.AssetKey:
-    """Key of the asset of one section."""
-    return dg.AssetKey(["recipe", section])
 
 
 @dg.multi_asset(

@@ -4,7 +4,6 @@ import dagster as dg
 
 from d4m.stages.context import StageContext
 from d4m.stages.soft_labels import SoftLabels
-from d4m_assets.checks import class_order
 from d4m_assets.stage_asset import Metadata, stage_asset
 
 
@@ -20,10 +19,8 @@ def _describe(context: StageContext) -> Metadata:
 
 soft_labels = stage_asset(
     SoftLabels(),
-    group="distilled",
     description="The teacher's logits for every epoch's crops, rotations, flips and mixes, which "
     "their seed makes again, pixel by pixel (D4M, 3.4).",
     describe=_describe,
-    checks=[class_order],
     pool="gpu",
 )

@@ -14,7 +14,6 @@ def _describe(context: StageContext) -> Metadata:
 
 teacher = stage_asset(
     Teacher(),
-    group="real",
     description="The classifier that labels: trained on the real images, or given by its weights. "
     "Its test score stands in the score table.",
     describe=_describe,

@@ -7,8 +7,8 @@ import dagster as dg
 import numpy as np
 from PIL import Image
 
+from d4m.reports.checks import CHECKS
 from d4m.stages.synthetic_images import SyntheticImages
-from d4m_assets.checks import class_order, ipc_images_per_class, no_blank_image
 from tests.assets.conftest import Instance
 from tests.conftest import Workspace
 
@@ -39,6 +39,12 @@ def test_the_score_check_states_both_figures(instance: Instance):
     assert f"synthetic {synthetic:.2%}, random real {random:.2%}" in found.description
 
 
+def examine(workspace: Workspace, name: str):
+    """The outcome of a check of the tiny recipe."""
+    [check] = [check for check in CHECKS if check.name == name]
+    return check.examine(workspace.pipeline().open_context())
+
+
 def replace_images(workspace: Workspace, class_id: int, images: np.ndarray) -> None:
     """Publish other images of one class, as a generator gone wrong would have made them."""
     pipeline = workspace.pipeline()
@@ -50,36 +56,36 @@ def replace_images(workspace: Workspace, class_id: int, images: np.ndarray) -> N
 
 
 def test_a_blank_image_fails_its_check_and_names_the_class(finished: Workspace):
-    assert no_blank_image.examine(finished.pipeline()).passed
+    assert examine(finished, "no_blank_image").passed
     images = (
         finished.pipeline().open_context().read("synthetic_images", "class-00004")["images"].copy()
     )
     images[1] = 7
     replace_images(finished, 4, images)
-    outcome = no_blank_image.examine(finished.pipeline())
+    outcome = examine(finished, "no_blank_image")
     assert not outcome.passed
-    assert outcome.metadata["blank_images"].value == 1
-    assert outcome.metadata["images"].value == 30
-    assert outcome.metadata["blank_images_per_class"].value == {"4": 1}
+    assert outcome.figures["blank_images"] == 1
+    assert outcome.figures["images"] == 30
+    assert outcome.figures["blank_images_per_class"] == {"4": 1}
 
 
 def test_a_class_that_lost_an_image_fails_its_check(finished: Workspace):
-    assert ipc_images_per_class.examine(finished.pipeline()).passed
+    assert examine(finished, "ipc_images_per_class").passed
     images = finished.pipeline().open_context().read("synthetic_images", "class-00007")["images"]
     replace_images(finished, 7, images[:2])
-    outcome = ipc_images_per_class.examine(finished.pipeline())
+    outcome = examine(finished, "ipc_images_per_class")
     assert not outcome.passed
-    assert outcome.metadata["classes_with_other_counts"].value == {"7": 2}
+    assert outcome.figures["classes_with_other_counts"] == {"7": 2}
 
 
 def test_the_class_order_check_follows_the_teacher(finished: Workspace):
     context = finished.pipeline().open_context()
     logits = context.read("soft_labels", "epochs-000000")["logits"].astype(np.float64).mean(axis=0)
-    verdicts = [int(logits[3 * c : 3 * c + 3].mean(axis=0).argmax()) for c in range(10)]
-    outcome = class_order.examine(finished.pipeline())
-    assert outcome.passed == (verdicts == list(range(10)))
-    wrong = {str(c): v for c, v in enumerate(verdicts) if c != v}
-    assert outcome.metadata["class_taken_for"].value == wrong
+    predicted = [int(logits[3 * c : 3 * c + 3].mean(axis=0).argmax()) for c in range(10)]
+    outcome = examine(finished, "class_order")
+    assert outcome.passed == (predicted == list(range(10)))
+    wrong = {str(c): v for c, v in enumerate(predicted) if c != v}
+    assert outcome.figures["class_taken_for"] == wrong
 
 
 def test_contact_sheets_are_pictures_with_a_row_per_class(instance: Instance):

@@ -8,6 +8,7 @@ import dagster as dg
 
 from d4m.pipeline import STAGES
 from d4m.settings import SECTIONS
+from d4m_assets.asset_keys import GROUPS
 from tests.assets.conftest import GRAPH
 from tests.conftest import Workspace
 
@@ -55,7 +56,8 @@ def test_all_assets_share_one_partitions_definition_so_that_a_star_selects_them(
 def test_every_asset_has_a_group_a_description_and_a_code_version():
     for stage in STAGES:
         node = GRAPH.get(dg.AssetKey(stage.name))
-        assert node.group_name in {"real", "distilled", "scores"}
+        assert node.group_name == GROUPS[stage.name]
+        assert all(GROUPS[name] <= node.group_name for name in stage.upstream), stage.name
         assert node.description
         assert node.code_version == stage.version
 

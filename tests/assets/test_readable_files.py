@@ -3,8 +3,9 @@
 import pytest
 from PIL import Image
 
+from d4m.reports.checks import checks_of
 from d4m_assets.assets.real_images import _describe
-from d4m_assets.checks import readable_files
+from d4m_assets.stage_asset import check_result
 from tests.conftest import Workspace
 
 RECIPE = """\
@@ -32,22 +33,28 @@ def _pipeline(workspace: Workspace, dataset: str = ""):
     workspace.write("own", RECIPE.format(dataset=dataset))
     pipeline = workspace.pipeline("own")
     pipeline.run_stage("real_images")
-    return pipeline
+    return pipeline.open_context()
+
+
+def examine(context):
+    """The outcome of the check, as Dagster shows it."""
+    [check] = checks_of("real_images")
+    return check_result(check, context)
 
 
 @pytest.mark.usefixtures("folder")
 def test_the_check_holds_at_the_limit_and_fails_above_it(workspace: Workspace):
-    at_limit = readable_files.examine(_pipeline(workspace))  # 2 of 200, and 1 % by default
+    at_limit = examine(_pipeline(workspace))  # 2 of 200, and 1 % by default
     assert at_limit.passed
     assert at_limit.description == "2 unreadable images, 1.00%; the limit is 1.00%"
-    assert not readable_files.examine(_pipeline(workspace, ", unreadable_share: 0.0099")).passed
-    assert readable_files.examine(_pipeline(workspace, ", unreadable_share: 1")).passed
+    assert not examine(_pipeline(workspace, ", unreadable_share: 0.0099")).passed
+    assert examine(_pipeline(workspace, ", unreadable_share: 1")).passed
 
 
 @pytest.mark.usefixtures("folder")
 def test_each_file_is_a_row_with_its_reason(workspace: Workspace):
-    pipeline = _pipeline(workspace)
-    outcome = readable_files.examine(pipeline)
+    context = _pipeline(workspace)
+    outcome = examine(context)
     assert outcome.metadata["unreadable"].value == 2
     assert outcome.metadata["share"].value == pytest.approx(0.01)
     expected = [
@@ -58,8 +65,8 @@ def test_each_file_is_a_row_with_its_reason(workspace: Workspace):
             "reason": "not an image in JPEG, PNG, WEBP, BMP, TIFF or GIF format",
         },
     ]
-    shown = _describe(pipeline)
-    for table in (outcome.metadata["files"], shown["unreadable_files"]):
+    shown = _describe(context)
+    for table in (outcome.metadata["rows"], shown["unreadable_files"]):
         assert [dict(record.data) for record in table.records] == expected
     assert (shown["images"].value, shown["unreadable"].value) == (198, 2)
     assert [dict(record.data) for record in shown["classes"].records] == [
@@ -71,16 +78,18 @@ def test_each_file_is_a_row_with_its_reason(workspace: Workspace):
 def test_of_many_files_the_first_hundred_are_rows(workspace: Workspace, folder):
     for number in range(150):
         (folder / "train" / "ant" / f"x{number:03d}.png").touch()
-    outcome = readable_files.examine(_pipeline(workspace))
+    outcome = examine(_pipeline(workspace))
     assert not outcome.passed
     assert outcome.metadata["unreadable"].value == 152
-    assert len(outcome.metadata["files"].records) == 100
-    assert outcome.metadata["files"].records[99].data["file"] == "ant/x099.png"
+    assert len(outcome.metadata["rows"].records) == 100
+    assert outcome.metadata["rows"].records[99].data["file"] == "ant/x099.png"
 
 
 def test_a_table_without_rows_can_be_shown(workspace: Workspace):
     workspace.pipeline().run_stage("real_images")
-    outcome = readable_files.examine(workspace.pipeline())
+    context = workspace.pipeline().open_context()
+    outcome = examine(context)
     assert outcome.passed
-    assert outcome.metadata["files"].records == []
+    assert "rows" not in outcome.metadata
     assert outcome.metadata["limit"].value == 0.0
+    assert _describe(context)["unreadable_files"].records == []

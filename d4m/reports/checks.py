@@ -1,0 +1,184 @@
+"""Check what must hold of stored artifacts; every check reads arrays and loads no model."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from d4m.settings import FileImageSettings
+from d4m.stages.context import StageContext
+from d4m.stages.score_table import ScoreRow, score_rows
+from d4m.stages.training_sets import synthetic_classes
+from d4m.training.label_formats import unpack_logits
+
+_BLANK_SPREAD = 1.0  # grey levels: an image with a smaller deviation is of one colour
+_MOST_LISTED = 100
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The outcome of a check.
+
+    Attributes:
+        passed: whether it holds.
+        summary: the outcome in a sentence, with its figures.
+        severity: `error` where the artifact should not be used; `warning` where it may be.
+        figures: the figures by name, in JSON's types.
+        rows: the single findings, such as files, as rows with the same columns.
+    """
+
+    passed: bool
+    summary: str
+    severity: Literal["error", "warning"] = "error"
+    figures: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    rows: Sequence[Mapping[str, str]] = ()
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that must hold of an artifact.
+
+    Attributes:
+        name: of the check.
+        artifact: that it looks at.
+        promise: what it promises, in a sentence.
+        examine: looks at the stored artifact.
+    """
+
+    name: str
+    artifact: str
+    promise: str
+    examine: Callable[[StageContext], CheckResult]
+
+
+def checks_of(artifact: str) -> list[Check]:
+    """Return the checks of an artifact."""
+    return [check for check in CHECKS if check.artifact == artifact]
+
+
+def unreadable_rows(context: StageContext) -> list[Mapping[str, str]]:
+    """Return the first images that cannot be read, one row each, with the reason."""
+    found = (
+        {"split": split, "file": file, "reason": reason}
+        for split in context.source.splits
+        for class_id in context.class_ids
+        for file, reason in context.image_index(split, class_id).unreadable.items()
+    )
+    return [row for row, _ in zip(found, range(_MOST_LISTED), strict=False)]
+
+
+def _readable_files(context: StageContext) -> CheckResult:
+    indexes = [context.image_index(s, c) for s in context.source.splits for c in context.class_ids]
+    unreadable = sum(len(index.unreadable) for index in indexes)
+    share = unreadable / max(1, unreadable + sum(len(index.image_ids) for index in indexes))
+    dataset = context.recipe.settings.dataset
+    limit = dataset.unreadable_share if isinstance(dataset, FileImageSettings) else 0.0
+    return CheckResult(
+        share <= limit,
+        f"{unreadable} unreadable images, {share:.2%}; the limit is {limit:.2%}",
+        figures={"unreadable": unreadable, "share": share, "limit": limit},
+        rows=unreadable_rows(context),
+    )
+
+
+def _no_blank_image(context: StageContext) -> CheckResult:
+    images, blank = 0, dict[str, int]()
+    for class_id, arrays in enumerate(synthetic_classes(context)):
+        spread = arrays["images"].reshape(len(arrays["images"]), -1).std(axis=1)
+        images += len(spread)
+        if (spread < _BLANK_SPREAD).any():
+            blank[str(class_id)] = int((spread < _BLANK_SPREAD).sum())
+    return CheckResult(
+        not blank,
+        f"{sum(blank.values())} of {images} images are of a single colour",
+        figures={
+            "blank_images": sum(blank.values()),
+            "images": images,
+            "blank_images_per_class": dict(list(blank.items())[:_MOST_LISTED]),
+        },
+    )
+
+
+def _ipc_images_per_class(context: StageContext) -> CheckResult:
+    wanted = context.recipe.settings.prototypes.ipc
+    counts = [len(arrays["images"]) for arrays in synthetic_classes(context)]
+    wrong = {str(class_id): count for class_id, count in enumerate(counts) if count != wanted}
+    return CheckResult(
+        not wrong,
+        f"{len(wrong)} of {len(counts)} classes have another number of images than {wanted}",
+        figures={"wanted": wanted, "classes_with_other_counts": wrong},
+    )
+
+
+def _class_order(context: StageContext) -> CheckResult:
+    """Compare each class with the class that the teacher predicts for its images."""
+    blocks = context.all_of("soft_labels").reads
+    if not blocks:
+        return CheckResult(True, "the teacher labels online: no labels are stored")
+    packed = context.read(*blocks[0])
+    epochs = len(next(iter(packed.values())))
+    total = np.zeros(())
+    for epoch in range(epochs):  # a block of many images is large once it is unpacked
+        own = {name: values[epoch] for name, values in packed.items()}
+        total = total + unpack_logits(own, len(context.class_ids))
+    mean = total / epochs
+    class_ids = np.repeat(context.class_ids, len(mean) // len(context.class_ids))
+    predicted = [int(mean[class_ids == c].mean(axis=0).argmax()) for c in context.class_ids]
+    wrong = {str(c): other for c, other in enumerate(predicted) if c != other}
+    recognised = float((mean.argmax(axis=1) == class_ids).mean())
+    return CheckResult(
+        not wrong,
+        f"the teacher recognises {recognised:.1%} of the images, and takes {len(wrong)} of "
+        f"{len(predicted)} classes for another one",
+        severity="error" if len(wrong) * 2 > len(predicted) else "warning",
+        figures={"share_of_images_recognised": recognised, "class_taken_for": wrong},
+    )
+
+
+def _beats_random_real(context: StageContext) -> CheckResult:
+    rows = score_rows(context, context.recipe.settings)
+    synthetic, random = _soft_row(rows, "synthetic"), _soft_row(rows, "random_real")
+    if synthetic is None or random is None:
+        return CheckResult(True, "the recipe has no rows of both with soft labels")
+    return CheckResult(
+        synthetic.top1 > random.top1,
+        f"synthetic {synthetic.top1:.2%}, random real {random.top1:.2%}",
+        severity="warning",
+        figures={"synthetic_top1": synthetic.top1, "random_real_top1": random.top1},
+    )
+
+
+def _soft_row(rows: Sequence[ScoreRow], training_set: str) -> ScoreRow | None:
+    wanted = (row for row in rows if row.training_set == training_set and row.labels == "soft")
+    return next(wanted, None)
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "readable_files",
+        "real_images",
+        "The share of unreadable files is within the recipe's limit.",
+        _readable_files,
+    ),
+    Check("no_blank_image", "synthetic_images", "No image is of a single colour.", _no_blank_image),
+    Check(
+        "ipc_images_per_class",
+        "synthetic_images",
+        "Every class has IPC images.",
+        _ipc_images_per_class,
+    ),
+    Check(
+        "class_order",
+        "soft_labels",
+        "The teacher recognises each class's images as that class.",
+        _class_order,
+    ),
+    Check(
+        "beats_random_real",
+        "evaluation_scores",
+        "With soft labels, synthetic images train a better student than random real ones.",
+        _beats_random_real,
+    ),
+)
+"""Every check, in the order of the artifacts."""
