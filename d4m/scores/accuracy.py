@@ -1,4 +1,4 @@
-"""Score a trained classifier (D4M, section 4)."""
+"""Score a trained classifier on test images (D4M, section 4)."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ _BATCH = 1024
 
 @dataclass(frozen=True)
 class Scores:
-    """Shares of test images whose class is the first, or among the first five, of the ranking."""
+    """The top-1 and top-5 accuracy, as shares of the test images."""
 
     top1: float
     top5: float
@@ -28,13 +28,13 @@ def score_classifier(
     class_ids: Int64[Tensor, "image"],
     precision: Precision = "float32",
 ) -> Scores:
-    """Top-1 and top-5 accuracy; with five classes or fewer, top-5 is 1.
+    """Compute top-1 and top-5 accuracy; with five classes or fewer, top-5 is 1.
 
     Args:
         model: a classifier in evaluation mode, on the device of `pixels`.
         pixels: test images, not augmented.
         class_ids: their classes.
-        precision: in which the classifier computes.
+        precision: number format in which the classifier computes.
     """
     logits = predict_logits(model, pixels, precision)
     ranking = logits.topk(min(5, logits.shape[1]), dim=1).indices
@@ -45,7 +45,7 @@ def score_classifier(
 def class_probabilities(
     model: nn.Module, pixels: Float[Tensor, "image channel height width"]
 ) -> Float32[np.ndarray, "image class"]:
-    """What a classifier believes of images, each row summing to 1."""
+    """Predict the class probabilities of images; each row sums to 1."""
     return predict_logits(model, pixels).softmax(dim=1).cpu().numpy()
 
 
@@ -54,7 +54,7 @@ def predict_logits(
     pixels: Float[Tensor, "image channel height width"] | Spool,
     precision: Precision = "float32",
 ) -> Float32[Tensor, "image class"]:
-    """A classifier's raw scores of images, batch by batch, on the device of `pixels`."""
+    """Predict the logits of images, batch by batch, on the device of `pixels`."""
     logits = list[Tensor]()
     for rows in ranges(len(pixels), _BATCH):
         batch = pixels[rows]

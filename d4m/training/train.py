@@ -194,7 +194,7 @@ class _TrainingLoop:
     def _batches(
         self, views: Views, batches: Sequence[Int64[np.ndarray, "_row"]]
     ) -> Iterator[tuple[Rows, Float[Tensor, "_row channel height width"]]]:
-        """Yield each batch's rows and views; views of small images are made many batches at once."""
+        """Yield each batch's rows and views; make views of small images many batches at once."""
         together = max(1, _PIXELS_AT_ONCE // (len(batches[0]) * self.images.size_px**2))
         for start in range(0, len(batches), together):
             several = batches[start : start + together]
