@@ -1,6 +1,6 @@
-"""The twelve defects of the published code, each with a test that fails if we had it.
+"""Tests that our code has none of the twelve defects of the published code, suduo94/D4M.
 
-They are those of suduo94/D4M: lost images, collided names, wrong class order, no seeds, patches.
+The defects are lost images, colliding file names, wrong class order, no seeds, and patches.
 """
 
 import inspect
@@ -42,7 +42,7 @@ evaluation: {{seeds: 1, baselines: []}}
 
 @pytest.fixture(scope="module")
 def numbered(tmp_path_factory):
-    """A run over class folders named by numbers, class and grey level going together."""
+    """Run a recipe on class folders named by numbers, where each class has its own grey level."""
     made = Workspace(tmp_path_factory.mktemp("numbered") / "workspace")
     random = np.random.default_rng(0)
     for split, count in (("train", IPC + 2), ("test", 2)):
@@ -61,7 +61,7 @@ def numbered(tmp_path_factory):
 def test_01_no_image_of_a_class_is_left_out_of_its_clusters(method):
     images = 13  # not a multiple of the mini-batch
     latents = np.random.default_rng(0).normal(size=(images, 4, 2, 2)).astype(np.float16)
-    latents[-1] += 50  # in the remainder, and in a cluster of its own
+    latents[-1] += 50  # in the incomplete last batch, and in a cluster of its own
     settings = PrototypeSettings(ipc=3, method=method, batch_size=5)
     fitted = fit_prototypes(latents, settings, seed=0)
     members = fitted.cluster_shares * images
@@ -81,13 +81,15 @@ def test_02_a_class_smaller_than_a_mini_batch_is_fitted():
 def test_03_clusters_do_not_start_at_the_first_images():
     random = np.random.default_rng(0)
     first, second = random.normal(0, 0.1, (40, 1, 1, 1)), random.normal(9, 0.1, (40, 1, 1, 1))
-    latents = np.concatenate([first, second]).astype(np.float16)  # the first two are neighbours
+    latents = np.concatenate([first, second]).astype(
+        np.float16
+    )  # the first two images are in the same group
     fitted = fit_prototypes(latents, PrototypeSettings(ipc=2), seed=0)
     assert sorted(fitted.prototypes.ravel().round().tolist()) == [0.0, 9.0]
     assert fitted.cluster_shares.tolist() == [0.5, 0.5]
 
 
-def test_04_prototypes_are_not_kept_as_text(tmp_path):
+def test_04_prototypes_are_not_stored_as_text(tmp_path):
     centres = np.random.default_rng(0).normal(size=(10, 4, 64, 64))
     arrays = {
         "prototypes": centres.astype(np.float16),
@@ -112,8 +114,8 @@ def test_05_classes_in_numbered_folders_keep_their_number(numbered):
 
 def test_06_prompts_follow_the_labels_and_keep_their_spaces():
     cifar = [row.name for row in shipped_class_table("cifar100")]
-    assert cifar[:3] == ["apple", "aquarium fish", "baby"]  # the order of the labels,
-    assert cifar[4] == "beaver"  # not that of the super-classes, which begins with the beaver
+    assert cifar[:3] == ["apple", "aquarium fish", "baby"]  # in the order of the labels
+    assert cifar[4] == "beaver"  # the order of the super-classes would start with the beaver
     tiny = {row.name for row in shipped_class_table("tiny_imagenet")}
     assert {"golden retriever", "construction crane"} <= tiny
 
@@ -122,7 +124,7 @@ def test_07_no_two_images_share_a_file(numbered):
     context = numbered.pipeline().open_context()
     folder = context.open_files("distilled_dataset", "distilled_dataset") / "images"
     files = sorted(folder.rglob("*.png"))
-    assert len(files) == CLASSES * IPC  # "image1" + "11" and "image11" + "1" would be one
+    assert len(files) == CLASSES * IPC  # "image1" + "11" and "image11" + "1" would be the same name
     for path in files:
         class_id, number = int(path.parent.name), int(path.stem)
         images = context.read("synthetic_images", f"class-{class_id:05d}")["images"]
@@ -149,7 +151,7 @@ def test_08_no_safety_checker_blacks_images_out(numbered, tmp_path):
         assert (images.reshape(IPC, -1).std(axis=1) > 0).all()
 
 
-def test_09_a_run_goes_on_where_it_stopped_and_gives_the_same_images(numbered):
+def test_09_a_run_continues_where_it_stopped_and_gives_the_same_images(numbered):
     context = numbered.pipeline().open_context()
     before = numbered.digests()
     for class_id in (3, 11):
@@ -188,7 +190,9 @@ def test_11_labels_depend_on_neither_batch_nor_order_nor_global_randomness(monke
     together, alone = label(1024, 1), label(2, 2)
     assert np.array_equal(together.views.crops, alone.views.crops)
     assert np.array_equal(together.views.boxes, alone.views.boxes)
-    assert np.abs(together.logits - alone.logits).max() <= 1e-5  # float32 sums in another order
+    assert (
+        np.abs(together.logits - alone.logits).max() <= 1e-5
+    )  # sums in another order: float32 rounding
 
 
 def test_12_prompts_can_say_which_crane_is_meant():

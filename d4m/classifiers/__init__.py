@@ -1,1 +1,1 @@
-"""Teachers and students: the field's 3-layer ConvNet, and any architecture of timm."""
+"""Teachers and students: the field's 3-layer ConvNet, and any timm architecture."""

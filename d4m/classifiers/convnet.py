@@ -1,4 +1,4 @@
-"""The field's 3-layer ConvNet."""
+"""The 3-layer ConvNet that papers on dataset distillation use."""
 
 import torch
 from jaxtyping import Float
@@ -9,22 +9,24 @@ _MNIST_SIZE_PX = 28
 
 
 class ConvNet3(nn.Module):
-    """Three blocks of [3 x 3 convolution, instance norm, ReLU, 2 x 2 average pooling], then linear.
+    """A network of three convolution blocks and a linear layer.
+
+    A block is a 3 x 3 convolution, instance norm, ReLU, and 2 x 2 average pooling.
 
     Args:
         channels: 1 or 3.
         size_px: height and width of the images, at least 8.
         classes: number of classes.
-        width: convolution channels.
+        width: output channels of each convolution.
 
     Source:
         Zhao et al., "Dataset condensation with gradient matching" (ICLR 2021), as in their public
-        code: instance norm is a group norm with one group per channel and affine weights; the first
+        code: instance norm is a group norm with one group per channel and affine weights. The first
         convolution pads one-channel images by 3, so that MNIST's 28 px become 32.
 
     Differs:
         Only 28 px images are padded to 32; other one-channel images keep their size. The pooling
-        is torch's `AvgPool2d(2)` to a rounding error, and faster on a CPU in bfloat16.
+        equals torch's `AvgPool2d(2)` up to rounding, and is faster on a CPU in bfloat16.
     """
 
     def __init__(self, channels: int, size_px: int, classes: int, width: int = 128) -> None:
@@ -51,12 +53,12 @@ class ConvNet3(nn.Module):
     def forward(
         self, pixels: Float[Tensor, "image channel height width"]
     ) -> Float[Tensor, "image class"]:
-        """Logits of images."""
+        """Return the logits of images."""
         return self.classifier(self.features(pixels).flatten(1))
 
 
 class _AveragePool(nn.Module):
-    """2 x 2 average pooling as one matrix product; a last odd row or column is left out."""
+    """A 2 x 2 average pooling by one matrix product; a last odd row or column is dropped."""
 
     def forward(
         self, maps: Float[Tensor, "image channel height width"]

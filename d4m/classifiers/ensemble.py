@@ -1,4 +1,4 @@
-"""Several classifiers that answer as one."""
+"""An ensemble of classifiers."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -9,24 +9,24 @@ from torch import Tensor, nn
 
 
 class Ensemble(nn.Module):
-    """The mean of its members' logits.
+    """A classifier whose logits are the mean of its members' logits.
 
     Args:
-        members: classifiers of the same classes.
+        members: classifiers with the same classes.
 
     Source:
         Hinton et al., "Distilling the knowledge in a neural network" (2015): the geometric mean of
-        their predictions.
+        the members' class probabilities, up to normalisation.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
-        """Take the members in."""
+        """Register the members as submodules."""
         super().__init__()
         self.members = nn.ModuleList(members)
 
     def forward(
         self, pixels: Float[Tensor, "image channel height width"]
     ) -> Float[Tensor, "image class"]:
-        """Logits of images."""
-        answers = [cast(Tensor, member(pixels)) for member in self.members]
-        return torch.stack(answers).mean(dim=0)
+        """Return the logits of images."""
+        logits = [cast(Tensor, member(pixels)) for member in self.members]
+        return torch.stack(logits).mean(dim=0)

@@ -1,4 +1,4 @@
-"""In which number format classifiers compute."""
+"""Select the number format in which classifiers compute."""
 
 import torch
 
@@ -6,10 +6,12 @@ from d4m.settings import Precision
 
 
 def computing_in(precision: Precision, device: torch.device) -> torch.autocast:
-    """A context in which convolutions and matrix products are of this format; weights stay float32.
+    """Return a context in which convolutions and matrix products use this format.
+
+    Weights stay float32.
 
     Args:
-        precision: `float32` changes nothing.
-        device: of the classifier and its images.
+        precision: the number format; `float32` changes nothing.
+        device: the device of the classifier and its images.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

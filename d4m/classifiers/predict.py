@@ -1,4 +1,4 @@
-"""What trained classifiers say of images: logits, probabilities, features; batch by batch."""
+"""Predict logits, class probabilities and features of images, batch by batch."""
 
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ def predict_logits(
     pixels: Float[Tensor, "image channel height width"] | Spool,
     precision: Precision = "float32",
 ) -> Float32[Tensor, "image class"]:
-    """A classifier's raw scores of images, batch by batch, on the device of `pixels`."""
+    """Predict the logits of images, batch by batch, on the device of `pixels`."""
     logits = list[Tensor]()
     for rows in ranges(len(pixels), _BATCH):
         batch = pixels[rows]
@@ -32,7 +32,7 @@ def predict_logits(
 def class_probabilities(
     model: nn.Module, pixels: Float[Tensor, "image channel height width"]
 ) -> Float32[np.ndarray, "image class"]:
-    """What a classifier believes of images, each row summing to 1."""
+    """Predict the class probabilities of images; each row sums to 1."""
     return predict_logits(model, pixels).softmax(dim=1).cpu().numpy()
 
 

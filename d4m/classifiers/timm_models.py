@@ -1,4 +1,4 @@
-"""Any timm architecture, adapted to images smaller than it was made for."""
+"""Build any timm architecture, adapted to small images if necessary."""
 
 import difflib
 from typing import Any, cast
@@ -13,7 +13,7 @@ from d4m.images.pixels import standardise_pixels
 from d4m.settings import ClassifierSettings
 
 _SMALL_PX = 64
-_TOKENS_A_SIDE = 14
+_TOKENS_PER_SIDE = 14
 _TRAIN_HERE = "set `teacher.weights: null` to train a teacher here"
 _REFUSALS = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, ZeroDivisionError)
 
@@ -25,11 +25,12 @@ def build_timm_model(
     size_px: int,
     classes: int,
 ) -> nn.Module:
-    """A timm model for images of this size.
+    """Build a timm model for images of this size.
 
-    Models with a fixed grid of patches get patches small enough for 14 on a side, 2 px at least.
-    Below 64 px, the stem of a convolutional model no longer shrinks the image: its first
-    convolution is 3 x 3 with stride 1 and its max-pooling goes, as is customary for CIFAR.
+    In a model with a fixed grid of patches, patches are made so small that there are 14 per side,
+    but not smaller than 2 px. In a convolutional model for images below 64 px, the stem is changed
+    so that it does not shrink the image, as is customary for CIFAR: its first convolution becomes
+    3 x 3 with stride 1, and its max-pooling is removed.
 
     Args:
         settings: timm's name for the architecture, and arguments for it.
@@ -38,8 +39,8 @@ def build_timm_model(
         classes: number of classes.
 
     Raises:
-        ClassifierError: timm does not know the name or an argument, or the model cannot take such
-            images.
+        ClassifierError: timm does not know the name or an argument, or the model does not work on
+            images of this size.
     """
     _check_name(settings.architecture)
     arguments: dict[str, Any] = {"in_chans": channels, "num_classes": classes, **settings.options}
@@ -54,12 +55,12 @@ def build_timm_model(
 
 
 class Standardised(nn.Module):
-    """A timm model with timm's weights, for pixels as ours.
+    """A timm model with timm's weights that takes our pixels, in [-1, 1].
 
     Args:
         network: the timm model.
-        mean: of every channel it takes, in the data its weights were trained on.
-        deviation: likewise.
+        mean: mean of each channel in the data that the weights were trained on.
+        deviation: standard deviation of each channel in that data.
     """
 
     mean: Tensor
@@ -68,56 +69,56 @@ class Standardised(nn.Module):
     def __init__(
         self, network: nn.Module, mean: tuple[float, ...], deviation: tuple[float, ...]
     ) -> None:
-        """Mean and deviation are no weights: they are not saved."""
+        """Register mean and deviation as buffers that are not saved with the weights."""
         super().__init__()
         self.network = cast(Any, network)
         for name, values in (("mean", mean), ("deviation", deviation)):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
 
     def forward(self, pixels: Float[Tensor, "image channel height width"]) -> Tensor:
-        """The network's logits."""
+        """Return the network's logits."""
         return self.network(standardise_pixels(pixels, self.mean, self.deviation))
 
     def forward_features(self, pixels: Float[Tensor, "image channel height width"]) -> Tensor:
-        """What the network's head sees."""
+        """Return the features that are the input of the network's head."""
         return self.network.forward_features(standardise_pixels(pixels, self.mean, self.deviation))
 
     def forward_head(self, features: Tensor, *, pre_logits: bool = False) -> Tensor:
-        """The network's logits, or what its last layer sees."""
+        """Return the network's logits or, with `pre_logits`, the input of its last layer."""
         return self.network.forward_head(features, pre_logits=pre_logits)
 
 
 def load_timm_model(
     settings: ClassifierSettings, *, channels: int, classes: int, with_weights: bool
 ) -> Standardised:
-    """A timm model in the shape that timm's own weights were trained in, for pixels as ours.
+    """Build a timm model as timm's own weights need it, for pixels in [-1, 1].
 
     Args:
         settings: timm's name for the architecture, with or without the weights' tag, and arguments
             that fit its weights.
         channels: 1 or 3; timm adapts the first convolution.
         classes: number of classes, which must be that of the weights.
-        with_weights: load timm's weights from the hub, or leave random ones in.
+        with_weights: whether to load timm's weights from the hub or keep random weights.
 
     Raises:
-        ClassifierError: timm does not know the name, has no weights for it, or they are for another
-            number of classes (timm would replace the classifier by an untrained one), or an
-            argument is unknown or does not fit them.
+        ClassifierError: timm does not know the name, has no weights for it, or has weights for
+            another number of classes (timm would replace the last layer by an untrained one); or
+            an argument is unknown or does not fit the weights.
     """
     architecture = settings.architecture
     if architecture == "convnet3":
-        msg = f"timm has no weights of convnet3; {_TRAIN_HERE}"
+        msg = f"timm has no weights for convnet3; {_TRAIN_HERE}"
         raise ClassifierError(msg)
     _check_name(architecture)
     try:
         configuration = timm.get_pretrained_cfg(architecture)
-    except RuntimeError as failure:  # the name is known, its tag is not
-        msg = f"timm has no weights of {architecture}: {failure}"
+    except RuntimeError as failure:  # timm knows the name, but not the tag
+        msg = f"timm has no weights for {architecture}: {failure}"
         raise ClassifierError(msg) from failure
     found = None if configuration is None else configuration.num_classes
     if configuration is None or found != classes:
         msg = (
-            f"wanted weights of {architecture} for {classes} classes, timm's are for {found}; "
+            f"wanted weights for {architecture} with {classes} classes, but timm's have {found}; "
             f"{_TRAIN_HERE}"
         )
         raise ClassifierError(msg)
@@ -125,17 +126,17 @@ def load_timm_model(
     try:
         network = timm.create_model(architecture, pretrained=with_weights, **arguments)
     except (*_REFUSALS, OSError) as failure:
-        msg = f"timm cannot load its weights of {architecture}: {failure}"
+        msg = f"timm cannot load its weights for {architecture}: {failure}"
         raise ClassifierError(msg) from failure
     return Standardised(
         network,
-        _of_channels(configuration.mean, channels),
-        _of_channels(configuration.std, channels),
+        _for_channels(configuration.mean, channels),
+        _for_channels(configuration.std, channels),
     )
 
 
-def _of_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """Of one channel, whose filters timm makes of those of red, green and blue, the mean."""
+def _for_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Return the values; for one channel use the mean over RGB, because timm merges RGB filters."""
     return values if channels == len(values) else (sum(values) / len(values),) * channels
 
 
@@ -152,7 +153,7 @@ def _check_name(architecture: str) -> None:
 def _create(architecture: str, size_px: int, arguments: dict[str, Any]) -> nn.Module:
     configuration = timm.get_pretrained_cfg(architecture)
     if configuration is not None and configuration.fixed_input_size:
-        patch_px = max(2, size_px // _TOKENS_A_SIDE)
+        patch_px = max(2, size_px // _TOKENS_PER_SIDE)
         arguments = {"img_size": size_px, "patch_size": patch_px, **arguments}
         return timm.create_model(architecture, **arguments)
     model = timm.create_model(architecture, **arguments)

@@ -1,4 +1,4 @@
-"""Latents as the VAE makes them, and scaled as the denoiser wants them."""
+"""Scale the VAE's latents for the denoiser, and undo the scaling for the VAE's decoder."""
 
 from typing import Any
 
@@ -12,10 +12,14 @@ from d4m.errors import GeneratorError
 def scale_latents(
     latents: Float[Tensor, "image latent_channel height width"], vae: Any
 ) -> Float[Tensor, "image latent_channel height width"]:
-    """The VAE's latents times its `scaling_factor`.
+    """Scale the VAE's latents z for the denoiser.
 
-    Where it states its latents' mean and spread, those are normalised first, as the stock SDXL
-    pipelines do.
+        scaled = scaling_factor z
+
+    If the VAE's configuration has `latents_mean` m and `latents_std` s, normalise z first, as the
+    stock SDXL pipelines do:
+
+        scaled = scaling_factor (z - m) / s
     """
     statistics = _statistics(vae, latents)
     if statistics is None:
@@ -27,7 +31,7 @@ def scale_latents(
 def unscale_latents(
     latents: Float[Tensor, "image latent_channel height width"], vae: Any
 ) -> Float[Tensor, "image latent_channel height width"]:
-    """The inverse of `scale_latents`: what the VAE's decoder takes."""
+    """Undo `scale_latents`, and return latents for the VAE's decoder."""
     statistics = _statistics(vae, latents)
     if statistics is None:
         return latents / vae.config.scaling_factor
@@ -42,12 +46,12 @@ def latent_shape(vae: Any, size_px: int) -> tuple[int, int, int]:
 
 
 def check_finite(values: Tensor, name: str, dtype: torch.dtype) -> None:
-    """Refuse NaN and infinities, which half precision makes of numbers out of its range.
+    """Refuse NaN and infinite values, which arise when numbers exceed the range of half precision.
 
     Args:
-        values: what a generator made.
-        name: what it is, for the message.
-        dtype: the precision it was made in.
+        values: output of a generator.
+        name: the name of that output, for the message.
+        dtype: the number format the output was computed in.
 
     Raises:
         GeneratorError: a value is NaN or infinite.
@@ -56,11 +60,11 @@ def check_finite(values: Tensor, name: str, dtype: torch.dtype) -> None:
         return
     precision = str(dtype).removeprefix("torch.")
     remedy = (
-        "its weights are broken: download or train it again"
+        "its weights are broken: download or train the generator again"
         if dtype == torch.float32
         else "set `generator.pretrained.precision` to float32 or bfloat16"
     )
-    msg = f"the generator made NaN or infinite {name} in {precision}; {remedy}"
+    msg = f"the generator produced NaN or infinite {name} in {precision}; {remedy}"
     raise GeneratorError(msg)
 
 

@@ -1,4 +1,4 @@
-"""Prompts as a denoiser reads them, each distinct text encoded once."""
+"""Encode prompts for a denoiser, each distinct text once."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -18,30 +18,31 @@ def check_prompts(pipeline: Any, prompts: Iterable[str]) -> None:
     """Refuse prompts that the pipeline cannot follow, before anything is computed.
 
     Raises:
-        GeneratorError: prompts of a class-conditional pipeline name none of its classes.
+        GeneratorError: a prompt of a class-conditional pipeline does not name one of its classes.
     """
     if isinstance(pipeline, DiTImg2ImgPipeline):
         pipeline.find_class_ids(list(prompts))
 
 
 class Conditions:
-    """What a pipeline's call takes for prompts.
+    """The conditions of a pipeline's calls: encoded prompts, or class numbers for a DiT.
 
-    Texts are encoded one by one, so that an embedding does not depend on its company, and the
-    last 256 are kept: as many as any batch has, whatever the number of classes.
+    Texts are encoded one by one, so that an embedding does not depend on other texts in its batch.
+    The last 256 embeddings are kept, enough for any batch, so memory does not grow with the number
+    of classes.
 
     Args:
         pipeline: Stable Diffusion 1.x, 2.x or XL, or a DiT.
-        negative_prompt: of every image; where it is empty an SDXL pipeline uses the zeros that its
-            `force_zeros_for_empty_prompt` says. A DiT has none.
-        device: where the text encoder runs.
-        guided: whether classifier-free guidance is on; else there is no negative prompt.
+        negative_prompt: the negative prompt of all images. If it is empty, an SDXL pipeline with
+            `force_zeros_for_empty_prompt` uses zeros instead. A DiT ignores it.
+        device: the device the text encoder runs on.
+        guided: whether classifier-free guidance is on; without it there is no negative prompt.
     """
 
     def __init__(
         self, pipeline: Any, negative_prompt: str, *, device: str, guided: bool = True
     ) -> None:
-        """Encode nothing yet."""
+        """Keep the arguments; encode nothing yet."""
         self._pipeline = pipeline
         self._negative_prompt = negative_prompt
         self._device = torch.device(device)
@@ -50,7 +51,7 @@ class Conditions:
         self._kept = lru_cache(maxsize=_KEPT_TEXTS)(self._encode)
 
     def arguments(self, prompts: Sequence[str]) -> dict[str, Any]:
-        """Keyword arguments of the pipeline's call for these prompts, one per image."""
+        """Return the pipeline call's keyword arguments for these prompts, one prompt per image."""
         if isinstance(self._pipeline, DiTImg2ImgPipeline):
             return {"class_labels": self._pipeline.find_class_ids(prompts)}
         encoded = [self._kept(prompt) for prompt in prompts]
@@ -66,7 +67,7 @@ class Conditions:
         return arguments
 
     def _encode(self, text: str) -> _Encoded:
-        """The text's states; from an SDXL pipeline the pooled ones too."""
+        """Return the text encoder's hidden states and, for an SDXL pipeline, its pooled output."""
         with torch.inference_mode():
             encoded = self._pipeline.encode_prompt(
                 prompt=text,
@@ -74,7 +75,7 @@ class Conditions:
                 num_images_per_prompt=1,
                 do_classifier_free_guidance=False,
             )
-        return tuple(encoded[::2])  # every second one is the negative prompt's
+        return tuple(encoded[::2])  # the others are the negative prompt's
 
     def _encode_negative(self) -> _Encoded:
         zeros = self._pipeline.config.get("force_zeros_for_empty_prompt", False)

@@ -1,4 +1,4 @@
-"""Image-to-image for class-conditional diffusion transformers, which diffusers has none of."""
+"""An image-to-image pipeline for class-conditional DiTs, which diffusers does not have."""
 
 # The types that diffusers declares are wrong in places:
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
@@ -21,19 +21,20 @@ _NAMED_IN_FULL = 20
 
 
 class DiTImg2ImgPipeline(DiTPipeline):
-    """The stock DiT pipeline, started from noised latents instead of noise.
+    """The stock DiT pipeline, but started from latents with added noise instead of pure noise.
 
-    A class stands in for the prompt. There is no negative prompt: classifier-free guidance is
-    against the transformer's own null class.
+    Images are conditioned on classes instead of prompts. There is no negative prompt: the
+    unconditional prediction of classifier-free guidance is that for the transformer's null class.
 
     Source:
-        Peebles & Xie, "Scalable diffusion models with transformers" (ICCV 2023); the denoising is
-        `DiTPipeline.__call__`'s, the start `StableDiffusionImg2ImgPipeline`'s.
+        Peebles & Xie, "Scalable diffusion models with transformers" (ICCV 2023). The denoising
+        follows `DiTPipeline.__call__`, the start `StableDiffusionImg2ImgPipeline`.
 
     Differs:
-        The null class is read from the transformer's `num_embeds_ada_norm`, where the stock
-        pipeline writes 1000. A scheduler for learned variances gets fixed ones: like the stock
-        pipeline, this one drops the variances that the transformer predicts.
+        The null class is read from the transformer's `num_embeds_ada_norm`; in the stock pipeline
+        it is always 1000. A scheduler for learned variances is replaced by one for fixed variances,
+        because, like the stock pipeline, this one drops the variances that the transformer
+        predicts.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class DiTImg2ImgPipeline(DiTPipeline):
         scheduler: Any,
         id2label: Mapping[str, str] | None = None,
     ) -> None:
-        """Hold the parts; `id2label` is class number -> synonyms with commas between them."""
+        """Keep the components; `id2label` maps class numbers to comma-separated synonyms."""
         super().__init__(transformer, vae, _with_fixed_variance(scheduler))
         self.class_ids = dict[str, set[int]]()
         for number, synonyms in (id2label or {}).items():
@@ -51,10 +52,10 @@ class DiTImg2ImgPipeline(DiTPipeline):
                 self.class_ids.setdefault(label.strip(), set()).add(int(number))
 
     def find_class_ids(self, prompts: Sequence[str]) -> list[int]:
-        """The class that each prompt names: a label of the pipeline, or a number.
+        """Find the class that each prompt names, by one of the pipeline's labels or by number.
 
         Raises:
-            GeneratorError: prompts name no class, or a label that several classes share.
+            GeneratorError: a prompt names no class, or is a label that several classes share.
         """
         found = {prompt: self._find(prompt) for prompt in dict.fromkeys(prompts)}
         wrong = [prompt for prompt, class_ids in found.items() if len(class_ids) != 1]
@@ -63,7 +64,7 @@ class DiTImg2ImgPipeline(DiTPipeline):
             if len(wrong) > _NAMED_IN_FULL:
                 lines.append(f"  and {len(wrong) - _NAMED_IN_FULL} more")
             msg = (
-                f"a DiT takes for a prompt one of its {len(self.class_ids)} labels, or a class "
+                f"a prompt for a DiT must be one of its {len(self.class_ids)} labels or a class "
                 f"number below {self._classes}; give such prompts in `prompts.per_class` instead "
                 f"of these {len(wrong)}:\n" + "\n".join(lines)
             )
@@ -82,19 +83,19 @@ class DiTImg2ImgPipeline(DiTPipeline):
         generator: Sequence[torch.Generator],
         output_type: str = "latent",
     ) -> ImagePipelineOutput:
-        """Denoise noised latents under their classes.
+        """Add noise to latents and denoise them, conditioned on their classes.
 
         Args:
             class_labels: the class of each image.
             image: scaled latents, of the size that the transformer was made for.
-            strength: share of the schedule that is run.
-            guidance_scale: weight of classifier-free guidance; 1 turns it off.
-            num_inference_steps: length of the schedule.
-            generator: one per image, for its noise.
-            output_type: `latent`, the only one.
+            strength: fraction of the schedule that runs, at its end.
+            guidance_scale: scale of classifier-free guidance; 1 turns guidance off.
+            num_inference_steps: steps in the full schedule; only the last `strength` fraction runs.
+            generator: one random generator per image, for its noise.
+            output_type: `latent`; nothing else is supported.
 
         Raises:
-            GeneratorError: latents have another size.
+            GeneratorError: latents do not have the transformer's size.
         """
         assert output_type == "latent", "synthesis decodes all pipelines' latents itself"
         self._check_size(image)
@@ -114,7 +115,7 @@ class DiTImg2ImgPipeline(DiTPipeline):
         return ImagePipelineOutput(images=latents)
 
     def _timesteps(self, num_inference_steps: int, strength: float) -> Tensor:
-        """The part of the schedule that is run, as the stock img2img pipelines cut it."""
+        """Return the part of the schedule that runs, chosen as in the stock img2img pipelines."""
         kept = min(int(num_inference_steps * strength), num_inference_steps)
         begin = (num_inference_steps - kept) * self.scheduler.order
         if hasattr(self.scheduler, "set_begin_index"):
@@ -139,12 +140,12 @@ class DiTImg2ImgPipeline(DiTPipeline):
         noise = output[:, : latents.shape[1]]  # the rest, if any, is the learned variance
         if not guided:
             return noise
-        told, free = noise.chunk(2)
-        return free + guidance_scale * (told - free)
+        conditional, unconditional = noise.chunk(2)
+        return unconditional + guidance_scale * (conditional - unconditional)
 
     @property
     def _classes(self) -> int:
-        """Number of classes; also the number of the null class, which follows the last one."""
+        """Return the number of classes, which is also the number of the null class."""
         return int(self.transformer.config.num_embeds_ada_norm)
 
     def _find(self, prompt: str) -> set[int]:
@@ -155,7 +156,7 @@ class DiTImg2ImgPipeline(DiTPipeline):
 
     def _complaint(self, prompt: str) -> str:
         if shared := sorted(self._find(prompt)):
-            return f"'{prompt}' names classes {', '.join(map(str, shared))}: give the number"
+            return f"'{prompt}' names classes {', '.join(map(str, shared))}: give a class number"
         near = difflib.get_close_matches(prompt, self.class_ids, n=1)
         return f"'{prompt}'" + (f" (is it '{near[0]}'?)" if near else "")
 

@@ -1,4 +1,4 @@
-"""Real images -> latents (D4M, section 3.2, `Z = E(T)`)."""
+"""Encode real images into latents (D4M, section 3.2, `Z = E(T)`)."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
@@ -19,23 +19,25 @@ def encode_images(
     *,
     sample_seed: int | None = None,
 ) -> Iterator[Float16[np.ndarray, "_image latent_channel latent_height latent_width"]]:
-    """Latents of images, times the VAE's `scaling_factor`, batch by batch.
+    """Encode images into scaled latents, batch by batch.
+
+        Z = E(T):  z = mean, or z = mean + std * noise, of the VAE's posterior; then scaled
 
     Args:
-        batches: images of the size and channels that the VAE was made for.
-        vae: a diffusers autoencoder, in evaluation mode, on the device and in the precision to
-            use: one that overflows in float16 is loaded in float32.
-        sample_seed: None takes the posterior's mean; a seed takes one draw from it per image, as
-            the published code does.
+        batches: images with the size and channels that the VAE was made for.
+        vae: a diffusers autoencoder in evaluation mode, on the device and in the number format to
+            use. A VAE that overflows in float16 must be loaded in float32.
+        sample_seed: None takes the posterior's mean; a seed draws one sample per image, as in the
+            published code.
 
     Raises:
-        GeneratorError: latents came out as NaN or infinite.
+        GeneratorError: a latent is NaN or infinite.
 
     Source:
         D4M, section 3.2; checked against `vae.encode(...).latent_dist`.
 
     Differs:
-        The mean is the default: it makes latents, and so prototypes, the same on every run.
+        The mean is the default, because it does not depend on a random draw.
     """
     position = 0
     for images in batches:

@@ -17,19 +17,19 @@ _WARM_UP = 0.05
 
 
 def seeded(seed: int, build: Callable[[], Built]) -> Built:
-    """What `build` returns under a seeded global generator, which is put back afterwards."""
+    """Call `build` with the global generator seeded, and restore the generator afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return build()
 
 
 class Fit:
-    """AdamW with warm-up, cosine decay and clipped gradients.
+    """The batches and optimizer steps of a training by AdamW with warm-up and cosine decay.
 
     Args:
-        model: what is trained.
-        settings: steps, batch size and learning rate.
-        generator: the stream of the batches, on the model's device.
+        model: the model to train; its gradients are clipped to a norm of 1.
+        settings: number of steps, batch size and learning rate.
+        generator: the stream that draws batches, on the model's device.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Fit:
         settings: AutoencoderSettings | DenoiserSettings,
         generator: torch.Generator,
     ) -> None:
-        """Prepare the optimiser and its schedule."""
+        """Build the optimizer and its schedule."""
         self._model = model
         self._settings = settings
         self._generator = generator
@@ -54,14 +54,14 @@ class Fit:
         )
 
     def batches(self, count: int, label: str) -> Iterator[Int64[Tensor, "row"]]:
-        """Rows of each step's batch, drawn with replacement."""
+        """Draw the rows of each step's batch, with replacement."""
         shape = (self._settings.batch_size,)
         device = self._generator.device
         for _ in track(self._settings.steps, label, unit="step"):
             yield torch.randint(count, shape, generator=self._generator, device=device)
 
     def step(self, loss: Tensor) -> None:
-        """One optimiser step."""
+        """Take one optimizer step."""
         self._optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)

@@ -1,4 +1,4 @@
-"""A pipeline on its device, in as much memory as it may take."""
+"""Place a pipeline on its device, within the memory it may use."""
 
 from typing import Any
 
@@ -7,22 +7,22 @@ from d4m.errors import GeneratorError
 
 
 def place_vae(vae: Any, compute: Compute) -> Any:
-    """An autoencoder by itself, ready on the device; unless there is memory, an image at a time."""
+    """Place an autoencoder on the device; unless memory is `full`, it takes one image at a time."""
     if compute.memory != "full":
         vae.enable_slicing()
     return vae.to(compute.device)
 
 
 def place_pipeline(pipeline: Any, compute: Compute) -> Any:
-    """The pipeline, ready on the device.
+    """Place a pipeline on the device.
 
-    `slicing` computes attention one slice at a time, where the denoiser's class can (U-Nets can,
-    DiTs cannot), and lets the VAE encode and decode one image at a time. The VAE never works in
-    tiles: their blended seams would be other images. `offload` does both, and moves a component
-    to the device only while it runs.
+    With `slicing`, attention is computed one slice at a time (in U-Nets; DiTs do not support this),
+    and the VAE encodes and decodes one image at a time. The VAE is never tiled, because blending
+    the seams of tiles would change images. `offload` adds to `slicing` that a component is on the
+    device only while it runs.
 
     Raises:
-        GeneratorError: `offload` is asked for without a device to offload from.
+        GeneratorError: memory is `offload`, but the device is not a CUDA device.
     """
     pipeline.set_progress_bar_config(disable=True)
     if compute.memory == "full":

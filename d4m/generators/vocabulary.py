@@ -1,4 +1,4 @@
-"""The words of a compact generator: its tokenizer, and the captions it is trained on."""
+"""Build a compact generator's tokenizer, and draw the captions it is trained on."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,15 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
 def build_tokenizer(texts: Sequence[str], *, max_length: int) -> CLIPTokenizer:
-    """A CLIP tokenizer that spells any text in bytes and knows every word of `texts` as one token.
+    """Build a CLIP tokenizer that has one token for each word of `texts`, and bytes for the rest.
 
-    Each new word is segmented by the merges so far, and its first two pieces get a merge, until it
-    is one piece. Later merges rank lower, so a word that is one token stays one.
+    Each new word is split into pieces by the merges so far. Then a merge of its first two pieces is
+    added until the word is one piece. Later merges have lower priority, so a word that is one token
+    stays one token.
 
     Args:
-        texts: captions whose words get a token each.
-        max_length: tokens per prompt, both markers included.
+        texts: captions; each of their words gets one token.
+        max_length: tokens per prompt, including the start and end markers.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = [*alphabet, *(letter + "</w>" for letter in alphabet)]
@@ -40,10 +41,10 @@ def build_tokenizer(texts: Sequence[str], *, max_length: int) -> CLIPTokenizer:
 
 
 def draw_captions(name: str, settings: DenoiserSettings, generator: torch.Generator) -> list[str]:
-    """Captions of one class: a template each, some with made-up words among the template's own.
+    """Draw captions of one class from the templates, and insert made-up words into some of them.
 
-    The made-up words teach the text encoder to pass over words it does not know, so that a recipe
-    may word its prompts freely.
+    The made-up words teach the text encoder to ignore unknown words, so that a recipe's prompts may
+    contain other words than the templates.
     """
 
     def draw(high: int) -> int:
@@ -61,13 +62,13 @@ def draw_captions(name: str, settings: DenoiserSettings, generator: torch.Genera
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Int64[Tensor, "text token"]:
-    """Token numbers of texts, padded or cut to the tokenizer's length."""
+    """Convert texts to token numbers, padded or cut to the tokenizer's length."""
     encoded = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt")
     return encoded.input_ids
 
 
 def _words(texts: Sequence[str]) -> list[str]:
-    """The distinct words of texts as CLIP splits them, in byte letters, in order."""
+    """Return the distinct words of texts in order, split and spelled in byte letters as in CLIP."""
     backend = CLIPTokenizer().backend_tokenizer
     split = [
         backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))

@@ -1,4 +1,4 @@
-"""Which files a pipeline's components are made of, and what those hold; read without torch."""
+"""Find and digest the files of a pipeline's components, without torch."""
 
 import hashlib
 import json
@@ -21,14 +21,14 @@ TENSOR_PREFIXES = {
     "text_encoder": ("cond_stage_model.", "conditioner."),
     "denoiser": ("model.diffusion_model.",),
 }
-"""Component -> how the names of its tensors start in one file of Stable Diffusion's own layout."""
+"""Component -> prefixes of its tensors' names in one file of Stable Diffusion's own layout."""
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """A pipeline's `model_index.json`.
+    """Read a pipeline's `model_index.json`.
 
     Raises:
-        GeneratorError: there is none, or it is not an object in JSON.
+        GeneratorError: the file is missing, or is not a JSON object.
     """
     path = folder / "model_index.json"
     if not path.is_file():
@@ -40,15 +40,16 @@ def read_index(folder: Path) -> dict[str, Any]:
         msg = f"{path} is not JSON: {failure}; download or save the pipeline again"
         raise GeneratorError(msg) from failure
     if not isinstance(index, dict):
-        msg = f"{path}: wanted an object in JSON, found {type(index).__name__}"
+        msg = f"{path}: wanted a JSON object, found {type(index).__name__}"
         raise GeneratorError(msg)
     return index
 
 
 def find_variant(folder: Path, kind: Kind) -> str | None:
-    """The variant of the weights to load: none where every component has full weights.
+    """Return the variant of the weights to load, or None if every component has full weights.
 
-    Else `fp16`, or the first variant in alphabetical order, of a component without full ones.
+    If a component has no full weights, return `fp16` if it has that variant, else its first variant
+    in alphabetical order.
     """
     for name in kind.weight_folders:
         variants = _variants(folder / name)
@@ -60,15 +61,15 @@ def find_variant(folder: Path, kind: Kind) -> str | None:
 def component_files(
     folder: Path, kind: Kind, component: str, *, weights: bool = True
 ) -> list[Path]:
-    """Configurations and the weights that are loaded, in a folder of diffusers' layout.
+    """List a component's configurations and the weights that are loaded, in diffusers' layout.
 
-    A component without files of the variant is loaded from its full weights, as diffusers does.
+    A component without files of the variant is loaded from its full weights, as in diffusers.
 
     Args:
         folder: the pipeline's folder.
         kind: the pipeline's kind.
-        component: one of the kind's.
-        weights: whether weights count, or come from elsewhere.
+        component: one of the kind's components.
+        weights: whether to include weights; False if the weights are in another file.
     """
     variant = find_variant(folder, kind)
     files = list[Path]()
@@ -85,7 +86,11 @@ def component_files(
 def digest_files(
     folder: Path, kind: Kind, component: str, *, weights: bool = True
 ) -> dict[str, str]:
-    """sha256 of a component's files as above; of a denoiser, of its pipeline's options too."""
+    """Return the sha256 of each of a component's files.
+
+    For a denoiser, add that of the pipeline's options in `model_index.json`. The arguments are
+    those of `component_files`.
+    """
     digests = {
         path.relative_to(folder).as_posix(): digest_file(path)
         for path in component_files(folder, kind, component, weights=weights)
@@ -98,14 +103,14 @@ def digest_files(
 
 
 def digest_tensors(path: Path, component: str) -> str | None:
-    """sha256 over name, dtype, shape and bytes of a component's tensors, in name order.
+    """Return one sha256 over name, dtype, shape and bytes of a component's tensors, by name.
 
     Args:
         path: one .safetensors file in Stable Diffusion's own layout.
         component: a key of `TENSOR_PREFIXES`.
 
     Returns:
-        None where the file has no such tensors.
+        The digest, or None if the file has no tensors of the component.
 
     Raises:
         GeneratorError: the file is not in safetensors format.
@@ -125,7 +130,7 @@ def digest_tensors(path: Path, component: str) -> str | None:
 
 
 def tensor_names(path: Path) -> Iterable[str]:
-    """Names of all tensors of a .safetensors file."""
+    """Return the names of all tensors in a .safetensors file."""
     return _read_header(path)[0].keys()
 
 
@@ -135,10 +140,10 @@ def _variants(folder: Path) -> set[str | None]:
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """What a .safetensors file says of its tensors, and where their bytes begin.
+    """Read a .safetensors file's header, and return it with the offset of the tensors' bytes.
 
     Source:
-        The safetensors format: eight bytes of length, JSON of that length, the tensors' bytes.
+        The safetensors format: the header's length in eight bytes, the header in JSON, the bytes.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -146,7 +151,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
         with safe_open(path, framework="numpy"):
             pass
     except (SafetensorError, OSError) as failure:
-        msg = f"{path} is not a whole .safetensors file: {failure}; download it again"
+        msg = f"{path} is not a valid .safetensors file: {failure}; download it again"
         raise GeneratorError(msg) from failure
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

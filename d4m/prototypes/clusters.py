@@ -1,4 +1,4 @@
-"""Latents of one class -> its prototypes (D4M, section 3.2, algorithm 1)."""
+"""Cluster the latents of one class into prototypes (D4M, section 3.2, algorithm 1)."""
 
 # scikit-learn's inferred types are wrong in places:
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false
@@ -17,11 +17,11 @@ from sklearn.neighbors import NearestNeighbors
 from d4m.errors import PrototypeError
 from d4m.settings import PrototypeSettings
 
-NEIGHBOURS = 10  # whose mean distance tells a sparse place from a dense one
+NEIGHBOURS = 10  # an image is an outlier if its mean distance to this many neighbours is large
 EM_ITERATIONS = 1000
-# A component of one image, or of equal ones, would have no variance and an endless density. The
-# floor is a share of the latents' own variance, so scaling them scales the prototypes; it is never
-# below float16's rounding of latents around 1.
+# A component with one image, or with equal images only, would have zero variance and infinite
+# density. The variance floor is a share of the latents' variance, so scaling the latents scales the
+# prototypes. The floor is never below the float16 rounding error of latents around 1.
 VARIANCE_FLOOR = 0.01
 ROUNDING_FLOOR = 2.0**-20
 
@@ -32,12 +32,14 @@ class PrototypeResult:
 
     Attributes:
         prototypes: cluster centres in latent space, or the latents in `nearest_images` (medoids).
-        cluster_shares: share of the kept images in each cluster; they sum to 1. For a mixture, the
-            components' weights: mean responsibilities, above 0 even where no image is assigned.
-        nearest_images: row, in the class as given, of the kept real image whose latent lies
-            nearest each centre; medoids: nearest among those no larger cluster has taken.
+        cluster_shares: share of the kept images in each cluster; the shares sum to 1. For a
+            mixture, the weights of its components: mean responsibilities, which are above 0 even
+            for a component that no image is assigned to.
+        nearest_images: for each cluster, the row (in the class as given) of the kept real image
+            whose latent is nearest to the centre. With medoids, latents that a larger cluster has
+            already taken are skipped.
         inertia: sum over kept images of the squared distance to their prototype.
-        clusters: the prototype that each image, as given, belongs to; -1 where it is left out.
+        clusters: for each image as given, the prototype it belongs to; -1 for outliers.
     """
 
     prototypes: Float32[np.ndarray, "prototype channel height width"]
@@ -55,26 +57,31 @@ def fit_prototypes(
 ) -> PrototypeResult:
     """Cluster the latents of one class into `settings.ipc` prototypes.
 
+    k-means minimises the inertia over prototypes z_1 ... z_ipc of the latents Z:
+
+        sum over z in Z of  min over k of |z - z_k|^2
+
     Args:
         latents: all latents of the class, scaled.
-        settings: number and method. `outlier_share` leaves out no image that is needed to have
-            one for each prototype. `representative: explaining` starts from medoids; see
-            `d4m.prototypes.kernel_choice`.
-        seed: the class's stream.
+        settings: number of prototypes and clustering method. `outlier_share` always leaves at
+            least one image per prototype. With `representative: explaining` the result holds
+            medoids, from which `d4m.prototypes.kernel_choice` starts its search.
+        seed: the random stream of the class.
 
     Raises:
-        PrototypeError: the class has fewer images than prototypes, or fewer distinct latents (of
-            those kept, as pooled); or the mixture has not converged.
+        PrototypeError: the class has fewer images than prototypes, or fewer distinct latents
+            (after dropping outliers and pooling); or the mixture has not converged.
 
     Source:
         D4M, section 3.2; checked against scikit-learn's KMeans. Mixtures: EM (Dempster, Laird &
-        Rubin 1977), as scikit-learn's GaussianMixture. Outliers: distances to the nearest
+        Rubin 1977), as in scikit-learn's GaussianMixture. Outliers: distances to the nearest
         neighbours, as in Angiulli & Pizzuti (PKDD 2002).
 
     Differs:
-        Starts are k-means++ and the best of several, not the first images. Every image is used
-        unless `outlier_share` is set: the published mini-batches drop each class's remainder and
-        fail on classes smaller than a batch.
+        The published code starts from the first images of the class; ours keeps the best of
+        several k-means++ starts. Every image is used unless `outlier_share` is set: the published
+        mini-batches drop the last incomplete batch of each class, and fail on classes smaller than
+        a batch.
 
     Example:
         >>> latents = np.array([0, 0, 3, 9, 9, 10, 9, 8], np.float16).reshape(8, 1, 1, 1)
@@ -112,12 +119,12 @@ def represent_by(
     latents: Float16[np.ndarray, "image channel height width"],
     rows: Int64[np.ndarray, "prototype"],
 ) -> PrototypeResult:
-    """The same clusters with other real latents as their prototypes.
+    """Keep the clusters but use the given real latents as their prototypes.
 
     Args:
         fitted: the clusters of a class.
-        latents: those it was fitted to.
-        rows: the image that each cluster is represented by.
+        latents: the latents that the clusters were fitted to.
+        rows: for each cluster, the row of the image that represents it.
     """
     points, kept = _flatten(latents), fitted.clusters >= 0
     return replace(
@@ -138,7 +145,7 @@ def _flatten(
 def _pool(
     latents: Float16[np.ndarray, "image channel height width"], edge: int
 ) -> Float64[np.ndarray, "image channel row column"]:
-    """Mean of each square; those cut by the lower and right border average what they have."""
+    """Return the mean of each edge x edge square; squares cut off by a border are smaller."""
     pooled = latents.astype(np.float64)
     for axis in (2, 3):
         starts = np.arange(0, latents.shape[axis], edge)
@@ -151,13 +158,17 @@ def _pool(
 def _densest(
     points: Float64[np.ndarray, "image feature"], outlier_share: float, count: int
 ) -> Int64[np.ndarray, "kept"]:
-    """Rows, in order, left without the share whose neighbours are farthest; at least `count`."""
+    """Return the rows of all images but the outliers, in order; keep at least `count` rows.
+
+    Outliers are the `outlier_share` of the images with the largest mean distance to their nearest
+    neighbours.
+    """
     images = len(points)
     outliers = min(round(outlier_share * images), max(images - count, 0))
     if outliers == 0:
         return np.arange(images)
     neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, images - 1)).fit(points)
-    distances, _ = neighbours.kneighbors()  # without points: no image is its own neighbour
+    distances, _ = neighbours.kneighbors()  # no argument: an image is not its own neighbour
     densest_first = np.argsort(distances.mean(axis=1), kind="stable")
     return np.sort(densest_first[: images - outliers])
 
@@ -173,7 +184,7 @@ def _check_distinct(
     if distinct >= count:
         return
     kept = f", {len(points)} without outliers" if len(points) < images else ""
-    pooled = " once pooled" if settings.pooling > 1 else ""
+    pooled = " after pooling" if settings.pooling > 1 else ""
     msg = (
         f"cannot fit {count} prototypes: the class has {images} images{kept}"
         f"{f', {distinct} of them distinct{pooled}' if distinct else ''}; "
@@ -188,9 +199,9 @@ def _cluster(
     settings: PrototypeSettings,
     seed: int,
 ) -> tuple[Float64[np.ndarray, "prototype feature"], Float64[np.ndarray, "image prototype"]]:
-    """Centres, and how far each image belongs to each: rows sum to 1."""
+    """Return cluster centres and the membership of each image in each cluster; rows sum to 1."""
     random = np.random.RandomState(seed % 2**32)
-    # scikit-learn fits no mixture to a single image; it is its own centre by any method.
+    # scikit-learn cannot fit a mixture to one image. With one image all methods agree: use k-means.
     if settings.method == "gaussian_mixture" and len(points) > 1:
         mixture = _fit_mixture(points, count, settings, random)
         return mixture.means_, mixture.predict_proba(points)
@@ -215,10 +226,11 @@ def _fit_mixture(
     settings: PrototypeSettings,
     random: np.random.RandomState,
 ) -> GaussianMixture:
-    """The likeliest of several starts, each from k-means: no component begins without images.
+    """Fit a mixture by EM from several k-means starts, and keep the one of highest likelihood.
 
-    EM settles within some ten to a hundred iterations. Means that still move after a thousand tell
-    where EM was stopped, not where the images lie: they are refused, not warned about.
+    Each start gives every component at least one image. EM usually converges within 10 to 100
+    iterations. Means that still move after 1000 iterations depend on where EM was stopped, so this
+    is an error and not just a warning.
     """
     model = GaussianMixture(
         count,
@@ -246,7 +258,10 @@ def _full_means(
     memberships: Float64[np.ndarray, "image prototype"],
     nearest: Int64[np.ndarray, "prototype"],
 ) -> Float64[np.ndarray, "prototype feature"]:
-    """Mean of each cluster's latents; mini-batches can leave one without images: its nearest."""
+    """Return the mean latent of each cluster.
+
+    Mini-batch k-means can leave a cluster without images; its mean is then its nearest latent.
+    """
     sizes = memberships.sum(axis=0)
     empty = sizes == 0
     means = memberships.T @ points / np.where(empty, 1, sizes)[:, None]
@@ -266,7 +281,10 @@ def _nearest(
     *,
     distinct: bool = False,
 ) -> Int64[np.ndarray, "prototype"]:
-    """The row nearest each centre; if `distinct`, one whose latent no earlier centre has taken."""
+    """Return the row nearest to each centre.
+
+    If `distinct`, skip rows whose latent an earlier centre has taken.
+    """
     free = np.ones(len(points), bool)
     rows = np.empty(len(centres), np.int64)
     for index, centre in enumerate(centres):

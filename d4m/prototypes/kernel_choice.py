@@ -1,4 +1,8 @@
-"""Of the real images of each cluster, the one to keep: together they explain the teacher best."""
+"""Choose one real image per cluster, so that the chosen images together predict the teacher best.
+
+"Predict" means: a kernel regression from the chosen images to the teacher's logits on other images.
+The recipe calls this `representative: explaining`.
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -32,93 +36,105 @@ def choose_images(
     augmentation: AugmentationSettings,
     seed: int,
 ) -> Int64[np.ndarray, "group"]:
-    """One candidate image per group, so that together they explain the teacher's verdicts best.
+    """Choose one candidate image per group, so that together they predict the teacher best.
 
-    That is, a kernel regression from three views of every chosen image, with the teacher's logits
-    on them, predicts its logits on the targets with the lowest squared error that is found. The
-    kernel is that of an untrained ConvNet3's features: what a student sees before it has learnt.
+    A kernel regression is fitted to three views of each chosen image, labelled with the teacher's
+    logits. The search looks for the images whose regression predicts the teacher's logits on the
+    targets with the lowest squared error. The kernel is the inner product of the features of an
+    untrained ConvNet3, that is, of a student before training.
 
     Args:
         candidates: real images.
-        groups: rows of the candidates of each group; the first is where the search starts.
-        targets: real images, on which the verdict is to be predicted.
-        teacher: in evaluation mode, on the images' device.
-        augmentation: the views; CutMix and MixUp are left out.
-        seed: of the views and of the network.
+        groups: for each group, the rows of its candidates; the search starts at the first of each.
+        targets: real images on which the regression predicts the teacher's logits.
+        teacher: a classifier in evaluation mode, on the images' device.
+        augmentation: how views are drawn; CutMix and MixUp are turned off.
+        seed: the stream of the views and of the network's weights.
     """
     views = augmentation.model_copy(update={"cutmix": 0.0, "mixup": 0.0})
     network = kernel_network(candidates, classes=1, seed=stream_seed(seed, "kernel"))
-    features, verdicts = list[np.ndarray](), list[np.ndarray]()
+    features, logits = list[np.ndarray](), list[np.ndarray]()
     for number in range(VIEWS):
         drawn = draw_epoch(candidates, views, seed=seed, epoch=number)
-        verdicts.append(label_views(candidates, teacher, drawn))
+        logits.append(label_views(candidates, teacher, drawn))
         seen = (
             replay_views(candidates.pixels, drawn, rows.numpy())
             for rows in ranges(len(candidates), _BATCH)
         )
         features.append(_features(network, seen))
     plain = (targets.pixels[rows] for rows in ranges(len(targets), _BATCH))
-    return choose_explaining(
+    return choose_by_regression(
         np.stack(features, axis=1),
-        _centred(np.stack(verdicts, axis=1)),
+        _centred(np.stack(logits, axis=1)),
         groups,
         target_features=_features(network, plain),
-        target_verdicts=_centred(predict_logits(teacher, targets.pixels).cpu().numpy()),
+        target_logits=_centred(predict_logits(teacher, targets.pixels).cpu().numpy()),
     )
 
 
-def choose_explaining(
+def choose_by_regression(
     features: Float[np.ndarray, "candidate view feature"],
-    verdicts: Float[np.ndarray, "candidate view class"],
+    logits: Float[np.ndarray, "candidate view class"],
     groups: Sequence[Int64[np.ndarray, "_member"]],
     *,
     target_features: Float[np.ndarray, "target feature"],
-    target_verdicts: Float[np.ndarray, "target class"],
+    target_logits: Float[np.ndarray, "target class"],
 ) -> Int64[np.ndarray, "group"]:
-    """One candidate per group, so that a ridge regression on them predicts the targets' verdicts.
+    """Choose one candidate per group that minimises a ridge regression's error on the targets.
 
-    Groups take turns. Each takes the candidate with which the regression from all chosen images'
-    views has the lowest squared error on the targets, while all other groups keep theirs; after
-    three rounds, or one that changes nothing, that is it. The error never rises.
+    With X_s the features of the views of all chosen candidates, y_s their logits, X_t and y_t those
+    of the targets, and lambda = `RIDGE`, the search lowers
+
+        L(s) = mean (y_t - K_ts (K_ss + lambda I)^-1 y_s)^2,  where K_ab = X_a X_b'
+
+    Groups are visited in order. For each, the candidate with the lowest L is chosen while all other
+    groups keep theirs. The search ends after three rounds, or after a round without any change. L
+    never rises. All features are first shifted and scaled so that X_t has mean 0 and mean squared
+    norm 1.
 
     Args:
-        features: of some views of each candidate.
-        verdicts: the teacher's logits on those views.
-        groups: rows of the candidates of each group; the first is where the search starts.
-        target_features: of real images.
-        target_verdicts: the teacher's logits on them.
+        features: features of some views of each candidate.
+        logits: the teacher's logits on those views.
+        groups: for each group, the rows of its candidates; the search starts at the first of each.
+        target_features: features of real images.
+        target_logits: the teacher's logits on those images.
 
     Source:
-        Kernel ridge regression as a proxy of training, as in KIP (Nguyen et al., ICLR 2021), here
-        to select images and not to optimise them. Swaps are evaluated by block inversion; checked
-        against a regression solved anew.
+        Kernel ridge regression as a proxy of training, as in KIP (Nguyen et al., ICLR 2021).
+        Swaps are evaluated by block inversion, and checked against solving each regression from
+        scratch.
+
+    Differs:
+        KIP optimises the pixels of images; here images are only selected.
 
     Example:
-        >>> features = np.array([[[0.0]], [[1.0]]])  # two candidates, a view each
-        >>> verdicts, groups = np.array([[[5.0]], [[2.0]]]), [np.array([0, 1])]
+        >>> features = np.array([[[0.0]], [[1.0]]])  # two candidates, one view of each
+        >>> logits, groups = np.array([[[5.0]], [[2.0]]]), [np.array([0, 1])]
         >>> targets, wanted = np.array([[-1.0], [1.0]]), np.array([[-2.0], [2.0]])
-        >>> choose_explaining(
-        ...     features, verdicts, groups, target_features=targets, target_verdicts=wanted
+        >>> choose_by_regression(
+        ...     features, logits, groups, target_features=targets, target_logits=wanted
         ... ).tolist()
         [1]
     """
     centre = target_features.mean(axis=0)
     targets = target_features - centre
-    scale = float(np.sqrt((targets**2).sum(axis=1).mean())) or 1.0  # keeps float32 as it is
-    problem = _Problem((features - centre) / scale, verdicts, targets / scale, target_verdicts)
+    scale = (
+        float(np.sqrt((targets**2).sum(axis=1).mean())) or 1.0
+    )  # a Python float keeps float32 arrays float32
+    regression = _Regression((features - centre) / scale, logits, targets / scale, target_logits)
     chosen = np.array([group[0] for group in groups])
     for _ in range(SWEEPS):
         before = chosen.copy()
-        problem.start(chosen)
+        regression.start(chosen)
         for slot, group in enumerate(groups):
-            chosen[slot] = group[problem.improve(slot, group)]
+            chosen[slot] = group[regression.improve(slot, group)]
         if np.array_equal(chosen, before):
             break
     return chosen
 
 
 def kernel_network(images: ImageSet, *, classes: int, seed: int) -> ConvNet3:
-    """An untrained ConvNet3 that looks at images in at most 32 px, on their device."""
+    """Build an untrained ConvNet3 on the images' device; it shrinks larger images to 32 px."""
     size_px = min(images.size_px, _KERNEL_SIZE_PX)
     network = build_classifier(
         ClassifierSettings(),
@@ -140,52 +156,68 @@ def _features(
 
 
 def _centred(logits: Float[np.ndarray, "*rows class"]) -> Float[np.ndarray, "*rows class"]:
-    """Logits without what all classes share, which softmax does not see."""
+    """Subtract the mean over classes from each row of logits, which does not affect softmax."""
     return logits - logits.mean(axis=-1, keepdims=True)
 
 
-class _Problem:
-    """The regression from the chosen views, with its inverse matrix, as slot after slot changes."""
+class _Regression:
+    """The ridge regression from the chosen views, with its inverse kernel matrix kept up to date.
+
+    A slot is the place of one group's candidate in the choice.
+    """
 
     def __init__(
         self,
         features: Float[np.ndarray, "candidate view feature"],
-        verdicts: Float[np.ndarray, "candidate view class"],
+        logits: Float[np.ndarray, "candidate view class"],
         targets: Float[np.ndarray, "target feature"],
-        target_verdicts: Float[np.ndarray, "target class"],
+        target_logits: Float[np.ndarray, "target class"],
     ) -> None:
-        self._features, self._verdicts = features, verdicts
-        self._targets, self._target_verdicts = targets, target_verdicts
+        self._features, self._logits = features, logits
+        self._targets, self._target_logits = targets, target_logits
         self._views = features.shape[1]
 
     def start(self, chosen: Int64[np.ndarray, "slot"]) -> None:
-        """Solve for a choice from scratch, which also ends the rounding errors of many updates."""
+        """Invert (K_ss + lambda I) from scratch, which also clears accumulated rounding errors."""
         self._rows = np.concatenate(self._features[chosen])
-        self._labels = np.concatenate(self._verdicts[chosen])
+        self._labels = np.concatenate(self._logits[chosen])
         kernel = (self._rows @ self._rows.T).astype(np.float64)
         self._inverse = np.linalg.inv(kernel + RIDGE * np.eye(len(kernel)))
 
     def improve(self, slot: int, group: Int64[np.ndarray, "member"]) -> int:
-        """Put the best member of a group into a slot; returns its place in the group."""
+        """Put the best member of a group into a slot, and return the member's place in the group.
+
+        With r the rows of all other slots, o those of this slot, M = (K_ss + lambda I)^-1, and n
+        the views of a member:
+
+            A^-1 = (K_rr + lambda I)^-1 = M_rr - M_ro M_oo^-1 M_or
+            S = K_nn + lambda I - K_nr A^-1 K_rn                            (Schur complement)
+            prediction = K_tr A^-1 y_r + (K_tn - K_tr A^-1 K_rn) S^-1 (y_n - K_nr A^-1 y_r)
+
+        The member with the lowest mean (prediction - y_t)^2 is the best. For that member
+
+            M = [A^-1 + A^-1 K_rn S^-1 K_nr A^-1,  -A^-1 K_rn S^-1;  (transpose),  S^-1]
+        """
         views, members = self._views, len(group)
         own = np.arange(slot * views, (slot + 1) * views)
         rest = np.setdiff1d(np.arange(len(self._rows)), own)
         corner = np.linalg.solve(self._inverse[np.ix_(own, own)], self._inverse[np.ix_(own, rest)])
         inverse = self._inverse[np.ix_(rest, rest)] - self._inverse[np.ix_(rest, own)] @ corner
 
+        # All members at once; a column of `across` and `solved` is one view of one member.
         rows, labels = self._rows[rest], self._labels[rest]
         new = self._features[group]
         flat = new.reshape(members * views, -1)
-        across = rows @ flat.T
-        solved = inverse @ across
-        weights = inverse @ labels
-        base = self._targets @ (rows.T @ weights) - self._target_verdicts
+        across = rows @ flat.T  # K_rn
+        solved = inverse @ across  # A^-1 K_rn
+        weights = inverse @ labels  # A^-1 y_r
+        base = self._targets @ (rows.T @ weights) - self._target_logits
         gain = self._targets @ (flat - solved.T @ rows).T
         known = (across.T @ weights).reshape(members, views, -1)
         schur = new @ new.transpose(0, 2, 1) + RIDGE * np.eye(views)
         blocks = (len(rest), members, views)
         schur -= np.einsum("rmv,rmw->mvw", across.reshape(blocks), solved.reshape(blocks))
-        steps = np.linalg.solve(schur, self._verdicts[group] - known)
+        steps = np.linalg.solve(schur, self._logits[group] - known)
         moves = gain.reshape(-1, members, views)
         errors = [
             float(((base + moves[:, member] @ steps[member]) ** 2).mean())
@@ -193,7 +225,7 @@ class _Problem:
         ]
         best = int(np.argmin(errors))
 
-        self._rows[own], self._labels[own] = new[best], self._verdicts[group[best]]
+        self._rows[own], self._labels[own] = new[best], self._logits[group[best]]
         inside = np.linalg.inv(schur[best])
         side = solved.reshape(blocks)[:, best] @ inside
         self._inverse[np.ix_(own, own)] = inside

@@ -1,7 +1,7 @@
-"""Published and proven settings under a name: `preset: paper` in a recipe, or a list of names.
+"""Published and tested settings by name: a recipe says `preset: paper`, or lists several names.
 
-A preset is the recipe's sections with some keys filled in. The recipe overrides its presets; a
-later preset overrides an earlier one.
+A preset fills in some keys of the recipe's sections. The recipe overrides its presets, and a later
+preset overrides an earlier one.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,15 +15,19 @@ def paper() -> Sections:
 
     Source:
         D4M, section 4.1, and the authors' public code (suduo94/D4M): Stable Diffusion 1.5 at
-        512 px, sampled latents, PNDM with 50 steps of which strength 0.7 runs 35, guidance 8, bare
-        labels as prompts, 224 px out; students by AdamW for 300 epochs at temperature 20.
+        512 px; sampled latents; PNDM with 50 steps, of which strength 0.7 runs 35; guidance scale
+        8; class labels alone as prompts; synthetic images of 224 px; students trained with AdamW
+        for 300 epochs at temperature 20.
 
     Differs:
-        Prototypes are exact k-means: the published mini-batches lose images
+        Prototypes come from exact k-means, because the published mini-batches lose images
         (docs/explanation/method.md).
     """
     return {
-        "dataset": {"size_px": 512, "channels": 3},  # files are squashed to it, by default
+        "dataset": {
+            "size_px": 512,
+            "channels": 3,
+        },  # by default, images are resized without keeping their aspect ratio
         "prompts": {"template": "{name}", "negative": "cartoon, anime, painting"},
         "generator": {
             "pretrained": {"model": "stable-diffusion-v1-5/stable-diffusion-v1-5"},
@@ -50,28 +54,28 @@ def paper() -> Sections:
 
 
 def fast() -> Sections:
-    """Return a modern few-step sampler in place of PNDM's 50 steps, for any generator.
+    """Return a sampler that needs 20 steps instead of PNDM's 50, with any generator.
 
     Source:
         Lu et al., "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models"
-        (2022): second order, 20 steps; the trade is measured in benchmarks/README.md.
+        (2022): second order, 20 steps. benchmarks/README.md measures speed against quality.
 
     Differs:
-        20 steps times any strength in steps of 0.05 is a whole number, so images start at exactly
-        the noise that the strength says; with 15 steps, strength 0.7 would be rounded to 0.67.
+        With 20 steps, each strength that is a multiple of 0.05 is a whole number of steps, so
+        images start at exactly that noise level. With 15 steps, 0.7 would be rounded to 0.67.
     """
     return {"synthesis": {"scheduler": "dpmsolver++", "num_inference_steps": 20}}
 
 
 def rectified() -> Sections:
-    """Return a training protocol under which published images score higher than under their own.
+    """Return a training protocol that scores published images higher than their own protocols do.
 
     Source:
         RD3 ("rectified" protocol for dataset distillation, 2025), as reported second-hand: 400
         epochs, batches of 50, Adam at 1e-3, smoothed cosine, crops, flips and CutMix.
 
     Differs:
-        Loss and temperature are the paper's, which the report does not give.
+        The report does not give the loss and the temperature; D4M's are used.
     """
     return {
         "soft_labels": {
@@ -91,19 +95,20 @@ def rectified() -> Sections:
 
 
 def dc() -> Sections:
-    """Return the protocol of the field's tables of MNIST and Fashion-MNIST, with class labels.
+    """Return the training with class labels behind published MNIST and Fashion-MNIST results.
 
     Source:
-        VICO-UoE/DatasetCondensation: 3-layer ConvNet, SGD at 0.01 with momentum 0.9 and weight
-        decay 5e-4, batches of 256, a tenth of the rate from halfway; 1,000 epochs with DSA's
-        `color_crop_cutout_flip_scale_rotate`, one of them at a time (Zhao & Bilen, ICML 2021).
+        VICO-UoE/DatasetCondensation: 3-layer ConvNet; SGD at 0.01 with momentum 0.9 and weight
+        decay 5e-4; batches of 256; a tenth of the learning rate from the midpoint on; 1,000 epochs
+        with DSA's `color_crop_cutout_flip_scale_rotate`, one kind of change per image (Zhao &
+        Bilen, ICML 2021).
 
     Differs:
-        The one change is drawn for every image, not for every batch. Brightness has the width that
-        theirs has on Fashion-MNIST (twice its deviation of 0.353); there is no saturation, which
-        changes colour images alone; zooms are drawn evenly on a logarithmic scale. Cut-outs are
-        mid-grey, and shifted images repeat their border, whereas theirs have the data's mean.
-        Digits must not be flipped: set `evaluation.hard.augmentation.flip` to 0.
+        The kind of change is drawn per image, not per batch. Brightness has the range that theirs
+        has on Fashion-MNIST (twice its standard deviation of 0.353). There is no saturation, which
+        affects colour images only. Zooms are uniform on a logarithmic scale. Cutout boxes are mid-
+        grey and borders of shifted images are repeated, where theirs are filled with the data's
+        mean. Digits must not be flipped: set `evaluation.hard.augmentation.flip` to 0.
     """
     return {
         "evaluation": {
@@ -150,11 +155,11 @@ PRESETS: Mapping[str, Callable[[], Sections]] = {
 
 
 def fill_in(sections: Mapping[str, Any], names: list[str]) -> Sections:
-    """Fill in the keys that a recipe's sections leave open from presets.
+    """Fill in the keys that a recipe leaves out from its presets.
 
     Args:
-        sections: the recipe as it stands in its file.
-        names: presets; a later one overrides an earlier one.
+        sections: the recipe's sections as written in its file.
+        names: names of presets; a later preset overrides an earlier one.
 
     Example:
         >>> fill_in({"synthesis": {"strength": 0.5}}, ["fast"])["synthesis"]["scheduler"]
@@ -168,7 +173,7 @@ def fill_in(sections: Mapping[str, Any], names: list[str]) -> Sections:
         filled.get("generator", {}).pop("pretrained", None)
     own_dataset = sections.get("dataset")
     if isinstance(own_dataset, dict) and own_dataset.get("source") == "digits":
-        filled.pop("dataset", None)  # which have one size
+        filled.pop("dataset", None)  # the digits have only one size
     return _merge(filled, sections)
 
 

@@ -1,1 +1,1 @@
-"""How good a distilled set is (D4M, section 4)."""
+"""Measures of how good a distilled set is (D4M, section 4)."""

@@ -1,4 +1,4 @@
-"""Score a trained classifier (D4M, section 4)."""
+"""Score a trained classifier on test images (D4M, section 4)."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from d4m.settings import Precision
 
 @dataclass(frozen=True)
 class Scores:
-    """Shares of test images whose class is the first, or among the first five, of the ranking."""
+    """The top-1 and top-5 accuracy, as shares of the test images."""
 
     top1: float
     top5: float
@@ -24,13 +24,13 @@ def score_classifier(
     class_ids: Int64[Tensor, "image"],
     precision: Precision = "float32",
 ) -> Scores:
-    """Top-1 and top-5 accuracy; with five classes or fewer, top-5 is 1.
+    """Compute top-1 and top-5 accuracy; with five classes or fewer, top-5 is 1.
 
     Args:
         model: a classifier in evaluation mode, on the device of `pixels`.
         pixels: test images, not augmented.
         class_ids: their classes.
-        precision: in which the classifier computes.
+        precision: number format in which the classifier computes.
     """
     logits = predict_logits(model, pixels, precision)
     ranking = logits.topk(min(5, logits.shape[1]), dim=1).indices

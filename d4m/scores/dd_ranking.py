@@ -1,4 +1,4 @@
-"""DD-Ranking's scores: what distilled images are worth beyond labels and augmentation."""
+"""Compute DD-Ranking's scores, which separate the worth of images from labels and augmentation."""
 
 import math
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LabelRobustness:
-    """The label-robust score and the two differences that it is made of.
+    """The label-robust score and the two differences of accuracies that it combines.
 
     Attributes:
-        hard_label_recovery: HLR, what students lose on hard labels when the distilled set takes the
-            place of the whole one; a share of the test images from -1 to 1, smaller is better.
-        improvement_over_random: IOR, what students gain over as many random real images; from -1 to
-            1, larger is better.
+        hard_label_recovery: HLR, the accuracy lost with hard labels when students are trained on
+            the distilled set and not on the whole real set; from -1 to 1, smaller is better.
+        improvement_over_random: IOR, the accuracy gained when students are trained on the distilled
+            set and not on as many random real images; from -1 to 1, larger is better.
         score: LRS, from 0 to 100, larger is better.
     """
 
@@ -29,34 +29,40 @@ def label_robust_score(
     random: float,
     weight: float = 0.5,
 ) -> LabelRobustness:
-    """HLR, IOR and LRS of a distilled set; accuracies are shares of the test images.
+    """Compute HLR, IOR and LRS of a distilled set; accuracies are shares of the test images.
 
-    A set that is as good as random real images and loses nothing on hard labels has 26.9.
+    With w the weight:
+
+        HLR = real_hard - synthetic_hard
+        IOR = synthetic - random
+        a = w IOR - (1 - w) HLR
+        LRS = 100 (e^a - e^-1) / (e - e^-1)
+
+    A set with IOR = 0 (no better than random real images) and HLR = 0 has LRS = 26.9.
 
     Args:
         real_hard: top-1 after training on the whole real set, with hard labels.
         synthetic_hard: top-1 after training on the distilled set, with hard labels.
-        synthetic: top-1 after training on the distilled set as its method would (soft labels).
-        random: top-1 after training likewise on as many random real images.
-        weight: of IOR; HLR has the rest. The leaderboard's is 0.5.
+        synthetic: top-1 after training on the distilled set, with the method's own (soft) labels.
+        random: top-1 after training on as many random real images, with the same kind of labels.
+        weight: weight of IOR; HLR has the weight 1 - `weight`. The leaderboard uses 0.5.
 
     Raises:
         ValueError: an accuracy or the weight is not in [0, 1].
 
     Source:
-        Li et al., "DD-Ranking: Rethinking the evaluation of dataset distillation" (2025):
-        a = w IOR - (1 - w) HLR, and LRS = (e^a - e^-1) / (e - e^-1); as in their public code,
-        `ddranking` 0.2.0, `LabelRobustScoreSoft`.
+        Li et al., "DD-Ranking: Rethinking the evaluation of dataset distillation" (2025), as in
+        their public code, `ddranking` 0.2.0, `LabelRobustScoreSoft`.
 
     Differs:
-        - Accuracies are shares and the score is in percent. Their code feeds accuracies in percent
-          to the exponential, which takes its score out of the range; their leaderboard does not.
-        - Theirs are means of each seed's score. The score of the seeds' mean accuracies is lower,
-          by 0.002 where a deviates by 0.01 over the seeds.
-        - Theirs are the best of several accuracies late in training, at the best of several
-          learning rates, both picked by the test images. Ours are of the trained students, every
-          training set with the recipe's settings; `real_hard` is the full_data row, which has
-          `evaluation.full_data_epochs`.
+        - Accuracies are shares, and the score is in percent. Their code puts accuracies in percent
+          into the exponential, so its scores are out of range; those of their leaderboard are not.
+        - They average the scores of several seeds. We score the mean accuracies of the seeds, which
+          is lower by 0.002 if a has a standard deviation of 0.01 over the seeds.
+        - They take the best of several accuracies late in training, at the best of several learning
+          rates, and pick both by the test images. We take the accuracy at the end of training, and
+          every training set uses the recipe's settings; `real_hard` is the full_data row, which is
+          trained for `evaluation.full_data_epochs`.
 
     Example:
         >>> label_robust_score(real_hard=0.9, synthetic_hard=0.9, synthetic=0.8, random=0.8).score
@@ -80,27 +86,31 @@ def augmentation_robust_score(
     random_plain: float,
     weight: float = 0.5,
 ) -> float:
-    """ARS of a distilled set, from 0 to 100; accuracies are shares of the test images.
+    """Compute ARS of a distilled set, from 0 to 100; accuracies are shares of the test images.
 
-    A set that is as good as random real images, with and without augmentation, has 26.9.
+    With g the weight:
+
+        b = g (synthetic_augmented - random_augmented) + (1 - g) (synthetic_plain - random_plain)
+        ARS = 100 (e^b - e^-1) / (e - e^-1)
+
+    A set that is no better than random real images, with or without augmentation, has ARS = 26.9.
 
     Args:
         synthetic_augmented: top-1 after training on the distilled set with its augmentation.
-        random_augmented: top-1 after training likewise on as many random real images.
+        random_augmented: top-1 after training on as many random real images, augmented the same.
         synthetic_plain: as `synthetic_augmented`, without any augmentation.
         random_plain: as `random_augmented`, without any augmentation.
-        weight: of the gain with augmentation; the gain without has the rest.
+        weight: weight of the gain with augmentation; the gain without it has 1 - `weight`.
 
     Raises:
         ValueError: an accuracy or the weight is not in [0, 1].
 
     Source:
-        Li et al., "DD-Ranking" (2025): b = g (synthetic - random, augmented) + (1 - g) (synthetic -
-        random, plain), and ARS = (e^b - e^-1) / (e - e^-1); as in their public code, `ddranking`
-        0.2.0, `AugmentationRobustScore`.
+        Li et al., "DD-Ranking" (2025), as in their public code, `ddranking` 0.2.0,
+        `AugmentationRobustScore`.
 
     Differs:
-        As `label_robust_score` does.
+        In the same points as `label_robust_score`.
 
     Example:
         >>> augmentation_robust_score(
@@ -117,7 +127,7 @@ def augmentation_robust_score(
 
 
 def _score(first: float, second: float, weight: float) -> float:
-    """Percent of the way from e^-1 to e that e to the weighted mean of both gains has come."""
+    """Return 100 (e^a - e^-1) / (e - e^-1), where a is the weighted mean of the two gains."""
     _check_share("a weight", weight)
     gain = weight * first + (1 - weight) * second
     return 100 * (math.exp(gain) - math.exp(-1)) / (math.e - math.exp(-1))

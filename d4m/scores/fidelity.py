@@ -1,7 +1,8 @@
-"""How close synthetic images are to the real ones, in any space of features.
+"""Measure how close synthetic images are to real ones, in a space of features.
 
-The literature's scores are of tens of thousands of images, in an Inception network's features. Here
-sets are small and the features any: compare only scores of one size, feature and real set.
+Published scores compare tens of thousands of images in the features of an Inception network. Here
+sets are small and any features can be used. So compare two scores only if they have the same number
+of images, the same features and the same real set.
 """
 
 from dataclasses import dataclass
@@ -12,27 +13,31 @@ from sklearn.metrics import pairwise_distances_chunked
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 
-_BLOCK = 2048  # rows; a block of kernel values has 32 MiB
+_BLOCK = 2048  # rows per block; a block of kernel values takes 32 MiB
 
 
 def frechet_distance(
     real: Float[np.ndarray, "real feature"], synthetic: Float[np.ndarray, "synthetic feature"]
 ) -> float:
-    """Squared Frechet distance between Gaussians with the two sets' means and covariances (FID).
+    """Compute FID, the squared Frechet distance between two Gaussians fitted to the sets.
 
-    It grows as sets get smaller, whatever they show: the covariance of n images has rank n - 1 at
-    most. Compare sets of one size only.
+    With m and S the mean and the covariance of each set:
+
+        FID = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))
+
+    The distance grows as sets get smaller, whatever they show, because the covariance of n images
+    has a rank of at most n - 1. Compare sets of the same size only.
 
     Raises:
         ValueError: a set has fewer than two images, or a feature is not finite.
 
     Source:
         Heusel et al., "GANs trained by a two time-scale update rule" (NeurIPS 2017), equation 6.
-        On its bias: Chong and Forsyth, "Effectively unbiased FID" (CVPR 2020).
+        On the bias of FID: Chong and Forsyth, "Effectively unbiased FID" (CVPR 2020).
 
     Differs:
-        tr (S1 S2)^(1/2) is the sum of singular values of R1 R2', where Ri' Ri = Si. That takes no
-        square root of a matrix, and is as exact where there are fewer images than features.
+        tr (S1 S2)^(1/2) is computed as the sum of the singular values of R1 R2', where Ri' Ri = Si.
+        This needs no matrix square root, and is exact even with fewer images than features.
 
     Example:
         >>> line = np.array([[-1.0], [1.0]])
@@ -50,19 +55,25 @@ def frechet_distance(
 def kernel_distance(
     real: Float[np.ndarray, "real feature"], synthetic: Float[np.ndarray, "synthetic feature"]
 ) -> float:
-    """Squared maximum mean discrepancy with a cubic kernel (KID), without bias at any size.
+    """Compute KID, the squared maximum mean discrepancy with a cubic kernel.
 
-    Zero in the mean over draws from one distribution, so that single values may be negative.
+    With x the real and y the synthetic features, d their number, and means over pairs of images:
+
+        KID = mean k(x_i, x_j) + mean k(y_i, y_j) - 2 mean k(x_i, y_j),  i != j within a set
+        k(x, y) = (x.y / d + 1)^3
+
+    KID is unbiased at any number of images: for two sets from the same distribution its expected
+    value is 0, so single values may be negative.
 
     Raises:
         ValueError: a set has fewer than two images, or a feature is not finite.
 
     Source:
-        Binkowski et al., "Demystifying MMD GANs" (ICLR 2018), section 4: k(x, y) = (x.y / d + 1)^3.
+        Binkowski et al., "Demystifying MMD GANs" (ICLR 2018), section 4.
 
     Differs:
-        One estimate from all pairs, instead of the mean over random subsets: no variance is added
-        by drawing, and sets smaller than the customary 1,000 can be scored.
+        One estimate from all pairs is used instead of the mean over random subsets. So drawing
+        subsets adds no variance, and sets of fewer than the customary 1,000 images can be scored.
 
     Example:
         >>> kernel_distance(np.array([[1.0], [0.0]]), np.array([[1.0], [-1.0]]))
@@ -81,16 +92,19 @@ def kernel_distance(
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """How two sets overlap, by balls around images that reach to their k-th nearest of their kind.
+    """The overlap of two sets, measured by a ball around each image.
+
+    The radius of an image's ball is the distance to its k-th nearest neighbour in its own set.
 
     Attributes:
-        precision: share of synthetic images inside some real image's ball.
-        recall: share of real images inside some synthetic image's ball; those of few are wide.
-        density: mean number of real images' balls a synthetic image is in, over k; 1 in the mean
-            over draws from one distribution.
-        coverage: share of real images with a synthetic image in their ball. That of n images drawn
-            like the N real ones has mean 1 - prod over j = 1..k of (N - j) / (N + n - j), which is
-            about k n / N where they are few.
+        precision: share of synthetic images inside at least one real image's ball.
+        recall: share of real images inside at least one synthetic image's ball. A set of few images
+            has large balls.
+        density: mean number of real images' balls that a synthetic image is in, divided by k. Its
+            expected value is 1 if both sets are from the same distribution.
+        coverage: share of real images with a synthetic image in their ball. If n synthetic and N
+            real images are from the same distribution, the expected value is
+            1 - prod over j = 1..k of (N - j) / (N + n - j), or about k n / N if n is small.
     """
 
     precision: float
@@ -105,12 +119,13 @@ def precision_recall(
     *,
     neighbours: int = 3,
 ) -> PrecisionRecall:
-    """Improved precision and recall, density and coverage, by Euclidean distance.
+    """Compute improved precision and recall, density and coverage, by Euclidean distance.
 
     Args:
         real: features of the real images.
-        synthetic: features of the synthetic images. One that is among the real ones is in its own
-            ball, so that a draw from them has density (k + 1) / k: draw it from elsewhere.
+        synthetic: features of the synthetic images. To score real images here, take images that are
+            not in `real`: an image is in its own ball, so a sample of `real` has an expected
+            density of (k + 1) / k.
         neighbours: k.
 
     Raises:
@@ -123,8 +138,8 @@ def precision_recall(
         and, for the expected coverage, lemma 2.
 
     Differs:
-        The sets may have different sizes. A ball has its surface, as in the papers, also where
-        rounding says otherwise (1 in 10^6): Naeem et al.'s public code leaves it out.
+        The sets may have different sizes. A ball includes its surface, as in the papers, with a
+        tolerance of 1 in 10^6 for rounding; Naeem et al.'s public code excludes the surface.
 
     Example:
         >>> real, synthetic = np.array([[0, 1, 5, 10.0], [1.5, 3, 40, 41]])[:, :, None]
@@ -164,7 +179,10 @@ def _check(features: Float[np.ndarray, "image feature"], *, least: int) -> None:
 def _gaussian(
     features: Float[np.ndarray, "image feature"],
 ) -> tuple[Float64[np.ndarray, "feature"], Float64[np.ndarray, "rank feature"]]:
-    """Mean, and a matrix R with R' R the unbiased covariance: of the deviations' QR, scaled."""
+    """Return the mean, and a matrix R such that R' R is the unbiased covariance.
+
+    R is the triangular factor of the deviations' QR decomposition, divided by sqrt(images - 1).
+    """
     _check(features, least=2)
     mean = features.mean(axis=0, dtype=np.float64)
     root = np.empty((0, len(mean)))
@@ -177,11 +195,11 @@ def _kernel(
     first: Float[np.ndarray, "row feature"], second: Float[np.ndarray, "column feature"]
 ) -> Float64[np.ndarray, "row column"]:
     values = first.astype(np.float64) @ second.astype(np.float64).T / first.shape[1] + 1
-    return values * values * values  # a power takes more than twice as long
+    return values * values * values  # `values**3` takes more than twice as long
 
 
 def _mean_kernel_within(features: Float[np.ndarray, "image feature"]) -> float:
-    """Mean over ordered pairs of different images."""
+    """Return the mean kernel value over all ordered pairs of different images."""
     blocks, total = list(gen_batches(len(features), _BLOCK)), 0.0
     for place, rows in enumerate(blocks):
         own = _kernel(features[rows], features[rows])
@@ -195,5 +213,5 @@ def _radii(
     features: Float[np.ndarray, "image feature"], neighbours: int
 ) -> Float64[np.ndarray, "image"]:
     search = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(features)
-    distances, _ = search.kneighbors()  # without arguments, no image is its own neighbour
+    distances, _ = search.kneighbors()  # no argument: an image is not its own neighbour
     return distances[:, -1].astype(np.float64) * (1 + 1e-6)

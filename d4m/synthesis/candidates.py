@@ -1,35 +1,42 @@
-"""Of several candidate images per prototype, the one to keep."""
+"""Choose which of several candidate images per prototype to keep."""
 
 import numpy as np
 from jaxtyping import Float, Int64
 
 
 def select_candidates(
-    verdicts: Float[np.ndarray, "prototype candidate"],
+    probabilities: Float[np.ndarray, "prototype candidate"],
     features: Float[np.ndarray, "prototype candidate feature"],
     *,
     diversity: float,
 ) -> Int64[np.ndarray, "prototype"]:
-    """One candidate per prototype of a class: what the teacher takes for the class, and is new.
+    """Pick the candidate that the teacher recognises and that differs from those already picked.
 
-    Prototypes take turns in their order. The first takes the candidate with the best verdict; each
-    further one that with the highest sum of `1 - diversity` times the verdict and `diversity` times
-    the distance to the nearest image already taken.
+    One candidate is picked for each prototype of a class, in the order of the prototypes. For the
+    first prototype, the candidate with the highest probability p is picked; for each further
+    prototype, the candidate with the highest
+
+        score = (1 - diversity) p + diversity d / D
+
+    Here d is the distance to the nearest image already picked, and D the root mean square distance
+    between two candidates of the class.
 
     Args:
-        verdicts: the teacher's probability of the class.
-        features: where the candidates lie; distances are measured against the root mean square
-            distance of two candidates of the class.
+        probabilities: the teacher's probability that a candidate shows the class.
+        features: feature vectors of the candidates, between which distances are measured.
         diversity: weight of the distance, in [0, 1].
 
+    Returns:
+        The number of the chosen candidate, for each prototype.
+
     Source:
-        Greedy farthest-first traversal (Gonzalez 1985), weighed by the teacher's verdict as the
-        crops of RDED are (Sun et al., CVPR 2024).
+        Greedy farthest-first traversal (Gonzalez 1985), combined with the teacher's probability,
+        by which RDED selects its crops (Sun et al., CVPR 2024).
 
     Example:
-        >>> verdicts = np.array([[0.9, 0.5], [0.9, 0.8]])
+        >>> probabilities = np.array([[0.9, 0.5], [0.9, 0.8]])
         >>> features = np.array([[[0.0], [1.0]], [[0.0], [1.0]]])
-        >>> select_candidates(verdicts, features, diversity=0.5).tolist()
+        >>> select_candidates(probabilities, features, diversity=0.5).tolist()
         [0, 1]
     """
     prototypes, candidates, width = features.shape
@@ -40,7 +47,7 @@ def select_candidates(
     for prototype in range(prototypes):
         own = slice(prototype * candidates, (prototype + 1) * candidates)
         weight = diversity if prototype else 0.0
-        scores = (1 - weight) * verdicts[prototype] + weight * nearest[own] / scale
+        scores = (1 - weight) * probabilities[prototype] + weight * nearest[own] / scale
         chosen[prototype] = int(scores.argmax())
         taken = points[prototype * candidates + chosen[prototype]]
         distances = np.sqrt(((points - taken) ** 2).sum(axis=1))
@@ -49,5 +56,5 @@ def select_candidates(
 
 
 def _mean_distance(points: Float[np.ndarray, "point feature"]) -> float:
-    """Root mean square distance of two points, 1 where all are the same."""
+    """Return the root mean square distance between two points, or 1 if all points are equal."""
     return float(np.sqrt(2 * points.var(axis=0).sum())) or 1.0

@@ -1,4 +1,4 @@
-"""Mode guidance: early denoising steps are pulled towards the image's prototype (MGD3)."""
+"""Mode guidance: pull the early denoising steps towards each image's prototype (MGD3)."""
 
 import math
 from collections.abc import Callable, Generator
@@ -13,7 +13,7 @@ from d4m.errors import GeneratorError
 from d4m.settings import SynthesisSettings
 
 _PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
-_PURE_NOISE = 1e-6  # share of the signal in a sample below which it counts as none
+_PURE_NOISE = 1e-6  # a sample with a smaller alpha_bar counts as pure noise
 
 
 @contextmanager
@@ -22,33 +22,33 @@ def guide_to_modes(
     prototypes: Float[Tensor, "image channel height width"],
     settings: SynthesisSettings,
 ) -> Generator[None]:
-    """For one call of a pipeline inside, pull each image towards its own prototype.
+    """Pull each image towards its prototype during the one pipeline call made in this context.
 
-    The pipeline's scheduler is wrapped and put back as it was; with `mode_guidance` 0 it is not
-    touched.
+    The pipeline's scheduler is wrapped on entry and restored on exit. With `mode_guidance` 0 the
+    scheduler is left as it is.
 
     Args:
-        pipeline: whose scheduler takes the pull.
-        prototypes: scaled latents, a row per image of the call.
-        settings: weight of the pull, share of the steps that have it, and how many are run.
+        pipeline: the pipeline whose scheduler is wrapped.
+        prototypes: scaled latents, one row per image of the call.
+        settings: weight of the pull, share of the steps that are pulled, and number of steps.
 
     Raises:
-        GeneratorError: the scheduler evaluates the denoiser more than once a step, or the
-            denoiser predicts something that the clean latents do not follow from.
+        GeneratorError: the scheduler evaluates the denoiser more than once per step, or clean
+            latents cannot be computed from what the denoiser predicts.
 
     Source:
         Chan-Santiago et al., "MGD3: Mode-guided dataset distillation using diffusion models"
-        (ICML 2025), sections 4.2 and 4.3, algorithm 1. There lambda is 0.1, with ancestral
-        sampling, and the pull stops at 25 of 50 steps.
+        (ICML 2025), sections 4.2 and 4.3, algorithm 1. The paper uses lambda = 0.1 and ancestral
+        sampling, and pulls the first 25 of 50 steps.
 
     Differs:
-        For ancestral sampling the paper adds lambda * sigma * (m - x0) to what a step returns,
-        with sigma the standard deviation of that step's own noise (equation 6). The samplers here
-        add none, and a corrector such as UniPC's starts again from the sample before, so that
-        most of such a pull is lost. Algorithm 1, the paper's for DDIM, moves the prediction
-        instead, which all samplers follow alike.
-        Latents start from the noised prototype (D4M), and the share counts the steps that
-        `strength` leaves.
+        For ancestral sampling the paper adds lambda * sigma * (m - x0) to the result of a step,
+        where sigma is the standard deviation of the noise added in that step (equation 6). The
+        samplers here add no noise, and a corrector such as UniPC's starts from the previous sample,
+        which would undo most of such a pull. So we use algorithm 1, the paper's version for DDIM:
+        it moves the prediction instead, and works the same with every sampler.
+        Latents start from the noised prototype (D4M), and the share of pulled steps is a share of
+        the steps that `strength` leaves.
     """
     if settings.mode_guidance == 0:
         yield
@@ -62,9 +62,9 @@ def guide_to_modes(
 
 
 class ModeGuidedScheduler:
-    """A scheduler of diffusers for one call of a pipeline, with predictions pulled at first.
+    """A diffusers scheduler for one pipeline call that pulls the predictions of the first steps.
 
-    Everything but `step` is the scheduler's own.
+    Everything but `step` is passed on to the wrapped scheduler.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class ModeGuidedScheduler:
         prototypes: Float[Tensor, "image channel height width"],
         settings: SynthesisSettings,
     ) -> None:
-        """Wrap a scheduler; no step has been taken."""
+        """Wrap a scheduler and set the number of steps taken to 0."""
         _check_scheduler(scheduler)
         self._scheduler = scheduler
         self._prototypes = prototypes
@@ -81,12 +81,12 @@ class ModeGuidedScheduler:
         self._taken = 0
 
     def __getattr__(self, name: str) -> Any:
-        """What else a pipeline asks of a scheduler."""
+        """Return any other attribute from the wrapped scheduler."""
         return getattr(self._scheduler, name)
 
     @property
     def step(self) -> Callable[..., Any]:
-        """The scheduler's own step, with its signature, which pipelines look into."""
+        """Return the scheduler's step with the pull added; pipelines inspect its signature."""
 
         @wraps(self._scheduler.step)
         def step(model_output: Tensor, timestep: Any, sample: Tensor, **options: Any) -> Any:
@@ -98,14 +98,15 @@ class ModeGuidedScheduler:
         return step
 
     def _pulled_steps(self) -> int:
-        """The first share of those that are run, as img2img pipelines cut the schedule.
+        """Return how many steps are pulled: the share `mode_guidance_until` of the steps that run.
 
-        PNDM evaluates its first step twice: it has one more than `num_inference_steps`.
+        img2img pipelines run the last `strength` fraction of the schedule. PNDM evaluates its first
+        step twice, so its schedule has one step more than `num_inference_steps`.
         """
         length = self._settings.num_inference_steps
         skipped = length - min(int(length * self._settings.strength), length)
         run = len(self._scheduler.timesteps) - skipped
-        # Rounded, because 0.55 * 100 is above 55.
+        # Rounded because 0.55 * 100 is slightly above 55 in floating point.
         return math.ceil(round(self._settings.mode_guidance_until * run, 6))
 
     def _pull(
@@ -117,7 +118,7 @@ class ModeGuidedScheduler:
         signal = self._signal(timestep)
         if signal <= _PURE_NOISE:
             return model_output
-        # Samplers that work on signal + sigma * noise scale it to unit variance for the denoiser.
+        # Samplers whose samples are clean + sigma * noise scale them to unit variance here.
         scaled = self._scheduler.scale_model_input(sample, timestep)
         pulled = pull_prediction(
             model_output.float(),
@@ -130,7 +131,10 @@ class ModeGuidedScheduler:
         return pulled.to(model_output.dtype)
 
     def _signal(self, timestep: Any) -> float:
-        """Alpha bar of the step to be taken: the share of the variance that is not noise."""
+        """Return alpha_bar of the next step, the share of the variance that is not noise.
+
+        Schedulers with `sigmas` have samples clean + sigma * noise: alpha_bar = 1 / (1 + sigma^2).
+        """
         scheduler = self._scheduler
         if not hasattr(scheduler, "sigmas"):
             return float(scheduler.alphas_cumprod[int(timestep)])
@@ -147,20 +151,25 @@ def pull_prediction(
     weight: float,
     prediction_type: str,
 ) -> Float[Tensor, "image channel height width"]:
-    """A denoiser's prediction with its noise moved by -weight * sigma * (prototype - clean).
+    """Pull a denoiser's prediction towards the prototypes.
+
+    With x0 the clean latents that the prediction implies, epsilon the noise, and m the prototype:
+
+        sample = alpha x0 + sigma epsilon,  where alpha^2 + sigma^2 = 1
+        epsilon' = epsilon - lambda sigma (m - x0)
+        x0' = x0 + lambda sigma^2 / alpha (m - x0)
 
     Args:
-        model_output: what the denoiser predicts, after classifier-free guidance.
-        sample: alpha * clean + sigma * noise, where alpha² + sigma² is 1.
-        prototypes: where each image is pulled to.
-        signal: alpha² of the sample, in (0, 1].
-        weight: lambda of the paper.
-        prediction_type: diffusers' name of what is predicted: `epsilon`, the noise;
-            `v_prediction`, alpha * noise - sigma * clean; or `sample`, the clean latents.
+        model_output: the denoiser's prediction, after classifier-free guidance.
+        sample: the noisy latents that the denoiser was given.
+        prototypes: for each image, the latents m that it is pulled to.
+        signal: alpha^2 of the sample, in (0, 1].
+        weight: lambda in the paper.
+        prediction_type: diffusers' name for what the denoiser predicts: `epsilon`, the noise;
+            `v_prediction`, alpha epsilon - sigma x0; or `sample`, the clean latents x0.
 
     Returns:
-        A prediction of the same type; the clean latents it implies have moved by
-        weight * sigma² / alpha * (prototype - clean).
+        The pulled prediction, of the same type.
 
     Source:
         MGD3, equation 5 and algorithm 1.
@@ -182,9 +191,9 @@ def _check_scheduler(scheduler: Any) -> None:
     name, predicted = type(scheduler).__name__, scheduler.config.get("prediction_type")
     if scheduler.order != 1 or predicted not in _PREDICTION_TYPES:
         msg = (
-            f"`synthesis.mode_guidance` goes with samplers of one evaluation per step of a "
-            f"denoiser that predicts one of {', '.join(_PREDICTION_TYPES)}; found {name} of order "
-            f"{scheduler.order} with {predicted}; set `synthesis.scheduler: ddim`, or "
+            f"`synthesis.mode_guidance` needs a sampler of order 1 and a denoiser that predicts "
+            f"one of {', '.join(_PREDICTION_TYPES)}; found {name} of order {scheduler.order} and "
+            f"prediction type {predicted}; set `synthesis.scheduler: ddim` or "
             f"`synthesis.mode_guidance: 0`"
         )
         raise GeneratorError(msg)

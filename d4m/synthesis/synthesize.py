@@ -1,4 +1,4 @@
-"""Prototypes + prompts -> synthetic images (D4M, section 3.3)."""
+"""Make synthetic images from prototypes and prompts (D4M, section 3.3)."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,8 +31,9 @@ _CPU_BATCH_VALUES = 32 * 32**2
 _Row = TypeVar("_Row")
 _Result = TypeVar("_Result")
 
-# `strength` counts steps: a share of time only where steps are even in time. Karras's would make
-# the same recipe start at another noise level, and differ by what a pipeline's own sampler was.
+# `strength` is a share of the steps, so it selects the same noise level in every sampler only if
+# steps are evenly spaced in time. With Karras's spacing the same recipe would start at another
+# noise level, and images would depend on which sampler the pipeline came with.
 _EVEN_STEPS = {
     "use_karras_sigmas": False,
     "use_exponential_sigmas": False,
@@ -51,24 +52,24 @@ _SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 @runtime_checkable
 class ImageToImagePipeline(Protocol):
-    """What is used of the stock img2img pipelines of diffusers."""
+    """The part of the stock img2img pipelines of diffusers that is used here."""
 
     scheduler: Any
     vae: Any
 
     def __call__(self, **arguments: Any) -> Any:
-        """Denoise noised latents under a prompt."""
+        """Add noise to latents and denoise them under a prompt."""
         ...
 
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """What one synthetic image is made of.
+    """The inputs of one synthetic image.
 
     Attributes:
         prototype: scaled latents.
-        prompt: what the image shows; for a class-conditional generator its label or number.
-        seed: of the image's noise, which no other image shares.
+        prompt: what the image shows; for a class-conditional generator, a class label or number.
+        seed: the stream of the image's noise, different for each image.
     """
 
     prototype: Float32[np.ndarray, "latent_channel latent_height latent_width"]
@@ -77,11 +78,12 @@ class ImageRequest:
 
 
 def use_scheduler(pipeline: ImageToImagePipeline, settings: SynthesisSettings) -> None:
-    """Give a pipeline the sampler that the settings name, with its own noise schedule.
+    """Give a pipeline the sampler that the settings name, but keep the pipeline's noise schedule.
 
-    Its betas, kind of prediction and spacing of steps stay. A named sampler is the same whatever
-    the pipeline's own was: PNDM without Runge-Kutta steps, DDIM without clipping, DPM-Solver++ of
-    second order, the last two with steps even in time.
+    The betas, the prediction type and the spacing of steps are kept. All other options are fixed,
+    so that images do not depend on the sampler that the pipeline came with: PNDM has no Runge-Kutta
+    steps, DDIM does not clip, DPM-Solver++ is of second order, and DPM-Solver++ and UniPC have
+    steps that are evenly spaced in time.
     """
     if settings.scheduler != "pipeline":
         kind, options = _SCHEDULERS[settings.scheduler]
@@ -96,35 +98,39 @@ def synthesize_images(
     settings: SynthesisSettings,
     compute: Compute,
 ) -> Iterator[UInt8[np.ndarray, "_image height width channel"]]:
-    """One image per request: noise its prototype, denoise it under its prompt, decode it.
+    """Make one image per request: add noise to its prototype, denoise under its prompt, decode.
 
-    Requests are read as they are needed, so that one batch is in memory however many there are.
-    An image depends on its own request alone: in calls of one batch size to the bit, whatever
-    else they hold. Another batch size lets matrix kernels sum in another order: at float32 on a
-    CPU, between batch sizes 1, 3, 8 and 32, images of tiny pipelines of all kinds differ by
-    one level of 255 at most, in fewer than one value in a thousand.
+    With z the prototype and the step t selected by `strength`, denoising starts from
+
+        z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) epsilon
+
+    Requests are read as needed, so only one batch is in memory at a time. An image depends on its
+    own request only: with the same batch size its bits are the same whatever other requests there
+    are. With another batch size, matrix kernels may sum in another order. In float32 on a CPU,
+    images of tiny pipelines of all kinds at batch sizes 1, 3, 8 and 32 differ by at most one level
+    of 255, in fewer than one value in a thousand.
 
     Args:
         pipeline: a diffusers img2img pipeline, with the scheduler to use.
-        requests: prototypes with prompts and seeds, all of one size.
-        negative_prompt: the same for all; class-conditional generators have none.
+        requests: prototypes with prompts and seeds; all prototypes have the same size.
+        negative_prompt: the negative prompt of all images; class-conditional generators ignore it.
         settings: strength, guidance, number of steps, and size of the images.
-        compute: the device the pipeline was placed on, and images per call of it: those asked
-            for, else up to 32. A batch that does not fit is halved; a last, smaller one is filled
-            up, so that all calls have one shape.
+        compute: the device the pipeline was placed on, and the batch size, by default up to 32. A
+            batch that does not fit in memory is halved. A smaller last batch is padded with repeats
+            for the call, so that all calls have the same shape.
 
     Returns:
         Images in the order of the requests, batch by batch.
 
     Raises:
-        GeneratorError: the strength leaves no step to run, an image came out as NaN, or not even
-            one fits in memory.
+        GeneratorError: the strength leaves no step to run, an image contains NaN, or a single
+            image does not fit in memory.
 
     Source:
-        D4M, section 3.3. The stock img2img pipelines take four-channel input for scaled latents.
+        D4M, section 3.3. The stock img2img pipelines treat four-channel input as scaled latents.
 
     Differs:
-        The published code runs one image per call from an unseeded generator.
+        The published code makes one image per call, from an unseeded generator.
     """
     _check_steps(settings)
     guided = settings.guidance_scale > 1
@@ -149,16 +155,16 @@ def decode_latents(
     compute: Compute,
     size_px: int | None = None,
 ) -> UInt8[np.ndarray, "image height width channel"]:
-    """What the VAE makes of scaled latents without any diffusion, in batches that fit.
+    """Decode scaled latents with the VAE, without any diffusion, in batches that fit in memory.
 
     Args:
-        pipeline: whose VAE decodes.
+        pipeline: the pipeline whose VAE is used.
         latents: scaled latents.
-        compute: the device the pipeline was placed on, and images at a time.
-        size_px: height and width of the images; None: as they are decoded.
+        compute: the device the pipeline was placed on, and the batch size.
+        size_px: height and width to resize the images to; None keeps the decoded size.
 
     Raises:
-        GeneratorError: an image came out as NaN, or not even one fits in memory.
+        GeneratorError: an image contains NaN, or a single image does not fit in memory.
     """
     return _decode(pipeline, torch.from_numpy(latents), compute, size_px)
 
@@ -177,7 +183,7 @@ def _denoise(
             strength=settings.strength,
             guidance_scale=settings.guidance_scale,
             num_inference_steps=settings.num_inference_steps,
-            # On the CPU whatever the device, so that all devices see the same noise.
+            # Noise is always drawn on the CPU, so that it is the same for every device.
             generator=[torch.Generator().manual_seed(request.seed) for request in requests],
             output_type="latent",
         ).images
@@ -207,7 +213,7 @@ def _decode(
 def _in_fitting_batches(
     rows: Iterable[_Row], size: int, draw: Callable[[Sequence[_Row], int], _Result]
 ) -> Iterator[_Result]:
-    """What `draw` makes of rows, `size` of them at a time; half as many where those do not fit."""
+    """Call `draw` on batches of `size` rows, and halve the size when a batch does not fit."""
     remaining = iter(rows)
     waiting = list(islice(remaining, size))
     while waiting:
@@ -217,7 +223,7 @@ def _in_fitting_batches(
         except torch.OutOfMemoryError as failure:
             size = _halved(size, failure)
         if result is None:
-            torch.cuda.empty_cache()  # outside of `except`, which still holds the failed batch
+            torch.cuda.empty_cache()  # not within `except`, where the batch is still referenced
             continue
         yield result
         waiting = waiting[size:]
@@ -227,12 +233,12 @@ def _in_fitting_batches(
 def _halved(size: int, failure: Exception) -> int:
     if size == 1:
         msg = (
-            "not even one image fits in the device's memory: free it, set D4M_MEMORY=slicing or "
-            "offload, or distil smaller images (`dataset.size_px`)"
+            "not even one image fits in the device's memory: free some memory, set "
+            "D4M_MEMORY=slicing or offload, or distil smaller images (`dataset.size_px`)"
         )
         raise GeneratorError(msg) from failure
     _log.warning(
-        "%d images at a time do not fit in memory; going on with D4M_BATCH_SIZE=%d",
+        "a batch of %d images does not fit in memory; continuing as with D4M_BATCH_SIZE=%d",
         size,
         size // 2,
     )
@@ -240,7 +246,10 @@ def _halved(size: int, failure: Exception) -> int:
 
 
 def _first_batch_size(compute: Compute, prototype: Float32[np.ndarray, "..."]) -> int:
-    """Images at a time to begin with: a CPU, which has no error to learn from, gets fewer."""
+    """Return the initial batch size; a CPU starts with fewer images of large latents.
+
+    Unlike a GPU, a CPU does not report that it is out of memory, so its batches are never halved.
+    """
     if compute.batch_size is not None:
         return compute.batch_size
     if compute.device.startswith("cuda"):

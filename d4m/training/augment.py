@@ -1,8 +1,8 @@
-"""Random views of images: drawn from counter-based streams, and replayed bit by bit.
+"""Draw random views of images from counter-based streams, and replay them bit for bit.
 
 A view is made in three steps: crop, zoom, shift, rotation and flip in one resampling; then levels
-and cutout; then CutMix or MixUp with another image's view. What an image gets in an epoch depends
-on (seed, epoch, image) alone, so labels do not depend on batch size or order, and views need not be
+and cutout; then CutMix or MixUp with another image's view. The view of an image in an epoch depends
+on (seed, epoch, image) only. So labels do not depend on batch size or order, and views need not be
 stored.
 """
 
@@ -24,17 +24,17 @@ _DRAWS = 22
 
 @dataclass(frozen=True)
 class Views:
-    """Views of images, one each; all it takes to make the same pixels again.
+    """The parameters of one view per image, from which the same pixels can be made again.
 
     Attributes:
         crops: centre x, centre y, width, height, as shares of the image.
         angles: rotation in radians.
         flips: whether the view is mirrored.
-        levels: factor of the distance from the mean level, and what is added.
-        blanks: top, bottom, left, right in pixels of what cutout blanks; empty where nothing is.
-        partners: the view that CutMix and MixUp take from; the view itself where neither.
-        boxes: top, bottom, left, right in pixels of what CutMix pastes; empty where nothing is.
-        weights: the image's own weight in MixUp; 1 where there is none.
+        levels: contrast factor about the view's mean, and brightness to add.
+        blanks: top, bottom, left, right, in pixels, of the box that cutout blanks; may be empty.
+        partners: the view that CutMix or MixUp mixes in; the image's own view if neither applies.
+        boxes: top, bottom, left, right, in pixels, of the box that CutMix pastes; may be empty.
+        weights: the weight of the image's own view in MixUp; 1 without MixUp.
     """
 
     crops: Float32[np.ndarray, "image 4"]
@@ -47,7 +47,7 @@ class Views:
     weights: Float32[np.ndarray, "image"]
 
     def own_shares(self, size_px: int) -> Float64[np.ndarray, "image"]:
-        """Share of each view that is the image's own, by area in CutMix, by weight in MixUp."""
+        """Return each image's share of its own view: by area in CutMix, by weight in MixUp."""
         top, bottom, left, right = self.boxes.astype(np.float64).T
         return self.weights * (1.0 - (bottom - top) * (right - left) / size_px**2)
 
@@ -58,24 +58,24 @@ def draw_views(
     """Draw one epoch's view of every image.
 
     Args:
-        settings: what is drawn.
+        settings: which changes are made, and how strong they are.
         seed: the stream of this set of images.
-        epoch: which pass over them.
-        images: how many there are.
-        size_px: their height and width.
+        epoch: number of the pass over the images.
+        images: number of images.
+        size_px: height and width of the images.
 
     Source:
         RandomResizedCrop as in torchvision; CutMix (Yun et al. 2019) and MixUp (Zhang et al. 2018)
         with Beta(1, 1), as in FKD; the rest as in DSA (Zhao & Bilen 2021).
 
     Differs:
-        Crops have continuous corners, and one that does not fit is narrowed instead of drawn again.
-        Partners are drawn from the whole set, and what DSA draws for a batch is drawn for each
-        image, so neither depends on the batch. Beyond the border its pixels go on, where DSA has
-        zeros.
+        Corners of crops are not rounded to pixels. A crop that does not fit is narrowed instead of
+        drawn again. Partners are drawn from the whole set and not from the batch, and the changes
+        that DSA draws per batch are drawn per image, so that views do not depend on the batch.
+        Beyond the image's border its outermost pixels are repeated, where DSA has zeros.
     """
     draws = uniforms(seed, epoch=epoch, items=np.arange(images), draws=_DRAWS).T
-    on = _changes_that_happen(settings, draws[19])
+    on = _masks(settings, draws[19])
     crops = _draw_crops(draws[:4], settings.crop_scale) if settings.crop_scale[0] < 1 else None
     whole = np.tile(np.array([0.5, 0.5, 1.0, 1.0]), (images, 1))
     crops = whole if crops is None else np.where(on["crop"][:, None], crops, whole)
@@ -100,11 +100,11 @@ def replay_views(
     views: Views,
     rows: Int64[np.ndarray, "row"],
 ) -> Float[Tensor, "row channel height width"]:
-    """Some of the views, on the device of `pixels`.
+    """Make the pixels of some of the views, on the device of `pixels`.
 
     Args:
-        pixels: the whole set, as mixes take from any of it.
-        views: one of every image.
+        pixels: all images of the set, because CutMix and MixUp take partners from the whole set.
+        views: one view per image of the set.
         rows: which views to make.
     """
     own = _unmixed(pixels, views, rows)
@@ -120,10 +120,13 @@ def replay_views(
     return own
 
 
-def _changes_that_happen(
+def _masks(
     settings: AugmentationSettings, draws: Float64[np.ndarray, "image"]
 ) -> dict[str, Bool[np.ndarray, "image"]]:
-    """Per kind of change, which images it happens to: all of them, or those whose one it is."""
+    """Return, for each kind of change, a mask of the images it applies to.
+
+    With `one_of`, each image gets one kind of change; else each image gets all of them.
+    """
     strengths = {
         "crop": 1 - settings.crop_scale[0],
         "flip": settings.flip,
@@ -174,7 +177,7 @@ def _draw_blanks(
 def _draw_mixes(
     settings: AugmentationSettings, draws: Float64[np.ndarray, "draw image"], size_px: int
 ) -> tuple[Int64[np.ndarray, "image"], Int16[np.ndarray, "image 4"], Float32[np.ndarray, "image"]]:
-    """Partners, boxes and weights; own shares ~ Beta(1, 1)."""
+    """Draw partners, boxes and weights; the own shares of mixed images follow Beta(1, 1)."""
     images = draws.shape[1]
     cut = draws[6] < settings.cutmix
     blended = ~cut & (draws[20] < settings.mixup)
@@ -197,10 +200,10 @@ def _unmixed(
     views: Views,
     rows: Int64[np.ndarray, "row"],
 ) -> Float[Tensor, "row channel height width"]:
-    """Resampled, levelled and blanked, where the views ask for it."""
+    """Make views without CutMix and MixUp: resample, then change levels, then blank."""
     own = _warp(pixels, views, rows)
     levels = views.levels[rows]
-    levelled = (levels != (1, 0)).any(axis=1)  # the others keep their bits
+    levelled = (levels != (1, 0)).any(axis=1)  # all other views must keep their bits
     if levelled.any():
         chosen = torch.from_numpy(np.flatnonzero(levelled)).to(own.device)
         factor, added = torch.from_numpy(levels[levelled]).to(own).T[:, :, None, None, None]
@@ -215,7 +218,7 @@ def _unmixed(
 def _boxes(
     edges: Int16[np.ndarray, "row 4"], pixels: Float[Tensor, "row channel height width"]
 ) -> Bool[Tensor, "row 1 height width"]:
-    """Which pixels lie between top, bottom, left and right."""
+    """Return masks of the pixels inside the boxes given by top, bottom, left and right."""
     top, bottom, left, right = torch.from_numpy(edges).to(pixels.device).T[..., None]
     y, x = (torch.arange(size, device=pixels.device) for size in pixels.shape[2:])
     inside_y, inside_x = (y >= top) & (y < bottom), (x >= left) & (x < right)
@@ -227,7 +230,19 @@ def _warp(
     views: Views,
     rows: Int64[np.ndarray, "row"],
 ) -> Float[Tensor, "row channel height width"]:
-    """Crop, rotate and flip by one bilinear resampling; beyond the border its pixels go on."""
+    """Crop, rotate and flip by one bilinear resampling.
+
+    In coordinates from -1 to 1, the pixel (u, v) of a view with crop (x, y, w, h), angle a and sign
+    s (-1 where flipped, else 1) is sampled from the image at
+
+        u' = s w cos(a) u - h sin(a) v + 2x - 1
+        v' = s w sin(a) u + h cos(a) v + 2y - 1
+
+    Beyond the image's border its outermost pixels are repeated.
+
+    Source:
+        Jaderberg et al., "Spatial transformer networks" (NeurIPS 2015), equation 1.
+    """
     x, y, width, height = views.crops[rows].T
     sign = np.where(views.flips[rows], np.float32(-1), np.float32(1))
     cosine, sine = np.cos(views.angles[rows]), np.sin(views.angles[rows])
@@ -239,7 +254,7 @@ def _warp(
         axis=1,
     ).astype(np.float32)
     which = torch.from_numpy(rows).to(pixels.device)
-    # Plain indexing adds up gradients of an image's several views in whichever order threads come.
+    # `pixels[which]` would sum the gradients of an image's views in an order that threads decide.
     chosen = pixels[which] if isinstance(pixels, Spool) else pixels.index_select(0, which)
     grid = F.affine_grid(
         torch.from_numpy(theta).to(chosen), list(chosen.shape), align_corners=False

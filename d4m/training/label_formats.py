@@ -1,7 +1,8 @@
-"""A teacher's logits <-> the arrays they are stored as, one byte a class or less.
+"""Pack a teacher's logits into arrays for storage, and unpack them.
 
-A softmax does not change when a row of logits is shifted, so both small formats store *gaps*: how
-far every logit lies below the highest of its row, in 256 equal steps from 0 to the row's `scale`.
+A softmax does not change when a constant is added to a row of logits. So the two small formats,
+which take one byte per class or less, store *gaps*: how far each logit is below the highest of its
+row, as one of 256 equally spaced levels from 0 to the row's `scale`.
 """
 
 from collections.abc import Mapping
@@ -17,11 +18,11 @@ LABEL_ARRAYS: Mapping[Literal["float16", "uint8", "top_k"], tuple[str, ...]] = {
     "uint8": ("gaps", "scales"),
     "top_k": ("classes", "gaps", "scales"),
 }
-"""Names of the stored arrays, by format."""
+"""Format -> names of the stored arrays."""
 
 _LEVELS = 255
-# Scales are float16. At a gap of 65504 a probability is zero at any temperature in use, so wider
-# gaps are clipped; a floor spares rows of equal logits a division by zero.
+# Scales are float16. A gap of 65504 means a probability of zero at any temperature in use, so wider
+# gaps are clipped. The lower limit avoids a division by zero in rows of equal logits.
 _WIDEST = float(np.finfo(np.float16).max)
 _NARROWEST = float(np.finfo(np.float16).tiny)
 
@@ -29,33 +30,42 @@ _NARROWEST = float(np.finfo(np.float16).tiny)
 def pack_logits(
     logits: Float32[np.ndarray, "... class"], settings: SoftLabelSettings
 ) -> dict[str, np.ndarray]:
-    """The arrays that store a teacher's logits; every row is packed on its own.
+    """Pack a teacher's logits into the arrays that store them; each row is packed on its own.
+
+    With z the logits of a row, the formats uint8 and top_k store
+
+        gap_c = max z - z_c
+        level_c = round(255 gap_c / scale),  where scale = max gap, rounded up to float16
+
+    and top_k stores one gap for its tail, that is, for all classes that are not kept:
+
+        gap_tail = -log mean over tail of exp(-gap_c)
 
     Args:
         logits: raw scores, finite, of any leading shape.
-        settings: `format`, and for format top_k how many classes a row keeps.
+        settings: `format`, and for format top_k the number of classes that a row keeps.
 
     Returns:
         The arrays of `LABEL_ARRAYS[settings.format]`, with the leading shape of `logits`:
 
         - float16: `logits`, rounded to float16.
-        - uint8: `gaps`, a uint8 for every class; `scales`, a float16 a row: the gap of level 255.
-        - top_k: `classes`, the ids of the classes with the highest logits, highest first, equal
-          ones by id (uint8 up to 256 classes, then uint16); `gaps` of all of them but the first,
-          whose gap is 0, and then of the tail: one logit for all other classes, such that their
-          mass at temperature 1 is kept; `scales` as above. Nothing is left for a tail where all
-          classes are kept.
+        - uint8: `gaps`, the level of each class; `scales`, one float16 per row.
+        - top_k: `classes`, the ids of the classes with the highest logits, from the highest, and by
+          id if equal (uint8 up to 256 classes, then uint16); `gaps`, the levels of all kept classes
+          but the first, whose gap is 0, followed by the level of the tail; `scales`, one float16
+          per row. There is no tail if all classes are kept.
 
     Raises:
-        ValueError: a logit is not finite, or does not fit into float16 in format float16.
+        ValueError: a logit is not finite, or, in format float16, outside float16's range.
 
     Source:
         Shen & Xing, "A fast knowledge distillation framework for visual recognition" (ECCV 2022):
         label quantization, and marginal smoothing with top-k.
 
     Differs:
-        Logits are quantised, not probabilities: any temperature can be chosen later. Marginal
-        smoothing is therefore exact at temperature 1 only; above it the tail weighs too much.
+        Logits are quantised, not probabilities, so that any temperature can be chosen later. As a
+        result, marginal smoothing is exact at temperature 1 only: at higher temperatures the tail
+        gets too much probability.
 
     Example:
         >>> logits = np.array([[0, 5, 10, -5]], np.float32)
@@ -83,15 +93,15 @@ def pack_logits(
 def unpack_logits(
     arrays: Mapping[str, np.ndarray], classes: int
 ) -> Float32[np.ndarray, "... class"]:
-    """Logits from the arrays of `pack_logits`, up to a constant in every row.
+    """Unpack the arrays of `pack_logits` into logits, up to a constant per row.
 
     Args:
-        arrays: those of one format; others beside them are passed over.
-        classes: how many classes the teacher tells apart.
+        arrays: the arrays of one format; arrays of other names are ignored.
+        classes: number of classes of the teacher.
 
     Returns:
-        As stored in format float16; in the other formats the highest of every row is 0, and in
-        format top_k all classes of the tail share one logit.
+        In format float16, the stored logits; in the other formats, logits whose highest value in
+        each row is 0. In format top_k all classes of the tail share one logit.
 
     Raises:
         ValueError: the arrays were packed for another number of classes.
@@ -137,7 +147,7 @@ def _gaps(logits: Float32[np.ndarray, "... class"]) -> Float32[np.ndarray, "... 
 def _quantise(
     gaps: Float32[np.ndarray, "... gap"],
 ) -> tuple[UInt8[np.ndarray, "... gap"], Float16[np.ndarray, "..."]]:
-    """Levels, and the scale of every row: its widest gap rounded up, so that none saturates."""
+    """Return levels and scales; a scale is the widest gap, rounded up so that no level is cut."""
     widest = gaps.max(axis=-1, initial=_NARROWEST)
     nearest = widest.astype(np.float16)
     scales = np.where(nearest < widest, np.nextafter(nearest, np.float16(_WIDEST)), nearest)
@@ -146,7 +156,7 @@ def _quantise(
 
 
 def _dequantise(arrays: Mapping[str, np.ndarray]) -> Float32[np.ndarray, "... gap"]:
-    # In this order level 255 gives back the scale to the bit: packing again changes nothing.
+    # Multiplying first gives exactly the scale for level 255, so that packing again is lossless.
     return arrays["gaps"] * arrays["scales"][..., None].astype(np.float32) / _LEVELS
 
 

@@ -1,4 +1,4 @@
-"""The losses of training-time matching, image by image (D4M, section 3.4)."""
+"""The losses of training-time matching, one value per image (D4M, section 3.4)."""
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -10,11 +10,15 @@ def kl_loss(
     teacher_logits: Float[Tensor, "image class"],
     temperature: float,
 ) -> Float[Tensor, "image"]:
-    """KL(teacher || student) of each image, both softened by the temperature.
+    """Return the divergence of the student from the teacher for each image.
+
+    With t the teacher's logits, s the student's, and T the temperature:
+
+        loss = KL(softmax(t / T) || softmax(s / T))
 
     Source:
-        D4M, equation 7 (`KLDivLoss(reduction="batchmean")` is its mean, without a factor of
-        temperature squared).
+        D4M, equation 7; its mean over images is `KLDivLoss(reduction="batchmean")`, without a
+        factor of T^2.
 
     Example:
         >>> import torch
@@ -33,15 +37,19 @@ def kl_loss(
 def mse_loss(
     student_logits: Float[Tensor, "image class"], teacher_logits: Float[Tensor, "image class"]
 ) -> Float[Tensor, "image"]:
-    """Mean squared difference of each image's logits, each side centred.
+    """Return the mean squared difference between the centred logits of each image.
+
+    With t the teacher's logits, s the student's, and C the number of classes:
+
+        loss = 1/C sum over c of ((s_c - mean s) - (t_c - mean t))^2
 
     Source:
-        Ba & Caruana, "Do deep nets really need to be deep?" (NeurIPS 2014); with a small
-        cross-entropy beside it in Shao et al., "Generalized large-scale data condensation via
-        various backbone and statistical matching" (CVPR 2024).
+        Ba & Caruana, "Do deep nets really need to be deep?" (NeurIPS 2014); combined with a small
+        cross-entropy in Shao et al., "Generalized large-scale data condensation via various
+        backbone and statistical matching" (CVPR 2024).
 
     Differs:
-        Logits that differ by a constant are the same verdict, and count as such.
+        Logits are centred, because logits that differ by a constant have the same softmax.
     """
     student, teacher = (
         logits - logits.mean(dim=1, keepdim=True) for logits in (student_logits, teacher_logits)
@@ -55,7 +63,12 @@ def class_loss(
     partner_class_ids: Int[Tensor, "image"],
     own_shares: Float[Tensor, "image"],
 ) -> Float[Tensor, "image"]:
-    """Cross-entropy with the two classes of a mixed image, weighted by its own share.
+    """Return the cross-entropy with the two classes of each mixed image, weighted by their shares.
+
+    With s the student's logits, a and b the classes of the image and of its partner, and lambda the
+    image's own share:
+
+        loss = lambda CE(s, a) + (1 - lambda) CE(s, b)
 
     Source:
         Yun et al., "CutMix" (ICCV 2019), equation 1; Zhang et al., "mixup" (ICLR 2018).

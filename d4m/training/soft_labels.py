@@ -1,4 +1,4 @@
-"""Images + teacher -> soft labels for every epoch's views (D4M, section 3.4)."""
+"""Make soft labels: a teacher's logits on the views of every epoch (D4M, section 3.4)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ _BATCH = 1024
 
 @dataclass(frozen=True)
 class EpochLabels:
-    """One epoch: the views, and the teacher's logits for them."""
+    """The views of one epoch, and the teacher's logits on those views."""
 
     views: Views
     logits: Float32[np.ndarray, "image class"]
 
 
 def draw_epoch(images: ImageSet, settings: AugmentationSettings, *, seed: int, epoch: int) -> Views:
-    """One epoch's view of every image of a set.
+    """Draw one epoch's view of every image of a set.
 
     Args:
         images: the set.
-        settings: the views to draw.
+        settings: how views are drawn.
         seed: the stream of this set of images.
-        epoch: which pass over them.
+        epoch: number of the pass over the images.
     """
     return draw_views(
         settings,
@@ -47,19 +47,19 @@ def draw_epoch(images: ImageSet, settings: AugmentationSettings, *, seed: int, e
 def label_views(
     images: ImageSet, teacher: nn.Module, views: Views, precision: Precision = "float32"
 ) -> Float32[np.ndarray, "image class"]:
-    """The teacher's raw scores for one epoch's view of every image.
+    """Label one epoch's view of every image with the teacher's logits.
 
     Args:
         images: the set, on the teacher's device.
         teacher: a classifier in evaluation mode.
-        views: one of each image.
-        precision: in which the teacher computes.
+        views: one view per image.
+        precision: number format in which the teacher computes.
 
     Source:
         Shen & Xing, "A fast knowledge distillation framework for visual recognition" (ECCV 2022).
 
     Differs:
-        Scores are not softened here: any temperature can be chosen later.
+        Logits are stored, not softened probabilities, so that any temperature can be chosen later.
     """
     batches = np.split(np.arange(len(images)), range(_BATCH, len(images), _BATCH))
     with torch.inference_mode(), computing_in(precision, images.class_ids.device):
@@ -68,15 +68,15 @@ def label_views(
 
 
 class TeacherLabels(Sequence[EpochLabels]):
-    """Labels made as they are asked for, as they would come back from a store.
+    """A sequence of epochs' labels, each computed on access, as if it were read from a store.
 
     Args:
         images: the set, on the teacher's device.
         teacher: a classifier in evaluation mode.
-        settings: views, number of labelled epochs, and the format whose rounding they get; none
-            in mode online, where nothing is stored.
+        settings: views, number of labelled epochs, and format. In mode stored, logits are rounded
+            as the format rounds them; in mode online they are not rounded.
         seed: the stream of this set of images.
-        precision: in which the teacher computes.
+        precision: number format in which the teacher computes.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class TeacherLabels(Sequence[EpochLabels]):
         seed: int,
         precision: Precision = "float32",
     ) -> None:
-        """Nothing is labelled before it is asked for."""
+        """Keep the arguments; label nothing yet."""
         self._images = images
         self._teacher = teacher
         self._settings = settings
@@ -97,7 +97,7 @@ class TeacherLabels(Sequence[EpochLabels]):
         self._last: tuple[int, EpochLabels] | None = None
 
     def __len__(self) -> int:
-        """Number of labelled epochs."""
+        """Return the number of labelled epochs."""
         return self._settings.labelled
 
     @overload
@@ -105,7 +105,7 @@ class TeacherLabels(Sequence[EpochLabels]):
     @overload
     def __getitem__(self, epoch: slice) -> list[EpochLabels]: ...
     def __getitem__(self, epoch: int | slice) -> EpochLabels | list[EpochLabels]:
-        """One epoch, or some."""
+        """Return the labels of one epoch, or of a slice of epochs."""
         if isinstance(epoch, slice):
             return [self[each] for each in range(*epoch.indices(len(self)))]
         if not 0 <= epoch < len(self):

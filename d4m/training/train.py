@@ -1,4 +1,4 @@
-"""Train one classifier: a student on labelled views, or a teacher on real images."""
+"""Train a classifier: a student on views with soft labels, or any classifier on class labels."""
 
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -21,19 +21,19 @@ from d4m.training.losses import class_loss, kl_loss, mse_loss
 from d4m.training.soft_labels import EpochLabels, draw_epoch
 
 Rows = Int64[np.ndarray, "row"]
-Epoch = tuple[Views, Callable[[Tensor, Rows], Tensor]]  # the views; logits of rows -> their losses
+Epoch = tuple[Views, Callable[[Tensor, Rows], Tensor]]  # views; (logits, rows) -> losses
 _CURVE_POINTS = 10
-_PIXELS_AT_ONCE = 4 * 512**2  # of views that are made together
+_PIXELS_AT_ONCE = 4 * 512**2  # pixels of the views that are made in one call
 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """What happened while a classifier was trained.
+    """The loss and the accuracy at some epochs while a classifier was trained.
 
     Attributes:
-        epochs: at the end of which epochs it was looked at.
-        losses: mean training loss of that epoch.
-        top1: share of the probe images classified correctly; NaN without a probe.
+        epochs: epochs at whose end the loss and the accuracy were recorded, counted from 1.
+        losses: mean training loss in each of those epochs.
+        top1: share of probe images classified correctly at the end of each; NaN without a probe.
     """
 
     epochs: list[int]
@@ -52,21 +52,21 @@ def train_with_soft_labels(
     seed: int,
     probe: Callable[[nn.Module], float] | None = None,
 ) -> LearningCurve:
-    """Train a student on the very views that the teacher labelled (training-time matching).
+    """Train a student on the same views that the teacher labelled (training-time matching).
 
     Args:
         model: the student, on the device of the images; trained in place.
         images: the training set.
         labels: one entry per labelled epoch.
-        epochs: passes over the images; where there are more than labels, labels come again.
+        epochs: passes over the images; labelled epochs are reused in order if there are fewer.
         matching: the loss.
-        optimizer: how the weights are fitted.
-        seed: the stream that orders the images.
-        probe: measures the model now and then, for the learning curve.
+        optimizer: optimizer, learning rate and schedule.
+        seed: the stream that shuffles the images.
+        probe: returns the model's accuracy; called at the points of the learning curve.
 
     Source:
-        D4M, section 3.4 and equation 7; labels that come again: Xiao & He, "Are large-scale soft
-        labels necessary for large-scale dataset distillation?" (NeurIPS 2024).
+        D4M, section 3.4 and equation 7. Reuse of labels: Xiao & He, "Are large-scale soft labels
+        necessary for large-scale dataset distillation?" (NeurIPS 2024).
     """
 
     def labelled(epoch: int) -> Epoch:
@@ -87,7 +87,7 @@ def train_with_soft_labels(
 
         return label.views, losses
 
-    return _Fit(model, images, optimizer, seed, probe).run(labelled, epochs=epochs)
+    return _TrainingLoop(model, images, optimizer, seed, probe).run(labelled, epochs=epochs)
 
 
 def train_with_hard_labels(
@@ -100,23 +100,23 @@ def train_with_hard_labels(
     seed: int,
     probe: Callable[[nn.Module], float] | None = None,
 ) -> LearningCurve:
-    """Train a classifier on class labels, shared out as CutMix and MixUp mixed the images.
+    """Train a classifier on class labels, mixed in the same shares as CutMix and MixUp mix images.
 
     Args:
         model: the classifier, on the device of the images; trained in place.
         images: the training set.
         epochs: passes over the training set.
-        augmentation: the views to draw.
-        optimizer: how the weights are fitted.
-        seed: the stream of views and order.
-        probe: measures the model now and then, for the learning curve.
+        augmentation: how views are drawn.
+        optimizer: optimizer, learning rate and schedule.
+        seed: the stream that draws views and shuffles the images.
+        probe: returns the model's accuracy; called at the points of the learning curve.
     """
 
     def labelled(epoch: int) -> Epoch:
         views = draw_epoch(images, augmentation, seed=seed, epoch=epoch)
         return views, _class_losses(images, views)
 
-    return _Fit(model, images, optimizer, seed, probe).run(labelled, epochs=epochs)
+    return _TrainingLoop(model, images, optimizer, seed, probe).run(labelled, epochs=epochs)
 
 
 def _class_losses(images: ImageSet, views: Views) -> Callable[[Tensor, Rows], Tensor]:
@@ -131,8 +131,8 @@ def _class_losses(images: ImageSet, views: Views) -> Callable[[Tensor, Rows], Te
 
 
 @dataclass(frozen=True)
-class _Fit:
-    """The loop shared by both kinds of labels: shuffled batches of one epoch's views."""
+class _TrainingLoop:
+    """The loop over epochs and shuffled batches of views that both kinds of labels share."""
 
     model: nn.Module
     images: ImageSet
@@ -141,22 +141,26 @@ class _Fit:
     probe: Callable[[nn.Module], float] | None
 
     def run(self, labelled: Callable[[int], Epoch], *, epochs: int) -> LearningCurve:
-        """Train for a number of epochs and leave the model in evaluation mode."""
+        """Train the model for some epochs and leave it in evaluation mode."""
         steps = -(-len(self.images) // min(self.settings.batch_size, len(self.images)))
         optimizer = _build_optimizer(self.model, self.settings)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: _share_of_peak(self.settings, step / (epochs * steps))
         )
-        looks = {epochs * point // _CURVE_POINTS - 1 for point in range(1, _CURVE_POINTS + 1)}
+        curve_epochs = {
+            epochs * point // _CURVE_POINTS - 1 for point in range(1, _CURVE_POINTS + 1)
+        }
         curve = LearningCurve([], [], [])
         device = self.images.pixels.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(stream_seed(self.seed, "dropout"))  # which layers draw globally
+            torch.manual_seed(
+                stream_seed(self.seed, "dropout")
+            )  # dropout layers use the global generator
             for epoch in track(epochs, "train", unit="epoch"):
                 views, losses = labelled(epoch)
                 with _gradients_added_in_order(device):
                     mean_loss = self._epoch(epoch, steps, views, losses, optimizer, schedule)
-                if epoch in looks:
+                if epoch in curve_epochs:
                     self.model.eval()
                     curve.epochs.append(epoch + 1)
                     curve.losses.append(mean_loss)
@@ -190,7 +194,7 @@ class _Fit:
     def _batches(
         self, views: Views, batches: Sequence[Int64[np.ndarray, "_row"]]
     ) -> Iterator[tuple[Rows, Float[Tensor, "_row channel height width"]]]:
-        """Rows with their views; those of small images are made for many batches at once."""
+        """Yield each batch's rows and views; make views of small images many batches at once."""
         together = max(1, _PIXELS_AT_ONCE // (len(batches[0]) * self.images.size_px**2))
         for start in range(0, len(batches), together):
             several = batches[start : start + together]
@@ -206,9 +210,10 @@ class _Fit:
 
 @contextmanager
 def _gradients_added_in_order(device: torch.device) -> Generator[None]:
-    """Makes threads of a CPU add up the gradient of plain indexing, as of Swin's biases, in order.
+    """Make CPU threads sum the gradient of indexing in a fixed order, so that runs repeat exactly.
 
-    On a GPU order costs more than it is worth (docs/explanation/decisions).
+    An example of such indexing is Swin's table of position biases. On a GPU a fixed order costs
+    more than it is worth (docs/explanation/decisions/same-seed-same-bits.md).
     """
     memory: Any = torch.utils.deterministic  # torch does not declare its attribute
     before, filled = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
@@ -238,26 +243,34 @@ def _build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opt
 
 
 def _muon(parameters: Sequence[nn.Parameter], rate: float, decay: float) -> torch.optim.Optimizer:
-    """Orthogonal steps for the weights between hidden layers (Jordan et al., 2024).
+    """Build Muon, which takes orthogonal steps for hidden layers' matrices (Jordan et al., 2024).
 
-    What reads images, what gives logits, depthwise convolutions, embeddings, norms and biases go by
-    AdamW, but for Swin's tables of biases by position, which are matrices too. Steps of both kinds
-    are of one size, so one rate and one decay serve them.
+    AdamW with Nesterov momentum trains all other weights: the first and the last matrix, depthwise
+    convolutions, embeddings, norms and biases. Swin's tables of position biases are matrices, so
+    Muon trains them too. timm scales the steps of Muon to the size of AdamW's, so one learning rate
+    and one weight decay serve both.
     """
     from timm.optim.muon import Muon
 
     matrices = [each for each in parameters if each.ndim in (2, 4)]
     hidden = {id(each) for each in matrices[1:-1] if each.shape[1] > 1}
     groups: list[tuple[bool, list[nn.Parameter]]] = [
-        (inner, [each for each in parameters if (id(each) in hidden) == inner])
-        for inner in (True, False)
+        (orthogonal, [each for each in parameters if (id(each) in hidden) == orthogonal])
+        for orthogonal in (True, False)
     ]
-    used = [{"params": group, "use_fallback": not inner} for inner, group in groups if group]
+    used = [{"params": group, "use_fallback": not each} for each, group in groups if group]
     return Muon(used, lr=rate, weight_decay=decay, nesterov=True)
 
 
 def _share_of_peak(settings: OptimizerSettings, progress: float) -> float:
-    """The learning rate at a share of all steps, as a share of its peak."""
+    """Return the learning rate as a share of its peak, after a share p of all steps.
+
+        cosine            w (1 + cos(pi p)) / 2
+        smoothed_cosine   w (1 + cos(pi p / 2)) / 2
+        step              w, and w / 10 from p = 1/2
+
+    Here w = min(1, p / warmup) is the warm-up.
+    """
     rise = min(1.0, progress / settings.warmup) if settings.warmup else 1.0
     match settings.schedule:
         case "cosine":

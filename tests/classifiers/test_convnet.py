@@ -1,4 +1,4 @@
-"""The field's ConvNet: its size by hand, and its forward pass written out."""
+"""The ConvNet of the field has the published size and forward pass."""
 
 import pytest
 import torch
@@ -11,7 +11,9 @@ def _network(*arguments, **more):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = ConvNet3(*arguments, **more)
-        for parameter in network.parameters():  # also the norms' weights, which start at 1 and 0
+        for (
+            parameter
+        ) in network.parameters():  # including those of the norms, which start at 1 and 0
             torch.nn.init.normal_(parameter, std=0.3)
     return network
 
@@ -19,10 +21,11 @@ def _network(*arguments, **more):
 @pytest.mark.parametrize(
     ("channels", "size_px", "features", "parameters"),
     [
-        # convolutions 9 c 128 + 128 and twice 9 * 128 * 128 + 128; three norms of 2 * 128; linear
-        (1, 28, 2048, 1280 + 2 * 147_584 + 768 + 20_490),  # the 317,706 that the field reports
+        # Parameters: a convolution of 9 * channels * 128 + 128, two of 9 * 128 * 128 + 128, three
+        # norms of 2 * 128, and the linear layer.
+        (1, 28, 2048, 1280 + 2 * 147_584 + 768 + 20_490),  # 317,706, as papers report
         (1, 8, 128, 1280 + 2 * 147_584 + 768 + 1290),
-        (3, 32, 2048, 3584 + 2 * 147_584 + 768 + 20_490),  # the 320,010 of CIFAR-10
+        (3, 32, 2048, 3584 + 2 * 147_584 + 768 + 20_490),  # 320,010 for CIFAR-10
         (3, 28, 1152, 3584 + 2 * 147_584 + 768 + 11_530),
         (1, 64, 8192, 1280 + 2 * 147_584 + 768 + 81_930),
     ],
@@ -37,7 +40,7 @@ def test_features_and_parameters_by_hand(channels, size_px, features, parameters
         assert network(pixels).shape == (2, 10)
 
 
-def test_the_fields_sizes_are_these_two_numbers():
+def test_parameter_counts_are_those_in_papers():
     counts = [
         sum(parameter.numel() for parameter in ConvNet3(channels, size_px, 10).parameters())
         for channels, size_px in ((1, 28), (3, 32))
@@ -45,14 +48,14 @@ def test_the_fields_sizes_are_these_two_numbers():
     assert counts == [317_706, 320_010]
 
 
-def test_width_and_classes_are_those_asked_for():
+def test_width_and_classes_can_be_chosen():
     network = ConvNet3(3, 16, 7, width=24)
     assert network.classifier.weight.shape == (7, 24 * 4)
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize(("channels", "size_px", "padding"), [(1, 28, 3), (1, 8, 1), (3, 28, 1)])
-def test_logits_are_those_of_the_published_network_written_out(channels, size_px, padding):
+def test_logits_equal_those_of_the_published_network_written_out(channels, size_px, padding):
     network = _network(channels, size_px, 5, width=12)
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randn(4, channels, size_px, size_px, generator=generator)
@@ -65,24 +68,26 @@ def test_logits_are_those_of_the_published_network_written_out(channels, size_px
             x = F.instance_norm(x, weight=scale, bias=shift)
             x = F.avg_pool2d(torch.relu(x), 2)
         expected = F.linear(x.flatten(1), *weights[12:])
-        # One group per channel and instance norm sum alike, but not always in the same order.
+        # Group norm with one group per channel is instance norm, but may sum in another order.
         assert torch.allclose(network(pixels), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize(("height", "width"), [(2, 2), (8, 8), (7, 7), (9, 4), (6, 11), (3, 3)])
-def test_the_pooling_and_its_gradient_are_torchs_also_of_odd_sizes(height, width):
+def test_the_pooling_and_its_gradient_equal_torchs_for_odd_sizes_too(height, width):
     generator = torch.Generator().manual_seed(4)
     maps = torch.randn(3, 5, height, width, generator=generator)
     ours, theirs = (maps.clone().requires_grad_() for _ in range(2))
     found, expected = _AveragePool()(ours), torch.nn.AvgPool2d(2)(theirs)
     assert found.shape == (3, 5, height // 2, width // 2)
-    # Sums of four in another order: float32 roundings of numbers up to about 4.
+    # Four numbers of up to about 4 are summed in another order: float32 rounding.
     assert torch.allclose(found, expected, rtol=0, atol=1e-6)
     weights = torch.randn(found.shape, generator=generator)
     (found * weights).sum().backward()
     (expected * weights).sum().backward()
-    assert torch.equal(ours.grad, theirs.grad)  # a quarter of each weight, and 0 at odd borders
+    assert torch.equal(
+        ours.grad, theirs.grad
+    )  # a quarter of each weight, and 0 in a dropped row or column
 
 
 def test_the_pooling_by_hand():
@@ -91,16 +96,16 @@ def test_the_pooling_by_hand():
 
 
 @pytest.mark.parity
-def test_the_pooling_in_bfloat16_is_torchs_to_a_rounding_of_each_sum():
+def test_the_pooling_in_bfloat16_equals_torchs_up_to_rounding():
     maps = torch.randn(3, 5, 9, 8, generator=torch.Generator().manual_seed(5)).bfloat16()
     found, expected = _AveragePool()(maps), F.avg_pool2d(maps.float(), 2)
     assert found.dtype == torch.bfloat16
-    # Two sums, each of 8 significant bits; the first is at most 8, a quarter of which is kept.
+    # Sums of up to 8 are rounded to 8 significant bits, and then divided by 4.
     assert float((found.float() - expected).abs().max()) < 3 * 8 * 2**-9 / 4
 
 
 def test_contrast_and_brightness_of_an_image_do_not_change_its_logits():
-    # Instance norm removes both, up to its epsilon, once the borders are out of play.
+    # Instance norm removes both, up to its epsilon. Without a bias the padded zeros scale as well.
     network = _network(1, 8, 5, width=12).eval()
     with torch.no_grad():
         network.features[0].bias.zero_()
@@ -109,7 +114,7 @@ def test_contrast_and_brightness_of_an_image_do_not_change_its_logits():
         assert torch.allclose(network(pixels), network(pixels * 3), rtol=1e-3, atol=1e-3)
 
 
-def test_an_images_logits_do_not_depend_on_its_batch_or_on_the_mode():
+def test_an_images_logits_do_not_depend_on_its_batch_or_on_training_mode():
     network = _network(1, 8, 5, width=12)
     pixels = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""An ensemble answers with the mean of its members' logits."""
+"""An ensemble's logits are the mean of its members' logits."""
 
 import pytest
 import torch
@@ -8,8 +8,8 @@ from d4m.classifiers.convnet import ConvNet3
 from d4m.classifiers.ensemble import Ensemble
 
 
-class _Says(nn.Module):
-    """Always the same logits."""
+class _Constant(nn.Module):
+    """A classifier that always returns the same logits."""
 
     def __init__(self, *logits):
         super().__init__()
@@ -31,21 +31,21 @@ def pixels():
 
 
 def test_logits_by_hand(pixels):
-    ensemble = Ensemble([_Says(1.0, 2.0, -6.0), _Says(3.0, 2.0, 0.0)])
+    ensemble = Ensemble([_Constant(1.0, 2.0, -6.0), _Constant(3.0, 2.0, 0.0)])
     assert ensemble(pixels).tolist() == [[2.0, 2.0, -3.0]] * 6
 
 
-def test_three_members_answer_with_their_mean(pixels):
+def test_three_members_give_their_mean(pixels):
     members = _members(3)
     with torch.inference_mode():
-        answers = [member(pixels).double() for member in members]
+        logits = [member(pixels).double() for member in members]
         found = Ensemble(members)(pixels)
-    assert float((answers[0] - answers[1]).abs().max()) > 0.01
-    # float32 against float64.
-    assert torch.allclose(found.double(), sum(answers) / 3, rtol=0, atol=1e-6)
+    assert float((logits[0] - logits[1]).abs().max()) > 0.01
+    # The ensemble computes in float32, the expected mean is in float64.
+    assert torch.allclose(found.double(), sum(logits) / 3, rtol=0, atol=1e-6)
 
 
-def test_one_member_answers_for_itself_to_the_bit(pixels):
+def test_a_single_members_logits_are_returned_to_the_bit(pixels):
     (member,) = _members(1)
     with torch.inference_mode():
         assert torch.equal(Ensemble([member])(pixels), member(pixels))
@@ -60,14 +60,14 @@ def test_probabilities_are_the_normalised_geometric_mean_of_the_members(pixels):
     assert torch.allclose(found, mean / mean.sum(1, keepdim=True), rtol=1e-5, atol=0)
 
 
-def test_the_order_of_members_does_not_matter_but_for_rounding(pixels):
+def test_the_order_of_members_does_not_matter_up_to_rounding(pixels):
     members = _members(3)
     with torch.inference_mode():
         forwards, backwards = (Ensemble(order)(pixels) for order in (members, members[::-1]))
     assert torch.allclose(forwards, backwards, rtol=0, atol=1e-6)
 
 
-def test_modes_and_weights_are_those_of_the_members():
+def test_training_mode_and_weights_are_those_of_the_members():
     members = _members(2)
     ensemble = Ensemble(members)
     assert list(ensemble.parameters()) == [p for member in members for p in member.parameters()]

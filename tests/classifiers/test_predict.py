@@ -1,4 +1,4 @@
-"""Features: the last linear layer makes the logits of them, whatever the batch."""
+"""Features are the input of the last linear layer, and do not depend on the batch."""
 
 import pytest
 import torch
@@ -12,15 +12,20 @@ from d4m.settings import ClassifierSettings
 
 NARROW = {"layers": (1, 1, 1, 1), "channels": (8, 8, 8, 8)}
 MODELS = [
-    ("convnet3", {}, "classifier", 128),  # 128 maps of 1 x 1
+    ("convnet3", {}, "classifier", 128),  # 128 feature maps of 1 x 1
     ("resnet18", NARROW, "fc", 8),
     ("test_vit", {}, "head", 64),
-    ("mobilenetv3_small_050", {}, "classifier", 1024),  # a linear layer between pooling and last
+    (
+        "mobilenetv3_small_050",
+        {},
+        "classifier",
+        1024,
+    ),  # has a linear layer between pooling and the last layer
 ]
 
 
 class Ensemble(nn.Module):
-    """Mean of the members' logits."""
+    """A classifier whose logits are the mean of its members' logits."""
 
     def __init__(self, *members):
         super().__init__()
@@ -40,11 +45,11 @@ def _pixels(images):
 
 
 @pytest.mark.parametrize(("architecture", "options", "last", "width"), MODELS)
-def test_the_last_layer_makes_the_logits_of_the_features(architecture, options, last, width):
+def test_the_last_layer_turns_the_features_into_the_logits(architecture, options, last, width):
     model, pixels = _build(architecture, options), _pixels(7)
     features = penultimate_features(model, pixels)
     assert features.shape == (7, width)
-    assert features.std(dim=0).max() > 0  # not the same for all images
+    assert features.std(dim=0).max() > 0  # features differ between images
     layer = model.get_submodule(last)
     with torch.inference_mode():
         logits = layer(features)
@@ -70,7 +75,7 @@ def test_a_spool_and_several_batches_give_the_same_rows():
     assert torch.allclose(features[-3:], last, rtol=1e-4, atol=1e-5)
 
 
-def test_an_ensemble_has_its_members_features_side_by_side():
+def test_an_ensembles_features_are_its_members_features_concatenated():
     members, pixels = [_build("convnet3", {}), _build("test_vit", {})], _pixels(3)
     features = penultimate_features(Ensemble(*members), pixels)
     assert features.shape == (3, 128 + 64)

@@ -1,4 +1,4 @@
-"""Classifiers by name: the seed decides the weights, and nothing else is touched."""
+"""Classifiers are built by name, with weights that depend on the seed only."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def _weights(model):
 
 
 class ClassifierContract:
-    """What students and teachers promise."""
+    """The behaviour that every student and teacher must have."""
 
     architecture: str
 
@@ -30,7 +30,7 @@ class ClassifierContract:
         assert torch.equal(first, _weights(_build(self.architecture, 3)))
         assert not torch.equal(first, _weights(_build(self.architecture, 4)))
 
-    def test_the_global_generator_is_left_as_it_was(self):
+    def test_the_global_generator_does_not_change(self):
         before = torch.random.get_rng_state()
         _build(self.architecture, 2**63 - 1)
         assert torch.equal(torch.random.get_rng_state(), before)
@@ -41,7 +41,7 @@ class ClassifierContract:
             logits = model(torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
         assert logits.shape == (5, 4)
         assert torch.isfinite(logits).all()
-        assert logits.std(dim=0).min() > 0  # different images, different scores
+        assert logits.std(dim=0).min() > 0  # different images have different logits
 
     def test_a_batch_can_be_trained_on(self):
         model = _build(self.architecture)

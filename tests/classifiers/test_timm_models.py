@@ -1,4 +1,4 @@
-"""timm's architectures at sizes they were not made for."""
+"""timm's architectures work on image sizes they were not made for."""
 
 import numpy as np
 import pytest
@@ -47,15 +47,15 @@ def test_the_stem_keeps_small_images_at_their_size():
     assert model.conv1.bias is None
     assert isinstance(model.maxpool, nn.Identity)
     assert _modules(model, nn.MaxPool2d) == []
-    # Three halvings remain: 8 px become 1, 32 px become 4.
+    # The network still halves the size three times: 8 px become 1, 32 px become 4.
     with torch.inference_mode():
         assert model.forward_features(torch.zeros(1, 1, 8, 8)).shape == (1, 512, 1, 1)
         assert model.forward_features(torch.zeros(1, 1, 32, 32)).shape == (1, 512, 4, 4)
 
 
 def test_the_adapted_resnet18_has_the_size_that_cifar_papers_report():
-    # timm's 11,689,512 for ImageNet, less 513,000 and 9,408 of linear layer and stem, plus 5,130
-    # and 1,728: the 11.17 M of CIFAR-10.
+    # timm's ImageNet model has 11,689,512 parameters. Replacing its linear layer (513,000 by 5,130)
+    # and its stem (9,408 by 1,728) gives the 11.17 M that papers report for CIFAR-10.
     model = _build("resnet18", channels=3, size_px=32, classes=10)
     assert (
         sum(p.numel() for p in model.parameters()) == 11_689_512 - 513_000 - 9_408 + 5_130 + 1_728
@@ -64,7 +64,7 @@ def test_the_adapted_resnet18_has_the_size_that_cifar_papers_report():
 
 @pytest.mark.parity
 @pytest.mark.parametrize("size_px", [64, 96])
-def test_from_64_px_on_a_network_is_timms_own(size_px):
+def test_from_64_px_on_a_network_equals_timms_own(size_px):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         ours = _build("test_resnet", channels=3, size_px=size_px, classes=10)
@@ -73,7 +73,9 @@ def test_from_64_px_on_a_network_is_timms_own(size_px):
     assert str(ours) == str(theirs)
     pixels = torch.randn(2, 3, size_px, size_px, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        assert torch.equal(ours.eval()(pixels), theirs.eval()(pixels))  # the same modules and order
+        assert torch.equal(
+            ours.eval()(pixels), theirs.eval()(pixels)
+        )  # the same modules in the same order
 
 
 @pytest.mark.parametrize(
@@ -107,13 +109,13 @@ def test_an_unknown_name_gets_a_suggestion_where_there_is_one():
 @pytest.mark.parametrize(
     ("architecture", "options"),
     [
-        ("inception_v3", {}),  # halves more often than 8 px can be halved
-        ("repvgg_a0", {}),  # a stem of two parallel convolutions
+        ("inception_v3", {}),  # halves the size more often than is possible with 8 px
+        ("repvgg_a0", {}),  # has a stem of two parallel convolutions
         ("resnet18", {"layer": 3}),
         ("resnet18.no_such_tag", {}),
     ],
 )
-def test_what_cannot_be_built_is_refused_with_name_and_size(architecture, options):
+def test_a_model_that_cannot_be_built_is_refused_with_name_and_size(architecture, options):
     with pytest.raises(ClassifierError, match=f"timm's {architecture} cannot be built for 8 px"):
         _build(architecture, **options)
 
@@ -132,7 +134,7 @@ def test_a_teacher_with_timms_weights_has_timms_own_shape():
 
 @pytest.mark.parity
 @pytest.mark.parametrize("architecture", ["test_resnet.r160_in1k", "test_vit.r160_in1k"])
-def test_a_network_with_timms_weights_sees_pixels_as_timms_own_transform_gives_them(architecture):
+def test_a_network_with_timms_weights_gets_pixels_as_from_timms_own_transform(architecture):
     settings = ClassifierSettings(architecture=architecture)
     model = load_timm_model(settings, channels=3, classes=1000, with_weights=False).eval()
     data = timm.data.resolve_data_config(model=model.network)
@@ -159,18 +161,18 @@ def test_grey_pixels_are_standardised_by_the_mean_of_the_channels():
 @pytest.mark.parametrize("options", [{"no_such_option": 1}, {"layers": 3}])
 def test_options_that_do_not_fit_timms_weights_are_refused(options):
     settings = ClassifierSettings(architecture="test_resnet", options=options)
-    with pytest.raises(ClassifierError, match="timm cannot load its weights of test_resnet: "):
+    with pytest.raises(ClassifierError, match="timm cannot load its weights for test_resnet: "):
         load_timm_model(settings, channels=3, classes=1000, with_weights=False)
 
 
-def test_options_go_to_a_network_with_timms_weights_too():
+def test_options_apply_to_a_network_with_timms_weights_too():
     settings = ClassifierSettings(architecture="test_resnet", options={"drop_rate": 0.25})
     model = load_timm_model(settings, channels=3, classes=1000, with_weights=False)
     assert model.network.drop_rate == 0.25
 
 
-def test_convnet3_has_no_weights_at_timm():
-    with pytest.raises(ClassifierError, match=r"no weights of convnet3; set `teacher\.weights: nu"):
+def test_timm_has_no_weights_for_convnet3():
+    with pytest.raises(ClassifierError, match=r"no weights for convnet3; set `teacher\.weights: n"):
         load_timm_model(ClassifierSettings(), channels=3, classes=1000, with_weights=True)
 
 
@@ -178,7 +180,7 @@ def test_convnet3_has_no_weights_at_timm():
 def test_weights_for_another_number_of_classes_are_refused_with_both_numbers(classes):
     settings = ClassifierSettings(architecture="test_resnet")
     message = (
-        rf"test_resnet for {classes} classes, timm's are for 1000; set `teacher\.weights: null`"
+        rf"test_resnet with {classes} classes, but timm's have 1000; set `teacher\.weights: null`"
     )
     with pytest.raises(ClassifierError, match=message):
         load_timm_model(settings, channels=3, classes=classes, with_weights=True)
@@ -192,7 +194,7 @@ def test_a_teacher_of_an_unknown_name_or_tag_is_refused(with_weights):
 
     with pytest.raises(ClassifierError, match="no architecture 'resnet81'"):
         load("resnet81")
-    with pytest.raises(ClassifierError, match=r"timm has no weights of test_resnet\.no_such_tag"):
+    with pytest.raises(ClassifierError, match=r"timm has no weights for test_resnet\.no_such_tag"):
         load("test_resnet.no_such_tag")
 
 
@@ -200,5 +202,5 @@ def test_weights_that_cannot_be_fetched_are_refused(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     settings = ClassifierSettings(architecture="test_resnet")
-    with pytest.raises(ClassifierError, match="timm cannot load its weights of test_resnet"):
+    with pytest.raises(ClassifierError, match="timm cannot load its weights for test_resnet"):
         load_timm_model(settings, channels=3, classes=1000, with_weights=True)

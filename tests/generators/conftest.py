@@ -16,7 +16,7 @@ TINY_DENOISER = DenoiserSettings(channels=(8, 16), text_width=16, steps=3)
 
 @pytest.fixture(scope="session")
 def digits():
-    """Images and class ids of the training digits, and the class names."""
+    """Return the images and class ids of the training digits, and the class names."""
     source = DigitsSource(DigitsSettings(source="digits"))
     per_class = [source.read_all("train", c, source.index("train", c)) for c in range(10)]
     class_ids = np.repeat(range(10), [len(images) for images in per_class])
@@ -41,7 +41,7 @@ def denoiser(digits, latents):
 
 @pytest.fixture(scope="session")
 def folder(vae, denoiser, tmp_path_factory):
-    """The generator's components in one folder; copy it, do not change it."""
+    """Save the generator's components in one folder, which tests must copy before changing it."""
     folder = tmp_path_factory.mktemp("compact")
     components = {
         "vae": vae,
@@ -56,6 +56,6 @@ def folder(vae, denoiser, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch, tmp_path):
-    """An empty hub of one's own, and no network."""
+    """Give each test an empty hub cache and no network."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))

@@ -1,4 +1,4 @@
-"""What our code finds where a pretrained model is said to be."""
+"""Find and digest pretrained models in tests, by path and settings."""
 
 from pathlib import Path
 

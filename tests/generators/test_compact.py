@@ -74,8 +74,8 @@ def test_the_denoiser_follows_its_seed_and_leaves_the_global_generator_alone(dig
     assert not torch.equal(first, train(1))
 
 
-def test_a_denoiser_learns_to_tell_two_classes_by_their_prompts():
-    # All latents of a class are one constant: at the noisiest step only the prompt tells which.
+def test_a_denoiser_learns_two_classes_by_their_prompts():
+    # All latents of a class are the same: at the noisiest step only the prompt says which class.
     class_ids = torch.arange(64) % 2
     latents = torch.where(class_ids == 0, 1.0, -1.0)[:, None, None, None].expand(64, 4, 4, 4)
     settings = DenoiserSettings(
@@ -103,7 +103,7 @@ def test_a_denoiser_learns_to_tell_two_classes_by_their_prompts():
     target = scheduler.get_velocity(latents[:2], noise, step)
     right, wrong = float(F.mse_loss(velocity, target)), float(F.mse_loss(swapped, target))
     assert right < 0.2
-    assert wrong > 2.0  # the squared distance of the two classes is 4
+    assert wrong > 2.0  # the squared distance between the classes is 4
 
 
 @pytest.mark.parity
@@ -111,7 +111,7 @@ def test_the_noise_schedule_is_stable_diffusions():
     scheduler = compact.build_scheduler()
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     expected = torch.cumprod(1 - betas, dim=0)
-    # diffusers multiplies a thousand factors in float32.
+    # diffusers multiplies 1000 factors in float32, which adds up rounding errors.
     assert torch.allclose(scheduler.alphas_cumprod.double(), expected, rtol=1e-4)
     assert scheduler.config.prediction_type == "v_prediction"
 
@@ -146,7 +146,7 @@ def test_stored_components_come_back_to_the_bit(folder, vae, denoiser):
     assert torch.equal(_weights(compact.load_vae(folder)), _weights(vae))
 
 
-def test_components_may_lie_in_folders_of_their_own(folder, tmp_path):
+def test_components_may_be_in_separate_folders(folder, tmp_path):
     places = list[type(tmp_path)]()
     for component in sorted(folder.iterdir()):
         places.append(tmp_path / f"unit-{component.name}")
@@ -162,7 +162,7 @@ def test_weights_are_stored_without_pickle(folder):
     assert suffixes <= {".safetensors", ".json", ".txt"}
 
 
-def test_a_trained_generator_paints_what_the_prompts_ask(folder):
+def test_a_trained_generators_images_depend_on_their_prompts(folder):
     pipeline = compact.load_pipeline([folder])
     pipeline.set_progress_bar_config(disable=True)
     latents = np.random.default_rng(0).normal(size=(2, 4, 4, 4)).astype(np.float32)

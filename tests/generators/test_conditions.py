@@ -1,4 +1,4 @@
-"""Every text is encoded once and alone, as the stock pipeline encodes it."""
+"""Each text is encoded once, in a batch of its own, as the stock pipeline encodes it."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ NEGATIVE = "painting"
 
 
 def _calls(pipeline, kind):
-    """Notes how many texts each encoder reads at a time."""
+    """Record how many texts each encoder gets per call."""
     calls = {"sd": ["text_encoder"], "sdxl": ["text_encoder", "text_encoder_2"]}[kind]
     counts = {name: list[int]() for name in calls}
     for name in calls:
@@ -42,7 +42,7 @@ def test_without_guidance_there_is_no_negative_prompt(kind):
 @pytest.mark.parity
 @pytest.mark.parametrize("negative", [NEGATIVE, ""])
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
-def test_arguments_are_what_the_stock_pipeline_makes_of_each_text(kind, negative):
+def test_arguments_equal_the_stock_pipelines_encoding_of_each_text(kind, negative):
     arguments = Conditions(image_to_image(kind), negative, device="cpu").arguments(["kite", "hen"])
     for row, prompt in enumerate(["kite", "hen"]):
         with torch.inference_mode():
@@ -60,7 +60,7 @@ def test_arguments_are_what_the_stock_pipeline_makes_of_each_text(kind, negative
             assert torch.equal(arguments[name][row : row + 1], tensor)
 
 
-def test_an_xl_pipeline_zeroes_an_empty_negative_prompt_only_where_it_says_so():
+def test_an_xl_pipeline_zeroes_an_empty_negative_prompt_only_if_configured_to():
     pipeline = image_to_image("sdxl")
     for zeros in (True, False):
         pipeline.register_to_config(force_zeros_for_empty_prompt=zeros)

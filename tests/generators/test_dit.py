@@ -1,4 +1,4 @@
-"""A DiT paints classes: prompts name them, prototypes start them."""
+"""A DiT generates images of the classes that prompts name, starting from prototypes."""
 
 import re
 
@@ -21,7 +21,7 @@ from d4m.settings import SynthesisSettings
 from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images, use_scheduler
 from tests.tiny_pipelines import LABELS, LATENT, build_pipeline
 
-# diffusers 0.42 hands a tensor to `np.array` in a way that numpy 2 deprecates.
+# diffusers 0.42 passes a tensor to `np.array` in a way that numpy 2 deprecates.
 COPY_KEYWORD = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
@@ -55,7 +55,7 @@ def test_a_prompt_is_a_label_one_of_its_synonyms_or_a_number():
     assert _pipeline().find_class_ids(prompts) == [2, 1, 1, 1, 4, 0, 3, 2]
 
 
-def test_a_label_that_is_a_number_goes_before_the_class_of_that_number():
+def test_a_label_that_is_a_number_takes_precedence_over_the_class_number():
     pipeline = _pipeline(labels={"0": "one", "1": "0", "4": "7"})
     assert pipeline.find_class_ids(["0", "1", "7"]) == [1, 1, 4]
 
@@ -65,10 +65,10 @@ def test_a_label_that_is_a_number_goes_before_the_class_of_that_number():
     [
         ("a photo of a hen", r"'a photo of a hen'"),
         ("papr kite", r"'papr kite' \(is it 'paper kite'\?\)"),
-        ("5", r"'5'"),  # the null class, which is no class
+        ("5", r"'5'"),  # the number of the null class
         ("-1", r"'-1'"),
         ("²", r"'²'"),
-        ("crane", r"'crane' names classes 0, 3: give the number"),
+        ("crane", r"'crane' names classes 0, 3: give a class number"),
         ("", r"''"),
     ],
 )
@@ -87,7 +87,7 @@ def test_all_unknown_prompts_are_counted_and_the_first_twenty_named():
     assert str(caught.value).endswith("and 3 more")
 
 
-def test_prompts_of_other_kinds_are_free():
+def test_pipelines_of_other_kinds_take_any_prompt():
     check_prompts(build_pipeline("sd"), ["anything at all"])
 
 
@@ -102,13 +102,13 @@ def test_class_and_number_are_the_same_prompt_and_another_class_is_not():
 
 def test_a_negative_prompt_changes_nothing():
     pipeline = _pipeline()
-    without, given = (
+    without, with_negative = (
         _synthesize(pipeline, ["hen"] * 6, negative_prompt=text) for text in ("", "cartoon")
     )
-    assert np.array_equal(without, given)
+    assert np.array_equal(without, with_negative)
 
 
-def test_guidance_is_against_the_transformers_own_null_class():
+def test_guidance_uses_the_transformers_own_null_class():
     pipeline = _pipeline()
     seen = list[list[int]]()
     hook = pipeline.transformer.register_forward_pre_hook(
@@ -163,18 +163,20 @@ def test_a_low_strength_keeps_the_prototype():
     ],
 )
 @COPY_KEYWORD
-def test_a_schedule_for_learned_variances_serves_every_sampler(name, kind):
+def test_every_sampler_works_with_a_schedule_for_learned_variances(name, kind):
     scheduler = DDPMScheduler(variance_type="learned_range", clip_sample=False)
     pipeline = _pipeline(scheduler)
     images = [_synthesize(pipeline, ["hen"] * 6, scheduler=name) for _ in range(2)]
     assert type(pipeline.scheduler) is kind
-    assert np.array_equal(*images)  # the stochastic one too: its noise is the images' own
+    assert np.array_equal(
+        *images
+    )  # even with the stochastic sampler, whose noise has a seed per image
     assert images[0].std() > 20
 
 
 @COPY_KEYWORD
-def test_samplers_of_one_equation_agree_where_steps_are_many():
-    # DDIM, PNDM, DPM-Solver++ and UniPC integrate one differential equation.
+def test_samplers_of_the_same_equation_agree_with_many_steps():
+    # DDIM, PNDM, DPM-Solver++ and UniPC solve the same differential equation.
     images = dict[str, np.ndarray]()
     for scheduler in ("ddim", "pndm", "dpmsolver++", "unipc"):
         images[scheduler] = _synthesize(
@@ -194,7 +196,7 @@ def test_latents_of_another_size_are_refused_with_the_size_that_fits():
         _synthesize(_pipeline(), ["hen"] * 6, prototypes)
 
 
-def test_an_images_noise_is_its_seeds_alone():
+def test_an_images_noise_depends_on_its_seed_only():
     pipeline = _pipeline()
     together = _synthesize(pipeline, ["hen", "drake", "kite", "0", "1", "2"])
     alone = _synthesize(pipeline, ["hen"], PROTOTYPES[:1])

@@ -1,4 +1,4 @@
-"""Latents are diffusers' own, whatever the batches."""
+"""Latents equal those of diffusers, for any batches."""
 
 import numpy as np
 import pytest
@@ -43,13 +43,13 @@ def _posterior(vae):
 
 
 @pytest.mark.parity
-def test_latents_are_the_posterior_mean_times_the_scaling_factor(vae):
+def test_latents_equal_the_posterior_mean_times_the_scaling_factor(vae):
     latents = _encode(vae, [11])
     expected = (_posterior(vae).mean * 0.7).numpy()
     assert latents.shape == (11, 4, 4, 4)
     assert latents.dtype == np.float16
     assert np.array_equal(latents, expected.astype(np.float16))
-    assert np.allclose(latents, expected, rtol=2**-11, atol=2**-25)  # half a float16 step
+    assert np.allclose(latents, expected, rtol=2**-11, atol=2**-25)  # half a step of float16
 
 
 @pytest.mark.parity
@@ -76,7 +76,7 @@ def test_the_first_sampled_latent_is_diffusers_own_sample(vae):
 @pytest.mark.parametrize("seed", [None, 9])
 @pytest.mark.parametrize("sizes", [[4, 4, 3], [1] * 11, [10, 1]])
 def test_latents_do_not_depend_on_batches(vae, sizes, seed):
-    # Convolutions of another batch size may sum in another order: one step of float16 at most.
+    # With another batch size, convolutions may sum in another order: one float16 step at most.
     whole, parts = _encode(vae, [11], seed), _encode(vae, sizes, seed)
     assert np.allclose(whole, parts, rtol=2**-10, atol=2**-20)
 

@@ -1,4 +1,4 @@
-"""Memory settings change where and when arrays are computed, not what comes out."""
+"""Memory settings change where and when arrays are computed, but not the images."""
 
 import numpy as np
 import pytest
@@ -26,14 +26,14 @@ def _images(pipeline, compute):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_slicing_paints_the_same_images(kind):
+def test_slicing_gives_the_same_images(kind):
     full, sliced = (Compute("cpu", batch_size=5, memory=memory) for memory in ("full", "slicing"))
     expected = _images(place_pipeline(image_to_image(kind), full), full)
     pipeline = place_pipeline(image_to_image(kind), sliced)
     assert pipeline.vae.use_slicing
     assert not pipeline.vae.use_tiling
     gaps = np.abs(_images(pipeline, sliced) - expected)
-    # Smaller matrices are summed in another order.
+    # Smaller matrix products may sum in another order.
     assert gaps.max() <= 1
     assert (gaps > 0).mean() < 5e-3
     if kind != "dit":
@@ -41,7 +41,7 @@ def test_slicing_paints_the_same_images(kind):
         assert kinds == {"SlicedAttnProcessor"}
 
 
-def test_a_sliced_decoder_sees_one_image_at_a_time():
+def test_a_sliced_decoder_gets_one_image_at_a_time():
     sliced = Compute("cpu", batch_size=5, memory="slicing")
     pipeline = place_pipeline(image_to_image("sd"), sliced)
     sizes = list[int]()
@@ -60,7 +60,7 @@ def test_offloading_needs_a_device_to_offload_from(kind):
 
 
 @pytest.mark.parametrize(("memory", "expected"), [("full", [5]), ("slicing", [1] * 5)])
-def test_an_encoder_sees_as_many_images_as_memory_allows(memory, expected):
+def test_a_sliced_encoder_gets_one_image_at_a_time(memory, expected):
     vae = place_vae(image_to_image("sd").vae, Compute("cpu", memory=memory))
     sizes = list[int]()
     vae.encoder.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0])))

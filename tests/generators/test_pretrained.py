@@ -1,4 +1,4 @@
-"""Existing pipelines: recognised by their files, loaded by diffusers, refused where unsafe."""
+"""Existing pipelines are recognised by their files, and refused if their weights are pickles."""
 
 import json
 import shutil
@@ -30,14 +30,14 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A folder of each kind; copy it, do not change it."""
+    """Save a pipeline of each kind in a folder, which tests must copy before changing it."""
     root = tmp_path_factory.mktemp("pipelines")
     return {kind: save_pipeline(kind, root / kind) for kind in KINDS}
 
 
 @pytest.fixture
 def copies(saved, tmp_path):
-    """A function that copies the folder of a kind, to be changed."""
+    """Return a function that copies the folder of a kind, so that a test can change it."""
     return lambda kind: shutil.copytree(saved[kind], tmp_path / "pipeline")
 
 
@@ -132,7 +132,7 @@ def test_precision_and_revision_are_part_of_the_origin(copy):
 
 @pytest.mark.parametrize("model", ["pipeline", "some/model"])
 @pytest.mark.usefixtures("copy")
-def test_automatic_precision_is_half_on_a_gpu_and_its_resolution_the_origin(model, tmp_path):
+def test_automatic_precision_is_half_on_a_gpu_and_part_of_the_origin(model, tmp_path):
     model = tmp_path / model if model == "pipeline" else model
     assert describe(model, "cuda:1") == describe(model, "cpu", precision="float16")
     assert describe(model, "cpu") == describe(model, "cuda", precision="float32")
@@ -140,7 +140,7 @@ def test_automatic_precision_is_half_on_a_gpu_and_its_resolution_the_origin(mode
 
 
 @pytest.mark.parametrize("model", ["nowhere/to-be-found", "./missing/folder/here", "/missing"])
-def test_a_model_that_is_nowhere_is_refused_with_the_setting_and_both_places(tmp_path, model):
+def test_a_missing_model_is_refused_with_the_setting_and_both_places(tmp_path, model):
     with pytest.raises(GeneratorError, match=r"`generator\.pretrained\.model`") as caught:
         pretrained.find_model(make_settings(model), tmp_path / model, "cpu")
     assert f"hub model '{model}'" in str(caught.value)
@@ -231,7 +231,7 @@ def test_each_kind_is_loaded_as_its_image_to_image_pipeline(saved, kind):
 
 
 def _cache(folder, hub, commit="a" * 40):
-    """A folder as the hub's client keeps a download of it."""
+    """Copy a folder into a hub cache, in the layout of a download."""
     root = hub / "models--some--model"
     shutil.copytree(folder, root / "snapshots" / commit)
     (root / "refs").mkdir()

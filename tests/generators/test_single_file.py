@@ -1,4 +1,4 @@
-"""One .safetensors file with its configurations beside it is a whole pipeline."""
+"""A single .safetensors file with a folder of configurations next to it is a whole pipeline."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ def one_file(tmp_path):
     return save_single_file(build_pipeline("sd"), tmp_path / "merge.safetensors")
 
 
-def test_one_file_is_the_pipeline_that_it_was_made_of(one_file):
+def test_one_file_loads_as_the_pipeline_it_was_made_from(one_file):
     original, model = build_pipeline("sd"), find_model(one_file)
     loaded = pretrained.load_pipeline(model)
     assert type(loaded) is StableDiffusionImg2ImgPipeline
@@ -51,7 +51,7 @@ def test_one_file_has_the_precision_of_its_settings(one_file):
         ("model.diffusion_model.", "denoiser"),
     ],
 )
-def test_a_merge_of_another_component_changes_that_component_alone(one_file, prefix, component):
+def test_changing_a_components_tensors_changes_only_its_digest(one_file, prefix, component):
     digests = digest(one_file)
     tensors = load_file(one_file)
     name = max(name for name in tensors if name.startswith(prefix))
@@ -69,7 +69,7 @@ def test_other_tensors_their_order_and_the_files_name_change_nothing(one_file, t
     assert digest(renamed) == digests
 
 
-def test_configurations_beside_one_file_belong_to_their_components(one_file):
+def test_configurations_next_to_one_file_belong_to_their_components(one_file):
     digests, origin = digest(one_file), describe(one_file)
     path = one_file.with_suffix("") / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"beta_end": 0.013}))
@@ -79,7 +79,7 @@ def test_configurations_beside_one_file_belong_to_their_components(one_file):
     assert changed(origin, describe(one_file)) == set(pretrained.COMPONENTS)
 
 
-def test_one_file_without_configurations_says_where_they_are_to_be_put(one_file):
+def test_one_file_without_configurations_is_refused_with_where_to_put_them(one_file):
     shutil.rmtree(one_file.with_suffix(""))
     with pytest.raises(GeneratorError, match=r"'stable-diffusion-v1-5.*model_index.json") as caught:
         find_model(one_file)
@@ -87,7 +87,7 @@ def test_one_file_without_configurations_says_where_they_are_to_be_put(one_file)
     assert set(describe(one_file)) == set(pretrained.COMPONENTS)
 
 
-def test_one_file_takes_the_hubs_configurations_where_they_were_downloaded(one_file, tmp_path):
+def test_one_file_uses_downloaded_configurations_from_the_hub(one_file, tmp_path):
     hub = tmp_path / "hub" / "models--stable-diffusion-v1-5--stable-diffusion-v1-5"
     (hub / "refs").mkdir(parents=True)
     (hub / "refs" / "main").write_text("b" * 40)
@@ -106,7 +106,7 @@ def test_one_file_without_a_vae_is_refused(one_file):
         pretrained.load_vae(find_model(one_file))
 
 
-def test_a_file_that_holds_no_tensors_is_refused(one_file):
+def test_a_truncated_file_is_refused(one_file):
     one_file.write_bytes(one_file.read_bytes()[:-100])
-    with pytest.raises(GeneratorError, match=r"merge.safetensors is not a whole .safetensors"):
+    with pytest.raises(GeneratorError, match=r"merge.safetensors is not a valid .safetensors"):
         pretrained.component_digests(find_model(one_file), "vae")

@@ -1,4 +1,4 @@
-"""The compact generator's words: nothing is lost, and every known word is one token."""
+"""The compact generator's tokenizer loses nothing, and has one token per known word."""
 
 import unicodedata
 
@@ -23,12 +23,12 @@ def tokenizer():
 
 
 def _pieces(tokenizer, text):
-    """Tokens of a text, without the two markers."""
+    """Return the tokens of a text, without the start and end markers."""
     return tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)[1:-1]
 
 
 def _letters(text):
-    """What CLIP keeps of a text: composed, lower case, without white space."""
+    """Return a text as CLIP normalises it (composed, lower case), without white space."""
     normal = CLIPTokenizer().backend_tokenizer.normalizer.normalize_str(text)
     return "".join(normal.split())
 
@@ -61,7 +61,7 @@ def test_any_list_of_words_gets_one_token_each(words):
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(text=st.text(st.characters(codec="utf-8"), max_size=30))
-def test_any_text_decodes_to_itself_but_for_case_and_spaces(tokenizer, text):
+def test_any_text_decodes_to_itself_up_to_case_and_spaces(tokenizer, text):
     decoded = tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True)
     assert "".join(decoded.split()) == _letters(text)
 
@@ -113,6 +113,6 @@ def test_captions_hold_the_name_and_made_up_words_only_as_often_as_asked():
     assert all("zebra finch" in caption for caption in draw(1.0))
     assert not set(draw(1.0)) & known
     mixed = sum(caption not in known for caption in draw(0.5))
-    assert 20 <= mixed <= 44  # of 64: 0.5 give or take 3 standard deviations
+    assert 20 <= mixed <= 44  # half of 64, plus or minus 3 standard deviations
     assert draw(0.5) == draw(0.5)
     assert draw(0.5) != draw(0.5, seed=1)

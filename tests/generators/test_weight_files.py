@@ -1,4 +1,4 @@
-"""Weights are the full ones, or half ones where there are no others."""
+"""Full weights are loaded if there are any, else weights in half precision."""
 
 import shutil
 
@@ -11,7 +11,7 @@ from tests.tiny_pipelines import build_pipeline, save_pipeline
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl", "dit"])
-def test_half_precision_files_are_loaded_where_there_are_no_others(tmp_path, kind):
+def test_half_precision_files_are_loaded_if_there_are_no_others(tmp_path, kind):
     folder = tmp_path / "half"
     build_pipeline(kind).save_pretrained(folder, variant="fp16")
     names = [path.name for path in folder.rglob("*.safetensors")]
@@ -30,12 +30,12 @@ def test_half_precision_files_are_loaded_where_there_are_no_others(tmp_path, kin
     )
 
 
-def test_a_variant_beside_full_weights_is_not_looked_at(tmp_path):
+def test_a_variant_is_ignored_if_there_are_full_weights(tmp_path):
     copy = save_pipeline("sd", tmp_path / "pipeline")
     digests, full = digest(copy), copy / "vae" / "diffusion_pytorch_model.safetensors"
     shutil.copy(full, full.with_name("diffusion_pytorch_model.fp16.safetensors"))
     assert digest(copy) == digests
-    # A VAE that is there in half precision alone decides for all parts that have a choice.
+    # If the VAE has only half precision, all components that have both are loaded in half too.
     full.unlink()
     assert "vae/diffusion_pytorch_model.fp16.safetensors" in digest(copy)["vae"]
     assert changed(digests, digest(copy)) == {"vae"}

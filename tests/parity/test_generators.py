@@ -1,4 +1,4 @@
-"""Each kind of pipeline, driven by us, gives what diffusers gives when called by hand."""
+"""Each kind of pipeline gives the same images here as when diffusers is called by hand."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from tests.tiny_pipelines import IMAGE, LATENT, build_pipeline, save_pipeline
 
 pytestmark = [
     pytest.mark.parity,
-    # diffusers 0.42 hands a tensor to `np.array` in a way that numpy 2 deprecates.
+    # diffusers 0.42 passes a tensor to `np.array` in a way that numpy 2 deprecates.
     pytest.mark.filterwarnings(
         "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
     ),
@@ -88,7 +88,7 @@ def folders(tmp_path_factory):
 
 
 def _assert_same(ours, theirs):
-    """A text alone in its batch is encoded in another order of sums: one level, rarely."""
+    """Allow rare differences of one level: a text encoded alone is summed in another order."""
     gaps = np.abs(ours.astype(int) - theirs)
     assert gaps.max() <= 1
     assert (gaps > 0).mean() < 2e-3
@@ -97,7 +97,7 @@ def _assert_same(ours, theirs):
 
 @pytest.mark.parametrize("scheduler", ["pipeline", "pndm", "ddim", "dpmsolver++", "unipc"])
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
-def test_images_are_those_of_the_stock_pipeline_called_by_hand(folders, kind, scheduler):
+def test_images_equal_those_of_the_stock_pipeline_called_by_hand(folders, kind, scheduler):
     stock = _stock(folders[kind], kind)
     use_scheduler(stock, SynthesisSettings(scheduler=scheduler))
     _assert_same(_synthesize(_load(folders[kind]), PROMPTS, scheduler=scheduler), _call(stock))
@@ -105,18 +105,18 @@ def test_images_are_those_of_the_stock_pipeline_called_by_hand(folders, kind, sc
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
 @pytest.mark.parametrize("settings", [{"strength": 1.0}, {"strength": 0.3}, {"guidance_scale": 1}])
-def test_strength_and_guidance_mean_what_they_mean_there(folders, kind, settings):
+def test_strength_and_guidance_mean_the_same_as_in_the_stock_pipeline(folders, kind, settings):
     ours = _synthesize(_load(folders[kind]), PROMPTS, scheduler="pipeline", **settings)
     _assert_same(ours, _call(_stock(folders[kind], kind), **settings))
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
-def test_an_empty_negative_prompt_is_none_given(folders, kind):
+def test_an_empty_negative_prompt_equals_none_in_the_stock_pipeline(folders, kind):
     ours = _synthesize(_load(folders[kind]), PROMPTS, "", scheduler="pipeline")
     _assert_same(ours, _call(_stock(folders[kind], kind), negative_prompt=None))
 
 
-def test_latents_with_a_mean_and_a_spread_are_normalised_as_there(tmp_path):
+def test_latents_with_a_mean_and_a_spread_are_normalised_as_in_the_stock_pipeline(tmp_path):
     statistics = {"latents_mean": [0.5, -1.0, 0.0, 2.0], "latents_std": [2.0, 1.0, 0.5, 3.0]}
     folder = save_pipeline("sdxl", tmp_path / "playground", **statistics)
     pipeline = _load(folder)
@@ -130,15 +130,18 @@ def test_latents_with_a_mean_and_a_spread_are_normalised_as_there(tmp_path):
     assert np.array_equal(latents, expected.numpy().astype(np.float16))
 
 
-@pytest.mark.filterwarnings("ignore:`upcast_vae` is deprecated:FutureWarning")  # theirs to theirs
-def test_half_precision_is_the_stock_pipelines_with_its_vae_upcast(tmp_path):
+@pytest.mark.filterwarnings(
+    "ignore:`upcast_vae` is deprecated:FutureWarning"
+)  # diffusers warns about its own call
+def test_half_precision_equals_the_stock_pipelines_with_its_vae_upcast(tmp_path):
     folder = tmp_path / "half"
     build_pipeline("sdxl").to(torch.float16).save_pretrained(folder)
     pipeline = _load(folder, "float16")
     assert (pipeline.unet.dtype, pipeline.vae.dtype) == (torch.float16, torch.float32)
     ours = _synthesize(pipeline, PROMPTS, scheduler="pipeline")
     stock = _stock(folder, "sdxl", torch.float16)
-    # float16 has 11 bits: what a text's company does to its last one may be seen in a level.
+    # float16 has 11 significant bits: encoding a text in another batch may change the last bit,
+    # which may change a pixel by a level.
     gaps = np.abs(ours.astype(int) - _call(stock, torch.float16))
     assert gaps.max() <= 2
     vae = pretrained.load_vae(_model(folder, "float16"))
@@ -151,7 +154,7 @@ def test_half_precision_is_the_stock_pipelines_with_its_vae_upcast(tmp_path):
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl", "dit"])
 def test_latents_are_the_posteriors_mean_times_the_scaling_factor(folders, kind):
-    # Rounded to the float16 in which latents are stored: the very same numbers.
+    # Rounded to float16, in which latents are stored, the numbers are exactly equal.
     (latents,) = encode_images([IMAGES], pretrained.load_vae(_model(folders[kind])))
     vae = AutoencoderKL.from_pretrained(folders[kind], subfolder="vae")
     with torch.inference_mode():
@@ -160,7 +163,7 @@ def test_latents_are_the_posteriors_mean_times_the_scaling_factor(folders, kind)
 
 
 class LastSteps(DDIMScheduler):
-    """DDIM that runs the last steps of its schedule, as image-to-image does."""
+    """A DDIM sampler that runs only the last steps of its schedule, as in image-to-image."""
 
     kept = 4
 
@@ -171,7 +174,7 @@ class LastSteps(DDIMScheduler):
 
 @pytest.fixture(scope="module")
 def thousand_classes(tmp_path_factory):
-    """The stock pipeline writes its null class as 1000, whatever the transformer's."""
+    """Save a DiT with 1000 classes, because the stock pipeline's null class is always 1000."""
     return save_pipeline("dit", tmp_path_factory.mktemp("dit") / "pipeline", classes=1000)
 
 
@@ -212,7 +215,7 @@ def test_a_dit_denoises_as_the_stock_pipeline_does(
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl", "dit"])
-def test_decoded_prototypes_are_the_vaes_own(folders, kind):
+def test_decoded_prototypes_equal_the_vaes_output(folders, kind):
     pipeline = _load(folders[kind])
     with torch.inference_mode():
         decoded = pipeline.vae.decode(torch.from_numpy(PROTOTYPES) / 0.7).sample

@@ -1,4 +1,4 @@
-"""Our clusters beside scikit-learn's exact k-means and beside the published procedure."""
+"""Our clusters compared with scikit-learn's exact k-means and with the published procedure."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.parity
 
 @pytest.fixture(scope="module")
 def classes():
-    """Ten classes of real images, as latents of four channels."""
+    """Return ten classes of real images, reshaped to latents of four channels."""
     source = DigitsSource(DigitsSettings(source="digits"))
     images = [source.read_all("train", c, source.index("train", c)) for c in range(10)]
     return [(each.reshape(-1, 4, 4, 4) / 64 - 2).astype(np.float16) for each in images]
@@ -28,7 +28,7 @@ def _ours(latents, ipc, **settings):
 
 
 def _published(latents, ipc, km_expand):
-    """As in the authors' code: batches in order, the last, smaller one dropped; inertia of all."""
+    """Cluster as the authors' code does, without the last incomplete batch; return the inertia."""
     points, size = _points(latents), km_expand * ipc
     model = MiniBatchKMeans(ipc, batch_size=size, random_state=0)
     for start in range(0, len(points) - size + 1, size):
@@ -47,6 +47,6 @@ def test_the_inertia_is_within_one_percent_of_scikit_learns(classes, ipc):
 
 @pytest.mark.parametrize("km_expand", [1, 5])
 @pytest.mark.parametrize("ipc", [1, 3, 10, 20])
-def test_the_inertia_of_no_class_is_above_the_published_procedures(classes, ipc, km_expand):
+def test_no_class_has_a_higher_inertia_than_by_the_published_procedure(classes, ipc, km_expand):
     for latents in classes:
         assert _ours(latents, ipc) <= _published(latents, ipc, km_expand) * (1 + 1e-9)

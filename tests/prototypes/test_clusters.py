@@ -1,4 +1,4 @@
-"""Prototypes by hand, against scikit-learn, and where the published code loses images."""
+"""Prototypes worked by hand, compared with scikit-learn, and where the published code fails."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ SHAPE = (4, 2, 2)
 
 
 def _latents(images, seed=0, groups=5):
-    """Latents of a class in a few loose groups, as float16."""
+    """Draw the latents of a class, in a few loose groups, as float16."""
     random = np.random.default_rng(seed)
     centres = random.normal(size=(groups, *SHAPE)) * 2
     noise = random.normal(size=(images, *SHAPE))
@@ -85,7 +85,7 @@ def test_shares_nearest_images_and_inertia_are_those_of_brute_force(images, ipc,
     assert result.cluster_shares.sum() == pytest.approx(1.0, abs=1e-12)
     assert np.array_equal(result.cluster_shares, shares)
     assert np.array_equal(np.sort(result.cluster_shares)[::-1], result.cluster_shares)
-    # Both images of a cluster of two are equally near: either will do.
+    # Both images of a cluster of two are equally near to the centre: either is right.
     nearest = gaps[result.nearest_images, np.arange(ipc)]
     assert nearest == pytest.approx(gaps.min(axis=0), rel=1e-5, abs=1e-9)
     assert result.inertia == pytest.approx(gaps.min(axis=1).sum(), rel=1e-5, abs=1e-9)
@@ -105,8 +105,9 @@ def test_exact_prototypes_are_the_means_of_their_clusters():
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("method", METHODS)
 def test_clusters_are_never_looser_than_the_published_mini_batches(method, seed):
-    # Published: `partial_fit` on batches of ipc images in the order of the files. Its centres
-    # start at the first ipc images, and its last incomplete batch is dropped (defects 1 and 3).
+    # The published code calls `partial_fit` on batches of ipc images in the order of the files.
+    # The centres start at the first ipc images, and the last incomplete batch is dropped (defects
+    # 1 and 3).
     latents, ipc = _latents(123, seed), 10
     published = MiniBatchKMeans(ipc, batch_size=ipc, n_init=1, random_state=seed)
     for start in range(0, 123 - ipc + 1, ipc):
@@ -123,7 +124,7 @@ def test_clusters_are_within_a_percent_of_scikit_learns_best_of_many_starts(seed
     assert _fit(latents, seed, ipc=5).inertia <= 1.01 * best
 
 
-def test_every_image_is_used_also_those_beyond_the_last_full_batch():
+def test_images_after_the_last_full_batch_are_used_too():
     # Defect 1: with batches of 10, images 20 to 24 of a class would never be seen.
     latents = np.concatenate([_latents(20, groups=1), _latents(5, groups=1) + np.float16(50)])
     result = _fit(latents, ipc=2, method="minibatch_kmeans", batch_size=10)
@@ -197,7 +198,7 @@ def test_scaling_all_latents_scales_the_prototypes():
 
 
 def _line(*values):
-    """Images of one number each."""
+    """Build latents of one number each."""
     return np.array(values, np.float16).reshape(-1, 1, 1, 1)
 
 
@@ -207,7 +208,7 @@ def _torch_pooled(latents, edge):
 
 
 def test_a_mixture_by_hand():
-    # Components so far apart that every image belongs to one wholly: plain means and shares.
+    # Components this far apart share no image, so the result is plain means and shares.
     result = _fit(_line(100, 0, 2, 102, 0, 2), ipc=2, method="gaussian_mixture")
     assert result.prototypes.ravel() == pytest.approx([1.0, 101.0], abs=1e-6)
     assert result.cluster_shares == pytest.approx([4 / 6, 2 / 6])
@@ -216,9 +217,10 @@ def test_a_mixture_by_hand():
     assert result.nearest_images[1] in {0, 3}
 
 
-def test_a_mixture_knows_a_narrow_group_from_a_wide_one():
-    # A wide group around 0, a narrow one at 10. The image at 7 lies nearer to 10, but 3 is many of
-    # the narrow group's widths, and 7 less than two of the wide one's.
+def test_a_mixture_separates_a_narrow_group_from_a_wide_one():
+    # A wide group around 0, a narrow one at 10. The image at 7 is nearer to 10, but its distance of
+    # 3 is many standard deviations of the narrow group, and its distance of 7 from 0 less than two
+    # standard deviations of the wide one.
     wide, narrow = [-9, -6, -4, -2, 0, 2, 4, 6, 7], [9.75, 10, 10, 10, 10, 10.25]
     mixture = _fit(_line(*wide, *narrow), ipc=2, method="gaussian_mixture")
     assert mixture.prototypes.ravel() == pytest.approx([np.mean(wide), 10.0], abs=0.3)
@@ -230,7 +232,7 @@ def test_a_mixture_knows_a_narrow_group_from_a_wide_one():
 
 @pytest.mark.parity
 @pytest.mark.parametrize("seed", range(3))
-def test_a_mixture_is_scikit_learns(seed):
+def test_a_mixture_equals_scikit_learns(seed):
     latents = _latents(80, seed)
     points = _points(latents)
     model = GaussianMixture(
@@ -246,14 +248,14 @@ def test_a_mixture_is_scikit_learns(seed):
         np.abs(result.prototypes - m.reshape(SHAPE)).sum((1, 2, 3)).argmin() for m in model.means_
     ]
     assert result.prototypes[order].reshape(6, -1) == pytest.approx(model.means_, abs=1e-5)
-    # Shares are of one step of expectation after the last weights, so equal as far as EM settled.
+    # Our shares come from one more E-step than the model's weights: equal up to EM's convergence.
     assert result.cluster_shares[order] == pytest.approx(model.weights_, abs=1e-3)
     gaps = points - model.means_[model.predict(points)]
     assert result.inertia == pytest.approx((gaps**2).sum())
 
 
 def test_a_component_to_which_no_image_is_assigned_keeps_its_weight():
-    # One broad heap and ten components: some are nowhere the likeliest.
+    # One broad group and ten components: some components are the most likely one for no image.
     latents = np.random.default_rng(35).normal(size=(71, 1, 1, 1)).astype(np.float16)
     result = _fit(latents, 35, ipc=10, method="gaussian_mixture", starts=2)
     model = GaussianMixture(
@@ -279,7 +281,7 @@ def test_a_component_to_which_no_image_is_assigned_keeps_its_weight():
     pooling=st.integers(1, 3),
     seed=st.integers(0, 2**63 - 1),
 )
-def test_a_mixture_of_any_size_settles_without_a_warning(images, ipc, pooling, seed):
+def test_a_mixture_of_any_size_converges_without_a_warning(images, ipc, pooling, seed):
     ipc = min(ipc, images)
     latents = _latents(images, seed % 100)
     result = _fit(latents, seed, ipc=ipc, method="gaussian_mixture", pooling=pooling, starts=2)
@@ -288,7 +290,7 @@ def test_a_mixture_of_any_size_settles_without_a_warning(images, ipc, pooling, s
     assert (np.diff(result.cluster_shares) <= 0).all()
 
 
-def test_a_mixture_that_has_not_settled_is_refused(monkeypatch):
+def test_a_mixture_that_has_not_converged_is_refused(monkeypatch):
     monkeypatch.setattr(d4m.prototypes.clusters, "EM_ITERATIONS", 1)
     message = "mixture of 5 components has not converged in 1 iterations; raise `prototypes.starts`"
     with pytest.raises(PrototypeError, match=message):
@@ -304,24 +306,24 @@ def test_scaling_all_latents_scales_a_mixture():
 
 
 def test_pooling_by_hand():
-    # Means 0, 0, 0, 8, 8: the first three go together however much they differ within.
+    # Means 0, 0, 0, 8, 8: the first three form a cluster however much their values differ.
     squares = [[18, -18, 0, 0], [0, 0, 0, 0], [0, 0, -6, 6], [8, 8, 8, 8], [4, 12, 8, 8]]
     latents = np.array(squares, np.float16).reshape(5, 1, 2, 2)
     result = _fit(latents, ipc=2, pooling=2)
     expected = [[[6, -6], [-2, 2]], [[6, 10], [8, 8]]]
     assert result.prototypes[:, 0] == pytest.approx(np.array(expected), abs=1e-6)
     assert result.cluster_shares == pytest.approx([3 / 5, 2 / 5])
-    # In full: 144+144+4+4, 36+36+4+4, 36+36+16+16; 4+4, 4+4.
+    # Squared distances of the unpooled latents: 144+144+4+4, 36+36+4+4, 36+36+16+16; 4+4, 4+4.
     assert result.inertia == pytest.approx(296 + 80 + 104 + 8 + 8)
     assert result.nearest_images[0] == 1
-    # Without pooling the differences within the squares decide: the first stands alone.
+    # Without pooling, the values within the squares decide: the first image is a cluster alone.
     assert _fit(latents, ipc=2).cluster_shares == pytest.approx([4 / 5, 1 / 5])
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize("edge", [2, 3, 4, 64])
 @pytest.mark.parametrize("shape", [(2, 6, 6), (3, 5, 7), (1, 4, 9)])
-def test_pooled_latents_are_torchs(edge, shape):
+def test_pooled_latents_equal_torchs(edge, shape):
     latents = np.random.default_rng(edge).normal(size=(4, *shape)).astype(np.float16)
     pooled = d4m.prototypes.clusters._pool(latents, edge)
     assert pooled == pytest.approx(_torch_pooled(latents, edge), abs=1e-12)
@@ -347,12 +349,12 @@ def test_pooling_clusters_as_scikit_learn_clusters_pooled_latents(seed):
 def test_pooling_merges_latents_that_differ_only_within_squares():
     latents = np.array([[1, -1], [-1, 1], [0, 0], [5, 5]], np.float16).reshape(4, 1, 1, 2)
     assert _fit(latents, ipc=3).prototypes.shape == (3, 1, 1, 2)
-    with pytest.raises(PrototypeError, match="4 images, 2 of them distinct once pooled; lower"):
+    with pytest.raises(PrototypeError, match="4 images, 2 of them distinct after pooling; lower"):
         _fit(latents, ipc=3, pooling=2)
 
 
 def test_a_pooled_cluster_without_images_is_a_real_latent():
-    # Mini-batches can leave a centre that is nobody's nearest: there is no mean to take.
+    # Mini-batch k-means can leave a centre that is nearest to no image, so there is no mean.
     random = np.random.default_rng(0)
     latents = random.standard_t(2, size=(42, 1, 2, 2)).clip(-100, 100).astype(np.float16)
     fits = [
@@ -367,15 +369,17 @@ def test_a_pooled_cluster_without_images_is_a_real_latent():
 
 
 def test_outliers_by_hand():
-    # Two of eleven go: 50 and -40, whose neighbours are farthest.
+    # Two of eleven images are outliers: 50 and -40 are the farthest from their neighbours.
     latents = _line(0, 1, 2, 50, 10, 11, 12, -40, 13, 3, 1.5)
     result = _fit(latents, ipc=2, outlier_share=0.2)
     assert result.prototypes.ravel() == pytest.approx([1.5, 11.5], abs=1e-6)
     assert result.cluster_shares == pytest.approx([5 / 9, 4 / 9])
     assert result.inertia == pytest.approx(5 + 5)
-    assert result.nearest_images[0] == 10  # rows of the class, 3 and 7 included
+    assert (
+        result.nearest_images[0] == 10
+    )  # a row of the class, counted with the outliers in rows 3 and 7
     assert result.nearest_images[1] in {5, 6}
-    # With them, no two prototypes fit all: one group at least shares its own with a far image.
+    # With the outliers, two prototypes cannot fit all: at least one cluster includes a far image.
     assert _fit(latents, ipc=2).inertia > 1000
 
 
@@ -405,7 +409,7 @@ def test_the_same_images_are_left_out_in_any_order():
 
 
 def test_outliers_stay_where_they_are_needed():
-    # Three of nine would go; seven prototypes leave two, and those go.
+    # A third of nine images is three, but seven prototypes need seven images: two are dropped.
     latents = _line(0, 1, 2, 3, 4, 5, 6, 50, 90)
     result = _fit(latents, ipc=7, outlier_share=0.33)
     assert sorted(result.nearest_images.tolist()) == list(range(7))
@@ -415,7 +419,7 @@ def test_outliers_stay_where_they_are_needed():
 
 
 def test_medoids_by_hand():
-    # Means 2 and 21; the nearest images are those at 2 and 20.5.
+    # The cluster means are 2 and 21; the nearest images are at 2 and 20.5.
     latents = _line(0, 1, 5, 2, 20.5, 22.5, 20)
     result = _fit(latents, ipc=2, representative="medoid")
     assert result.prototypes.ravel().tolist() == [2.0, 20.5]
@@ -424,12 +428,12 @@ def test_medoids_by_hand():
     assert result.inertia == pytest.approx(4 + 1 + 9 + 0 + 0 + 4 + 0.25)
 
 
-def test_two_centres_take_two_medoids_the_larger_cluster_first():
+def test_medoids_of_near_centres_differ_and_the_larger_cluster_chooses_first():
     points = np.array([[0.0], [1.0], [3.0], [1.0]])
     centres = np.array([[1.1], [0.9], [1.2]])
     near = d4m.prototypes.clusters._nearest
     assert near(points, centres).tolist() == [1, 1, 1]
-    # The copy of a latent that is taken is taken with it.
+    # A copy of a latent counts as taken when the latent is.
     assert near(points, centres, distinct=True).tolist() == [1, 0, 2]
 
 

@@ -1,4 +1,4 @@
-"""Images that together explain a teacher: the search is that of solving every regression anew."""
+"""Choosing images by regression gives the same choice as solving every regression from scratch."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 from d4m.classifiers.registry import build_classifier
 from d4m.images.image_set import ImageSet
-from d4m.prototypes.kernel_choice import RIDGE, SWEEPS, choose_explaining, choose_images
+from d4m.prototypes.kernel_choice import RIDGE, SWEEPS, choose_by_regression, choose_images
 from d4m.settings import AugmentationSettings, ClassifierSettings
 
 VIEWS = AugmentationSettings(crop_scale=(0.5, 1.0))
@@ -17,24 +17,24 @@ def _problem(seed, *, groups=5, members=8, views=2, features=30, classes=3, targ
     candidates = groups * members
     return {
         "features": random.normal(size=(candidates, views, features)),
-        "verdicts": random.normal(size=(candidates, views, classes)),
+        "logits": random.normal(size=(candidates, views, classes)),
         "groups": np.split(np.arange(candidates), groups),
         "target_features": random.normal(size=(targets, features)),
-        "target_verdicts": random.normal(size=(targets, classes)),
+        "target_logits": random.normal(size=(targets, classes)),
     }
 
 
 def _error(problem, chosen):
-    """Of a ridge regression on the chosen candidates' views, solved from scratch."""
-    width, classes = (problem[name].shape[-1] for name in ("features", "verdicts"))
+    """Solve the ridge regression on the chosen candidates' views, and return its error."""
+    width, classes = (problem[name].shape[-1] for name in ("features", "logits"))
     centre = problem["target_features"].mean(axis=0)
     targets = problem["target_features"] - centre
     scale = np.sqrt((targets**2).sum(axis=1).mean())
     rows = ((problem["features"][chosen] - centre) / scale).reshape(-1, width)
     kernel = rows @ rows.T + RIDGE * np.eye(len(rows))
-    labels = problem["verdicts"][chosen].reshape(-1, classes)
+    labels = problem["logits"][chosen].reshape(-1, classes)
     predicted = targets / scale @ rows.T @ np.linalg.solve(kernel, labels)
-    return ((predicted - problem["target_verdicts"]) ** 2).mean()
+    return ((predicted - problem["target_logits"]) ** 2).mean()
 
 
 def _search(problem):
@@ -51,18 +51,18 @@ def _search(problem):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("views", [1, 3])
-def test_swaps_are_those_of_regressions_solved_anew(seed, views):
+def test_swaps_equal_those_of_regressions_solved_from_scratch(seed, views):
     problem = _problem(seed, views=views)
-    chosen = choose_explaining(**problem)
+    chosen = choose_by_regression(**problem)
     assert chosen.tolist() == _search(problem).tolist()
     start = [group[0] for group in problem["groups"]]
     assert _error(problem, chosen) < _error(problem, start)
 
 
-def test_a_group_of_one_keeps_it_and_groups_may_differ_in_size():
+def test_a_group_of_one_keeps_its_candidate_and_groups_may_differ_in_size():
     problem = _problem(1)
     problem["groups"] = [np.array([3]), np.array([7, 9, 20]), np.array([0, 1])]
-    chosen = choose_explaining(**problem)
+    chosen = choose_by_regression(**problem)
     assert chosen[0] == 3
     assert all(row in group for row, group in zip(chosen, problem["groups"], strict=True))
     assert chosen.tolist() == _search(problem).tolist()
@@ -71,13 +71,13 @@ def test_a_group_of_one_keeps_it_and_groups_may_differ_in_size():
 def test_the_scale_of_the_features_does_not_matter():
     problem = _problem(2)
     scaled = problem | {name: 1000 * problem[name] for name in ("features", "target_features")}
-    assert choose_explaining(**scaled).tolist() == choose_explaining(**problem).tolist()
+    assert choose_by_regression(**scaled).tolist() == choose_by_regression(**problem).tolist()
 
 
-def test_features_that_are_all_the_same_keep_the_start():
+def test_with_equal_features_the_first_candidates_are_kept():
     problem = _problem(3)
     flat = problem | {name: 0 * problem[name] for name in ("features", "target_features")}
-    assert choose_explaining(**flat).tolist() == [group[0] for group in problem["groups"]]
+    assert choose_by_regression(**flat).tolist() == [group[0] for group in problem["groups"]]
 
 
 def _images(seed, count, size_px=8):
@@ -111,5 +111,5 @@ def test_other_views_choose_other_images():
     assert len({tuple(_choose(seed=seed).tolist()) for seed in range(4)}) > 1
 
 
-def test_large_images_are_looked_at_in_small():
+def test_large_images_are_shrunk_for_the_kernel():
     assert (_choose(size_px=64) // 6).tolist() == [0, 1, 2, 3]

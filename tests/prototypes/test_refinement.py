@@ -1,4 +1,4 @@
-"""Prototypes that are moved: their images explain the teacher better, and nothing else changes."""
+"""Refinement makes the images of prototypes predict the teacher better and changes nothing else."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ VIEWS = CROPS.model_copy(update={"cutmix": 0.5})
 
 
 def _blobs(seed: int, count: int, size: int) -> torch.Tensor:
-    """Smooth noise, which a network tells apart."""
+    """Draw smooth noise, which a network can classify."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(count, 1, 3, 3, generator=generator)
     return torch.tanh(F.interpolate(coarse, size=(size, size), mode="bilinear") * 2)
@@ -38,13 +38,13 @@ def _decode(latents):
 
 @pytest.fixture(autouse=True)
 def young_students(monkeypatch):
-    """Ages that suit eight small images."""
+    """Train students on as few views as suit eight small images."""
     monkeypatch.setattr("d4m.prototypes.refinement._STUDENT_VIEWS", (8, 500, 2000))
 
 
 @pytest.fixture(scope="module")
 def teacher():
-    """One that few images can explain: it looks at the brightness of four quarters."""
+    """Build a teacher that is easy to learn: a linear map of the four quarters' brightness."""
     network = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, 4, bias=False))
     nn.init.normal_(network[2].weight, std=8, generator=torch.Generator().manual_seed(1))
     return network.eval()
@@ -66,8 +66,8 @@ def _refined(targets, teacher, **changed):
     return refine_prototypes(PROTOTYPES, class_ids, _decode, targets, teacher, **settings)
 
 
-def _untold(latents, targets, teacher, seed) -> float:
-    """How far a student, trained on the images of latents, is from the teacher on real ones."""
+def _divergence(latents, targets, teacher, seed) -> float:
+    """Train a student on the latents' images; return its divergence from the teacher on targets."""
     images = ImageSet(_decode(torch.from_numpy(latents)), torch.arange(4).repeat_interleave(2))
     student = kernel_network(images, classes=4, seed=seed)
     labels = SoftLabelSettings(mode="online", epochs=300, augmentation=CROPS)
@@ -81,21 +81,21 @@ def _untold(latents, targets, teacher, seed) -> float:
         seed=seed,
     )
     with torch.inference_mode():
-        verdicts = student(targets.pixels), teacher(targets.pixels)
-        return float(kl_loss(*verdicts, temperature=2.0).mean())
+        logits = student(targets.pixels), teacher(targets.pixels)
+        return float(kl_loss(*logits, temperature=2.0).mean())
 
 
 def test_students_learn_more_of_the_teacher_from_images_that_were_moved(targets, teacher):
     refined = _refined(targets, teacher, steps=140, augmentation=CROPS)
     unseen = ImageSet(_blobs(9, 500, 8), torch.zeros(500, dtype=torch.int64))
     before, after = (
-        [_untold(latents, unseen, teacher, seed) for seed in range(2)]
+        [_divergence(latents, unseen, teacher, seed) for seed in range(2)]
         for latents in (PROTOTYPES, refined)
     )
     assert sum(after) < 0.95 * sum(before)
 
 
-def test_the_seed_decides_and_what_came_in_is_left_alone(targets, teacher):
+def test_the_seed_decides_and_the_given_prototypes_stay_unchanged(targets, teacher):
     kept = PROTOTYPES.copy()
     first = _refined(targets, teacher, steps=30)
     assert np.array_equal(first, _refined(targets, teacher, steps=30))
@@ -110,7 +110,7 @@ def test_decoding_a_few_at_a_time_moves_prototypes_the_same(targets, teacher, mo
     assert np.allclose(_refined(targets, teacher, steps=3), together, atol=1e-5)
 
 
-def test_gradients_that_are_no_numbers_end_it_at_once(targets, teacher):
+def test_nan_gradients_are_refused_at_once(targets, teacher):
     def decode(latents):
         return _decode(latents) + (latents - latents).abs().sqrt().mean()
 
@@ -130,21 +130,23 @@ def test_gradients_that_are_no_numbers_end_it_at_once(targets, teacher):
         )
 
 
-def test_weights_of_the_teacher_are_left_alone(targets, teacher):
+def test_weights_of_the_teacher_do_not_change(targets, teacher):
     kept = {name: value.clone() for name, value in teacher.state_dict().items()}
     _refined(targets, teacher, steps=2)
     assert all(torch.equal(kept[name], value) for name, value in teacher.state_dict().items())
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
-def test_more_prototypes_than_one_regression_sees_take_turns(targets, teacher, monkeypatch):
+def test_if_a_regression_sees_only_some_prototypes_all_move_in_the_end(
+    targets, teacher, monkeypatch
+):
     monkeypatch.setattr("d4m.prototypes.refinement._VIEWS", 3)
     one, many = (_refined(targets, teacher, steps=steps) for steps in (1, 20))
     assert 0 < (one != PROTOTYPES).any(axis=(1, 2, 3)).sum() < len(PROTOTYPES)
     assert (many != PROTOTYPES).any(axis=(1, 2, 3)).all()
 
 
-def test_large_images_are_looked_at_small():
+def test_large_images_are_shrunk_for_the_student():
     images = ImageSet(_blobs(2, 5, 80), torch.zeros(5, dtype=torch.int64))
     network = kernel_network(images, classes=3, seed=0)
     small = F.interpolate(images.pixels, size=(32, 32), mode="area")

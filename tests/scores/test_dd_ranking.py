@@ -1,4 +1,4 @@
-"""DD-Ranking's two scores: by hand, at their ends, and their order."""
+"""DD-Ranking's two scores, worked by hand, at the ends of their range, and in their order."""
 
 import math
 
@@ -21,7 +21,7 @@ def test_label_robust_score_by_hand():
     assert found.score == pytest.approx(20.9679, abs=1e-4)
 
 
-def test_label_robust_score_of_the_leaderboards_d4m():
+def test_label_robust_score_of_d4m_on_the_leaderboard():
     # CIFAR-10 at ipc 10: HLR 39.88, IOR 9.12, so a = -0.1538
     found = label_robust_score(real_hard=0.8, synthetic_hard=0.4012, synthetic=0.5, random=0.4088)
     assert found.score == pytest.approx(20.829, abs=1e-3)
@@ -69,7 +69,7 @@ def test_a_better_distilled_set_scores_no_less(real, low, high, random):
 
 @pytest.mark.parametrize("found", [-0.1, 1.1, 39.88, math.nan, math.inf])
 @pytest.mark.parametrize("name", ["real_hard", "synthetic_hard", "synthetic", "random", "weight"])
-def test_what_is_no_share_is_refused(name, found):
+def test_values_outside_0_to_1_are_refused(name, found):
     shares = dict.fromkeys(["real_hard", "synthetic_hard", "synthetic", "random"], 0.5)
     with pytest.raises(ValueError, match=f"between 0 and 1, found {found}"):
         label_robust_score(**{**shares, name: found})
@@ -79,7 +79,7 @@ def test_what_is_no_share_is_refused(name, found):
     "name",
     ["synthetic_augmented", "random_augmented", "synthetic_plain", "random_plain", "weight"],
 )
-def test_what_is_no_share_is_refused_with_augmentation(name):
+def test_values_outside_0_to_1_are_refused_with_augmentation(name):
     shares = dict.fromkeys(
         ["synthetic_augmented", "random_augmented", "synthetic_plain", "random_plain"], 0.5
     )

@@ -1,4 +1,4 @@
-"""Distances between sets: closed forms, brute force, and properties of their estimators."""
+"""Distances between sets, compared with closed forms, brute force and known expected values."""
 
 import math
 
@@ -17,14 +17,14 @@ def _normal(seed, *shape):
 
 
 def _standardized(seed, images, features):
-    """Rows with mean zero and, up to rounding, exactly the identity as covariance."""
+    """Draw rows whose mean is zero and whose covariance is the identity, up to rounding."""
     rows = _normal(seed, images, features)
     rows -= rows.mean(axis=0)
     return np.linalg.qr(rows)[0] * math.sqrt(images - 1)
 
 
 def test_frechet_distance_of_diagonal_gaussians():
-    # Diagonal covariances: the squared differences of means and of standard deviations.
+    # For diagonal covariances: squared differences of means plus those of standard deviations.
     real, synthetic = _standardized(0, 400, 3), _standardized(1, 90, 3)
     scales, shift = np.array([1.0, 2.0, 0.5]), np.array([0.0, -1.0, 3.0])
     found = frechet_distance(real, synthetic * scales + shift)
@@ -33,17 +33,17 @@ def test_frechet_distance_of_diagonal_gaussians():
 
 @pytest.mark.parity
 @pytest.mark.parametrize("images", [200, 7])
-def test_frechet_distance_is_scipys_square_root_written_out(images):
+def test_frechet_distance_equals_the_formula_with_scipys_square_root(images):
     real, synthetic = _normal(0, 300, 12) @ _normal(1, 12, 12), _normal(2, images, 12) + 0.3
     first, second = np.cov(real.T), np.cov(synthetic.T)
     expected = np.sum((real.mean(axis=0) - synthetic.mean(axis=0)) ** 2)
     expected += np.trace(first + second - 2 * np.real(sqrtm(first @ second)))
-    # The root of a singular matrix is only good to the root of the rounding error.
+    # The error of the root of a singular matrix is the root of the rounding error.
     assert frechet_distance(real, synthetic) == pytest.approx(expected, rel=1e-5)
 
 
-def test_frechet_distance_of_two_images_from_a_set_without_extent_along_them():
-    # Ranks 1 and 1 in 3 dimensions, at right angles: the overlap is nothing, the variances 2 and 8.
+def test_frechet_distance_of_sets_that_vary_in_orthogonal_directions():
+    # Both sets have rank 1, in orthogonal directions: overlap 0, variances 2 and 8.
     real, synthetic = np.zeros((2, 3)), np.zeros((2, 3))
     real[:, 0], synthetic[:, 1] = [-1, 1], [-2, 2]
     assert frechet_distance(real, synthetic) == pytest.approx(10)
@@ -57,16 +57,16 @@ def test_frechet_distance_grows_as_sets_get_smaller():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_identical_sets_have_no_distance_and_overlap_wholly(dtype):
+def test_identical_sets_have_distance_0_and_full_overlap(dtype):
     features = _normal(0, 60, 100).astype(dtype)
     assert frechet_distance(features, features.copy()) == pytest.approx(0, abs=1e-9)
     found = precision_recall(features, features.copy())
     assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
-    assert found.density == pytest.approx(4 / 3)  # every image, and its three nearest
+    assert found.density == pytest.approx(4 / 3)  # each ball has its own image and three neighbours
 
 
 @pytest.mark.parity
-def test_kernel_distance_is_a_double_loop_over_scikit_learns_kernel():
+def test_kernel_distance_equals_a_double_loop_over_scikit_learns_kernel():
     real, synthetic = _normal(0, 40, 6), _normal(1, 9, 6) * 1.5 + 0.2
     pairs = {
         (len(a), len(b)): polynomial_kernel(a, b, degree=3)
@@ -95,13 +95,16 @@ def test_kernel_distance_within_one_distribution_is_zero_in_the_mean():
 
 
 def test_precision_recall_density_and_coverage_by_hand():
-    # Second nearest: real images reach 10, 3, 2, 2, 3 and 9; synthetic ones 1, .5, 1, 2, 1.5 and 2.
+    # Radii to the second nearest neighbour: 10, 3, 2, 2, 3 and 9 for real images, and 1, .5, 1, 2,
+    # 1.5 and 2 for synthetic ones.
     real = np.array([-9.0, 0, 1, 3, 4, 12])[:, None]
     synthetic = np.array([2.0, 2.5, 3, 20, 20.5, 22])[:, None]
     found = precision_recall(real, synthetic, neighbours=2)
-    # 2 and 2.5 are in the balls of 0, 1, 3 and 4; so is 3, and on the surface of 12's; 20 and 20.5
-    # are in that of 12, and 22 in none: 4 + 4 + 5 + 1 + 1 balls, all but that of -9.
-    # 1 and 4 are on the surface of synthetic images' balls, 3 is in them; 0, 12 and -9 are in none.
+    # The synthetic 2, 2.5 and 3 are in the balls of 0, 1, 3 and 4, and 3 is also on the surface of
+    # 12's ball; 20 and 20.5 are in 12's ball; 22 is in none. That is 4 + 4 + 5 + 1 + 1 balls, and
+    # every real image but -9 is covered.
+    # The real 1 and 4 are on the surface of synthetic images' balls, and 3 is inside some; the real
+    # 0, 12 and -9 are in none.
     assert found == PrecisionRecall(precision=5 / 6, recall=3 / 6, density=15 / 12, coverage=5 / 6)
 
 
@@ -121,8 +124,8 @@ def test_coverage_and_density_within_one_distribution_have_their_known_means():
     assert np.mean(densities) == pytest.approx(1, abs=3 * np.std(densities) / 10)
 
 
-def test_real_images_among_the_synthetic_are_in_the_balls_that_they_mark():
-    # Each real image's ball has the image and its three nearest, on whose farthest it ends.
+def test_an_image_on_the_surface_of_a_ball_is_in_the_ball():
+    # Each ball has its own image and three neighbours, the farthest of them on the surface.
     for dtype in (np.float32, np.float64):
         real = (_normal(0, 200, 64) * 7 + 50).astype(dtype)
         balls = 200 * 4
@@ -141,7 +144,7 @@ def test_blocks_give_what_one_block_gives(monkeypatch):
 
 
 @pytest.mark.parametrize("score", [frechet_distance, kernel_distance, precision_recall])
-def test_what_cannot_be_scored_is_refused(score):
+def test_too_few_images_and_features_that_are_not_finite_are_refused(score):
     many, one = _normal(0, 9, 2), _normal(0, 1, 2)
     for pair in ((many, one), (one, many)):
         with pytest.raises(ValueError, match=r"at least \d images, found 1"):
@@ -153,7 +156,7 @@ def test_what_cannot_be_scored_is_refused(score):
             score(many, spoilt)
 
 
-def test_precision_recall_wants_a_neighbour_and_as_many_images():
+def test_precision_recall_needs_a_neighbour_and_more_images_than_neighbours():
     with pytest.raises(ValueError, match=r"n_neighbors.*Got 0"):
         precision_recall(_normal(0, 9, 2), _normal(1, 9, 2), neighbours=0)
     with pytest.raises(ValueError, match="at least 4 images, found 3"):

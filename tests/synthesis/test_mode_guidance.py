@@ -1,4 +1,4 @@
-"""Mode guidance is the paper's algorithm 1, for every sampler, in the first steps alone."""
+"""Mode guidance is the paper's algorithm 1, for every sampler, in the first steps only."""
 
 import inspect
 
@@ -15,7 +15,7 @@ from d4m.synthesis.mode_guidance import ModeGuidedScheduler, guide_to_modes, pul
 from d4m.synthesis.synthesize import ImageRequest, synthesize_images, use_scheduler
 from tests.tiny_pipelines import LATENT, image_to_image
 
-# Some of diffusers' samplers: see tests/test_synthesis.py.
+# Raised by some of diffusers' samplers: see tests/synthesis/test_synthesize.py.
 COPY_KEYWORD = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
@@ -34,7 +34,7 @@ def _prototypes(count=3, seed=0):
 
 
 def _latents(kind, settings, pipeline=None, prototypes=None):
-    """Final latents of three images; a pipeline that is given keeps its scheduler."""
+    """Return the final latents of three images; a given pipeline keeps its scheduler."""
     if pipeline is None:
         pipeline = image_to_image(kind)
         use_scheduler(pipeline, settings)
@@ -105,7 +105,7 @@ def test_a_pull_worked_by_hand(prediction_type, clean, pulled, clean_after):
 
 
 @pytest.mark.parity
-def test_latents_are_those_of_algorithm_1_written_out():
+def test_latents_equal_those_of_algorithm_1_written_out():
     settings = _settings(guidance_scale=1.0)
     ours = _latents("dit", settings)
     transformer = image_to_image("dit").transformer
@@ -132,7 +132,7 @@ def test_latents_are_those_of_algorithm_1_written_out():
                 epsilon = epsilon - (1 - alpha).sqrt() * 0.1 * (prototypes - clean)
             clean = (latents - (1 - alpha).sqrt() * epsilon) / alpha.sqrt()
             latents = before.sqrt() * clean + (1 - before).sqrt() * epsilon
-    # The same operations in another order.
+    # The same operations in another order: float32 rounding.
     torch.testing.assert_close(ours, latents, rtol=1e-4, atol=1e-4)
 
 
@@ -150,10 +150,10 @@ def test_a_stronger_pull_ends_nearer_to_the_prototypes(kind, scheduler):
 
 @COPY_KEYWORD
 def test_all_samplers_follow_the_same_pull():
-    # A pull on what a step returns is mostly lost in UniPC, which corrects the step before.
+    # UniPC corrects the previous step, so pulling the result of a step would have little effect.
     ratios = list[float]()
     for scheduler in ("ddim", "pndm", "dpmsolver++", "unipc"):
-        free, pulled = (
+        plain, pulled = (
             _far(
                 _latents(
                     "sd",
@@ -162,14 +162,14 @@ def test_all_samplers_follow_the_same_pull():
             )
             for weight in (0.0, 0.1)
         )
-        ratios.append(pulled / free)
+        ratios.append(pulled / plain)
     assert max(ratios) - min(ratios) < 0.06
 
 
 @pytest.mark.parametrize(
     ("scheduler", "settings", "pulled", "run"),
     [
-        ("ddim", {}, 4, 7),  # half of 7
+        ("ddim", {}, 4, 7),  # half of 7, rounded up
         ("pndm", {}, 4, 8),  # PNDM evaluates its first step twice
         ("dpmsolver++", {}, 4, 7),
         ("unipc", {"mode_guidance_until": 0.25}, 2, 7),
@@ -199,7 +199,7 @@ def test_only_the_first_share_of_the_steps_is_pulled(scheduler, settings, pulled
 
     pipeline.scheduler = Recording.from_config(pipeline.scheduler.config)
     pipeline.unet.register_forward_hook(lambda _, __, output: predicted.append(output[0]))
-    for _ in range(2):  # a second call counts anew
+    for _ in range(2):  # a second call counts its steps from 0 again
         predicted.clear()
         stepped.clear()
         _latents("sd", settings, pipeline)
@@ -210,7 +210,7 @@ def test_only_the_first_share_of_the_steps_is_pulled(scheduler, settings, pulled
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
 @COPY_KEYWORD
 def test_a_sampler_of_unscaled_noise_gives_what_ddim_gives(prediction_type):
-    # Euler's steps in x / alpha are DDIM's, to rounding; its samples have another scale.
+    # Euler's steps on x / alpha equal DDIM's up to rounding; its samples have another scale.
     latents = list[torch.Tensor]()
     settings = _settings()
     for kind in (DDIMScheduler, EulerDiscreteScheduler):
@@ -227,7 +227,7 @@ def test_a_sampler_of_unscaled_noise_gives_what_ddim_gives(prediction_type):
     assert _far(latents[0]) > 0.01
 
 
-def test_without_a_pull_the_scheduler_is_not_touched():
+def test_without_a_pull_the_scheduler_is_not_wrapped():
     pipeline = image_to_image("sd")
     own = pipeline.scheduler
     with guide_to_modes(pipeline, torch.zeros(1, *LATENT), _settings(mode_guidance=0.0)):
@@ -255,20 +255,20 @@ def test_the_scheduler_is_put_back_even_after_an_error():
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "pndm"])
-def test_images_do_not_depend_on_their_company(scheduler):
+def test_images_do_not_depend_on_other_images_in_the_batch(scheduler):
     pipeline = image_to_image("sd")
     settings = _settings(scheduler=scheduler)
     together = _synthesize(pipeline, range(7), batch_size=4, settings=settings)
-    free = _settings(scheduler=scheduler, mode_guidance=0.0)
+    plain = _settings(scheduler=scheduler, mode_guidance=0.0)
     assert not np.array_equal(
-        together, _synthesize(pipeline, range(7), batch_size=4, settings=free)
+        together, _synthesize(pipeline, range(7), batch_size=4, settings=plain)
     )
     for rows in ([5], [2, 6], [6, 5, 4, 3, 2, 1, 0]):
         alone = _synthesize(pipeline, rows, batch_size=4, settings=settings)
         assert np.array_equal(alone, together[rows])
     for batch_size in (1, 3, 8):
         other = _synthesize(pipeline, range(7), batch_size=batch_size, settings=settings)
-        # Matrix kernels sum in another order: see `synthesize_images`.
+        # Matrix kernels may sum in another order: see `synthesize_images`.
         assert np.abs(other.astype(int) - together).max() <= 1
 
 
@@ -286,7 +286,7 @@ def test_each_image_follows_its_own_prototype():
 
 
 def test_a_step_from_pure_noise_is_not_pulled():
-    # At zero terminal signal-to-noise the latents say nothing of the image: alpha is 0.
+    # With zero terminal signal-to-noise ratio, alpha is 0 and the latents contain no image.
     pipeline = image_to_image("sd")
     pipeline.scheduler = DDIMScheduler.from_config(
         pipeline.scheduler.config,
@@ -303,7 +303,7 @@ def test_a_step_from_pure_noise_is_not_pulled():
     assert far[1] < far[0]
 
 
-def test_half_precision_stays_half():
+def test_a_prediction_in_half_precision_stays_in_half_precision():
     scheduler = DDIMScheduler(clip_sample=False)
     scheduler.set_timesteps(STEPS)
     settings = _settings(strength=1.0)
@@ -314,7 +314,7 @@ def test_half_precision_stays_half():
     assert (stepped > 0).all()
 
 
-def test_a_guided_scheduler_looks_like_its_own():
+def test_a_wrapped_scheduler_has_the_signature_and_attributes_of_its_own():
     scheduler = DDIMScheduler()
     guided = ModeGuidedScheduler(scheduler, torch.zeros(1, *LATENT), _settings())
     assert inspect.signature(guided.step) == inspect.signature(scheduler.step)
@@ -327,6 +327,6 @@ def test_a_guided_scheduler_looks_like_its_own():
     [(HeunDiscreteScheduler, {}), (DDIMScheduler, {"prediction_type": "flow_prediction"})],
 )
 @COPY_KEYWORD
-def test_samplers_that_take_no_pull_are_refused(kind, options):
+def test_unsupported_samplers_are_refused(kind, options):
     with pytest.raises(GeneratorError, match=r"set `synthesis\.scheduler: ddim`"):
         ModeGuidedScheduler(kind(**options), torch.zeros(1, *LATENT), _settings())

@@ -1,4 +1,4 @@
-"""Synthesis holds a batch at a time, in as much memory as there is."""
+"""Synthesis keeps one batch in memory at a time, and halves batches that do not fit."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,9 @@ def test_no_requests_give_no_batches(pipeline):
 def test_a_cpu_draws_fewer_images_of_large_latents_at_a_time(pipeline):
     sizes = list[int]()
     hook = pipeline.unet.register_forward_pre_hook(
-        lambda _, arguments: sizes.append(len(arguments[0]) // 2)  # guided: every image twice
+        lambda _, arguments: sizes.append(
+            len(arguments[0]) // 2
+        )  # with guidance, each image is denoised twice per step
     )
     try:
         for side in (4, 128):
@@ -101,7 +103,7 @@ def test_images_are_resized_after_decoding(pipeline, size_px):
 
 
 class SmallMemory(StableDiffusionImg2ImgPipeline):
-    """Runs out of memory above some number of images, as a device does."""
+    """A pipeline that runs out of memory above some number of images, as a device does."""
 
     fits = 3
 
@@ -129,13 +131,13 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(pipeline, small_memor
     assert [record.args for record in caplog.records] == [(8, 4), (4, 2)]
 
 
-def test_where_not_even_one_image_fits_the_error_says_what_to_change(small_memory):
+def test_if_not_even_one_image_fits_the_error_says_what_to_change(small_memory):
     small_memory.fits = 0
     with pytest.raises(GeneratorError, match=r"not even one.*D4M_MEMORY=slicing.*size_px"):
         _synthesize(small_memory, _prototypes(2), PROMPTS[:2], range(2), batch_size=2)
 
 
-def test_decoding_is_halved_too():
+def test_batches_that_do_not_fit_are_halved_in_decoding_too():
     pipeline = image_to_image("sd")
     decode, sizes = pipeline.vae.decode, list[int]()
 
@@ -154,7 +156,7 @@ def test_decoding_is_halved_too():
     assert np.array_equal(halved, expected)
 
 
-def test_half_precision_that_overflows_is_told_to_use_another():
+def test_overflow_in_half_precision_is_refused_with_advice():
     pipeline = image_to_image("sd")
     with torch.no_grad():
         pipeline.vae.decoder.conv_out.weight.mul_(1e9)

@@ -1,4 +1,4 @@
-"""Synthesis is the stock img2img pipeline, and an image does not depend on its company."""
+"""Synthesis equals the stock img2img pipeline, and no image depends on others in its batch."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from d4m.images.pixels import to_images
 from d4m.settings import AutoencoderSettings, DenoiserSettings, SynthesisSettings
 from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images, use_scheduler
 
-# diffusers 0.42 hands a tensor to `np.array` in a way that numpy 2 deprecates.
+# diffusers 0.42 passes a tensor to `np.array` in a way that numpy 2 deprecates.
 COPY_KEYWORD = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
@@ -28,7 +28,7 @@ STEPS = 6
 
 
 def _pipeline():
-    """A pipeline of tiny parts, trained for a step: enough to paint something."""
+    """Build a pipeline of tiny parts, trained for two steps: enough to generate some image."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.rand(12, 1, 8, 8, generator=generator) * 2 - 1
     vae = compact.train_autoencoder(pixels, AutoencoderSettings(channels=(8, 16), steps=2), seed=0)
@@ -56,7 +56,7 @@ def shared_pipeline():
 
 @pytest.fixture
 def pipeline(shared_pipeline):
-    """The pipeline with the sampler that the compact generator comes with."""
+    """Reset the shared pipeline to the sampler that the compact generator comes with."""
     shared_pipeline.scheduler = compact.build_scheduler()
     return shared_pipeline
 
@@ -88,7 +88,7 @@ PROMPTS = ["zero", "a photo of one", "two", "zero", "one of many", "two"]
 @pytest.mark.parity
 @pytest.mark.parametrize("scheduler", ["pipeline", "pndm", "ddim", "dpmsolver++", "unipc"])
 @COPY_KEYWORD
-def test_images_are_those_of_the_stock_pipeline_called_by_hand(pipeline, scheduler):
+def test_images_equal_those_of_the_stock_pipeline_called_by_hand(pipeline, scheduler):
     prototypes = _prototypes(6)
     ours = _synthesize(pipeline, prototypes, PROMPTS, range(6), batch_size=6, scheduler=scheduler)
     theirs = pipeline(
@@ -108,9 +108,9 @@ def test_images_are_those_of_the_stock_pipeline_called_by_hand(pipeline, schedul
 
 
 @pytest.mark.parity
-def test_images_are_those_of_the_papers_equations_written_out(pipeline):
-    # One prototype: noise it to the step that strength selects, denoise it by DDIM under
-    # classifier-free guidance, decode it.
+def test_images_equal_those_of_the_papers_equations_written_out(pipeline):
+    # Add noise to one prototype up to the step that strength selects, denoise it by DDIM under
+    # classifier-free guidance, and decode it.
     prototype = _prototypes(1)
     ours = _synthesize(pipeline, prototype, ["one"], [3], batch_size=1, scheduler="ddim")
     schedule = compact.build_scheduler()
@@ -127,11 +127,11 @@ def test_images_are_those_of_the_papers_equations_written_out(pipeline):
         alpha = schedule.alphas_cumprod[timesteps[0]]
         latents = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
         for step in timesteps:
-            without, given = (
+            unconditional, conditional = (
                 pipeline.unet(latents, step, encoder_hidden_states=text(prompt)).sample
                 for prompt in ("cartoon", "one")
             )
-            velocity = without + 8.0 * (given - without)
+            velocity = unconditional + 8.0 * (conditional - unconditional)
             alpha = schedule.alphas_cumprod[step]
             before = step - 1000 // STEPS
             alpha_before = schedule.alphas_cumprod[max(before, 0)]
@@ -139,12 +139,12 @@ def test_images_are_those_of_the_papers_equations_written_out(pipeline):
             noise = alpha.sqrt() * velocity + (1 - alpha).sqrt() * latents
             latents = alpha_before.sqrt() * clean + (1 - alpha_before).sqrt() * noise
         decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
-    # Prompts go through the networks one by one, which sums in another order: a level at most.
+    # Here each prompt is a batch of its own, which sums in another order: one level at most.
     assert np.abs(ours.astype(int) - to_images(decoded)).max() <= 1
 
 
 @pytest.mark.parametrize("batch_size", [4, 5])
-def test_a_class_alone_equals_the_same_class_amid_others(pipeline, batch_size):
+def test_a_class_alone_equals_the_same_class_among_others(pipeline, batch_size):
     prototypes = _prototypes(11)
     prompts = ["zero"] * 4 + ["one"] * 3 + ["two"] * 4
     together = _synthesize(pipeline, prototypes, prompts, range(11), batch_size=batch_size)
@@ -231,7 +231,7 @@ def test_a_strength_that_leaves_no_step_is_refused_with_both_numbers(pipeline, s
         )
 
 
-def test_a_generator_that_paints_nan_is_refused():
+def test_a_generator_that_produces_nan_is_refused():
     pipeline = _pipeline()
     with torch.no_grad():
         pipeline.unet.conv_out.bias.fill_(float("nan"))
@@ -240,25 +240,25 @@ def test_a_generator_that_paints_nan_is_refused():
 
 
 def test_a_generator_without_a_safety_checker_keeps_every_image(pipeline):
-    # Defect 8: the published code keeps the checker's black images as data.
+    # Defect 8: the published code keeps the safety checker's black images as data.
     images = _synthesize(pipeline, _prototypes(6), PROMPTS, range(6))
     assert (images.reshape(6, -1).max(axis=1) > 0).all()
 
 
 @pytest.mark.parity
-def test_decoded_latents_are_the_vaes_own(pipeline):
+def test_decoded_latents_equal_the_vaes_output(pipeline):
     latents = _prototypes(5)
     with torch.inference_mode():
         scaled = torch.from_numpy(latents) / pipeline.vae.config.scaling_factor
         decoded = pipeline.vae.decode(scaled).sample.clamp(-1, 1).permute(0, 2, 3, 1).numpy()
     ours = decode_latents(pipeline, latents, compute=Compute("cpu"))
-    # A level is 2 / 255 wide and rounded to nearest: half of it, and float32.
+    # Levels are 2 / 255 apart: rounding changes a pixel by half of that, plus float32 rounding.
     assert np.abs(ours / 127.5 - 1 - decoded).max() <= 1 / 255 + 1e-6
     assert np.array_equal(ours, np.round((decoded + 1) * 127.5).astype(np.uint8))
 
 
 @COPY_KEYWORD
-def test_a_sampler_by_name_is_the_same_whatever_the_pipelines_own_was(pipeline):
+def test_a_named_sampler_does_not_depend_on_the_pipelines_own_sampler(pipeline):
     pipeline.scheduler = EulerDiscreteScheduler.from_config(
         compact.build_scheduler().config, use_karras_sigmas=True
     )

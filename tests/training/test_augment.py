@@ -1,4 +1,4 @@
-"""Views: drawn per image, recorded, and replayed to the bit."""
+"""Views are drawn per image, recorded, and replayed bit for bit."""
 
 from dataclasses import fields, replace
 
@@ -37,7 +37,7 @@ def _pixels(images=20, size_px=SIZE_PX, channels=3):
 
 
 def _whole_images(images):
-    """The view that is the image itself."""
+    """Build views that are the images themselves."""
     return Views(
         crops=np.tile(np.array([0.5, 0.5, 1.0, 1.0], np.float32), (images, 1)),
         angles=np.zeros(images, np.float32),
@@ -61,14 +61,14 @@ def _equal(first, second):
     st.lists(st.integers(0, 19), min_size=1, max_size=30),
     st.integers(0, 5),
 )
-def test_a_view_has_the_same_bits_whatever_rows_are_asked_with_it(augmentation, rows, epoch):
+def test_a_view_has_the_same_bits_whatever_rows_are_replayed_with_it(augmentation, rows, epoch):
     pixels = _pixels()
     views = draw_views(augmentation, seed=3, epoch=epoch, images=20, size_px=SIZE_PX)
     whole = replay_views(pixels, views, np.arange(20))
     assert torch.equal(replay_views(pixels, views, np.array(rows)), whole[rows])
 
 
-def test_drawing_again_gives_the_same_views_and_another_epoch_or_seed_others():
+def test_views_depend_on_seed_and_epoch_only():
     def draw(seed, epoch):
         return draw_views(ALL, seed=seed, epoch=epoch, images=20, size_px=SIZE_PX)
 
@@ -83,7 +83,7 @@ def test_only_the_partner_depends_on_how_many_images_there_are():
     for name in ("crops", "angles", "flips", "boxes"):
         assert np.array_equal(getattr(few, name), getattr(many, name)[:10])
     mixed = few.partners != np.arange(10)
-    # The partner is a share of the way through the set: the same share of a larger one.
+    # A partner is drawn as a fraction of the set, so its row is 100 times higher in the larger set.
     assert mixed.any()
     assert np.array_equal(few.partners[mixed], many.partners[:10][mixed] // 100)
 
@@ -92,20 +92,20 @@ def test_the_whole_image_without_turn_or_flip_is_the_image_to_the_bit():
     for size_px in (8, 32):
         pixels = _pixels(images=4, size_px=size_px)
         assert torch.equal(replay_views(pixels, _whole_images(4), np.arange(4)), pixels)
-    # Where 1 / size is no binary fraction, sampling positions are a rounding error away.
+    # If the size is not a power of two, sampling positions have a rounding error.
     pixels = _pixels(images=4, size_px=28)
     replayed = replay_views(pixels, _whole_images(4), np.arange(4))
     assert float((replayed - pixels).abs().max()) < 28 * 2**-22
 
 
-def test_settings_without_change_leave_every_image_as_it_is():
+def test_settings_without_augmentation_leave_every_image_as_it_is():
     still = AugmentationSettings(crop_scale=(1.0, 1.0), flip=0.0, cutmix=0.0)
     views = draw_views(still, seed=0, epoch=0, images=50, size_px=SIZE_PX)
     assert _equal(views, _whole_images(50))
     assert np.array_equal(views.own_shares(SIZE_PX), np.ones(50))
 
 
-def test_crops_have_the_drawn_area_and_aspect_and_lie_inside_the_image():
+def test_crops_have_the_drawn_area_and_aspect_and_stay_inside_the_image():
     settings_ = AugmentationSettings(crop_scale=(0.1, 0.5))
     crops = draw_views(settings_, seed=0, epoch=0, images=20_000, size_px=SIZE_PX).crops
     x, y, width, height = crops.astype(np.float64).T
@@ -113,7 +113,7 @@ def test_crops_have_the_drawn_area_and_aspect_and_lie_inside_the_image():
     assert (x + width / 2).max() < 1 + 1e-6
     assert (y - height / 2).min() > -1e-6
     assert (y + height / 2).max() < 1 + 1e-6
-    area, aspect = width * height, width / height  # no side reaches 1 below an area of 3/4
+    area, aspect = width * height, width / height  # no side is clipped at 1: areas are below 3/4
     assert area.min() == pytest.approx(0.1, abs=1e-3)
     assert area.max() == pytest.approx(0.5, abs=1e-3)
     assert area.mean() == pytest.approx(0.3, abs=0.005)
@@ -136,11 +136,11 @@ def test_a_quarter_turn_turns_the_image():
     views = replace(_whole_images(1), angles=np.array([np.pi / 2], np.float32))
     replayed = replay_views(pixels, views, np.arange(1))
     expected = torch.rot90(pixels, 1, dims=(-2, -1))
-    # cos(pi / 2) is 4e-8 in float32, times 8 px, times differences of up to 2.
+    # cos(pi / 2) is 4e-8 in float32; times 8 px, times pixel differences of up to 2.
     assert torch.allclose(replayed, expected, rtol=0, atol=1e-5)
 
 
-def test_flips_turns_and_mixes_come_as_often_as_the_settings_say():
+def test_flips_rotations_and_mixes_are_as_frequent_as_the_settings_say():
     views = draw_views(CUTMIX, seed=1, epoch=0, images=20_000, size_px=SIZE_PX)
     assert views.flips.mean() == pytest.approx(0.5, abs=0.015)
     assert np.rad2deg(np.abs(views.angles)).max() == pytest.approx(15.0, abs=0.01)
@@ -178,12 +178,12 @@ def test_boxes_stay_inside_the_image_and_before_clipping_their_area_is_uniform()
     assert (bottom <= 64).all()
     assert (top <= bottom).all()
     assert (left <= right).all()
-    # Boxes that touch no border are not clipped: they are squares (to a pixel, for the floors).
+    # Boxes that touch no border are not clipped, so they are squares up to rounding to pixels.
     inside = (top > 0) & (bottom < 64) & (left > 0) & (right < 64)
     assert inside.sum() > 1000
     assert np.abs((bottom - top) - (right - left))[inside].max() <= 1
-    # E[clipped edge / size] at a given edge e: 1 - (1 - e / 2)^2 - ... = e - e^2 / 4, twice; with
-    # e = sqrt(1 - u) for uniform u: E[(e - e^2 / 4)^2] = 1/2 - 1/5 + 1/48.
+    # Each clipped edge has mean e - e^2 / 4, where e is the unclipped edge as a share of the size.
+    # With e = sqrt(1 - u) for uniform u, the mean area is E[(e - e^2 / 4)^2] = 1/2 - 1/5 + 1/48.
     assert 1 - views.own_shares(64).mean() == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.01)
 
 
@@ -196,14 +196,16 @@ def test_a_set_of_one_image_is_its_own_partner():
 @pytest.mark.parametrize(
     ("top", "left", "height", "width"), [(0, 0, 4, 4), (2, 1, 4, 5), (1, 0, 7, 8)]
 )
-def test_an_aligned_crop_is_torchvisions_resized_crop_inside_its_border(top, left, height, width):
+def test_an_aligned_crop_equals_torchvisions_resized_crop_inside_its_border(
+    top, left, height, width
+):
     pixels = _pixels(images=1)
     crop = [(left + width / 2) / 8, (top + height / 2) / 8, width / 8, height / 8]
     views = replace(_whole_images(1), crops=np.array([crop], np.float32))
     ours = replay_views(pixels, views, np.arange(1))
     theirs = resized_crop(pixels, top, left, height, width, [8, 8], antialias=False)
-    # torchvision repeats the crop's outermost pixels, where we go on to the image's own: the two
-    # agree where all four neighbours lie in the crop, or the crop ends with the image.
+    # At the crop's border torchvision repeats pixels of the crop, while we use the image's pixels
+    # outside it. Both agree if all four neighbours are in the crop or its border is the image's.
     y = top + (np.arange(8) + 0.5) * height / 8 - 0.5
     x = left + (np.arange(8) + 0.5) * width / 8 - 0.5
     within_y = ((y >= top) | (top == 0)) & ((y <= top + height - 1) | (top + height == 8))
@@ -211,7 +213,7 @@ def test_an_aligned_crop_is_torchvisions_resized_crop_inside_its_border(top, lef
     assert within_y.sum() >= 6
     assert within_x.sum() >= 6
     window = np.ix_([0], [0, 1, 2], within_y.nonzero()[0], within_x.nonzero()[0])
-    # Positions are computed in another order of roundings: 8 px times 2^-23, differences up to 2.
+    # Positions differ by rounding: 8 px times 2^-23, times pixel differences of up to 2.
     assert np.abs(ours.numpy()[window] - theirs.numpy()[window]).max() < 8e-6
 
 
@@ -223,7 +225,7 @@ def _draw(images=20_000, size_px=SIZE_PX, **changes):
     return draw_views(settings_, seed=2, epoch=0, images=images, size_px=size_px)
 
 
-def test_a_shift_moves_the_window_and_goes_no_further_than_asked():
+def test_a_shift_moves_the_window_by_at_most_the_setting():
     x, y, width, height = _draw(shift=0.25).crops.T
     for centre in (x, y):
         assert np.abs(centre - 0.5).max() == pytest.approx(0.25, abs=1e-3)
@@ -233,11 +235,13 @@ def test_a_shift_moves_the_window_and_goes_no_further_than_asked():
     pixels = _pixels(images=1)
     right = replace(_whole_images(1), crops=np.array([[0.75, 0.5, 1, 1]], np.float32))
     moved = replay_views(pixels, right, np.arange(1))
-    assert torch.equal(moved[..., :6], pixels[..., 2:])  # two of eight pixels to the left
-    assert torch.equal(moved[..., 6:], pixels[..., 7:].expand(-1, -1, -1, 2))  # its border goes on
+    assert torch.equal(moved[..., :6], pixels[..., 2:])  # moved left by two of eight pixels
+    assert torch.equal(
+        moved[..., 6:], pixels[..., 7:].expand(-1, -1, -1, 2)
+    )  # the border is repeated
 
 
-def test_a_zoom_magnifies_as_often_as_it_reduces_and_each_axis_alone():
+def test_zooms_are_symmetric_and_independent_per_axis():
     _, _, width, height = np.log(_draw(zoom=1.5).crops).T
     for side in (width, height):
         assert np.abs(side).max() == pytest.approx(np.log(1.5), abs=1e-3)
@@ -262,7 +266,9 @@ def test_cutout_blanks_a_square_to_mid_grey():
         expected = torch.ones(SIZE_PX, SIZE_PX)
         expected[top:bottom, left:right] = 0
         assert torch.equal(replayed[row, 0], expected)
-    assert int((replayed == 0).sum((1, 2, 3)).max()) == 16  # where the border clips nothing
+    assert (
+        int((replayed == 0).sum((1, 2, 3)).max()) == 16
+    )  # 4 x 4 pixels if not clipped at the border
 
 
 def test_mixup_blends_two_views_by_weights_that_are_uniform():
@@ -285,7 +291,7 @@ def test_mixup_blends_two_views_by_weights_that_are_uniform():
     ]
 
 
-def test_cutmix_and_mixup_never_meet():
+def test_no_image_gets_both_cutmix_and_mixup():
     views = _draw(cutmix=0.5, mixup=1.0)
     cut = views.boxes.any(axis=1)
     assert not (cut & (views.weights < 1)).any()
@@ -302,19 +308,19 @@ def test_gradients_of_an_images_several_views_have_the_same_bits_on_two_threads(
         gradients = []
         for _ in range(30):
             leaf = pixels.clone().requires_grad_()
-            seen = replay_views(leaf, views, np.tile(np.arange(64), 8))
-            gradients += torch.autograd.grad(seen, leaf, weights)
+            replayed = replay_views(leaf, views, np.tile(np.arange(64), 8))
+            gradients += torch.autograd.grad(replayed, leaf, weights)
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
 
 
-def test_of_dsas_kinds_of_change_each_image_gets_one():
+def test_with_one_of_each_image_gets_one_kind_of_change():
     views = draw_views(DSA, seed=1, epoch=0, images=30_000, size_px=SIZE_PX)
     x, y, width, height = views.crops.T
     happened = np.stack(
         [
-            2 * views.flips.astype(float),  # every other flip is none
+            2 * views.flips.astype(float),  # half of the images picked for a flip are not mirrored
             views.angles != 0,
             (x != 0.5) | (y != 0.5),
             (width != 1) | (height != 1),

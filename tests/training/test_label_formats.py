@@ -1,4 +1,4 @@
-"""Packed logits teach what the teacher's own do, within half a level."""
+"""Packed logits equal the teacher's, up to a shift per row and half a level of rounding."""
 
 import numpy as np
 import pytest
@@ -40,18 +40,18 @@ def _log_softmax(logits, temperature=1.0):
 
 
 def _divergence(logits, other, temperature):
-    """Mean Kullback-Leibler divergence of softened labels."""
+    """Return the mean Kullback-Leibler divergence of softened labels."""
     log_p, log_q = (_log_softmax(each, temperature) for each in (logits, other))
     return (np.exp(log_p) * (log_p - log_q)).sum(axis=-1).mean()
 
 
 def _half_level(packed):
-    # Half a level, and what float32 loses on the way.
+    # Half a level, plus float32 rounding.
     return packed["scales"].astype(np.float64)[..., None] * (0.5 / 255 + 1e-6)
 
 
 def _teacher_logits(classes, rows=200):
-    """A teacher's scores: the highest of a row leads by 3 to 10."""
+    """Draw logits whose highest value in each row leads by 3 to 10."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 1.5, (rows, classes)).astype(np.float32)
     leaders = rng.integers(0, classes, rows)
@@ -68,8 +68,8 @@ def test_float16_by_hand():
 
 
 def test_uint8_by_hand():
-    # Gaps 0, 51, 102 and 255 are levels as they are; of scale 2.55, rounded up to 2.55078125,
-    # a gap of 1 is level 255 / 2.5508 = 99.97, and a gap of 0.5 is level 49.98.
+    # With scale 255, the gaps 0, 51, 102 and 255 are their own levels. With scale 2.55, rounded up
+    # to 2.55078125, a gap of 1 is level 255 / 2.5508 = 99.97, and a gap of 0.5 is level 49.98.
     logits = np.array([[300, 249, 198, 45], [7.5, 8, 7, 5.45]], np.float32)
     packed = pack_logits(logits, _settings("uint8"))
     assert packed["gaps"].tolist() == [[0, 51, 102, 255], [50, 0, 100, 255]]
@@ -78,8 +78,8 @@ def test_uint8_by_hand():
 
 
 def test_top_k_by_hand():
-    # Classes 3 and 1 are kept. The others' mean mass is (e^-2 + e^-2 + e^-3) / 3 of class 3's:
-    # a gap of 2.2366, in float16 from above 2.2383; class 1's gap of 1 is level 113.93.
+    # Classes 3 and 1 are kept. The other classes' mean mass is (e^-2 + e^-2 + e^-3) / 3 of class
+    # 3's, a gap of 2.2366, rounded up to float16's 2.2383. Class 1's gap of 1 is level 113.93.
     logits = np.array([[-1, 0, -1, 1, -2]], np.float32)
     packed = pack_logits(logits, _settings("top_k", 2))
     assert packed["classes"].tolist() == [[3, 1]]
@@ -90,8 +90,8 @@ def test_top_k_by_hand():
     assert unpack_logits(packed, 5).tolist() == [[tail, second, tail, 0, tail]]
 
 
-def test_top_k_is_the_papers_marginal_smoothing():
-    # The paper keeps k probabilities and shares out what is left: (1 - sum of them) / (C - k).
+def test_top_k_equals_the_papers_marginal_smoothing():
+    # The paper keeps k probabilities; each other class gets (1 - their sum) / (C - k).
     logits = _teacher_logits(classes=40)
     probabilities = np.exp(_log_softmax(logits))
     expected = probabilities.copy()
@@ -99,7 +99,7 @@ def test_top_k_is_the_papers_marginal_smoothing():
         rest = np.argsort(-row)[5:]
         row[rest] = (1 - np.delete(row, rest).sum()) / len(rest)
     unpacked = np.exp(_log_softmax(_unpacked(logits, _settings("top_k", 5))))
-    # Half a level of a scale below 20 is 0.04 of a logit, and p (1 - p) <= 1/4.
+    # With a scale below 20, half a level is 0.04 in a logit; dp/dz = p (1 - p) <= 1/4.
     np.testing.assert_allclose(unpacked, expected, rtol=0.08, atol=0.01)
 
 
@@ -113,7 +113,7 @@ def test_uint8_is_off_by_half_a_level_at_most(logits):
     packed = pack_logits(logits, _settings("uint8"))
     gaps = np.minimum(logits.max(axis=1, keepdims=True).astype(float) - logits, WIDEST)
     assert (np.abs(unpack_logits(packed, logits.shape[1]) + gaps) <= _half_level(packed)).all()
-    # The scale itself is the widest gap, at most a step of float16 wider.
+    # The scale is the widest gap, rounded up by at most one step of float16.
     widest = np.maximum(gaps.max(axis=1), 2**-14)
     wider = packed["scales"].astype(float) / widest
     assert ((wider >= 1 - 1e-6) & (wider <= 1 + 2**-10 + 1e-6)).all()
@@ -121,7 +121,7 @@ def test_uint8_is_off_by_half_a_level_at_most(logits):
 
 @pytest.mark.parametrize("name", FORMATS)
 @given(logits=_rows())
-def test_the_highest_class_stays_a_highest(name, logits):
+def test_the_highest_class_keeps_the_highest_logit(name, logits):
     unpacked = _unpacked(logits, _settings(name))
     top = logits.argmax(axis=1)[:, None]
     assert (np.take_along_axis(unpacked, top, 1) == unpacked.max(axis=1, keepdims=True)).all()
@@ -135,7 +135,7 @@ def test_top_k_keeps_the_highest_in_order_and_equal_ones_by_id(logits, top_k):
     for row, kept in zip(logits.tolist(), packed["classes"].tolist(), strict=True):
         expected = sorted(range(len(row)), key=lambda class_id: (-row[class_id], class_id))
         assert kept == expected[:top_k]
-    # Kept classes never cross, and none falls below the tail.
+    # Kept classes stay in order, and none has a lower logit than the tail.
     assert (np.diff(packed["gaps"].astype(int), axis=1) >= 0).all()
 
 
@@ -145,13 +145,13 @@ def test_the_tail_keeps_its_mass(logits, top_k):
     kept = packed["classes"].astype(int)
 
     def log_odds(values):
-        """The tail's mass against that of the highest class, as a logarithm."""
+        """Return the logarithm of the tail's mass relative to that of the highest class."""
         tail = values.astype(float) - values.max(axis=1, keepdims=True)
         np.put_along_axis(tail, kept, -np.inf, 1)
         nearest = tail.max(axis=1, keepdims=True)
         return nearest + np.log(np.exp(tail - nearest).sum(axis=1, keepdims=True))
 
-    # 1e-4: float32 at logits of a hundred.
+    # 1e-4 is float32's rounding of logits of about 100.
     error = np.abs(log_odds(unpack_logits(packed, logits.shape[1])) - log_odds(logits))
     assert (error <= _half_level(packed) + 1e-4).all()
 
@@ -170,7 +170,7 @@ def test_packing_top_k_again_changes_nothing(logits, top_k):
     unpacked = unpack_logits(packed, logits.shape[1])
     again = pack_logits(unpacked, settings)
     assert np.array_equal(unpack_logits(again, logits.shape[1]), unpacked)
-    # Classes that share a level are equal now, so they may stand in the order of their ids.
+    # Classes with the same level have equal logits now, so they may be reordered by id.
     levels = np.pad(packed["gaps"], ((0, 0), (1, 0)))
     if (np.diff(levels, axis=1) > 0).all():
         _same(again, packed)
@@ -194,11 +194,12 @@ def test_rows_do_not_depend_on_one_another(name, logits):
 @pytest.mark.parametrize(
     ("settings", "most"),
     [
-        # Rounding by e costs about e^2 / 2 a row: float16 rounds by 2^-9 at 10, uint8 by 0.03.
+        # A rounding error e changes a row's divergence by about e^2 / 2. Logits of about 10 are
+        # rounded by 2^-9 in float16 and by 0.03 in uint8.
         (_settings("float16"), 2e-6),
         (_settings("uint8"), 5e-4),
         (_settings("top_k", 10), 5e-4),
-        # Five classes of ten share what little is left.
+        # Five of ten classes share the small probability of the tail.
         (_settings("top_k", 5), 2e-2),
     ],
     ids=["float16", "uint8", "all_ten", "top_five"],
@@ -228,9 +229,9 @@ def test_top_k_of_all_classes_has_no_tail():
     packed = pack_logits(np.array([[2, 0, 1]], np.float32), _settings("top_k", 7))
     assert packed["classes"].tolist() == [[0, 2, 1]]
     assert packed["gaps"].tolist() == [[128, 255]]  # rint(127.5), halves to even
-    lonely = pack_logits(np.array([[2]], np.float32), _settings("top_k", 7))
-    assert lonely["gaps"].shape == (1, 0)
-    assert unpack_logits(lonely, 1).tolist() == [[0]]
+    single = pack_logits(np.array([[2]], np.float32), _settings("top_k", 7))
+    assert single["gaps"].shape == (1, 0)
+    assert unpack_logits(single, 1).tolist() == [[0]]
 
 
 @pytest.mark.parametrize(("classes", "dtype"), [(256, "uint8"), (257, "uint16")])

@@ -1,4 +1,4 @@
-"""Losses by hand, and against torch's own."""
+"""Losses worked by hand, and compared with torch's."""
 
 import numpy as np
 import pytest
@@ -22,40 +22,40 @@ def test_kl_loss_by_hand():
 
 @pytest.mark.parity
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 20.0])
-def test_the_mean_kl_loss_is_torchs_batchmean_kl_of_softened_scores(temperature):
+def test_the_mean_kl_loss_equals_torchs_batchmean_kl_of_softened_logits(temperature):
     student, teacher = _logits(0), _logits(1)
     theirs = torch.nn.KLDivLoss(reduction="batchmean")(
         torch.log_softmax(student / temperature, dim=1), torch.softmax(teacher / temperature, dim=1)
     )
-    # Probabilities against log-probabilities as target: a few float32 roundings.
+    # torch's target is probabilities, ours log-probabilities: a few float32 rounding errors.
     assert float(kl_loss(student, teacher, temperature).mean()) == pytest.approx(
         float(theirs), rel=1e-4, abs=1e-7
     )
 
 
-def test_kl_loss_is_zero_for_the_teachers_own_scores_up_to_a_shift():
+def test_kl_loss_is_zero_for_the_teachers_own_logits_up_to_a_shift():
     teacher = _logits(2)
     shifted = teacher + torch.arange(7.0)[:, None]
     assert kl_loss(shifted, teacher, 4.0).tolist() == pytest.approx([0.0] * 7, abs=1e-6)
     assert float(kl_loss(_logits(3), teacher, 4.0).min()) > 0
 
 
-def test_kl_loss_sends_no_gradient_of_its_own_scale_by_temperature():
-    # No factor of T^2 (D4M, equation 7): at high temperatures the loss falls with T^2.
+def test_kl_loss_has_no_factor_of_temperature_squared():
+    # Without a factor of T^2 (D4M, equation 7), the loss falls as 1 / T^2 at high temperatures.
     student, teacher = _logits(0).double(), _logits(1).double()
     low, high = (kl_loss(student, teacher, t).numpy() for t in (1000.0, 2000.0))
     assert low / high == pytest.approx(np.full(7, 4.0), rel=1e-2)
 
 
 def test_mse_loss_by_hand():
-    # Centred: (1, -1) against (0, 0); (-2, 1, 1) against (1, 1, -2), each over its classes.
+    # Centred logits: (1, -1) against (0, 0), and (-2, 1, 1) against (1, 1, -2).
     pair = mse_loss(torch.tensor([[3.0, 1.0]]), torch.tensor([[7.0, 7.0]]))
     assert pair.tolist() == [1.0]
     three = mse_loss(torch.tensor([[0.0, 3.0, 3.0]]), torch.tensor([[9.0, 9.0, 6.0]]))
     assert three.tolist() == [(9 + 0 + 9) / 3]
 
 
-def test_mse_loss_does_not_see_a_shift_of_either_sides_rows():
+def test_mse_loss_does_not_change_if_either_sides_rows_are_shifted():
     student, teacher = _logits(0).double(), _logits(1).double()
     shifts = torch.linspace(-9, 9, 7, dtype=torch.float64)[:, None]
     plain = mse_loss(student, teacher).tolist()
@@ -66,10 +66,10 @@ def test_mse_loss_does_not_see_a_shift_of_either_sides_rows():
 
 
 @pytest.mark.parity
-def test_mse_loss_is_torchs_of_centred_logits():
+def test_mse_loss_equals_torchs_on_centred_logits():
     student, teacher = _logits(0), _logits(1)
     centred = [logits - logits.mean(dim=1, keepdim=True) for logits in (student, teacher)]
-    # The same sums, perhaps in another order.
+    # The same sums, possibly in another order: float32 rounding.
     rows = F.mse_loss(*centred, reduction="none").mean(dim=1)
     assert mse_loss(student, teacher).tolist() == pytest.approx(rows.tolist(), rel=1e-6)
     mean = float(mse_loss(student, teacher).mean())
@@ -77,7 +77,7 @@ def test_mse_loss_is_torchs_of_centred_logits():
 
 
 def test_class_loss_by_hand():
-    # Scores (ln 3, 0) mean probabilities (3/4, 1/4).
+    # The logits (ln 3, 0) are the probabilities (3/4, 1/4).
     logits = torch.tensor([[np.log(3.0), 0.0], [np.log(3.0), 0.0]], dtype=torch.float64)
     own, partner = torch.tensor([0, 1]), torch.tensor([1, 0])
     shares = torch.tensor([0.25, 1.0], dtype=torch.float64)
@@ -88,19 +88,19 @@ def test_class_loss_by_hand():
 
 
 @pytest.mark.parity
-def test_class_loss_is_torchs_cross_entropy_of_mixed_probabilities():
+def test_class_loss_equals_torchs_cross_entropy_with_mixed_probabilities():
     logits = _logits(4)
     own, partner = torch.tensor([0, 1, 2, 3, 4, 0, 1]), torch.tensor([4, 1, 0, 2, 2, 3, 0])
     shares = torch.tensor([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0])
     mixed = shares[:, None] * F.one_hot(own, 5) + (1 - shares[:, None]) * F.one_hot(partner, 5)
     losses = class_loss(logits, own, partner, shares)
-    # The same sums in another order.
+    # The same sums in another order: float32 rounding.
     theirs = F.cross_entropy(logits, mixed, reduction="none")
     assert losses.tolist() == pytest.approx(theirs.tolist(), rel=1e-5)
     assert float(losses.mean()) == pytest.approx(float(F.cross_entropy(logits, mixed)), rel=1e-5)
 
 
-def test_an_image_that_is_all_its_own_does_not_look_at_its_partner():
+def test_the_partner_of_an_unmixed_image_does_not_matter():
     logits, own, shares = _logits(5), torch.arange(7) % 5, torch.ones(7)
     expected = F.cross_entropy(logits, own, reduction="none")
     for partner in (own, own.flip(0)):
@@ -121,9 +121,9 @@ def test_an_image_that_is_all_its_own_does_not_look_at_its_partner():
     ],
     ids=["kl", "mse", "class"],
 )
-def test_an_images_loss_is_its_own_whatever_images_come_with_it(loss):
+def test_an_images_loss_does_not_depend_on_other_images_in_the_batch(loss):
     together = loss(torch.arange(7)).tolist()
     assert len(set(together)) == 7
-    # A sum over one row may be vectorised otherwise than over many: a float32 rounding.
+    # A sum over one row may be vectorised differently from one over many: float32 rounding.
     alone = [loss(torch.tensor([row])).item() for row in range(7)]
     assert alone == pytest.approx(together, rel=1e-6)

@@ -1,4 +1,4 @@
-"""Soft labels are the teacher's scores of the very pixels a student will see."""
+"""Soft labels are the teacher's logits on exactly the pixels that a student is trained on."""
 
 from dataclasses import fields
 
@@ -57,12 +57,12 @@ def _same(first: EpochLabels, second: EpochLabels):
     return _same_views(first.views, second.views) and np.array_equal(first.logits, second.logits)
 
 
-def test_an_epochs_views_are_those_of_its_seed_number_and_images(images):
+def test_an_epochs_views_follow_from_seed_epoch_and_images(images):
     views = draw_epoch(images, VIEWS, seed=5, epoch=3)
     assert _same_views(views, draw_views(VIEWS, seed=5, epoch=3, images=13, size_px=8))
 
 
-def test_labels_are_the_teachers_raw_scores_of_the_replayed_views_to_the_bit(images, teacher):
+def test_labels_are_the_teachers_logits_on_the_replayed_views_to_the_bit(images, teacher):
     labelled = _label(images, teacher, epoch=3)
     views = draw_views(VIEWS, seed=5, epoch=3, images=13, size_px=8)
     with torch.inference_mode():
@@ -70,11 +70,11 @@ def test_labels_are_the_teachers_raw_scores_of_the_replayed_views_to_the_bit(ima
     assert labelled.logits.dtype == np.float32
     assert labelled.logits.shape == (13, CLASSES)
     assert np.array_equal(labelled.logits, logits.numpy())
-    assert not np.allclose(np.exp(labelled.logits).sum(axis=1), 1)  # scores, not probabilities
+    assert not np.allclose(np.exp(labelled.logits).sum(axis=1), 1)  # logits, not probabilities
 
 
 def test_a_label_by_hand():
-    # A teacher that scores the mean and its negative, on uniform images that no crop can change.
+    # The teacher's logits are the mean and its negative; no crop changes a uniform image.
     class Mean(torch.nn.Module):
         def forward(self, pixels):
             mean = pixels.mean((1, 2, 3))
@@ -92,7 +92,7 @@ def test_labels_do_not_depend_on_the_batch_size(images, teacher, batch, monkeypa
     whole = _label(images, teacher, epoch=0)
     monkeypatch.setattr(soft_labels, "_BATCH", batch)
     parts = _label(images, teacher, epoch=0)
-    # A matrix product of another shape may sum in another order: a few roundings of float32.
+    # A matrix product of another shape may sum in another order: a few float32 rounding errors.
     assert np.abs(whole.logits).max() < 8
     assert np.abs(whole.logits - parts.logits).max() < 8 * 2**-21
     assert _same_views(whole.views, parts.views)
@@ -104,11 +104,11 @@ def test_labels_do_not_depend_on_which_epochs_were_labelled_before(images, teach
     assert all(_same(forwards[epoch], backwards[epoch]) for epoch in range(4))
     assert not _same(forwards[0], forwards[1])
     labels = _labels(images, teacher, epochs=4, mode="online")
-    asked = {epoch: labels[epoch] for epoch in (2, 0, 3, 1, 0)}
-    assert all(_same(forwards[epoch], asked[epoch]) for epoch in range(4))
+    shuffled = {epoch: labels[epoch] for epoch in (2, 0, 3, 1, 0)}
+    assert all(_same(forwards[epoch], shuffled[epoch]) for epoch in range(4))
 
 
-def test_online_labels_are_the_teachers_scores_to_the_bit_in_any_format(images, teacher):
+def test_online_labels_are_the_teachers_logits_to_the_bit_in_any_format(images, teacher):
     expected = [_label(images, teacher, epoch) for epoch in range(3)]
     for name in ("float16", "uint8", "top_k"):
         labels = _labels(images, teacher, mode="online", format=name, top_k=2)
@@ -116,7 +116,7 @@ def test_online_labels_are_the_teachers_scores_to_the_bit_in_any_format(images, 
 
 
 @pytest.mark.parametrize("name", ["float16", "uint8", "top_k"])
-def test_stored_labels_are_what_a_block_of_their_format_gives_back(images, teacher, name):
+def test_stored_labels_equal_a_block_packed_and_unpacked_in_their_format(images, teacher, name):
     labels = _labels(images, teacher, format=name, top_k=2)
     exact = [_label(images, teacher, epoch) for epoch in range(3)]
     settings = SoftLabelSettings(format=name, top_k=2)
@@ -131,24 +131,24 @@ def test_stored_labels_are_what_a_block_of_their_format_gives_back(images, teach
         assert np.array_equal(found.logits, alone)
 
 
-def test_labels_in_float16_are_the_teachers_scores_rounded_once(images, teacher):
+def test_labels_in_float16_are_the_teachers_logits_rounded_once(images, teacher):
     for epoch, found in enumerate(_labels(images, teacher)):
         exact = _label(images, teacher, epoch)
         assert np.array_equal(found.logits, exact.logits.astype(np.float16).astype(np.float32))
 
 
-def test_a_teacher_in_bfloat16_says_nearly_the_same(images, teacher):
+def test_a_teacher_in_bfloat16_has_nearly_the_same_logits(images, teacher):
     exact = _labels(images, teacher)[0]
     settings = SoftLabelSettings(epochs=3, mode="online", augmentation=VIEWS)
     rounded = TeacherLabels(images, teacher, settings, seed=5, precision="bfloat16")[0]
     assert _same_views(exact.views, rounded.views)
     assert rounded.logits.dtype == np.float32
-    # bfloat16 has 8 bits, where float16, which labels are stored in, has 11.
+    # bfloat16 has 8 significant bits; float16, in which labels are stored, has 11.
     difference = np.abs(rounded.logits - exact.logits).max()
     assert 2**-11 * np.abs(exact.logits).max() < difference < 0.04 * np.ptp(exact.logits)
 
 
-def test_labels_come_with_the_views_that_they_were_made_of(images, teacher):
+def test_labels_come_with_the_views_that_were_labelled(images, teacher):
     for epoch, found in enumerate(_labels(images, teacher)):
         views = draw_epoch(images, VIEWS, seed=5, epoch=epoch)
         assert _same_views(found.views, views)
@@ -160,16 +160,16 @@ def test_labels_come_with_the_views_that_they_were_made_of(images, teacher):
 
 
 def test_the_only_labelled_epoch_is_labelled_once(images, teacher):
-    asked = []
+    calls = []
     settings = SoftLabelSettings(epochs=4, labelled_epochs=1, mode="online", augmentation=VIEWS)
-    with teacher.register_forward_hook(lambda *_: asked.append(1)):
+    with teacher.register_forward_hook(lambda *_: calls.append(1)):
         labels = TeacherLabels(images, teacher, settings, seed=5)
         found = [labels[0] for _ in range(4)]
-    assert len(asked) == 1
+    assert len(calls) == 1
     assert _same(found[-1], _label(images, teacher, 0))
 
 
-def test_labels_of_another_seed_are_others(images, teacher):
+def test_another_seed_gives_other_labels(images, teacher):
     settings = SoftLabelSettings(augmentation=VIEWS, epochs=1)
     first, second, again = (TeacherLabels(images, teacher, settings, seed=s)[0] for s in (5, 6, 5))
     assert _same(first, again)
@@ -189,7 +189,7 @@ def test_there_are_as_many_labels_as_labelled_epochs(
         labels[length]
 
 
-def test_epochs_are_had_by_number_or_slice_and_none_beyond_the_last(images, teacher):
+def test_epochs_are_indexed_by_number_or_slice_up_to_the_last(images, teacher):
     labels = _labels(images, teacher, epochs=4)
     single = [labels[epoch] for epoch in range(4)]
     for chosen in (slice(1, 3), slice(None, None, 2), slice(None, None, -1), slice(-2, 99)):
@@ -201,7 +201,7 @@ def test_epochs_are_had_by_number_or_slice_and_none_beyond_the_last(images, teac
             labels[epoch]
 
 
-def test_nothing_is_labelled_before_it_is_asked_for(images):
+def test_an_epoch_is_labelled_only_on_access(images):
     class Counting(torch.nn.Module):
         calls = 0
 

@@ -1,4 +1,4 @@
-"""Training: reproducible to the bit, and able to learn what can be learnt."""
+"""Training is reproducible bit for bit, and learns sets that can be learnt."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -32,7 +32,7 @@ KL = MatchingSettings(temperature=4.0)
 
 
 def _toy(images=60, **more):
-    """Two classes: bright above or bright below, with noise."""
+    """Draw images of two classes, brighter in the upper or in the lower half, with noise."""
     class_ids = torch.arange(images) % 2
     pixels = torch.randn(images, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.3
     pixels[:, :, :4] += torch.where(class_ids == 0, 0.5, -0.5)[:, None, None, None]
@@ -47,7 +47,7 @@ def _linear(seed=0):
 
 
 def _teacher():
-    """Scores the brightness above minus below."""
+    """Build a teacher whose logits are plus and minus the brightness of upper less lower half."""
     teacher = _linear()
     weights = torch.cat([torch.ones(32), -torch.ones(32)]) / 8
     with torch.no_grad():
@@ -71,7 +71,7 @@ def _weights(model):
 
 
 def _expected_kl(model, images, labels, temperature):
-    """Of every image, with the model as it is."""
+    """Return the loss of every image, without training the model."""
     with torch.inference_mode():
         logits = model(replay_views(images.pixels, labels.views, np.arange(len(images))))
     return kl_loss(logits, torch.from_numpy(labels.logits), temperature)
@@ -85,7 +85,7 @@ def _expected_class_loss(model, images, views):
 
 
 def _soft_losses(images, labels, *, epochs=1, optimizer=FROZEN, **matching):
-    """Losses of a model that does not move."""
+    """Return the losses of a model whose weights do not change."""
     return train_with_soft_labels(
         _linear(),
         images,
@@ -112,12 +112,12 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit_and_another_seed_does_n
     images = _toy()
     labels = _labels(images, epochs=3)
     first = _train_convnet(0, labels=labels, images=images)
-    torch.rand(17)  # whatever else drew from the global generator
+    torch.rand(17)  # something else draws from the global generator
     assert torch.equal(first, _train_convnet(0, labels=labels, images=images))
     assert not torch.equal(first, _train_convnet(1, labels=labels, images=images))
 
 
-def test_views_made_for_many_batches_at_once_are_those_of_each_batch(monkeypatch):
+def test_views_made_for_many_batches_at_once_equal_those_made_per_batch(monkeypatch):
     images = _toy()
 
     def weights(pixels_at_once):
@@ -146,7 +146,7 @@ def test_hard_label_training_follows_its_seed_too():
     assert not torch.equal(train(0), train(1))
 
 
-def test_two_threads_train_what_looks_things_up_in_a_table_the_same_twice():
+def test_two_threads_train_a_model_that_indexes_a_table_the_same_each_time():
     class Biased(nn.Module):
         """A linear classifier with a table of biases, each used many times, as in Swin."""
 
@@ -176,7 +176,7 @@ def test_two_threads_train_what_looks_things_up_in_a_table_the_same_twice():
     assert all(torch.equal(first, other) for other in others)
 
 
-def test_dropout_follows_the_seed_and_leaves_the_global_generator_alone():
+def test_dropout_follows_the_seed_and_does_not_change_the_global_generator():
     images = _toy()
 
     def train(seed):
@@ -224,8 +224,8 @@ def test_a_separable_set_is_learnt_from_hard_labels():
     assert curve.losses[-1] < curve.losses[0]
 
 
-def test_a_student_of_enough_soft_labels_becomes_its_teacher():
-    # One linear map from 60 images of 64 pixels: the KL of its teacher's scores goes to 0.
+def test_a_student_with_enough_soft_labels_becomes_equal_to_its_teacher():
+    # 60 epochs of views of 60 images determine a linear map of 64 pixels: the KL goes to 0.
     images = _toy()
     model = _linear(seed=3)
     curve = train_with_soft_labels(
@@ -244,7 +244,7 @@ def test_a_student_of_enough_soft_labels_becomes_its_teacher():
 
 
 @pytest.mark.parametrize(
-    ("epochs", "looks"),
+    ("epochs", "expected_epochs"),
     [
         (1, [1]),
         (3, [1, 2, 3]),
@@ -252,7 +252,7 @@ def test_a_student_of_enough_soft_labels_becomes_its_teacher():
         (25, [2, 5, 7, 10, 12, 15, 17, 20, 22, 25]),
     ],
 )
-def test_the_curve_has_at_most_ten_points_and_ends_with_the_last_epoch(epochs, looks):
+def test_the_curve_has_at_most_ten_points_and_ends_with_the_last_epoch(epochs, expected_epochs):
     seen = list[bool]()
     curve = train_with_hard_labels(
         _linear(),
@@ -263,9 +263,9 @@ def test_the_curve_has_at_most_ten_points_and_ends_with_the_last_epoch(epochs, l
         seed=0,
         probe=lambda model: float(seen.append(model.training) or len(seen)),
     )
-    assert curve.epochs == looks
-    assert curve.top1 == [float(look + 1) for look in range(len(looks))]
-    assert seen == [False] * len(looks)
+    assert curve.epochs == expected_epochs
+    assert curve.top1 == [float(look + 1) for look in range(len(expected_epochs))]
+    assert seen == [False] * len(expected_epochs)
 
 
 def test_without_a_probe_the_curve_has_no_accuracies():
@@ -289,14 +289,14 @@ def test_the_curves_loss_is_the_mean_over_images_also_in_unequal_batches(augment
         assert found == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_soft_labels_stay_with_their_own_images_when_the_order_is_shuffled():
+def test_soft_labels_stay_with_their_images_when_the_order_is_shuffled():
     images = _toy(images=13)
     labels = _labels(images, epochs=1)
     expected = float(_expected_kl(_linear(), images, labels[0], 2.0).mean())
     assert _soft_losses(images, labels, temperature=2.0) == [pytest.approx(expected, rel=1e-5)]
 
 
-def test_labels_come_again_where_there_are_more_epochs():
+def test_labels_are_reused_if_there_are_more_epochs():
     images = _toy(images=13)
     labels = _labels(images, epochs=3)
     expected = [float(_expected_kl(_linear(), images, each, 4.0).mean()) for each in labels]
@@ -305,7 +305,7 @@ def test_labels_come_again_where_there_are_more_epochs():
     assert _soft_losses(images, labels, epochs=8, temperature=4.0) == pytest.approx(again, rel=1e-5)
 
 
-def test_labels_of_later_epochs_are_not_looked_at():
+def test_labels_of_later_epochs_are_not_used():
     images = _toy(images=13)
     losses = _soft_losses(images, _labels(images, epochs=5), epochs=2)
     assert losses == _soft_losses(images, _labels(images, epochs=2), epochs=2)
@@ -320,7 +320,7 @@ def test_kl_t2_is_kl_times_the_temperature_squared(temperature):
         for loss in ("kl", "kl_t2")
     )
     assert min(plain) > 0
-    # Powers of two scale without rounding; 20 does not.
+    # Scaling by a power of two has no rounding error; scaling by 20 has.
     assert scaled == pytest.approx([temperature**2 * loss for loss in plain], rel=1e-6)
 
 
@@ -332,7 +332,7 @@ def test_mse_ce_by_hand(augmentation, ce_weight):
     with torch.inference_mode():
         logits = _linear()(replay_views(images.pixels, labels.views, np.arange(13))).double()
     teacher_logits = torch.from_numpy(labels.logits).double()
-    # Of two classes, centred logits are half their difference, once with either sign.
+    # With two classes, centred logits are plus and minus half of the difference.
     halves = [(each[:, 0] - each[:, 1]) / 2 for each in (logits, teacher_logits)]
     by_logits = (halves[0] - halves[1]) ** 2
     own = F.one_hot(images.class_ids, 2).double()
@@ -340,13 +340,13 @@ def test_mse_ce_by_hand(augmentation, ce_weight):
     mixed = shares * own + (1 - shares) * own[labels.views.partners]
     by_class = -(mixed * logits.log_softmax(1)).sum(1)
     expected = float((by_logits + ce_weight * by_class).mean())
-    # Ours is in float32.
+    # Our losses are computed in float32.
     assert _soft_losses(images, [labels], loss="mse_ce", ce_weight=ce_weight) == [
         pytest.approx(expected, rel=1e-5)
     ]
 
 
-def test_an_image_of_no_weight_does_not_count():
+def test_an_image_of_weight_zero_does_not_count():
     images = _toy(images=13)
     labels = _labels(images, epochs=1, views=STILL)
     of_each = _expected_kl(_linear(), images, labels[0], 4.0)
@@ -357,7 +357,7 @@ def test_an_image_of_no_weight_does_not_count():
         assert losses == [pytest.approx(float(of_each[image]), rel=1e-5)]
 
 
-def test_weights_weigh_the_gradient_as_they_do_the_loss():
+def test_weights_scale_the_gradient_as_they_scale_the_loss():
     # One step of plain gradient descent on all images at once.
     images = _toy(images=13, weights=torch.linspace(0, 2, 13))
     settings = OptimizerSettings(name="sgd", momentum=0, weight_decay=0, learning_rate=0.5)
@@ -366,7 +366,7 @@ def test_weights_weigh_the_gradient_as_they_do_the_loss():
     losses = F.cross_entropy(theirs(images.pixels), images.class_ids, reduction="none")
     ((losses * images.weights).sum() / 13).backward()
     gradient = torch.cat([parameter.grad.flatten() for parameter in theirs.parameters()])
-    # Sums over images in another order.
+    # The sum over images is in another order: float32 rounding.
     assert torch.allclose(_weights(ours), _weights(theirs) - 0.5 * gradient, rtol=0, atol=1e-6)
 
 
@@ -402,11 +402,14 @@ PLAIN = {"lr": 0.01, "weight_decay": 0.1}
     [
         ("cosine", lambda step: (1 + np.cos(np.pi * step / 9)) / 2),
         ("smoothed_cosine", lambda step: (1 + np.cos(np.pi * step / 18)) / 2),
-        ("step", lambda step: 0.1 if step >= 5 else 1.0),  # step 4 of 9 is before halfway
+        (
+            "step",
+            lambda step: 0.1 if step >= 5 else 1.0,
+        ),  # of 9 steps, counted from 0, step 5 is the first past the midpoint
     ],
     ids=["cosine", "smoothed_cosine", "step"],
 )
-def test_training_is_a_plain_loop_of_torchs_optimizer(settings, build, schedule, share):
+def test_training_equals_a_plain_loop_with_torchs_optimizer(settings, build, schedule, share):
     images = _toy(images=10)
     ours, theirs = _linear(), _linear()
     ours_settings = OptimizerSettings(
@@ -429,12 +432,12 @@ def test_training_is_a_plain_loop_of_torchs_optimizer(settings, build, schedule,
             optimizer.step()
             step += 1
     assert float((_weights(ours) - _weights(_linear())).abs().max()) > 1e-3
-    # Mean of losses against mixed ones, and rates by another formula: float32 roundings.
+    # Losses are averaged, and rates computed, in another order: float32 rounding.
     assert torch.allclose(_weights(ours), _weights(theirs), rtol=0, atol=1e-6)
 
 
 class _Decaying(nn.Module):
-    """Its loss does not depend on its weight: AdamW only lets it decay, by rate times decay."""
+    """A model whose loss does not depend on its weight, so that AdamW only decays the weight."""
 
     def __init__(self):
         super().__init__()
@@ -445,7 +448,7 @@ class _Decaying(nn.Module):
 
 
 def _rates(epochs=10, **settings):
-    """The rate of every step, as a share of the peak, where an epoch is one step."""
+    """Return the rate of each step as a share of the peak rate; an epoch has one step."""
     seen = [1.0]
     train_with_hard_labels(
         _Decaying(),
@@ -461,7 +464,7 @@ def _rates(epochs=10, **settings):
 
 
 def test_muon_moves_hidden_layers_by_the_orthogonal_factor_of_their_gradient():
-    """The nearest orthogonal matrix, by a singular value decomposition; AdamW moves all else."""
+    """Compare with the orthogonal factor from a singular value decomposition."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         model = ConvNet3(1, 8, 2, width=16)
@@ -478,21 +481,22 @@ def test_muon_moves_hidden_layers_by_the_orthogonal_factor_of_their_gradient():
         moved, gradient = weight.detach() - before[name], weight.grad
         if name in hidden:
             left, _, right = torch.linalg.svd(gradient.flatten(1), full_matrices=False)
-            # Steps have the size of AdamW's: 0.2 a weight in the mean square (Liu et al., 2025).
+            # Steps have the root mean square of AdamW's, 0.2 per weight (Liu et al., 2025).
             wanted = -rate * 0.2 * max(gradient.flatten(1).shape) ** 0.5 * left @ right
             error = (moved.flatten(1) - wanted).norm() / wanted.norm()
-            # Five steps of an iteration in bfloat16; the bare gradient is three times as far off.
+            # Muon approximates the factor by five iterations in bfloat16. The plain gradient,
+            # scaled to the same norm, is three times as far off.
             bare = -gradient.flatten(1) * wanted.norm() / gradient.norm()
             assert error < 0.2, name
             assert (bare - wanted).norm() / wanted.norm() > 0.6, name
         elif gradient.abs().min() > 1e-6:
-            # NAdam's first step is rate * sign, but for its look ahead.
+            # NAdam's first step is rate * sign(gradient), apart from Nesterov's look-ahead.
             assert torch.equal(moved.sign(), -gradient.sign()), name
             assert float(moved.abs().max() / moved.abs().min()) < 1.1, name
 
 
 def test_schedules_by_hand():
-    # Of four steps, a cosine has eighths of a turn, and a smoothed one sixteenths.
+    # With four steps, a cosine advances by 1/8 of a turn per step, a smoothed one by 1/16.
     half, quarter, eighth = np.sqrt(0.5), np.cos(np.pi / 8), np.cos(3 * np.pi / 8)
     assert _rates(4, schedule="cosine") == pytest.approx(
         [1.0, (1 + half) / 2, 0.5, (1 - half) / 2], abs=1e-12
@@ -513,7 +517,7 @@ def test_schedules_by_hand():
         ("step", lambda o: torch.optim.lr_scheduler.StepLR(o, step_size=5, gamma=0.1), 0.01),
     ],
 )
-def test_schedules_are_torchs_own(schedule, build, end):
+def test_schedules_equal_torchs(schedule, build, end):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     scheduler = build(optimizer)
     theirs = list[float]()
@@ -521,7 +525,7 @@ def test_schedules_are_torchs_own(schedule, build, end):
         theirs += scheduler.get_last_lr()
         optimizer.step()
         scheduler.step()
-    # torch computes its cosines from step to step: a few roundings.
+    # torch computes each cosine from the previous one: a few rounding errors.
     assert _rates(schedule=schedule) == pytest.approx(theirs, abs=1e-10)
     assert scheduler.get_last_lr() == [pytest.approx(end, abs=1e-10)]  # after the last step
 
@@ -533,14 +537,14 @@ def test_a_warmup_raises_the_rate_from_zero_to_the_schedules():
         assert _rates(schedule=schedule, warmup=0.4) == pytest.approx(rise * cold, abs=1e-12)
 
 
-def test_the_rate_goes_on_over_epochs_of_several_steps():
-    # 10 epochs of 2 steps: what an epoch keeps of the weight is the product of both.
+def test_the_schedule_advances_per_step_and_not_per_epoch():
+    # 10 epochs of 2 steps: per epoch, the weight is multiplied by both steps' decay factors.
     shares = (1 + np.cos(np.pi * np.arange(20) / 20)) / 2
     kept = (1 - 0.05 * shares).reshape(10, 2).prod(axis=1)
     assert _rates(batch_size=5) == pytest.approx((1 - kept) / 0.05, abs=1e-12)
 
 
-def test_bfloat16_is_only_for_products():
+def test_bfloat16_is_used_in_products_only():
     class Watching(nn.Module):
         def __init__(self):
             super().__init__()
@@ -563,11 +567,11 @@ def test_bfloat16_is_only_for_products():
         seen[precision] = model.seen
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
         assert {parameter.grad.dtype for parameter in model.parameters()} == {torch.float32}
-    # Images and weights stay float32; what comes out of a product does not.
+    # Images and weights stay float32; results of products are bfloat16.
     assert seen == {"float32": {torch.float32}, "bfloat16": {torch.float32, torch.bfloat16}}
 
 
-def test_bfloat16_learns_what_float32_learns_by_other_numbers():
+def test_bfloat16_learns_as_well_as_float32_but_not_bit_for_bit():
     images = _toy()
     labels = _labels(images, epochs=30)
     models, losses = [], []
@@ -582,12 +586,12 @@ def test_bfloat16_learns_what_float32_learns_by_other_numbers():
         assert _accuracy(model, images) == 1.0
         assert curve.losses[-1] < curve.losses[0] / 10
     assert not torch.equal(*map(_weights, models))
-    # bfloat16 has 8 significant bits; the first epoch's loss has seen few steps.
+    # bfloat16 has 8 significant bits, and the first epoch's loss follows only a few steps.
     assert losses[1][0] != losses[0][0]
     assert losses[1][0] == pytest.approx(losses[0][0], rel=0.02)
 
 
-def test_bfloat16_follows_the_seed_to_the_bit_too():
+def test_bfloat16_training_follows_the_seed_to_the_bit_too():
     images = _toy()
     labels = _labels(images, epochs=3)
     first, again, exact = (
