@@ -4,6 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from d4m.errors import ClassifierError
+from d4m.settings import ClassifierSettings
+
 _DEPTH = 3
 _MNIST_SIZE_PX = 28
 
@@ -54,7 +57,40 @@ class ConvNet3(nn.Module):
         self, pixels: Float[Tensor, "image channel height width"]
     ) -> Float[Tensor, "image class"]:
         """Return the logits of images."""
-        return self.classifier(self.features(pixels).flatten(1))
+        return self.forward_head(self.forward_features(pixels))
+
+    def forward_features(
+        self, pixels: Float[Tensor, "image channel height width"]
+    ) -> Float[Tensor, "image map map_height map_width"]:
+        """Return the maps of the last block."""
+        return self.features(pixels)
+
+    def forward_head(
+        self,
+        features: Float[Tensor, "image map map_height map_width"],
+        *,
+        pre_logits: bool = False,
+    ) -> Float[Tensor, "image output"]:
+        """Return the logits, or with `pre_logits` the flattened maps."""
+        flat = features.flatten(1)
+        return flat if pre_logits else self.classifier(flat)
+
+
+def build_convnet3(
+    settings: ClassifierSettings, *, channels: int, size_px: int, classes: int
+) -> ConvNet3:
+    """Build the ConvNet of a recipe.
+
+    Raises:
+        ClassifierError: the settings have options, or the images are too small.
+    """
+    if settings.options:
+        msg = f"convnet3 has no options, found {settings.options}"
+        raise ClassifierError(msg)
+    if size_px < 2**_DEPTH:
+        msg = f"convnet3 halves images three times: wanted at least 8 px, found {size_px}"
+        raise ClassifierError(msg)
+    return ConvNet3(channels, size_px, classes)
 
 
 class _AveragePool(nn.Module):

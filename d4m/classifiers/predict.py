@@ -1,13 +1,13 @@
 """Predict logits, class probabilities and features of images, batch by batch."""
 
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
-from d4m.classifiers.convnet import ConvNet3
+from d4m.classifiers.base import Classifier
 from d4m.classifiers.precision import computing_in
 from d4m.images.spool import Spool, ranges
 from d4m.settings import Precision
@@ -39,20 +39,20 @@ def class_probabilities(
 def penultimate_features(
     model: nn.Module, pixels: Float[Tensor, "image channel height width"] | Spool
 ) -> Float[Tensor, "image feature"]:
-    """The input of the last linear layer, image by image.
+    """Return the input of the last linear layer for each image.
 
-    That is ConvNet3's flattened map, and a timm model's pooled one, after all else that its head
-    has before the last layer. An ensemble has its members' features one after the other.
+    For an ensemble these are the members' features, concatenated.
 
     Args:
-        model: a ConvNet3, a timm model or an ensemble of such models in `members`, in evaluation
-            mode, on the device of `pixels`.
+        model: a `Classifier`, or an ensemble of such models in `members`, in evaluation mode, on
+            the device of `pixels`.
         pixels: images, not augmented.
 
     Returns:
         One row per image, in their order, on the device of `pixels`.
 
     Example:
+        >>> from d4m.classifiers.convnet import ConvNet3
         >>> features = penultimate_features(ConvNet3(1, 28, classes=10), torch.zeros(3, 1, 28, 28))
         >>> features.shape
         torch.Size([3, 2048])
@@ -67,7 +67,5 @@ def _features(
     members = getattr(model, "members", None)
     if isinstance(members, nn.ModuleList):
         return torch.cat([_features(member, pixels) for member in members], dim=1)
-    if isinstance(model, ConvNet3):
-        return model.features(pixels).flatten(1)
-    timm_model = cast(Any, model)
-    return timm_model.forward_head(timm_model.forward_features(pixels), pre_logits=True)
+    classifier = cast(Classifier, model)
+    return classifier.forward_head(classifier.forward_features(pixels), pre_logits=True)

@@ -1,18 +1,22 @@
-"""Build a teacher or student by its name, with weights from a stream of its own."""
+"""The classifiers that a recipe can name; every other name is timm's."""
+
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
-from d4m.classifiers.convnet import ConvNet3
+from d4m.classifiers.convnet import build_convnet3
 from d4m.classifiers.timm_models import build_timm_model
-from d4m.errors import ClassifierError
 from d4m.settings import ClassifierSettings
+
+CLASSIFIERS: Mapping[str, Callable[..., nn.Module]] = {"convnet3": build_convnet3}
+"""Architecture -> what builds it of (settings, channels, size_px, classes)."""
 
 
 def build_classifier(
     settings: ClassifierSettings, *, channels: int, size_px: int, classes: int, seed: int
 ) -> nn.Module:
-    """A classifier with freshly drawn weights; torch's global random state is left as it was.
+    """Build a classifier with random weights; torch's global random state is left unchanged.
 
     Args:
         settings: its architecture, with options.
@@ -24,14 +28,7 @@ def build_classifier(
     Raises:
         ClassifierError: timm does not know the name or an option, or the images are too small.
     """
+    build = CLASSIFIERS.get(settings.architecture, build_timm_model)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        if settings.architecture != "convnet3":
-            return build_timm_model(settings, channels=channels, size_px=size_px, classes=classes)
-        if settings.options:
-            msg = f"convnet3 has no options, found {settings.options}"
-            raise ClassifierError(msg)
-        if size_px < 8:
-            msg = f"convnet3 halves images three times: wanted at least 8 px, found {size_px}"
-            raise ClassifierError(msg)
-        return ConvNet3(channels, size_px, classes)
+        return build(settings, channels=channels, size_px=size_px, classes=classes)
