@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -95,7 +95,7 @@ class StageContext:
     )
 
     @classmethod
-    def open(cls, recipe: Recipe, store: ArtifactStore, compute: Compute) -> Self:
+    def open(cls, recipe: Recipe, store: ArtifactStore, compute: Compute) -> "StageContext":
         """Return a context without any upstream unit."""
         return cls(recipe, store, compute, Materials(recipe, store.root / "cache", compute.device))
 

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -228,7 +228,7 @@ class _Order:
     seeds: list[int]
 
     @classmethod
-    def of(cls, context: StageContext, unit: Unit) -> Self:
+    def of(cls, context: StageContext, unit: Unit) -> "_Order":
         settings, class_id = unit.settings, class_id_of(unit.name)
         prototypes = context.read("prototypes", unit.name)["prototypes"].astype(np.float32)
         # The first candidate has the noise of a prototype that has no other candidate.

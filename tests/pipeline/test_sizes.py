@@ -33,7 +33,7 @@ def sized(finished_once, tmp_path_factory):
         reads.add((split, size_px))
         return read_images(source, split, *arguments, size_px=size_px, **options)
 
-    with pytest.MonkeyPatch.open_context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ImageSource, "read_images", noted)
         workspace.computed = workspace.run("sized")
     workspace.reads = reads

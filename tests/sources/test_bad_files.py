@@ -234,7 +234,7 @@ def test_a_file_without_read_permission_is_listed_and_read_once_permitted(folder
             raise PermissionError(13, "Permission denied", str(path))
         return read_bytes(path)
 
-    with monkeypatch.open_context() as patch:
+    with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", refuse)
         assert _open(folders[0]).index("train", 0).unreadable == {
             "a/good-2.png": "permission denied"
