@@ -29,13 +29,13 @@ evaluate = dg.define_asset_job(
     "evaluate",
     dg.AssetSelection.assets("evaluation_scores", "image_fidelity", "distilled_dataset")
     | dg.AssetSelection.assets(section_key("evaluation")),
-    description="Train and score students on what is there, and pack the data set anew.",
+    description="Train and score students on the stored artifacts, and pack the data set again.",
 )
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the sensor knows of a recipe: its last state, and how many states there have been."""
+    """The sensor's memory of a recipe: its last state, and how many states there have been."""
 
     state: str
     generation: int
@@ -44,12 +44,12 @@ class _Seen:
 @dg.sensor(
     job=distill,
     minimum_interval_seconds=30,
-    description="A recipe or an image of it is new or changed: registers it, requests one run.",
+    description="Registers a recipe that is new or changed, or has changed images, and runs it.",
 )
 def changed_recipes(
     context: dg.SensorEvaluationContext, recipes: RecipesResource, store: StoreResource
 ) -> dg.SensorResult:
-    """Compare every recipe with what the cursor remembers; a broken one holds up no other."""
+    """Compare every recipe with the cursor's memory; a broken recipe holds up no other."""
     seen = {name: _Seen(**value) for name, value in json.loads(context.cursor or "{}").items()}
     now = {name: _Seen("", gone.generation) for name, gone in seen.items()}
     listed = dict[str, list[str]]()
@@ -81,12 +81,12 @@ def changed_recipes(
 @dg.schedule(
     job=distill,
     cron_schedule=os.environ.get("D4M_NIGHTLY", "0 2 * * *"),
-    description="Every recipe, every night: what is unchanged is reused, so it costs little.",
+    description="Runs every recipe every night; unchanged artifacts are reused at little cost.",
 )
 def nightly(
     context: dg.ScheduleEvaluationContext, recipes: RecipesResource
 ) -> Iterator[dg.RunRequest]:
-    """Request a run for each recipe that is there."""
+    """Request a run for each recipe in the folder."""
     names = recipes.names()
     context.instance.add_dynamic_partitions("recipe", names)
     for name in names:
@@ -98,9 +98,9 @@ def nightly(
 def _look_at(
     recipes: RecipesResource, name: str, cache: Path, listed: dict[str, list[str]]
 ) -> tuple[str, str]:
-    """A digest of a recipe and of the images in its folder, and what is wrong with it or "".
+    """Return a digest of a recipe and of the images in its folder, and its problem or "".
 
-    A folder that several recipes distil is listed once; `listed` remembers it.
+    A folder of several recipes is listed once; `listed` remembers it.
     """
     images = list[str]()
     try:

@@ -1,4 +1,4 @@
-"""How runs are started: as Dagster does by default, but so that a dead one is noticed."""
+"""Start runs as Dagster does by default, but so that a dead run is noticed."""
 
 import dagster as dg
 import grpc
@@ -9,7 +9,7 @@ from dagster._serdes import deserialize_value
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """Runs in processes of the code server, which is asked whether they are still alive.
+    """A launcher of runs in processes of the code server, which knows whether they are alive.
 
     Dagster's own launcher answers no such question, so that after a power cut a run is `STARTED`
     for ever, keeps its place in the pool, and no later run of its recipe begins.
@@ -17,11 +17,11 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """That it does is what lets `run_monitoring` look at the runs."""
+        """Return True, so that `run_monitoring` looks at the runs."""
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Whether the process of a run is alive; one started by a command line is taken to be."""
+        """Return whether the process of a run is alive; a command line's run is assumed to be."""
         client = self._get_grpc_client_for_termination(run.run_id)
         if client is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
@@ -37,6 +37,6 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
 
 def _is_late(failure: DagsterUserCodeUnreachableError) -> bool:
-    """Whether a server is there, and only too busy to answer in time."""
+    """Return whether a server exists and is only too busy to answer in time."""
     cause = failure.__cause__
     return isinstance(cause, grpc.Call) and cause.code() == grpc.StatusCode.DEADLINE_EXCEEDED

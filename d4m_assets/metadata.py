@@ -20,12 +20,12 @@ _UNREADABLE = dg.TableSchema([dg.TableColumn(name) for name in ("split", "file",
 def contact_sheet(
     images: np.ndarray, class_ids: np.ndarray, names: Sequence[str]
 ) -> dg.MarkdownMetadataValue:
-    """Some classes' images as a picture: `SHEET_CLASSES` of them are enough for the event log."""
+    """Draw the images of some classes; `SHEET_CLASSES` of them are enough for the event log."""
     return picture(draw_contact_sheet(images, class_ids, names))
 
 
 def picture(image: Image.Image) -> dg.MarkdownMetadataValue:
-    """A picture that the UI shows in place."""
+    """Return a picture that the UI shows in place."""
     buffer = BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     encoded = base64.b64encode(buffer.getvalue()).decode()
@@ -33,9 +33,9 @@ def picture(image: Image.Image) -> dg.MarkdownMetadataValue:
 
 
 def score_table(rows: Sequence[ScoreRow]) -> dg.TableMetadataValue:
-    """Scores in percent, one row per training set, kind of labels and student.
+    """Return scores in percent, one row per training set, kind of labels and student.
 
-    What all rows share (no other teacher, views for all) takes no column: the page is narrow.
+    Teachers and views have a column only where rows differ in them, as the page is narrow.
     """
     has_teachers = any(row.teacher for row in rows)
     has_plain = not all(row.augmented for row in rows)
@@ -67,7 +67,7 @@ def unreadable_table(rows: Sequence[Mapping[str, str]]) -> dg.TableMetadataValue
 
 
 def learning_curves(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
-    """Mean accuracy along the training of each row."""
+    """Plot the mean accuracy during the training of each row."""
     figure = Figure(figsize=(7, 4), dpi=90, layout="constrained")
     axes = figure.add_subplot()
     for row in rows:
@@ -81,7 +81,7 @@ def learning_curves(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
 
 
 def students_picture(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
-    """Every row's accuracy as a bar, with the deviation over its seeds."""
+    """Plot every row's accuracy as a bar, with the deviation over its seeds."""
     figure = Figure(figsize=(7, 0.6 + 0.3 * len(rows)), dpi=90, layout="constrained")
     axes = figure.add_subplot()
     places = np.arange(len(rows))[::-1]
@@ -95,7 +95,7 @@ def students_picture(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
 
 
 def matrix_picture(matrix: Mapping[str, Mapping[str, ScoreRow]]) -> dg.MarkdownMetadataValue:
-    """Accuracy by teacher (down) and student (across), as colours and numbers."""
+    """Plot accuracy by teacher (down) and student (across), as colours and numbers."""
     students = list(next(iter(matrix.values())))
     top1 = np.array([[100 * row.top1 for row in row_of.values()] for row_of in matrix.values()])
     size = (2.2 + 1.1 * len(students), 1.2 + 0.55 * len(matrix))

@@ -13,7 +13,7 @@ recipe_partitions = dg.DynamicPartitionsDefinition(name="recipe")
 
 
 def register_recipes() -> None:
-    """Register the recipes that are there with the instance of $DAGSTER_HOME, if there is one.
+    """Register the recipes in the folder with the instance of $DAGSTER_HOME, if there is one.
 
     No Dagster command registers a dynamic partition, so without this `dagster asset materialize`
     could not name a recipe on a fresh machine. Recipes that come later are the sensor's.

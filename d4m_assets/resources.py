@@ -1,4 +1,4 @@
-"""Where recipes and artifacts are: nothing in here changes a result."""
+"""The places of recipes and artifacts, and the device; none of them changes a result."""
 
 from pathlib import Path
 from typing import Self
@@ -22,21 +22,22 @@ class RecipesResource(dg.ConfigurableResource[None]):
     _of_run: dict[str, Recipe] = PrivateAttr(default_factory=dict[str, Recipe])
 
     def names(self) -> list[str]:
-        """The recipes that are there."""
+        """Return the names of the recipes in the folder."""
         return recipe_names(Path(self.folder))
 
     def misnamed(self) -> list[str]:
-        """Recipe files that cannot be loaded for their name."""
+        """Return the names of recipe files that no recipe can have."""
         return misnamed_recipes(Path(self.folder))
 
     def load(self, name: str) -> Recipe:
-        """One recipe, validated."""
+        """Load one recipe, validated."""
         return load_recipe(Path(self.folder) / f"{name}.yaml")
 
     def of_run(self, name: str) -> Recipe:
-        """One recipe as it was when this run first asked for it.
+        """Return one recipe as it was when this run first asked for it.
 
-        What is edited while a run is under way is for the next one: no data set is made by two.
+        Edits made during a run apply to the next run, so a data set never mixes two versions of a
+        recipe.
         """
         if name not in self._of_run:
             self._of_run[name] = self.load(name)
@@ -60,7 +61,7 @@ class StoreResource(dg.ConfigurableResource[None]):
 
     @classmethod
     def at(cls, root: Path, compute: Compute) -> Self:
-        """A store in a folder, computed on by a machine."""
+        """Return the store in a folder, and the machine that computes on it."""
         return cls(
             root=str(root),
             device=compute.requested_device,
@@ -69,6 +70,6 @@ class StoreResource(dg.ConfigurableResource[None]):
         )
 
     def pipeline(self, recipe: Recipe) -> Pipeline:
-        """A recipe's stages over this store."""
+        """Return a recipe's stages over this store."""
         compute = Compute(self.device, self.batch_size, self.memory)
         return Pipeline(recipe, Path(self.root), compute)

@@ -1,4 +1,4 @@
-"""Which failures another try can help: a disk or a network failed, not what was asked of it."""
+"""Decide which failures are tried again: those of a disk or a network, not of the request."""
 
 import errno
 import gzip
@@ -23,7 +23,7 @@ _PASSING = {
 
 
 def fail_or_retry(context: dg.AssetExecutionContext, failure: D4MError) -> Exception:
-    """What to raise for a failure: another try in half a minute, three times, where it can help."""
+    """Return the exception to raise: up to three more tries, half a minute apart, or none."""
     if may_pass(failure) and context.op_execution_context.retry_number < _MOST:
         context.log.warning(f"{failure}; another try in {_WAIT_S} s")
         return dg.RetryRequested(max_retries=_MOST, seconds_to_wait=_WAIT_S)
@@ -31,7 +31,7 @@ def fail_or_retry(context: dg.AssetExecutionContext, failure: D4MError) -> Excep
 
 
 def may_pass(failure: BaseException) -> bool:
-    """Whether a failure has a cause that may be gone a little later.
+    """Return whether a failure has a cause that may be gone a little later.
 
     Example:
         >>> failure = D4MError("cannot write")

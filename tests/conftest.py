@@ -1,4 +1,4 @@
-"""What every test may use: a tiny recipe, and a store in which it has been run."""
+"""Shared by all tests: a tiny recipe, and a store in which it has been run."""
 
 import os
 import shutil
@@ -84,7 +84,7 @@ class Workspace:
         }
 
     def environment(self) -> dict[str, str]:
-        """What a process that works in here needs to know."""
+        """The environment of a process that works in here."""
         return os.environ | {
             "D4M_RECIPES": str(self.recipes),
             "D4M_STORE": str(self.store),
@@ -95,7 +95,7 @@ class Workspace:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    """An empty store beside the tiny recipe."""
+    """An empty store next to the tiny recipe."""
     made = Workspace(tmp_path / "workspace")
     made.write("tiny", TINY_RECIPE)
     return made

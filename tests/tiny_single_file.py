@@ -71,7 +71,7 @@ def original_tensors(pipeline: Any) -> dict[str, Tensor]:
 
 
 def save_single_file(pipeline: Any, path: Path, **changed: Tensor) -> Path:
-    """The pipeline's weights in one file, and beside it a folder with all but weights."""
+    """The pipeline's weights in one file, and next to it a folder with everything but weights."""
     save_file(original_tensors(pipeline) | changed, path)
     configs = path.with_suffix("")
     if not configs.exists():

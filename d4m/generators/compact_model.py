@@ -53,7 +53,7 @@ def train_autoencoder(
     *,
     seed: int,
 ) -> AutoencoderKL:
-    """An autoencoder of the images; its `scaling_factor` gives latents a standard deviation of 1.
+    """Train an autoencoder on images; its `scaling_factor` scales latents to a deviation of 1.
 
     Args:
         pixels: training images, on the device to train on.
@@ -101,7 +101,7 @@ def train_denoiser(
     *,
     seed: int,
 ) -> CompactDenoiser:
-    """A text-conditioned denoiser of the latents, fit for classifier-free guidance.
+    """Train a text-conditioned denoiser of latents, fit for classifier-free guidance.
 
     Args:
         latents: scaled latents of the training images, on the device to train on.
@@ -137,7 +137,7 @@ def train_denoiser(
 
 
 def build_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule, with velocity prediction; samplers take its config."""
+    """Build Stable Diffusion's noise schedule with velocity prediction, for any sampler."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
@@ -151,7 +151,7 @@ def build_scheduler() -> DDIMScheduler:
 
 
 def save(components: Mapping[str, Any]) -> Callable[[Path], None]:
-    """A function that writes components, each into its folder of a diffusers pipeline."""
+    """Return a function that writes components, each into its folder of a diffusers pipeline."""
 
     def write(folder: Path) -> None:
         with _without_loading_bars():
@@ -162,12 +162,12 @@ def save(components: Mapping[str, Any]) -> Callable[[Path], None]:
 
 
 def load_vae(folder: Path) -> Any:
-    """The autoencoder of a stored component."""
+    """Load the autoencoder of a stored component."""
     return AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True).eval()
 
 
 def load_pipeline(folders: Sequence[Path]) -> StableDiffusionImg2ImgPipeline:
-    """The stock img2img pipeline of the stored components, wherever each of them is."""
+    """Load the stock img2img pipeline from stored components, wherever each of them is."""
     where = {path.name: path for folder in folders for path in folder.iterdir()}
     with _without_loading_bars():
         text = CLIPTextModel.from_pretrained(where["text_encoder"], use_safetensors=True)
@@ -212,7 +212,7 @@ def _build_autoencoder(channels: int, size_px: int, settings: AutoencoderSetting
 
 
 def _latent_spread(vae: AutoencoderKL, pixels: Tensor | Spool, batch_size: int) -> float:
-    """Standard deviation of all latents, from sums over batches."""
+    """Return the standard deviation of all latents, from sums over batches."""
     count, total, squares = 0, 0.0, 0.0
     with torch.inference_mode():
         for rows in ranges(len(pixels), batch_size):
@@ -259,7 +259,7 @@ def _build_denoiser(
 def _draw_tokens(
     captions: Tensor, empty: Tensor, class_ids: Tensor, dropout: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """One caption per class of the batch, the empty one last; and which one each latent gets."""
+    """Draw a caption per class of the batch, then the empty one; say which one each latent gets."""
     present, which = class_ids.unique(return_inverse=True)
     device = captions.device
     drawn = torch.randint(captions.shape[1], present.shape, generator=generator, device=device)

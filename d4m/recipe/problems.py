@@ -1,4 +1,4 @@
-"""The problems of a recipe in words: file, line, key, the value found and what is allowed."""
+"""Describe the problems of a recipe: file, line, key, the value found and what is allowed."""
 
 import difflib
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ def describe_problem(path: Path, document: CommentedMap, error: Any) -> tuple[in
         document: its sections, with their lines.
         error: one of `ValidationError.errors()`.
     """
-    if not error["loc"]:  # of sections that do not go together
+    if not error["loc"]:  # sections that contradict one another
         return 1, f"{path}: {error['msg'].removeprefix('Value error, ')}"
     line, keys = 1, list[str]()
     for key, line_found in _walk(document, error["loc"]):
@@ -56,7 +56,7 @@ def shorten(value: object) -> str:
 
 
 def _walk(document: Any, location: Sequence[int | str]) -> Iterator[tuple[str, int]]:
-    """The parts of an error's location that stand in the file, each with its line."""
+    """Yield the parts of an error's location that are in the file, each with its line."""
     line = 1
     for part in location:
         in_map = isinstance(document, CommentedMap) and part in document
@@ -91,6 +91,6 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _shown(key: object) -> str:
-    """A key as it stands in the file, in one line."""
+    """Return a key as it is written in the file, on one line."""
     text = str(key)
     return text if text.isprintable() and text.strip() else repr(text)

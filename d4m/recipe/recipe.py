@@ -1,4 +1,4 @@
-"""recipes/<name>.yaml -> settings; every mistake in a file is reported, with its line and key."""
+"""Read recipes/<name>.yaml into settings; report each mistake with its line and key."""
 
 import re
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ _WANTED_NAME = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """One distillation, read from its file.
+    """A distillation, read from its file.
 
     Attributes:
         name: the file's name without `.yaml`; Dagster's partition key.
-        folder: where the file lies; relative paths in it start here.
-        settings: what the file says, with defaults filled in.
+        folder: of the file; relative paths in the file start here.
+        settings: those of the file, with defaults filled in.
     """
 
     name: str
@@ -36,20 +36,19 @@ class Recipe:
     settings: RecipeSettings
 
     def locate(self, path: str | Path) -> Path:
-        """An absolute path for one that the recipe gives relative to its own file."""
+        """Return the absolute path of one that the recipe gives relative to its own file."""
         return (self.folder / Path(path).expanduser()).resolve()
 
 
 def load_recipe(path: Path) -> Recipe:
-    """The recipe in a YAML file, validated as a whole.
+    """Load the recipe in a YAML file, validated as a whole.
 
     Args:
         path: the file; its name without `.yaml` becomes the recipe's name.
 
     Raises:
-        RecipeError: the file is missing, is not YAML, or holds wrong settings. One line per
-        problem:
-            file, line, key, the value found and what is allowed.
+        RecipeError: the file is missing, is not YAML, or holds wrong settings; one line per
+            problem, with file, line, key, the value found and what is allowed.
     """
     if not is_name(path.stem):
         msg = f"{path.name!a}: {_WANTED_NAME}; rename the file"
@@ -69,17 +68,17 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def recipe_names(folder: Path) -> list[str]:
-    """Names of the recipes in a folder, sorted; hidden files are not recipes."""
+    """Return the names of the recipes in a folder, sorted; hidden files are not recipes."""
     return [name for name in _visible(folder) if is_name(name)]
 
 
 def misnamed_recipes(folder: Path) -> list[str]:
-    """Names of the recipe files in a folder that no recipe can have, sorted."""
+    """Return the names of recipe files in a folder that no recipe can have, sorted."""
     return [name for name in _visible(folder) if not is_name(name)]
 
 
 def is_name(name: str) -> bool:
-    """Whether a name can be a partition of Dagster, a folder of the store and a word of a shell."""
+    """Return whether a name can be a Dagster partition, a folder of the store and a shell word."""
     return bool(_NAME.fullmatch(name)) and "..." not in name
 
 

@@ -1,4 +1,4 @@
-"""Settings -> recipes/<name>.yaml."""
+"""Write settings into recipes/<name>.yaml."""
 
 import copy
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from d4m.settings import RecipeSettings
 
 
 def write_recipe(path: Path, settings: Mapping[str, Any], *, comment: str) -> Path:
-    """Write settings into a new recipe file; returns its path.
+    """Write settings into a new recipe file, and return its path.
 
     Args:
         path: a `.yaml` file that does not exist yet.
@@ -30,7 +30,7 @@ def write_recipe(path: Path, settings: Mapping[str, Any], *, comment: str) -> Pa
         msg = f"wanted the name of a recipe that does not exist yet, found {path}; choose another"
         raise RecipeError(msg)
     sections = copy.deepcopy(dict(settings))
-    generator = sections["generator"]  # of the two kinds, a dump names both
+    generator = sections["generator"]  # a dump names both kinds, a recipe one
     generator.pop("compact" if generator["pretrained"] else "pretrained")
     try:
         RecipeSettings.model_validate(sections)

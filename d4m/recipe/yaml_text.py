@@ -1,4 +1,4 @@
-"""The text of a recipe file: YAML that is refused, with its line, where it is not plain values."""
+"""Parse the text of a recipe file; refuse, with its line, YAML that is not plain values."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -65,20 +65,20 @@ def plain(value: object) -> Any:
 
 
 def _check_structure(path: Path, text: str) -> None:
-    """Refuse, before anything is built, tags and what would grow without bounds.
+    """Refuse tags and aliases that would grow without bounds, before anything is built.
 
     Raises:
         RecipeError: with the line at which the text goes too far.
         YAMLError: it is not YAML.
     """
-    sizes = dict[str, int]()  # of what has an anchor
-    counts, anchors = [0], [""]  # of the nodes that are open
+    sizes = dict[str, int]()  # of the nodes with an anchor
+    counts, anchors = [0], [""]  # of the open nodes
     for event in cast(Any, YAML(typ="rt")).parse(text):
         problem = ""
         if getattr(event, "ctag", None) is not None:
             problem = f"wanted plain values, found the tag {event.ctag}; leave it out"
         if isinstance(event, AliasEvent):
-            problem = "an alias of what it stands in" if event.anchor in anchors else problem
+            problem = "an alias of a node that contains it" if event.anchor in anchors else problem
             counts[-1] += sizes.get(event.anchor, 1)
         elif isinstance(event, CollectionStartEvent):
             counts.append(1)

@@ -1,1 +1,1 @@
-"""What a run would do, what there was, and where it came from."""
+"""Say what a run would do, what there was before, where it came from, and whether it holds."""

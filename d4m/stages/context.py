@@ -1,4 +1,4 @@
-"""What stages see: a recipe, its images and generator, the store, and units made earlier."""
+"""The world as stages see it: a recipe, its images and generator, the store, earlier units."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ from d4m.store.store import ArtifactStore
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a unit depends on. Inputs add up: `a | b` has the settings and reads of both.
+    """Everything that a unit depends on; inputs add up: `a | b` has the settings and reads of both.
 
     Attributes:
         settings: values that decide what the unit holds, in JSON's types.

@@ -35,16 +35,16 @@ _CARD = """# {name}: a distilled data set
 {notes}
 """
 _LABEL_FILES = """\
-| `soft_labels.zarr` | the teacher's verdict on every epoch's view of every image |
+| `soft_labels.zarr` | the teacher's logits for every epoch's view of every image |
 | `views.zarr` | those views: crops, turns, mixes; \
 `d4m.training.augment.replay_views` makes their pixels |
 """
 _LABEL_NOTES = {
     "float16": "Labels are raw scores: divide by the temperature of your choice before the "
     "softmax.",
-    "uint8": "Labels are stored as `gaps`: a class lies `gaps * scales / 255` below the highest "
+    "uint8": "Labels are stored as `gaps`: a class is `gaps * scales / 255` below the highest "
     "score of its row. Divide by the temperature of your choice before the softmax.",
-    "top_k": "Labels are stored as the highest `classes`, and as `gaps`: each but the first lies "
+    "top_k": "Labels are stored as the highest `classes`, and as `gaps`: each but the first is "
     "`gaps * scales / 255` below it, and last all other classes do. Divide by the temperature of "
     "your choice before the softmax.",
 }

@@ -18,10 +18,10 @@ from d4m.stages.unit_names import teacher_score_unit
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One row; accuracies are shares of the scored images, deviations are over seeds.
+    """A row; accuracies are shares of the scored images, deviations are over seeds.
 
     Attributes:
-        training_set: what the students were trained on; `teacher` is a teacher itself.
+        training_set: the set that the students were trained on; `teacher` is a teacher itself.
         labels: `soft` (the teacher's) or `hard` (the classes).
         student: architecture.
         augmented: whether the students saw random views, or the images as they are.
@@ -81,7 +81,7 @@ def score_rows(context: StageContext, recipe: RecipeSettings) -> list[ScoreRow]:
 
 
 def rank(rows: Sequence[ScoreRow]) -> Ranking:
-    """DD-Ranking's label-robust and augmentation-robust scores, where the rows for them exist.
+    """Compute DD-Ranking's label-robust and augmentation-robust scores, where their rows exist.
 
     Source:
         Li et al., "DD-Ranking" (2025); see `d4m.scores.dd_ranking`.
@@ -109,7 +109,7 @@ def rank(rows: Sequence[ScoreRow]) -> Ranking:
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation; the deviation of a single value is 0.
+    """Return mean and sample standard deviation; the deviation of a single value is 0.
 
     Example:
         >>> mean_and_std([1.0, 2.0, 3.0])
@@ -161,9 +161,9 @@ def _teacher_row(context: StageContext, recipe: RecipeSettings, teacher: str) ->
 
 
 def teacher_by_student(rows: Sequence[ScoreRow]) -> dict[str, dict[str, ScoreRow]]:
-    """The teacher x student matrix: the synthetic images' rows, by teacher and student.
+    """Return the teacher x student matrix: the synthetic images' rows, by teacher and student.
 
-    Empty where there is a single teacher, as the table then says it all.
+    The matrix is empty where there is a single teacher.
     """
     matrix = dict[str, dict[str, ScoreRow]]()
     for row in rows:
@@ -179,7 +179,7 @@ def _top1(
     labels: Labels = "soft",
     augmented: bool = True,
 ) -> float | None:
-    """Mean accuracy of the first such row, which is the first student's."""
+    """Return the mean accuracy of the first such row, which is the first student's."""
     key = (training_set, labels, augmented)
     found = (r.top1 for r in rows if (r.training_set, r.labels, r.augmented) == key)
     return next(found, None)

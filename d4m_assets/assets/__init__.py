@@ -1,1 +1,1 @@
-"""One file per artifact: what it is called, what people see of it, what must hold of it."""
+"""One file per asset: its description, and the metadata that people see of it."""

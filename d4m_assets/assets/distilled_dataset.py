@@ -17,7 +17,7 @@ def _describe(context: StageContext) -> Metadata:
 
 distilled_dataset = stage_asset(
     DistilledDataset(),
-    description="What a user takes away: images, soft labels, class table, scores and a data "
+    description="The data set to take away: images, soft labels, class table, scores and a data "
     "card, as a folder of plain files.",
     describe=_describe,
 )

@@ -31,7 +31,7 @@ def _describe(context: StageContext) -> Metadata:
 prototypes = stage_asset(
     Prototypes(),
     description="The cluster centres of each class's latents, with cluster shares and the nearest "
-    "real image (D4M, 3.2). Decoded, they are shown beside the synthetic images.",
+    "real image (D4M, 3.2). The page of the synthetic images shows them decoded.",
     describe=_describe,
     pool="gpu",
 )

@@ -35,8 +35,8 @@ def _describe(context: StageContext) -> Metadata:
 
 synthetic_images = stage_asset(
     SyntheticImages(),
-    description="What the diffusion model makes of each prototype under its class's prompt "
-    "(D4M, 3.3).",
+    description="The images that the diffusion model makes of the prototypes, each under the "
+    "prompt of its class (D4M, 3.3).",
     describe=_describe,
     pool="gpu",
 )

@@ -15,7 +15,7 @@ def _describe(context: StageContext) -> Metadata:
 teacher = stage_asset(
     Teacher(),
     description="The classifier that labels: trained on the real images, or given by its weights. "
-    "Its test score stands in the score table.",
+    "Its test score is in the score table.",
     describe=_describe,
     pool="gpu",
 )

@@ -143,7 +143,7 @@ class Server:
         return counts
 
     def materialize(self, keys: list[dict[str, list[str]]], partition: str = "tiny") -> None:
-        """What the UI does when a person materializes assets of one partition."""
+        """Do what the UI does when a person materializes assets of one partition."""
         before = len(self.runs())
         params = {"assetSelection": keys, "partitionNames": [partition]}
         launched = self.ask(LAUNCH, params=params)["launchPartitionBackfill"]

@@ -1,4 +1,4 @@
-"""What Dagster runs compute and reuse, and what they call stale."""
+"""Dagster runs: what they compute and reuse, and what they call stale."""
 
 import dagster as dg
 import pytest

@@ -13,7 +13,7 @@ from tests.assets.conftest import Instance
 
 
 class _Answer:
-    """What a host answered, as requests and httpx attach it to their errors."""
+    """The answer of a host, as requests and httpx attach it to their errors."""
 
     def __init__(self, status_code: int) -> None:
         self.status_code = status_code

@@ -1,4 +1,4 @@
-"""What a person sees in Dagster's UI: the graph, pictures, scores, checks, staleness, failures."""
+"""Dagster's UI as a person sees it: the graph, pictures, scores, checks, staleness, failures."""
 
 import re
 

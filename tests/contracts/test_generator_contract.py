@@ -1,4 +1,4 @@
-"""What the stages ask of a generator, asked of every kind."""
+"""The requirements of the stages, asked of every kind of generator."""
 
 import json
 from pathlib import Path
@@ -103,7 +103,7 @@ def _synthesize(pipeline, rows, prompts, *, batch_size=8, offset=0, **settings):
 
 
 class GeneratorContract:
-    """What the stages ask of a generator: a VAE, and an img2img pipeline that shares it."""
+    """The requirements of the stages: a VAE, and an img2img pipeline that shares it."""
 
     kind: str
     reference_class: type = StableDiffusionImg2ImgPipeline
@@ -197,7 +197,7 @@ class GeneratorContract:
         )
         assert np.array_equal(ours, theirs)
 
-    def test_a_class_alone_equals_the_same_class_amid_others(self, pipeline):
+    def test_a_class_alone_equals_the_same_class_among_others(self, pipeline):
         prompts = self.drawn(11)
         together = _synthesize(pipeline, range(11), prompts, batch_size=4)
         for rows in (slice(0, 4), slice(3, 8), slice(10, 11)):

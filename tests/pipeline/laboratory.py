@@ -21,7 +21,7 @@ from tests.conftest import TINY_RECIPE, Workspace
 
 BOTH = ("soft", "hard")
 BASELINES = ["random_real", "nearest_real", "decoded_prototypes", "from_noise", "full_data"]
-# What each recipe changes in the tiny one with its first student and first seed alone.
+# The changes of each recipe to the tiny one with its first student and first seed alone.
 RECIPES = {
     "online": {"soft_labels.mode": "online"},
     "uint8": {"soft_labels.format": "uint8"},
@@ -90,7 +90,7 @@ def recipe_text(edits):
 
 
 class Laboratory(Workspace):
-    """Recipes beside the tiny one, each of which is run when it is first asked for."""
+    """Recipes next to the tiny one, each of which is run when it is first asked for."""
 
     def __init__(self, folder):
         super().__init__(folder)

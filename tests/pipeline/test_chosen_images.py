@@ -115,10 +115,10 @@ def test_of_several_candidates_the_one_that_the_teacher_recognises_is_kept(lab, 
     context, (seeds, candidates) = lab.context("candidates"), drawn
     with torch.inference_mode():
         logits = teacher_of(context)(to_pixels(candidates.reshape(90, 8, 8, 1)))
-    verdicts = logits.softmax(1).reshape(10, 3, 3, 10)
+    probabilities = logits.softmax(1).reshape(10, 3, 3, 10)
     for class_id, name in enumerate(CLASSES):
         arrays = context.read("synthetic_images", name)
-        best = verdicts[class_id, ..., class_id].argmax(1).numpy()
+        best = probabilities[class_id, ..., class_id].argmax(1).numpy()
         assert arrays["seeds"].tolist() == seeds[class_id, np.arange(3), best].tolist()
         assert np.array_equal(arrays["images"], candidates[class_id, np.arange(3), best])
 
@@ -136,7 +136,7 @@ def test_the_first_candidate_is_the_image_of_a_prototype_with_no_other(lab, draw
     assert 0 < sum(first) < 30
 
 
-def test_the_first_image_of_a_class_is_chosen_by_the_verdict_whatever_the_diversity(lab):
+def test_the_first_image_of_a_class_is_chosen_by_its_probability_whatever_the_diversity(lab):
     edits = RECIPES["candidates"] | {"synthesis.diversity": 1.0}
     diverse = lab.edited("diverse", edits, until="synthetic_images")
     context = lab.context("candidates")

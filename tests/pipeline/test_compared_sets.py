@@ -122,9 +122,9 @@ def test_students_without_augmentation_see_the_images_as_they_are(lab):
     # An identity up to the rounding of the places that are sampled.
     assert torch.allclose(replay_views(images.pixels, views, np.arange(30)), pixels, atol=1e-5)
     with torch.inference_mode():
-        verdicts = teacher_of(context)(pixels).half().float()
+        logits = teacher_of(context)(pixels).half().float()
         model, _ = untrained_student()
-        loss = kl_loss(model(pixels), verdicts, temperature=20.0).mean()
+        loss = kl_loss(model(pixels), logits, temperature=20.0).mean()
     found = scores_of(context, "synthetic-soft-plain-convnet3-00")["curve_losses"]
     assert found[0] == pytest.approx(float(loss), rel=1e-3)  # float16 at another rounding
     assert len(found) == 4

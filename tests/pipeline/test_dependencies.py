@@ -1,4 +1,4 @@
-"""Which settings reach which units, and which they do not."""
+"""Settings reach the units that depend on them, and no others."""
 
 import pytest
 

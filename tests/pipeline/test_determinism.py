@@ -1,4 +1,4 @@
-"""The same recipe is the same data set, whichever process makes it and wherever it lies."""
+"""The same recipe is the same data set, whichever process makes it and wherever it is."""
 
 import subprocess
 import sys

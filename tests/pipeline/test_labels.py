@@ -37,7 +37,7 @@ def test_online_there_are_no_labels_in_the_store_nor_in_the_data_set(lab):
 
 
 def _trained(context, *names):
-    """The arrays of these units, computed anew and not stored."""
+    """The arrays of these units, computed again and not stored."""
     stage = EvaluationScores()
     units = [unit for unit in stage.plan(context) if unit.name in names]
     return {unit.name: arrays for unit, arrays in stage.compute(context, units)}
@@ -76,7 +76,7 @@ def test_rounding_hardly_changes_what_a_student_learns(lab, name):
 
 
 def _exact_and_stored(context):
-    """The teacher's gaps below each row's highest logit: asked anew, and as they are replayed."""
+    """The teacher's gaps below each row's highest logit: asked again, and as they are replayed."""
     images, teacher = synthetic_set(context), teacher_of(context)
     labels = StoredLabels.of_recipe(context, images, context.recipe.settings)
     exact = np.stack([label_views(images, teacher, each.views) for each in labels])

@@ -47,7 +47,7 @@ def own_images(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture
 def loaded(own_images: Workspace) -> Computed:
-    """What a run computes with the trained generator, saved as a pipeline folder and loaded."""
+    """The units that a run computes with the trained generator, saved and loaded again."""
     saved = own_images.folder / "saved"
     if not saved.exists():
         context = own_images.pipeline("own").open_context()

@@ -1,4 +1,4 @@
-"""Existing pipelines of every kind in a recipe: what is made, and what a change computes anew."""
+"""Existing pipelines of every kind in a recipe: what is made, and what a change computes again."""
 
 import json
 import os
@@ -120,7 +120,7 @@ def test_a_model_replaced_after_its_fingerprint_is_refused_by_who_reads_it(
     with pytest.raises(GeneratorError, match=rf"model: wanted the .* found .* in {file}; put the"):
         pipeline.run_stage(stage)
     weights.touch()
-    # Of a replaced one the next run takes a fingerprint; a rotten one, put back, is the old one.
+    # The next run takes a fingerprint of a replaced one; a rotten one, put back, is the old one.
     component = "vae" if stage == "latents" else "denoiser"
     assert _run(workspace, text)["generator"] == (component,)
     weights.write_bytes(content)

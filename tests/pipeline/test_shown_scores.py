@@ -1,7 +1,8 @@
-"""What people see of the scores."""
+"""The scores as people see them."""
+
+from d4m_assets.checks import beats_random_real, class_order
 
 from d4m.training.label_formats import unpack_logits
-from d4m_assets.checks import beats_random_real, class_order
 from d4m_assets.metadata import score_table
 from tests.pipeline.laboratory import BLOCKS, rows_of
 
@@ -9,8 +10,8 @@ from tests.pipeline.laboratory import BLOCKS, rows_of
 def test_the_check_of_the_class_order_reads_any_format_and_none(lab):
     context = lab.context("uint8")
     logits = unpack_logits(context.read("soft_labels", BLOCKS[0]), 10).mean(axis=0)
-    verdicts = logits.reshape(10, 3, 10).mean(axis=1).argmax(axis=1)
-    wrong = {str(c): int(v) for c, v in enumerate(verdicts) if c != v}
+    predicted = logits.reshape(10, 3, 10).mean(axis=1).argmax(axis=1)
+    wrong = {str(c): int(v) for c, v in enumerate(predicted) if c != v}
     outcome = class_order.examine(lab.pipeline("uint8"))
     assert outcome.metadata["class_taken_for"].value == wrong
     assert outcome.passed == (not wrong)

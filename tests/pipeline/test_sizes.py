@@ -23,7 +23,7 @@ LATENT_STAGES = ("real_images", "generator", "latents", "prototypes")
 
 @pytest.fixture(scope="module")
 def sized(finished_once, tmp_path_factory):
-    """The tiny recipe and, beside it, the same at 16 px; what the second computed and read."""
+    """The tiny recipe, and the same at 16 px; what the second computed and read."""
     workspace = Workspace(tmp_path_factory.mktemp("sizes") / "workspace")
     shutil.copytree(finished_once.folder, workspace.folder, dirs_exist_ok=True)
     workspace.write("sized", RECIPE)
@@ -42,7 +42,7 @@ def sized(finished_once, tmp_path_factory):
 
 @pytest.fixture
 def contexts(sized):
-    """Of the recipe at 8 px, and of the one at 16 px."""
+    """The contexts of the recipe at 8 px and of the one at 16 px."""
     return sized.pipeline("tiny").open_context(), sized.pipeline("sized").open_context()
 
 

@@ -64,8 +64,8 @@ def test_another_teacher_labels_for_students_of_its_own(lab):
             accuracy_on(context, teacher, "test")
         )
         with torch.inference_mode():
-            verdicts = teacher(pixels).half().float()
-            loss = kl_loss(model(pixels), verdicts, temperature=20.0).mean()
+            logits = teacher(pixels).half().float()
+            loss = kl_loss(model(pixels), logits, temperature=20.0).mean()
         found = scores_of(context, f"synthetic-soft-by-{name}-convnet3-00")["curve_losses"][0]
         assert found == pytest.approx(float(loss), rel=1e-3)
     assert len(teacher_of(context, "two").members) == 2

@@ -27,7 +27,7 @@ DOWN_FROM_LATENTS = {
 }
 ONLY_DATASET = {"distilled_dataset": ("*",)}
 
-# What is edited, the units that must be computed, those that follow them, and one of the reasons.
+# The edit, the units that must be computed, those that follow them, and one of the reasons.
 EDITS = {
     "one class's prompt": (
         {"prompts.per_class": {"three": "a bold three"}},
@@ -432,7 +432,7 @@ def test_another_recipe_with_the_same_settings_finds_everything_but_its_own_data
 
 
 def test_the_plan_is_what_a_run_does(finished: Workspace):
-    """Of the units that follow, a run computes those whose upstream came out changed."""
+    """A run computes those of the units that follow whose upstream came out changed."""
     finished.write("tiny", _edited({"evaluation.matching.temperature": 10.0}))
     planned = {
         stage: {unit.name for unit in units if unit.state != "cached"}
