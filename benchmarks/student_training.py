@@ -55,7 +55,7 @@ from d4m.store.layout import read_group, write_group
 from d4m.training.augment import Views, replay_views
 from d4m.training.label_formats import pack_logits, unpack_logits
 from d4m.training.soft_labels import EpochLabels, draw_epoch, label_views
-from d4m.training.train import train_with_hard_labels, train_with_soft_labels
+from d4m.training.train import Training, train_with_hard_labels, train_with_soft_labels
 
 PUBLISHED_PX = 224
 SAMPLER_SEED = 42  # the published code's
@@ -333,10 +333,8 @@ class Bench:
         train_with_hard_labels(
             teacher,
             images,
-            epochs=self.arguments.teacher_epochs,
+            Training(epochs=self.arguments.teacher_epochs, optimizer=settings.optimizer, seed=0),
             augmentation=settings.augmentation,
-            optimizer=settings.optimizer,
-            seed=0,
         )
         return teacher
 
@@ -393,10 +391,12 @@ class Bench:
             model,
             self.images,
             self._read_labels(folder),
-            epochs=self.epochs,
+            Training(
+                epochs=self.epochs,
+                optimizer=settings.optimizer.model_copy(update=changes),
+                seed=stream_seed(seed, "order"),
+            ),
             matching=settings.matching,
-            optimizer=settings.optimizer.model_copy(update=changes),
-            seed=stream_seed(seed, "order"),
         )
 
     def _read_labels(self, folder: Path) -> list[EpochLabels]:

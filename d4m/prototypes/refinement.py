@@ -29,7 +29,7 @@ from d4m.settings import (
 from d4m.training.augment import replay_views
 from d4m.training.losses import kl_loss
 from d4m.training.soft_labels import TeacherLabels, draw_epoch
-from d4m.training.train import train_with_soft_labels
+from d4m.training.train import Training, train_with_soft_labels
 
 Decode = Callable[
     [Float[Tensor, "image latent_channel latent_height latent_width"]],
@@ -143,10 +143,8 @@ class _RegressionLoss:
             model,
             images,
             TeacherLabels(images, self._teacher, labels, seed=seed, precision=self._precision),
-            epochs=epochs,
+            Training(epochs=epochs, optimizer=self._optimizer, seed=seed),
             matching=_MATCHING,
-            optimizer=self._optimizer,
-            seed=seed,
         )
         return model
 

@@ -13,16 +13,14 @@ from jaxtyping import Int64, UInt8
 
 from d4m.errors import SourceError
 from d4m.settings import CifarSettings
-from d4m.sources.base import ImageIndex, ImageSource, Split, content_digest, stack_digests
+from d4m.sources.base import Split
 from d4m.sources.class_rows import class_table
 from d4m.sources.class_table import shipped_class_table
-from d4m.sources.decode import decode_raw
+from d4m.sources.labelled_arrays import LabelledArraysSource
 from d4m.store.digest import digest_json
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
-
-_SHAPE = (32, 32, 3)
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ _FILES = {
 }
 
 
-class CifarSource(ImageSource):
+class CifarSource(LabelledArraysSource):
     """The source of CIFAR's 60,000 colour images of 32 x 32 pixels in 10 or 100 classes.
 
     Images have the order of the batches. Classes have the order of the label names in the same
@@ -66,6 +64,8 @@ class CifarSource(ImageSource):
         labels.
     """
 
+    shape = (32, 32, 3)
+
     def __init__(self, settings: CifarSettings, path: Path | None) -> None:
         """Remember the settings without reading any image."""
         self._name = settings.source
@@ -86,20 +86,6 @@ class CifarSource(ImageSource):
         }
         described = {name: [each.st_size, each.st_mtime_ns] for name, each in stats.items()}
         return digest_json({"files": described, "split": split, "class_id": class_id})
-
-    def index(self, split: Split, class_id: int) -> ImageIndex:
-        """List the images of one class, named by their position in the batches."""
-        images, labels = self._arrays(split)
-        rows = np.flatnonzero(labels == class_id)
-        digests = [content_digest(images[row].tobytes()) for row in rows]
-        return ImageIndex(tuple(f"{split}-{row:05d}" for row in rows), stack_digests(digests), {})
-
-    def _content(self, split: Split, image_id: str) -> bytes:
-        images, _ = self._arrays(split)
-        return b"".join(image.tobytes() for image in images[int(image_id.split("-")[1]) :][:1])
-
-    def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
-        return decode_raw(content, _SHAPE, size_px, channels=self.channels)
 
     @cached_property
     def _folder(self) -> Path:

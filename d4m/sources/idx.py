@@ -15,9 +15,9 @@ from jaxtyping import Int64, UInt8
 
 from d4m.errors import SourceError
 from d4m.settings import MnistSettings
-from d4m.sources.base import ImageIndex, ImageSource, Split, content_digest, stack_digests
+from d4m.sources.base import Split
 from d4m.sources.class_table import ClassTable
-from d4m.sources.decode import decode_raw
+from d4m.sources.labelled_arrays import LabelledArraysSource
 from d4m.store.digest import digest_json
 
 _SIDE = 28
@@ -47,7 +47,7 @@ _SYSTEM_FOLDERS = {
 }
 
 
-class IdxSource(ImageSource):
+class IdxSource(LabelledArraysSource):
     """The source of MNIST's 70,000 grey images of 28 x 28 pixels, or of Fashion-MNIST's.
 
     The images are read from the four IDX files that were published, compressed or not. Without
@@ -66,6 +66,8 @@ class IdxSource(ImageSource):
         Vollgraf, "Fashion-MNIST" (2017). Labels are numbered as published.
     """
 
+    shape = (_SIDE, _SIDE, 1)
+
     def __init__(self, settings: MnistSettings, path: Path | None) -> None:
         """Remember the settings without reading any file."""
         self._settings = settings
@@ -74,7 +76,7 @@ class IdxSource(ImageSource):
         self.channels = settings.channels
         self.decoding: Mapping[str, Any] = MappingProxyType({"channels": settings.channels})
         self.class_table = ClassTable(_NAMES[settings.source])
-        self._arrays = dict[Split, tuple[np.ndarray, np.ndarray]]()
+        self._loaded = dict[Split, tuple[np.ndarray, np.ndarray]]()
 
     def fingerprint(self, split: Split, class_id: int) -> str:
         """Return a digest of the data set, class and files by name, size and time."""
@@ -84,21 +86,6 @@ class IdxSource(ImageSource):
             for path, stat in zip(self._files[split], stats, strict=True)
         ]
         return digest_json({"source": self._settings.source, "files": files, "class_id": class_id})
-
-    def index(self, split: Split, class_id: int) -> ImageIndex:
-        """List the images of one class, named by their position in the file."""
-        images, labels = self._split(split)
-        rows = np.flatnonzero(labels == class_id)
-        digests = [content_digest(images[row].tobytes()) for row in rows]
-        return ImageIndex(tuple(f"{split}-{row:05d}" for row in rows), stack_digests(digests), {})
-
-    def _content(self, split: Split, image_id: str) -> bytes:
-        images, _ = self._split(split)
-        row = int(image_id.removeprefix(f"{split}-"))
-        return images[row].tobytes() if row < len(images) else b""
-
-    def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
-        return decode_raw(content, (_SIDE, _SIDE, 1), size_px, channels=self.channels)
 
     @cached_property
     def _files(self) -> dict[Split, tuple[Path, Path]]:
@@ -114,10 +101,10 @@ class IdxSource(ImageSource):
         system = _SYSTEM_FOLDERS[self._settings.source]
         return system if system.is_dir() else _download(self._settings.source)
 
-    def _split(
+    def _arrays(
         self, split: Split
     ) -> tuple[UInt8[np.ndarray, "image 28 28"], Int64[np.ndarray, "image"]]:
-        if split not in self._arrays:
+        if split not in self._loaded:
             image_file, label_file = self._files[split]
             images = _read_idx(image_file, (_SIDE, _SIDE))
             labels = _read_idx(label_file, ()).astype(np.int64)
@@ -129,8 +116,8 @@ class IdxSource(ImageSource):
                     f"files"
                 )
                 raise SourceError(msg)
-            self._arrays[split] = (images, labels)
-        return self._arrays[split]
+            self._loaded[split] = (images, labels)
+        return self._loaded[split]
 
 
 def _find(folder: Path, name: str) -> Path:

@@ -144,7 +144,7 @@ class _Laboratory:
     def _train_softly(
         self, unit: Unit, model: "nn.Module", optimizer: OptimizerSettings
     ) -> "LearningCurve":
-        from d4m.training.train import train_with_soft_labels
+        from d4m.training.train import Training, train_with_soft_labels
 
         settings, images = unit.settings, self._images(unit)
         labels = self._labels(unit, images)
@@ -155,27 +155,31 @@ class _Laboratory:
             model,
             images,
             labels,
-            epochs=settings["epochs"],
+            Training(
+                epochs=settings["epochs"],
+                optimizer=optimizer,
+                seed=stream_seed(settings["seed"], "training"),
+                probe=self._probe(settings, optimizer.precision),
+            ),
             matching=matching,
-            optimizer=optimizer,
-            seed=stream_seed(settings["seed"], "training"),
-            probe=self._probe(settings, optimizer.precision),
         )
 
     def _train_hard(
         self, unit: Unit, model: "nn.Module", optimizer: OptimizerSettings
     ) -> "LearningCurve":
-        from d4m.training.train import train_with_hard_labels
+        from d4m.training.train import Training, train_with_hard_labels
 
         settings = unit.settings
         return train_with_hard_labels(
             model,
             self._images(unit),
-            epochs=settings["epochs"],
+            Training(
+                epochs=settings["epochs"],
+                optimizer=optimizer,
+                seed=stream_seed(settings["seed"], "training"),
+                probe=self._probe(settings, optimizer.precision),
+            ),
             augmentation=AugmentationSettings.among(settings["augmentation"]),
-            optimizer=optimizer,
-            seed=stream_seed(settings["seed"], "training"),
-            probe=self._probe(settings, optimizer.precision),
         )
 
     def _images(self, unit: Unit) -> "ImageSet":

@@ -184,7 +184,7 @@ def _load_weights(model: "nn.Module", path: Path, settings: Mapping[str, Any]) -
 
 
 def _train(context: StageContext, settings: Mapping[str, Any]) -> "nn.Module":
-    from d4m.training.train import train_with_hard_labels
+    from d4m.training.train import Training, train_with_hard_labels
 
     training = LabellerSettings.among(settings)
     images = real_set(context, "train", size_px=settings["size_px"])
@@ -192,9 +192,11 @@ def _train(context: StageContext, settings: Mapping[str, Any]) -> "nn.Module":
     train_with_hard_labels(
         model,
         images,
-        epochs=training.epochs,
+        Training(
+            epochs=training.epochs,
+            optimizer=training.optimizer,
+            seed=stream_seed(settings["seed"], "views"),
+        ),
         augmentation=training.augmentation,
-        optimizer=training.optimizer,
-        seed=stream_seed(settings["seed"], "views"),
     )
     return model

@@ -41,28 +41,40 @@ class LearningCurve:
     top1: list[float]
 
 
+@dataclass(frozen=True)
+class Training:
+    """How a classifier is trained, whatever its labels.
+
+    Attributes:
+        epochs: passes over the images.
+        optimizer: optimizer, learning rate and schedule.
+        seed: the stream that shuffles the images, and draws views for class labels.
+        probe: returns the model's accuracy; called at the points of the learning curve.
+    """
+
+    epochs: int
+    optimizer: OptimizerSettings
+    seed: int
+    probe: Callable[[nn.Module], float] | None = None
+
+
 def train_with_soft_labels(
     model: nn.Module,
     images: ImageSet,
     labels: Sequence[EpochLabels],
+    training: Training,
     *,
-    epochs: int,
     matching: MatchingSettings,
-    optimizer: OptimizerSettings,
-    seed: int,
-    probe: Callable[[nn.Module], float] | None = None,
 ) -> LearningCurve:
     """Train a student on the same views that the teacher labelled (training-time matching).
 
     Args:
         model: the student, on the device of the images; trained in place.
         images: the training set.
-        labels: one entry per labelled epoch.
-        epochs: passes over the images; labelled epochs are reused in order if there are fewer.
+        labels: one entry per labelled epoch; they are reused in order if there are fewer than
+            epochs.
+        training: epochs, optimizer and seed.
         matching: the loss.
-        optimizer: optimizer, learning rate and schedule.
-        seed: the stream that shuffles the images.
-        probe: returns the model's accuracy; called at the points of the learning curve.
 
     Source:
         D4M, section 3.4 and equation 7. Reuse of labels: Xiao & He, "Are large-scale soft labels
@@ -87,36 +99,30 @@ def train_with_soft_labels(
 
         return label.views, losses
 
-    return _TrainingLoop(model, images, optimizer, seed, probe).run(labelled, epochs=epochs)
+    return _TrainingLoop(model, images, training).run(labelled)
 
 
 def train_with_hard_labels(
     model: nn.Module,
     images: ImageSet,
+    training: Training,
     *,
-    epochs: int,
     augmentation: AugmentationSettings,
-    optimizer: OptimizerSettings,
-    seed: int,
-    probe: Callable[[nn.Module], float] | None = None,
 ) -> LearningCurve:
     """Train a classifier on class labels, mixed in the same shares as CutMix and MixUp mix images.
 
     Args:
         model: the classifier, on the device of the images; trained in place.
         images: the training set.
-        epochs: passes over the training set.
+        training: epochs, optimizer and seed.
         augmentation: how views are drawn.
-        optimizer: optimizer, learning rate and schedule.
-        seed: the stream that draws views and shuffles the images.
-        probe: returns the model's accuracy; called at the points of the learning curve.
     """
 
     def labelled(epoch: int) -> Epoch:
-        views = draw_epoch(images, augmentation, seed=seed, epoch=epoch)
+        views = draw_epoch(images, augmentation, seed=training.seed, epoch=epoch)
         return views, _class_losses(images, views)
 
-    return _TrainingLoop(model, images, optimizer, seed, probe).run(labelled, epochs=epochs)
+    return _TrainingLoop(model, images, training).run(labelled)
 
 
 def _class_losses(images: ImageSet, views: Views) -> Callable[[Tensor, Rows], Tensor]:
@@ -136,25 +142,24 @@ class _TrainingLoop:
 
     model: nn.Module
     images: ImageSet
-    settings: OptimizerSettings
-    seed: int
-    probe: Callable[[nn.Module], float] | None
+    training: Training
 
-    def run(self, labelled: Callable[[int], Epoch], *, epochs: int) -> LearningCurve:
-        """Train the model for some epochs and leave it in evaluation mode."""
-        steps = -(-len(self.images) // min(self.settings.batch_size, len(self.images)))
-        optimizer = _build_optimizer(self.model, self.settings)
+    def run(self, labelled: Callable[[int], Epoch]) -> LearningCurve:
+        """Train the model and leave it in evaluation mode."""
+        epochs, settings = self.training.epochs, self.training.optimizer
+        steps = -(-len(self.images) // min(settings.batch_size, len(self.images)))
+        optimizer = _build_optimizer(self.model, settings)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: _share_of_peak(self.settings, step / (epochs * steps))
+            optimizer, lambda step: _share_of_peak(settings, step / (epochs * steps))
         )
         curve_epochs = {
             epochs * point // _CURVE_POINTS - 1 for point in range(1, _CURVE_POINTS + 1)
         }
-        curve = LearningCurve([], [], [])
+        curve, probe = LearningCurve([], [], []), self.training.probe
         device = self.images.pixels.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(
-                stream_seed(self.seed, "dropout")
+                stream_seed(self.training.seed, "dropout")
             )  # dropout layers use the global generator
             for epoch in track(epochs, "train", unit="epoch"):
                 views, losses = labelled(epoch)
@@ -164,7 +169,7 @@ class _TrainingLoop:
                     self.model.eval()
                     curve.epochs.append(epoch + 1)
                     curve.losses.append(mean_loss)
-                    curve.top1.append(self.probe(self.model) if self.probe else float("nan"))
+                    curve.top1.append(probe(self.model) if probe else float("nan"))
         self.model.eval()
         return curve
 
@@ -177,7 +182,7 @@ class _TrainingLoop:
         optimizer: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
     ) -> float:
-        order = stream_generator(self.seed, "order", epoch).permutation(len(self.images))
+        order = stream_generator(self.training.seed, "order", epoch).permutation(len(self.images))
         self.model.train()
         total = torch.zeros((), device=self.images.pixels.device)
         for rows, pixels in self._batches(views, np.array_split(order, steps)):
@@ -204,7 +209,7 @@ class _TrainingLoop:
     def _logits(
         self, pixels: Float[Tensor, "row channel height width"]
     ) -> Float[Tensor, "row class"]:
-        with computing_in(self.settings.precision, pixels.device):
+        with computing_in(self.training.optimizer.precision, pixels.device):
             return self.model(pixels).float()
 
 

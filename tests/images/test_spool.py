@@ -29,7 +29,7 @@ from d4m.settings import (
 )
 from d4m.training.augment import Views
 from d4m.training.soft_labels import TeacherLabels, draw_epoch, label_views
-from d4m.training.train import train_with_hard_labels, train_with_soft_labels
+from d4m.training.train import Training, train_with_hard_labels, train_with_soft_labels
 
 IN_MEMORY = 1 << 30
 SPILLED = 0
@@ -236,10 +236,8 @@ def test_a_student_trained_on_a_spool_equals_one_trained_on_a_tensor(pair):
             model,
             images,
             TeacherLabels(images, _classifier(), settings, seed=1),
-            epochs=3,
+            Training(epochs=3, optimizer=FAST, seed=2),
             matching=MatchingSettings(loss="mse_ce", ce_weight=1.0),
-            optimizer=FAST,
-            seed=2,
         )
         return _weights(model), curve.losses
 
@@ -255,11 +253,13 @@ def test_a_teacher_trained_on_a_spool_equals_one_trained_on_a_tensor(pair):
         curve = train_with_hard_labels(
             model,
             images,
-            epochs=2,
+            Training(
+                epochs=2,
+                optimizer=FAST,
+                seed=2,
+                probe=lambda model: score_classifier(model, images.pixels, images.class_ids).top1,
+            ),
             augmentation=VIEWS,
-            optimizer=FAST,
-            seed=2,
-            probe=lambda model: score_classifier(model, images.pixels, images.class_ids).top1,
         )
         return _weights(model), curve
 

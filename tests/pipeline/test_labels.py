@@ -12,7 +12,7 @@ from d4m.stages.soft_labels import StoredLabels
 from d4m.stages.training_sets import synthetic_set
 from d4m.training.label_formats import pack_logits, unpack_logits
 from d4m.training.soft_labels import label_views
-from d4m.training.train import train_with_soft_labels
+from d4m.training.train import Training, train_with_soft_labels
 from tests.pipeline.laboratory import (
     BLOCKS,
     RECIPES,
@@ -148,10 +148,8 @@ def test_where_fewer_epochs_are_labelled_their_labels_come_again(lab):
         model,
         images,
         [labels[0], labels[1], labels[0], labels[1]],
-        epochs=4,
+        Training(epochs=4, optimizer=OptimizerSettings(), seed=seed),
         matching=MatchingSettings(),
-        optimizer=OptimizerSettings(),
-        seed=seed,
     )
     found, all_labelled = scores_of(again), scores_of(tiny)
     assert found["curve_epochs"].tolist() == curve.epochs == [1, 2, 3, 4]

@@ -19,7 +19,7 @@ from d4m.settings import (
 )
 from d4m.training.losses import kl_loss
 from d4m.training.soft_labels import TeacherLabels
-from d4m.training.train import train_with_soft_labels
+from d4m.training.train import Training, train_with_soft_labels
 
 CROPS = AugmentationSettings(crop_scale=(0.8, 1.0), cutmix=0, flip=0)
 VIEWS = CROPS.model_copy(update={"cutmix": 0.5})
@@ -75,10 +75,10 @@ def _divergence(latents, targets, teacher, seed) -> float:
         student,
         images,
         TeacherLabels(images, teacher, labels, seed=seed),
-        epochs=300,
+        Training(
+            epochs=300, optimizer=OptimizerSettings(batch_size=8, learning_rate=2e-3), seed=seed
+        ),
         matching=MatchingSettings(temperature=4),
-        optimizer=OptimizerSettings(batch_size=8, learning_rate=2e-3),
-        seed=seed,
     )
     with torch.inference_mode():
         logits = student(targets.pixels), teacher(targets.pixels)

@@ -21,7 +21,7 @@ from d4m.settings import (
 from d4m.training.augment import draw_views, replay_views
 from d4m.training.losses import class_loss, kl_loss
 from d4m.training.soft_labels import TeacherLabels
-from d4m.training.train import train_with_hard_labels, train_with_soft_labels
+from d4m.training.train import Training, train_with_hard_labels, train_with_soft_labels
 
 VIEWS = AugmentationSettings(crop_scale=(0.8, 1.0), flip=0.0, cutmix=0.5)
 MIXED = AugmentationSettings(crop_scale=(0.8, 1.0), flip=0.0, cutmix=0.4, mixup=0.6)
@@ -90,10 +90,8 @@ def _soft_losses(images, labels, *, epochs=1, optimizer=FROZEN, **matching):
         _linear(),
         images,
         labels,
-        epochs=epochs,
+        Training(epochs=epochs, optimizer=optimizer, seed=4),
         matching=MatchingSettings(**matching),
-        optimizer=optimizer,
-        seed=4,
     ).losses
 
 
@@ -103,7 +101,7 @@ def _train_convnet(seed, *, labels, images, **changes):
         model = ConvNet3(1, 8, 2, width=8)
     optimizer = FAST.model_copy(update=changes)
     train_with_soft_labels(
-        model, images, labels, epochs=3, matching=KL, optimizer=optimizer, seed=seed
+        model, images, labels, Training(epochs=3, optimizer=optimizer, seed=seed), matching=KL
     )
     return _weights(model)
 
@@ -124,7 +122,9 @@ def test_views_made_for_many_batches_at_once_equal_those_made_per_batch(monkeypa
         monkeypatch.setattr("d4m.training.train._PIXELS_AT_ONCE", pixels_at_once)
         model = _linear()
         labels = _labels(images, epochs=3, views=MIXED)
-        train_with_soft_labels(model, images, labels, epochs=3, matching=KL, optimizer=FAST, seed=2)
+        train_with_soft_labels(
+            model, images, labels, Training(epochs=3, optimizer=FAST, seed=2), matching=KL
+        )
         return _weights(model)
 
     one_batch, two_batches, an_epoch = 1, 2 * 16 * 8 * 8, 1 << 20
@@ -138,7 +138,7 @@ def test_hard_label_training_follows_its_seed_too():
     def train(seed):
         model = _linear()
         train_with_hard_labels(
-            model, images, epochs=2, augmentation=VIEWS, optimizer=FAST, seed=seed
+            model, images, Training(epochs=2, optimizer=FAST, seed=seed), augmentation=VIEWS
         )
         return _weights(model)
 
@@ -164,7 +164,9 @@ def test_two_threads_train_a_model_that_indexes_a_table_the_same_each_time():
 
     def trained():
         model = Biased()
-        train_with_hard_labels(model, _toy(), epochs=10, augmentation=VIEWS, optimizer=FAST, seed=1)
+        train_with_hard_labels(
+            model, _toy(), Training(epochs=10, optimizer=FAST, seed=1), augmentation=VIEWS
+        )
         return _weights(model)
 
     before = torch.get_num_threads()
@@ -182,7 +184,7 @@ def test_dropout_follows_the_seed_and_does_not_change_the_global_generator():
     def train(seed):
         model = nn.Sequential(nn.Dropout(0.5), *_linear())
         train_with_hard_labels(
-            model, images, epochs=2, augmentation=STILL, optimizer=FAST, seed=seed
+            model, images, Training(epochs=2, optimizer=FAST, seed=seed), augmentation=STILL
         )
         return _weights(model)
 
@@ -202,10 +204,8 @@ def test_a_separable_set_is_learnt_from_soft_labels(loss):
         model,
         images,
         _labels(images, epochs=30),
-        epochs=30,
+        Training(epochs=30, optimizer=FAST, seed=0),
         matching=MatchingSettings(loss=loss, temperature=4.0),
-        optimizer=FAST,
-        seed=0,
     )
     assert before < 0.9
     assert _accuracy(model, _toy()) == 1.0
@@ -216,7 +216,7 @@ def test_a_separable_set_is_learnt_from_hard_labels():
     model = _linear(seed=3)
     before = _accuracy(model, _toy())
     curve = train_with_hard_labels(
-        model, _toy(), epochs=30, augmentation=STILL, optimizer=FAST, seed=0
+        model, _toy(), Training(epochs=30, optimizer=FAST, seed=0), augmentation=STILL
     )
     assert before < 0.9
     assert _accuracy(model, _toy()) == 1.0
@@ -232,10 +232,8 @@ def test_a_student_with_enough_soft_labels_becomes_equal_to_its_teacher():
         model,
         images,
         _labels(images, epochs=60),
-        epochs=60,
+        Training(epochs=60, optimizer=FAST, seed=0),
         matching=MatchingSettings(temperature=1.0),
-        optimizer=FAST,
-        seed=0,
     )
     assert curve.losses[-1] < 2e-3
     with torch.inference_mode():
@@ -257,11 +255,13 @@ def test_the_curve_has_at_most_ten_points_and_ends_with_the_last_epoch(epochs, e
     curve = train_with_hard_labels(
         _linear(),
         _toy(images=10),
-        epochs=epochs,
+        Training(
+            epochs=epochs,
+            optimizer=FROZEN,
+            seed=0,
+            probe=lambda model: float(seen.append(model.training) or len(seen)),
+        ),
         augmentation=STILL,
-        optimizer=FROZEN,
-        seed=0,
-        probe=lambda model: float(seen.append(model.training) or len(seen)),
     )
     assert curve.epochs == expected_epochs
     assert curve.top1 == [float(look + 1) for look in range(len(expected_epochs))]
@@ -271,7 +271,11 @@ def test_the_curve_has_at_most_ten_points_and_ends_with_the_last_epoch(epochs, e
 def test_without_a_probe_the_curve_has_no_accuracies():
     images = _toy(images=10)
     curve = train_with_soft_labels(
-        _linear(), images, _labels(images, 2), epochs=2, matching=KL, optimizer=FAST, seed=0
+        _linear(),
+        images,
+        _labels(images, 2),
+        Training(epochs=2, optimizer=FAST, seed=0),
+        matching=KL,
     )
     assert np.isnan(curve.top1).tolist() == [True, True]
 
@@ -281,7 +285,7 @@ def test_the_curves_loss_is_the_mean_over_images_also_in_unequal_batches(augment
     images = _toy(images=13)  # batches of 5, 4 and 4
     model = _linear()
     curve = train_with_hard_labels(
-        model, images, epochs=2, augmentation=augmentation, optimizer=FROZEN, seed=4
+        model, images, Training(epochs=2, optimizer=FROZEN, seed=4), augmentation=augmentation
     )
     for epoch, found in enumerate(curve.losses):
         views = draw_views(augmentation, seed=4, epoch=epoch, images=13, size_px=8)
@@ -362,7 +366,9 @@ def test_weights_scale_the_gradient_as_they_scale_the_loss():
     images = _toy(images=13, weights=torch.linspace(0, 2, 13))
     settings = OptimizerSettings(name="sgd", momentum=0, weight_decay=0, learning_rate=0.5)
     ours, theirs = _linear(), _linear()
-    train_with_hard_labels(ours, images, epochs=1, augmentation=STILL, optimizer=settings, seed=0)
+    train_with_hard_labels(
+        ours, images, Training(epochs=1, optimizer=settings, seed=0), augmentation=STILL
+    )
     losses = F.cross_entropy(theirs(images.pixels), images.class_ids, reduction="none")
     ((losses * images.weights).sum() / 13).backward()
     gradient = torch.cat([parameter.grad.flatten() for parameter in theirs.parameters()])
@@ -416,7 +422,7 @@ def test_training_equals_a_plain_loop_with_torchs_optimizer(settings, build, sch
         batch_size=4, learning_rate=0.01, weight_decay=0.1, schedule=schedule, **settings
     )
     train_with_hard_labels(
-        ours, images, epochs=3, augmentation=STILL, optimizer=ours_settings, seed=2
+        ours, images, Training(epochs=3, optimizer=ours_settings, seed=2), augmentation=STILL
     )
     optimizer = build(theirs)
     step = 0
@@ -453,11 +459,13 @@ def _rates(epochs=10, **settings):
     train_with_hard_labels(
         _Decaying(),
         _toy(images=10),
-        epochs=epochs,
+        Training(
+            epochs=epochs,
+            optimizer=OptimizerSettings(learning_rate=0.5, weight_decay=0.1, **settings),
+            seed=0,
+            probe=lambda model: seen.append(float(model.weight.detach())) or 0.0,
+        ),
         augmentation=STILL,
-        optimizer=OptimizerSettings(learning_rate=0.5, weight_decay=0.1, **settings),
-        seed=0,
-        probe=lambda model: seen.append(float(model.weight.detach())) or 0.0,
     )
     assert len(seen) == epochs + 1
     return [(1 - after / before) / 0.05 for before, after in pairwise(seen)]
@@ -474,7 +482,7 @@ def test_muon_moves_hidden_layers_by_the_orthogonal_factor_of_their_gradient():
         name="muon", batch_size=20, learning_rate=rate, weight_decay=0.0, schedule="step"
     )
     train_with_hard_labels(
-        model, _toy(20), epochs=1, augmentation=STILL, optimizer=optimizer, seed=0
+        model, _toy(20), Training(epochs=1, optimizer=optimizer, seed=0), augmentation=STILL
     )
     hidden = {"features.4.weight", "features.8.weight"}
     for name, weight in model.named_parameters():
@@ -562,7 +570,7 @@ def test_bfloat16_is_used_in_products_only():
         model = Watching()
         optimizer = FAST.model_copy(update={"precision": precision})
         train_with_hard_labels(
-            model, images, epochs=1, augmentation=STILL, optimizer=optimizer, seed=0
+            model, images, Training(epochs=1, optimizer=optimizer, seed=0), augmentation=STILL
         )
         seen[precision] = model.seen
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
@@ -579,7 +587,7 @@ def test_bfloat16_learns_as_well_as_float32_but_not_bit_for_bit():
         model = _linear(seed=3)
         optimizer = FAST.model_copy(update={"precision": precision})
         curve = train_with_soft_labels(
-            model, images, labels, epochs=30, matching=KL, optimizer=optimizer, seed=0
+            model, images, labels, Training(epochs=30, optimizer=optimizer, seed=0), matching=KL
         )
         models.append(model)
         losses.append(curve.losses)
