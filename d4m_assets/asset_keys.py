@@ -16,6 +16,9 @@ GROUPS = {
 }
 """Artifact -> group, which sort in the order in which data flows."""
 
+LAST_GROUP = "5_result"
+"""The group of artifacts that have no place of their own in `GROUPS`."""
+
 
 def section_key(section: str) -> dg.AssetKey:
     """Return the key of the asset of one section of a recipe."""

@@ -10,7 +10,7 @@ from d4m.reports.checks import Check, checks_of
 from d4m.stages.base import Stage
 from d4m.stages.context import StageContext
 from d4m.stages.run import StageReport
-from d4m_assets.asset_keys import GROUPS, section_key
+from d4m_assets.asset_keys import GROUPS, LAST_GROUP, section_key
 from d4m_assets.partitions import recipe_partitions
 from d4m_assets.resources import RecipesResource, StoreResource
 from d4m_assets.retries import fail_or_retry
@@ -45,7 +45,7 @@ def stage_asset(
         partitions_def=recipe_partitions,
         deps=[*stage.upstream, *(section_key(section) for section in stage.sections)],
         code_version=stage.version,
-        group_name=GROUPS[stage.name],
+        group_name=GROUPS.get(stage.name, LAST_GROUP),
         description=description,
         pool=pool,
         kinds={"zarr"},
