@@ -8,7 +8,9 @@ from pathlib import Path
 from d4m.compute import Compute
 from d4m.errors import DamagedUnitError, MissingUpstreamError, StoreError
 from d4m.recipe.recipe import Recipe
+from d4m.reports.checks import Check, CheckResult, checks_of
 from d4m.reports.plan_ahead import PlannedUnit, plan_ahead
+from d4m.reports.present import ShownDataset, find_shown, present_context
 from d4m.stages.base import Stage, is_known
 from d4m.stages.context import StageContext
 from d4m.stages.distilled_dataset import DistilledDataset
@@ -116,6 +118,27 @@ class Pipeline:
     def plan(self) -> dict[str, tuple[PlannedUnit, ...]]:
         """Return what a run would compute, and why."""
         return plan_ahead(STAGES, self.open_context())
+
+    def check(self, artifact: str, context: StageContext) -> list[tuple[Check, CheckResult]]:
+        """Examine an artifact by the checks that look at it.
+
+        Args:
+            artifact: its name.
+            context: with the artifact's units.
+        """
+        return [(check, check.examine(context)) for check in checks_of(artifact)]
+
+    def present_context(self) -> StageContext:
+        """Open the store, with those artifacts only that are whole for the present recipe."""
+        return present_context(STAGES, self.open_context())
+
+    def shown(self) -> ShownDataset:
+        """Find the data set to show: that of the present recipe, or the last one made.
+
+        Raises:
+            MissingUpstreamError: none has been made.
+        """
+        return find_shown(STAGES, self.open_context())
 
     def verify(self) -> Iterator[tuple[str, str, str]]:
         """Read every unit of the current manifests.

@@ -12,7 +12,7 @@ from d4m.errors import D4MError
 from d4m.sources.registry import open_source
 from d4m.store.digest import digest_json
 from d4m_assets.asset_keys import section_key
-from d4m_assets.partitions import recipe_partitions
+from d4m_assets.partitions import PARTITIONS, recipe_partitions
 from d4m_assets.resources import RecipesResource, StoreResource
 
 _EVERYTHING = dg.AssetSelection.all()
@@ -67,13 +67,19 @@ def changed_recipes(
         else:  # the generation lets an old state come back under a run key of its own
             key = f"{name}:{now[name].generation}:{state[:12]}"
             requests.append(dg.RunRequest(run_key=key, partition_key=name))
-    registered = set(context.instance.get_dynamic_partitions("recipe"))
+    registered = set(context.instance.get_dynamic_partitions(PARTITIONS))
     new = sorted(
         {request.partition_key for request in requests if request.partition_key} - registered
     )
+    gone = sorted(registered - set(recipes.names()))
+    for name in gone:
+        context.log.warning(f"recipe {name} is gone: its partition goes too, its artifacts stay")
     return dg.SensorResult(
         run_requests=requests,
-        dynamic_partitions_requests=[recipe_partitions.build_add_request(new)] if new else [],
+        dynamic_partitions_requests=[
+            *([recipe_partitions.build_add_request(new)] if new else []),
+            *([recipe_partitions.build_delete_request(gone)] if gone else []),
+        ],
         cursor=json.dumps({name: asdict(value) for name, value in now.items()}),
     )
 
@@ -88,7 +94,7 @@ def nightly(
 ) -> Iterator[dg.RunRequest]:
     """Request a run for each recipe in the folder."""
     names = recipes.names()
-    context.instance.add_dynamic_partitions("recipe", names)
+    context.instance.add_dynamic_partitions(PARTITIONS, names)
     for name in names:
         yield dg.RunRequest(
             run_key=f"{name}:{context.scheduled_execution_time}", partition_key=name

@@ -1,5 +1,6 @@
 """One partition per recipe, shared by every asset, so that `--select '*'` takes them all."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -9,7 +10,12 @@ from filelock import FileLock
 from d4m.environment import recipes_folder
 from d4m.recipe.recipe import recipe_names
 
-recipe_partitions = dg.DynamicPartitionsDefinition(name="recipe")
+_log = logging.getLogger(__name__)
+
+PARTITIONS = f"recipes in {recipes_folder()}"
+"""Name of the set of partitions: projects that share one instance have their own."""
+
+recipe_partitions = dg.DynamicPartitionsDefinition(name=PARTITIONS)
 
 
 def register_recipes() -> None:
@@ -23,6 +29,12 @@ def register_recipes() -> None:
     """
     names = recipe_names(recipes_folder())
     home = os.environ.get("DAGSTER_HOME")
+    if not home:
+        _log.warning(
+            "DAGSTER_HOME is not set, so no recipe is registered and what this process records is "
+            "lost with it: `export DAGSTER_HOME=$PWD/dagster_home` first, or start the UI with "
+            "`make dev`"
+        )
     if home and names:
         with FileLock(Path(home) / ".d4m.lock"), dg.DagsterInstance.get() as instance:
-            instance.add_dynamic_partitions("recipe", names)
+            instance.add_dynamic_partitions(PARTITIONS, names)

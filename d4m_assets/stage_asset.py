@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from d4m.errors import D4MError
-from d4m.reports.checks import Check, checks_of
+from d4m.reports.checks import Check, CheckResult, checks_of
 from d4m.stages.base import Stage
 from d4m.stages.context import StageContext
 from d4m.stages.run import StageReport
@@ -65,10 +65,15 @@ def stage_asset(
                 f"reused {len(report.reused)} in {report.seconds:.1f} s"
             )
             made = pipeline.open_context()
+            checked = [(check, check.examine(made)) for check in checks]
+            for check, found in checked:
+                if not found.passed:
+                    log = context.log.error if found.severity == "error" else context.log.warning
+                    log(f"{context.partition_key}, {check.name}: {found.summary}")
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(report.manifest.digest),
                 metadata={**describe(made), **_counts(report)},
-                check_results=[check_result(check, made) for check in checks],
+                check_results=[check_result(check, found) for check, found in checked],
             )
         except D4MError as failure:
             raise fail_or_retry(context, failure) from failure
@@ -76,9 +81,8 @@ def stage_asset(
     return asset
 
 
-def check_result(check: Check, context: StageContext) -> dg.AssetCheckResult:
-    """Examine an artifact, and return the outcome as Dagster shows it."""
-    found = check.examine(context)
+def check_result(check: Check, found: CheckResult) -> dg.AssetCheckResult:
+    """Return the outcome of a check as Dagster shows it."""
     rows = [dg.TableRecord(dict(row)) for row in found.rows]
     return dg.AssetCheckResult(
         check_name=check.name,

@@ -6,24 +6,38 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from d4m.cli.app import RecipeArgument, app, console, open_pipeline
+from d4m.cli.app import (
+    FAILED_CHECK,
+    RecipeArgument,
+    app,
+    console,
+    open_pipeline,
+    print_checks,
+)
 
 _REASONS = 3
 
 
 @app.command()
 def run(recipe: RecipeArgument) -> None:
-    """Compute everything that is missing, stage by stage. Safe to interrupt and rerun."""
+    """Compute everything that is missing, stage by stage. Safe to interrupt and rerun.
+
+    Failed checks are printed. Exit code 3: everything was made, and a check says that an artifact
+    must not be used as it is.
+    """
     pipeline = open_pipeline(recipe)
     start = time.monotonic()
-    computed = 0
+    computed, usable = 0, True
     for report in pipeline.run():
         computed += len(report.computed)
         console.print(
             f"{report.manifest.asset:<18} {len(report.computed):>5} computed "
             f"{len(report.reused):>5} reused {report.seconds:>8.1f} s"
         )
+        usable &= print_checks(pipeline, [report.manifest.asset], pipeline.open_context())
     console.print(f"{computed} units computed in {time.monotonic() - start:.1f} s")
+    if not usable:
+        raise typer.Exit(FAILED_CHECK)
 
 
 @app.command()
@@ -35,7 +49,8 @@ def status(recipe: RecipeArgument) -> None:
     """
     table = Table("artifact", "cached", "to compute", "follows", box=None)
     reasons = list[str]()
-    for stage, units in open_pipeline(recipe).plan().items():
+    pipeline = open_pipeline(recipe)
+    for stage, units in pipeline.plan().items():
         states = [unit.state for unit in units]
         counts = [states.count(state) for state in ("cached", "compute", "follows")]
         table.add_row(stage, *map(str, counts))
@@ -48,6 +63,8 @@ def status(recipe: RecipeArgument) -> None:
         console.print(escape(reason), soft_wrap=True)
     if not reasons:
         console.print("everything is cached: a run would compute nothing")
+    present = pipeline.present_context()
+    print_checks(pipeline, present.upstream, present)
 
 
 @app.command()
@@ -81,7 +98,8 @@ def verify(recipe: RecipeArgument) -> None:
     """Read every stored unit of the recipe and check its digest."""
     good = 0
     damaged = list[str]()
-    for stage, unit, reason in open_pipeline(recipe).verify():
+    pipeline = open_pipeline(recipe)
+    for stage, unit, reason in pipeline.verify():
         if reason:
             damaged.append(f"{stage}/{unit}: {reason}")
         else:
@@ -92,3 +110,6 @@ def verify(recipe: RecipeArgument) -> None:
     if damaged:
         console.print("damaged units were set aside; `d4m run` computes them again")
         raise typer.Exit(1)
+    context = pipeline.present_context()
+    if not print_checks(pipeline, context.upstream, context):
+        raise typer.Exit(FAILED_CHECK)

@@ -7,26 +7,31 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from d4m.cli.app import RecipeArgument, app, console, open_pipeline
+from d4m.cli.app import RecipeArgument, app, console, open_pipeline, print_checks, print_note
 from d4m.errors import D4MError
-from d4m.stages.image_fidelity import FidelityRow, fidelity_rows
-from d4m.stages.score_table import ScoreRow, rank, score_rows
+from d4m.stages.image_fidelity import FidelityRow
+from d4m.stages.score_table import ScoreRow, rank
 
 
 @app.command()
 def show(recipe: RecipeArgument) -> None:
     """Print the scores, the images' closeness to real ones, and the folder of the data set."""
-    context = open_pipeline(recipe).open_context()
-    settings = context.recipe.settings
-    rows = score_rows(context, settings)
-    console.print(_score_table({recipe: rows}, settings.evaluation.split))
-    _print_ranking(rows)
-    console.print(_fidelity_table(fidelity_rows(context, settings)))
-    folder = context.open_files("distilled_dataset", "distilled_dataset")
-    console.print(f"distilled data set: {escape(str(folder))}", soft_wrap=True)
-    console.print(
-        f"contact sheet:      {escape(str(folder / 'contact_sheet.png'))}", soft_wrap=True
-    )
+    pipeline = open_pipeline(recipe)
+    shown = pipeline.shown()
+    print_note(recipe, shown)
+    console.print(_score_table({recipe: shown.scores}, shown.split))
+    _print_ranking(shown.scores)
+    if shown.fidelity:
+        console.print(_fidelity_table(shown.fidelity))
+    if not shown.version:
+        present = pipeline.present_context()
+        print_checks(pipeline, present.upstream, present)
+    if shown.folder is None:
+        console.print(f"distilled data set: not packed yet; `d4m run {recipe}` does")
+        return
+    console.print(f"distilled data set: {escape(str(shown.folder))}", soft_wrap=True)
+    sheet = shown.folder / "contact_sheet.png"
+    console.print(f"contact sheet:      {escape(str(sheet))}", soft_wrap=True)
 
 
 @app.command()
@@ -37,22 +42,20 @@ def compare(
     ] = "",
 ) -> None:
     """Print the scores of several recipes in one table."""
-    contexts = {each: open_pipeline(each).open_context() for each in recipes}
-    splits = {each.recipe.settings.evaluation.split for each in contexts.values()}
+    shown = {name: open_pipeline(name).shown() for name in recipes}
+    splits = {each.split for each in shown.values()}
     if len(splits) > 1:
         msg = "some of these recipes are scored on test images, others on validation images"
         raise D4MError(msg)
     rows = {
-        name: [
-            row
-            for row in score_rows(context, context.recipe.settings)
-            if row.training_set == (training_set or row.training_set)
-        ]
-        for name, context in contexts.items()
+        name: [r for r in each.scores if r.training_set == (training_set or r.training_set)]
+        for name, each in shown.items()
     }
     if not any(rows.values()):
         msg = f"wanted a training set in these recipes' score tables, found '{training_set}'"
         raise D4MError(msg)
+    for name, each in shown.items():
+        print_note(name, each)
     console.print(_score_table(rows, splits.pop()))
 
 

@@ -1,6 +1,8 @@
 """Trace artifacts, list and compare their versions, copy data sets out of the store."""
 
 import shutil
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,13 +11,16 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from d4m.cli.app import RecipeArgument, app, console, open_pipeline
-from d4m.errors import D4MError
+from d4m.cli.app import RecipeArgument, app, console, open_pipeline, print_note
+from d4m.errors import D4MError, MissingUpstreamError, SourceError
+from d4m.pipeline import Pipeline
 from d4m.recipe.write import write_recipe
 from d4m.reports.changes import flatten
 from d4m.reports.dataset_diff import DatasetVersion, compare_datasets, draw_side_by_side
 from d4m.reports.lineage import Origin, image_origins, trace
+from d4m.reports.present import ShownDataset
 from d4m.reports.versions import find_version, version_changes
+from d4m.stages.context import StageContext
 from d4m.stages.distilled_dataset import DistilledDataset
 
 _DATASET = DistilledDataset.name
@@ -35,7 +40,7 @@ def lineage(
 
     For a unit of images, also show the real image that each synthetic image began with.
     """
-    context = open_pipeline(recipe).open_context()
+    context = _context_of(recipe, asset)
     units = [unit] if unit else list(context.upstream.get(asset, {})) or [""]
     origins = trace(context, asset, units)
     tree = Tree("", hide_root=True)
@@ -54,7 +59,8 @@ def history(
     asset: _AssetArgument = _DATASET,
 ) -> None:
     """List the versions of an artifact, and why each differs from the previous one."""
-    changes = version_changes(open_pipeline(recipe).open_context(), asset)
+    context = _context_of(recipe, asset)
+    changes = version_changes(context, asset)
     for change in changes:
         version = change.version
         units = len(version.manifest.units)
@@ -79,7 +85,7 @@ def diff(
     ] = None,
 ) -> None:
     """Compare two versions of the distilled data set: settings, units, scores, images."""
-    context = open_pipeline(recipe).open_context()
+    context = _context_of(recipe, _DATASET)
     versions = [find_version(context, _DATASET, name) for name in (old, new)]
     was, now = (DatasetVersion.open(context, version) for version in versions)
     found = compare_datasets(was, now)
@@ -136,13 +142,61 @@ def export(
     if folder.exists():
         msg = f"wanted a folder that does not exist yet, found {folder}; choose another name"
         raise D4MError(msg)
-    context = open_pipeline(recipe).open_context()
+    pipeline = open_pipeline(recipe)
+    context = pipeline.open_context()
     if version:
         files = DatasetVersion.open(context, find_version(context, _DATASET, version)).folder
     else:
-        files = context.open_files(_DATASET, _DATASET)
+        files = _present_files(recipe, pipeline.shown())
     shutil.copytree(files, folder)
+    if not version:
+        _add_checks(pipeline, folder / "README.md")
     console.print(f"wrote {escape(str(folder))}", soft_wrap=True)
+
+
+def _present_files(recipe: str, shown: ShownDataset) -> Path:
+    """Return the folder of the present recipe's data set, and refuse any other."""
+    if shown.version:
+        msg = (
+            f"recipe {recipe} has changed since its last data set was made ({shown.note}); run "
+            f"`d4m run {recipe}` first, or export that one with `--version {shown.version}`"
+        )
+        raise D4MError(msg)
+    if shown.folder is None:
+        msg = f"recipe {recipe} has scores but no packed data set; run `d4m run {recipe}` first"
+        raise D4MError(msg)
+    return shown.folder
+
+
+def _add_checks(pipeline: Pipeline, card: Path) -> None:
+    """Add the checks that fail to the card of an exported data set."""
+    present = pipeline.present_context()
+    failed = [
+        f"- {found.severity}: {check.artifact}, {check.name}: {found.summary}"
+        for artifact in present.upstream
+        for check, found in pipeline.check(artifact, present)
+        if not found.passed
+    ]
+    if failed:
+        text = "\n".join(["", "## Checks that fail", "", *failed, ""])
+        card.write_text(card.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+def _context_of(recipe: str, artifact: str) -> StageContext:
+    """Open the present recipe's artifact; else the last one made, and say what has changed."""
+    pipeline = open_pipeline(recipe)
+    context = pipeline.open_context()
+    try:
+        present = pipeline.present_context()
+    except SourceError as failure:
+        console.print(escape(f"the images cannot be listed: {failure}"), soft_wrap=True)
+        return context
+    if artifact in present.upstream:
+        return replace(context, upstream={**context.upstream, **present.upstream})
+    if artifact in context.upstream:
+        with suppress(MissingUpstreamError):
+            print_note(recipe, pipeline.shown())
+    return context
 
 
 def _add_origins(tree: Tree, origins: list[Origin], shown: set[tuple[str, str, str]]) -> None:

@@ -35,6 +35,11 @@ class Recipe:
     folder: Path
     settings: RecipeSettings
 
+    @property
+    def file(self) -> Path:
+        """The recipe's file."""
+        return self.folder / f"{self.name}.yaml"
+
     def locate(self, path: str | Path) -> Path:
         """Return the absolute path of one that the recipe gives relative to its own file."""
         return (self.folder / Path(path).expanduser()).resolve()

@@ -1,6 +1,6 @@
 """Say what a run would do, and why: a dry run of the cache keys."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -8,7 +8,7 @@ from d4m.reports.changes import describe_changes
 from d4m.stages.base import Stage, plan_stage, records
 from d4m.stages.context import StageContext
 from d4m.stages.unit_names import class_of
-from d4m.store.reference import Unit
+from d4m.store.reference import Reference, Unit
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,31 @@ def plan_ahead(
         stages: in the order in which they run.
         context: recipe and store; its `upstream` is ignored.
     """
-    planned = dict[str, tuple[PlannedUnit, ...]]()
+    return {
+        stage.name: tuple(
+            PlannedUnit(stage.name, unit.name, "cached")
+            if unit.name in stored
+            else _explain(context, unit)
+            for unit in units
+        )
+        for stage, units, stored in look_ahead(stages, context)
+    }
+
+
+def look_ahead(
+    stages: Sequence[Stage], context: StageContext
+) -> Iterator[tuple[Stage, list[Unit], dict[str, Reference]]]:
+    """Plan stage after stage, each from the units that are stored for the stages before.
+
+    Yields:
+        The stage, its units in order, and by name the references of the stored ones.
+    """
     ahead = replace(context, upstream={})
     for stage in stages:
         units, stored = plan_stage(stage, ahead)
         known = records(stored)
         ahead = ahead.seeing(stage.name, {unit.name: known.get(unit.name) for unit in units})
-        planned[stage.name] = tuple(
-            PlannedUnit(stage.name, unit.name, "cached")
-            if unit.name in stored
-            else _explain(ahead, unit)
-            for unit in units
-        )
-    return planned
+        yield stage, units, stored
 
 
 def _explain(context: StageContext, unit: Unit) -> PlannedUnit:

@@ -107,7 +107,7 @@ class StageContext:
     @property
     def manifests(self) -> ManifestFolder:
         """The recipe's manifests."""
-        return ManifestFolder(self.store.root, self.recipe.name)
+        return ManifestFolder(self.store.root, self.recipe.name, self.recipe.file)
 
     @property
     def source(self) -> ImageSource:

@@ -1,6 +1,7 @@
 """Manifests: the units that each artifact of a recipe consists of, now and in earlier versions.
 
 ```
+<root>/recipes/<recipe>/place.json                      the recipe's file
 <root>/recipes/<recipe>/<asset>/current.json            the current manifest
 <root>/recipes/<recipe>/<asset>/<time>-<digest>.json    the manifest of every version
 ```
@@ -8,6 +9,7 @@
 
 import json
 import logging
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +23,7 @@ from d4m.store.durable import write_atomically
 _log = logging.getLogger(__name__)
 _TIME = "%Y%m%dT%H%M%S.%fZ"
 _VERSION_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{8}")
+_PLACE = "place.json"
 _BROKEN = (AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -70,14 +73,24 @@ class ManifestVersion:
 class ManifestFolder:
     """The manifests of one recipe.
 
+    Two recipe files of the same name in different folders have manifests of their own: the first
+    one's are in `recipes/<name>`, those of another one in `recipes/<name>~<digest of its place>`.
+    A recipe that was moved keeps its manifests.
+
     Args:
         root: the store's root.
         recipe: the recipe's name.
+        place: the recipe's file; None: the folder `recipes/<name>`, whatever recipe has it.
     """
 
-    def __init__(self, root: Path, recipe: str) -> None:
-        """Remember the folder without reading or writing anything."""
+    def __init__(self, root: Path, recipe: str, place: Path | None = None) -> None:
+        """Choose the folder; write nothing."""
+        self._root = root
+        # Relative to the store, so that it still holds where both are moved or copied together.
+        self._place = None if place is None else os.path.relpath(place, root)
         self.folder = root / "recipes" / recipe
+        if self._place is not None and not self._is_ours():
+            self.folder = root / "recipes" / f"{recipe}~{digest_json(self._place)[:8]}"
 
     def current(self, asset: str) -> Manifest | None:
         """Read an artifact's current manifest, or return None if the artifact was never made.
@@ -111,6 +124,8 @@ class ManifestFolder:
             made = max(made, _time_of(names[-1]) + timedelta(microseconds=1))
         write_atomically(folder / f"{made.strftime(_TIME)}-{manifest.digest[:8]}.json", text)
         write_atomically(folder / "current.json", text)
+        if self._place is not None and self._recorded_place() != self._place:
+            write_atomically(self.folder / _PLACE, canonical_json({"recipe": self._place}))
 
     def versions(self, asset: str) -> list[ManifestVersion]:
         """List an artifact's versions, oldest first, without those that cannot be parsed.
@@ -133,6 +148,17 @@ class ManifestFolder:
     def assets(self) -> list[str]:
         """Return the names of the artifacts that have been made."""
         return sorted(path.parent.name for path in self.folder.glob("*/current.json"))
+
+    def _is_ours(self) -> bool:
+        """Return whether no other recipe file that still exists has this folder."""
+        recorded = self._recorded_place()
+        return recorded in (None, self._place) or not (self._root / str(recorded)).is_file()
+
+    def _recorded_place(self) -> str | None:
+        try:
+            return json.loads((self.folder / _PLACE).read_text(encoding="utf-8"))["recipe"]
+        except (OSError, *_BROKEN):
+            return None
 
     def _version_names(self, asset: str) -> list[str]:
         names = (path.stem for path in (self.folder / asset).glob("*.json"))

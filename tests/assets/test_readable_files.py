@@ -39,7 +39,7 @@ def _pipeline(workspace: Workspace, dataset: str = ""):
 def examine(context):
     """The outcome of the check, as Dagster shows it."""
     [check] = checks_of("real_images")
-    return check_result(check, context)
+    return check_result(check, check.examine(context))
 
 
 @pytest.mark.usefixtures("folder")

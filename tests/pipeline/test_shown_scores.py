@@ -1,10 +1,15 @@
 """The scores as people see them."""
 
-from d4m_assets.checks import beats_random_real, class_order
-
+from d4m.reports.checks import CHECKS
 from d4m.training.label_formats import unpack_logits
 from d4m_assets.metadata import score_table
 from tests.pipeline.laboratory import BLOCKS, rows_of
+
+
+def examine(lab, recipe, name):
+    """The outcome of a check of a recipe."""
+    [check] = [check for check in CHECKS if check.name == name]
+    return check.examine(lab.pipeline(recipe).open_context())
 
 
 def test_the_check_of_the_class_order_reads_any_format_and_none(lab):
@@ -12,26 +17,26 @@ def test_the_check_of_the_class_order_reads_any_format_and_none(lab):
     logits = unpack_logits(context.read("soft_labels", BLOCKS[0]), 10).mean(axis=0)
     predicted = logits.reshape(10, 3, 10).mean(axis=1).argmax(axis=1)
     wrong = {str(c): int(v) for c, v in enumerate(predicted) if c != v}
-    outcome = class_order.examine(lab.pipeline("uint8"))
-    assert outcome.metadata["class_taken_for"].value == wrong
+    outcome = examine(lab, "uint8", "class_order")
+    assert outcome.figures["class_taken_for"] == wrong
     assert outcome.passed == (not wrong)
 
     lab.computed("online")
-    outcome = class_order.examine(lab.pipeline("online"))
+    outcome = examine(lab, "online", "class_order")
     assert outcome.passed
-    assert outcome.metadata["note"].value == "the teacher labels online: no labels are stored"
+    assert outcome.summary == "the teacher labels online: no labels are stored"
 
 
 def test_the_check_of_the_scores_takes_no_row_of_another_kind(lab):
     """Not those without augmentation; and without soft labels there is nothing to compare."""
     rows = {(r.training_set, r.labels, r.augmented): r for r in rows_of(lab.context("plain"))}
-    outcome = beats_random_real.examine(lab.pipeline("plain"))
+    outcome = examine(lab, "plain", "beats_random_real")
     for name in ("synthetic", "random_real"):
-        assert outcome.metadata[f"{name}_top1"].value == rows[name, "soft", True].top1
+        assert outcome.figures[f"{name}_top1"] == rows[name, "soft", True].top1
     lab.computed("hard")
-    outcome = beats_random_real.examine(lab.pipeline("hard"))
+    outcome = examine(lab, "hard", "beats_random_real")
     assert outcome.passed
-    assert list(outcome.metadata) == ["note"]
+    assert outcome.summary == "the recipe has no rows of both with soft labels"
 
 
 def test_the_score_table_tells_rows_without_augmentation_apart(lab):

@@ -1,0 +1,127 @@
+"""Find the data set that belongs to the present recipe; else the last one, and what changed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from d4m.errors import MissingUpstreamError, SourceError
+from d4m.reports.changes import setting_changes
+from d4m.reports.dataset_diff import DatasetVersion
+from d4m.reports.plan_ahead import look_ahead, plan_ahead
+from d4m.stages.base import Stage, records
+from d4m.stages.context import StageContext
+from d4m.stages.distilled_dataset import DistilledDataset
+from d4m.stages.evaluation_scores import EvaluationScores
+from d4m.stages.image_fidelity import FidelityRow, ImageFidelity, fidelity_rows
+from d4m.stages.score_table import ScoreRow, score_rows
+from d4m.store.manifest import UnitRecord
+
+_DATASET = DistilledDataset.name
+_MOST_CHANGES = 4
+
+
+@dataclass(frozen=True)
+class ShownDataset:
+    """A distilled data set as it is shown and handed out, with the settings that made it.
+
+    Attributes:
+        split: the images that its students were scored on.
+        scores: the rows of its score table.
+        fidelity: how close its images are to real ones; empty for an earlier version.
+        folder: its files; None where they are not packed yet.
+        version: name of an earlier version; empty where it belongs to the present recipe.
+        changes: how the present recipe differs from that version, in words.
+    """
+
+    split: str
+    scores: list[ScoreRow]
+    fidelity: list[FidelityRow]
+    folder: Path | None
+    version: str = ""
+    changes: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """In words, which version this is and what has changed since; empty for the present."""
+        if not self.version:
+            return ""
+        listed = "; ".join(self.changes[:_MOST_CHANGES])
+        more = len(self.changes) - _MOST_CHANGES
+        return f"version {self.version}; changed since: {listed}" + (
+            f"; and {more} more" if more > 0 else ""
+        )
+
+
+def present_context(stages: Sequence[Stage], context: StageContext) -> StageContext:
+    """Return a context with those artifacts that are wholly stored for the present recipe.
+
+    Args:
+        stages: in the order in which they run.
+        context: recipe and store; its `upstream` is replaced.
+
+    Raises:
+        SourceError: the recipe's images cannot be listed, so nobody knows what belongs to it.
+    """
+    upstream = dict[str, Mapping[str, UnitRecord | None]]()
+    for stage, units, stored in look_ahead(stages, context):
+        if len(stored) == len(units):
+            upstream[stage.name] = records(stored)
+    return replace(context, upstream=upstream)
+
+
+def find_shown(stages: Sequence[Stage], context: StageContext) -> ShownDataset:
+    """Find the data set to show: that of the present recipe, or the last one that was made.
+
+    Args:
+        stages: in the order in which they run.
+        context: the recipe, and the store with its manifests.
+
+    Raises:
+        MissingUpstreamError: none has ever been made.
+    """
+    try:
+        present = present_context(stages, context)
+    except SourceError as failure:
+        return _last_version(context, (f"the images cannot be listed ({failure})",))
+    if EvaluationScores.name not in present.upstream:
+        return _last_version(context, tuple(_changes(stages, context)))
+    settings, packed = present.recipe.settings, _DATASET in present.upstream
+    measured = ImageFidelity.name in present.upstream
+    return ShownDataset(
+        split=settings.evaluation.split,
+        scores=score_rows(present, settings),
+        fidelity=fidelity_rows(present, settings) if measured else [],
+        folder=present.open_files(_DATASET, _DATASET) if packed else None,
+    )
+
+
+def _last_version(context: StageContext, changes: tuple[str, ...]) -> ShownDataset:
+    versions = context.manifests.versions(_DATASET)
+    if not versions:
+        name = context.recipe.name
+        msg = (
+            f"recipe {name} has no {_DATASET} yet; make it first, with `d4m run {name}` or by "
+            f"materializing {_DATASET}"
+        )
+        raise MissingUpstreamError(msg)
+    opened = DatasetVersion.open(context, versions[-1])
+    return ShownDataset(
+        split=opened.settings["evaluation"]["split"],
+        scores=opened.scores,
+        fidelity=[],
+        folder=opened.folder,
+        version=versions[-1].name,
+        changes=changes,
+    )
+
+
+def _changes(stages: Sequence[Stage], context: StageContext) -> list[str]:
+    """Describe how the present recipe differs from the last data set: settings, else images."""
+    versions = context.manifests.versions(_DATASET)
+    if not versions:
+        return []
+    made_with = DatasetVersion.open(context, versions[-1]).settings
+    changes = setting_changes(made_with, context.recipe.settings.model_dump(mode="json"))
+    planned = plan_ahead(stages, context)
+    missing = [unit for units in planned.values() for unit in units if unit.state == "compute"]
+    return changes or [f"{unit.label}: {unit.reason}" for unit in missing]
