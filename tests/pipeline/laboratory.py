@@ -35,7 +35,7 @@ RECIPES = {
     },
     "candidates": {"synthesis.candidates": 3, "synthesis.diversity": 0.0},
     "explaining": {"prototypes.representative": "explaining"},
-    "refined": {"prototypes.representative": "explaining", "prototypes.refinement_steps": 30},
+    "refined": {"prototypes.representative": "explaining", "prototypes.refinement_steps": 4},
     "baselines": {"evaluation.baselines": BASELINES},
     "weighted": {"evaluation.matching.cluster_weights": True},
     "plain": {"evaluation.without_augmentation": True},
