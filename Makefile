@@ -16,10 +16,10 @@ demo: $(READY)                 ## Distil the digits and print their scores.
 	$(BIN)/d4m show digits
 
 test: check                    ## Everything that must hold before a change lands.
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-faults: $(READY)          ## Kills, damage, full disks and fuzz at length.
-	OMP_NUM_THREADS=1 D4M_FAULTS=long $(BIN)/pytest -q -n 2 --dist loadfile tests/faults
+	OMP_NUM_THREADS=1 D4M_FAULTS=long $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/faults
 
 test-browser: $(BROWSER)       ## The UI in a browser without a window.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/browser

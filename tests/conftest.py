@@ -2,13 +2,16 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
 
+from d4m.cli.app import FAILED_CHECK
 from d4m.compute import Compute
 from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import load_recipe
@@ -16,9 +19,31 @@ from d4m.recipe.recipe import load_recipe
 # Tests have instances of their own: whoever imports `d4m_assets` must not touch the user's.
 os.environ.pop("DAGSTER_HOME", None)
 
+# A run that made everything; the tiny recipe's teacher has learnt too little for a check.
+MADE = (0, FAILED_CHECK)
+
 # A busy machine is slow, not wrong; and the same examples every time, as in all we do.
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
+
+# Files that take longest, the longest first. Two workers take whole files in this order and start
+# with these, so that neither of them waits at the end for the other to finish a long one.
+SLOWEST_FIRST = (
+    "pipeline/test_digits.py",
+    "assets/test_live.py",
+    "faults/test_kill.py",
+    "pipeline/test_dependencies.py",
+    "assets/test_caching.py",
+    "faults/test_changes.py",
+    "prototypes/test_refinement.py",
+    "faults/test_writers.py",
+    "faults/test_disk_full.py",
+    "faults/test_damage.py",
+    "reports/test_versions.py",
+    "cli/test_store.py",
+    "pipeline/test_sizes.py",
+    "pipeline/test_determinism.py",
+)
 
 TINY_RECIPE = """\
 dataset: {source: digits}
@@ -54,6 +79,11 @@ class Workspace:
         self.recipes = folder / "recipes"
         self.store = folder / "store"
         self.recipes.mkdir(parents=True, exist_ok=True)
+
+    def copy(self, folder: Path) -> "Workspace":
+        """Copy everything into a folder that does not exist yet."""
+        shutil.copytree(self.folder, folder)
+        return Workspace(folder)
 
     def write(self, name: str, text: str) -> Path:
         path = self.recipes / f"{name}.yaml"
@@ -101,21 +131,45 @@ def workspace(tmp_path: Path) -> Workspace:
     return made
 
 
+def make_once(
+    tmp_path_factory: pytest.TempPathFactory, name: str, fill: Callable[[Path], None]
+) -> Path:
+    """Return a folder that the first worker to ask for it has filled, for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder, unfinished = base / name, base / f"{name}.unfinished"
+    with FileLock(base / f"{name}.lock"):
+        if not folder.exists():
+            shutil.rmtree(unfinished, ignore_errors=True)
+            fill(unfinished)
+            unfinished.rename(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The tiny recipe, run once for all tests: copy it, do not change it."""
-    made = Workspace(tmp_path_factory.mktemp("finished") / "workspace")
-    made.write("tiny", TINY_RECIPE)
-    made.run()
-    return made
+    """The tiny recipe, run once for all tests of all workers: copy it, do not change it."""
+
+    def run_tiny(folder: Path) -> None:
+        made = Workspace(folder)
+        made.write("tiny", TINY_RECIPE)
+        made.run()
+
+    return Workspace(make_once(tmp_path_factory, "finished", run_tiny))
 
 
 @pytest.fixture
 def finished(finished_once: Workspace, tmp_path: Path) -> Workspace:
     """A copy of the workspace in which the tiny recipe has been run."""
-    folder = tmp_path / "workspace"
-    shutil.copytree(finished_once.folder, folder)
-    return Workspace(folder)
+    return finished_once.copy(tmp_path / "workspace")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slowest files first; the order within a file and of all other files stays random."""
+    folder = Path(__file__).parent
+    place = {folder / name: number for number, name in enumerate(SLOWEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

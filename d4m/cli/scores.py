@@ -42,8 +42,10 @@ def compare(
     ] = "",
 ) -> None:
     """Print the scores of several recipes in one table."""
-    shown = {name: open_pipeline(name).shown() for name in recipes}
-    splits = {each.split for each in shown.values()}
+    pipelines = {name: open_pipeline(name) for name in recipes}
+    splits = {each.recipe.settings.evaluation.split for each in pipelines.values()}
+    shown = {} if len(splits) > 1 else {n: each.shown() for n, each in pipelines.items()}
+    splits |= {each.split for each in shown.values()}
     if len(splits) > 1:
         msg = "some of these recipes are scored on test images, others on validation images"
         raise D4MError(msg)

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class DatasetVersion:
             settings=settings["settings"],
             classes=settings["classes"],
             upstream=reference.inputs["upstream"],
-            scores=[ScoreRow(**row) for row in json.loads(scores)],
+            scores=list(map(_row, json.loads(scores))),
             folder=folder,
         )
 
@@ -127,6 +127,12 @@ def draw_side_by_side(
     picture.paste(sheets[0], (0, 0))
     picture.paste(sheets[1], (sheets[0].width + _GAP_PX, 0))
     return picture
+
+
+def _row(stored: dict[str, Any]) -> ScoreRow:
+    """Return a row of a score table from its JSON."""
+    curve = tuple((int(epoch), float(top1)) for epoch, top1 in stored["curve"])
+    return replace(ScoreRow(**{**stored, "curve": ()}), curve=curve)
 
 
 def _sheet(version: DatasetVersion, class_ids: list[int]) -> Image.Image:

@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from d4m_assets.definitions import defs
+from d4m_assets.partitions import PARTITIONS
 from d4m_assets.resources import RecipesResource, StoreResource
 from tests.conftest import Workspace
 
@@ -26,7 +28,7 @@ class Instance:
         self.dagster = instance
         self.recipes = RecipesResource(folder=str(workspace.recipes))
         self.store = StoreResource(root=str(workspace.store), device="cpu")
-        instance.add_dynamic_partitions("recipe", ["tiny"])
+        instance.add_dynamic_partitions(PARTITIONS, ["tiny"])
 
     def materialize(self, recipe: str = "tiny", selection: str = "*") -> dg.ExecuteInProcessResult:
         job = dg.define_asset_job("test", dg.AssetSelection.from_string(selection))
@@ -51,15 +53,44 @@ class Instance:
         return counts
 
 
-@pytest.fixture
-def instance(finished: Workspace, tmp_path: Path) -> Iterator[Instance]:
-    """An instance that knows nothing, over a store in which the tiny recipe has been run."""
-    home = tmp_path / "home"
-    home.mkdir()
+@contextmanager
+def _opened(workspace: Workspace) -> Iterator[Instance]:
+    """Dagster at home next to the workspace's recipes and store."""
+    home = workspace.folder / "home"
+    home.mkdir(exist_ok=True)
     with dg.DagsterInstance.local_temp(
         str(home), overrides={"telemetry": {"enabled": False}}
     ) as made:
-        yield Instance(finished, made)
+        yield Instance(workspace, made)
+
+
+@pytest.fixture
+def instance(finished: Workspace) -> Iterator[Instance]:
+    """An instance that knows nothing, over a store in which the tiny recipe has been run."""
+    with _opened(finished) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def materialized_once(
+    finished_once: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Workspace, dg.ExecuteInProcessResult]:
+    """A workspace in which Dagster has found everything in the store, and the result of that run.
+
+    Do not change the workspace: copy it.
+    """
+    workspace = finished_once.copy(tmp_path_factory.mktemp("materialized") / "workspace")
+    with _opened(workspace) as made:
+        return workspace, made.materialize()
+
+
+@pytest.fixture
+def materialized(
+    materialized_once: tuple[Workspace, dg.ExecuteInProcessResult], tmp_path: Path
+) -> Iterator[Instance]:
+    """An instance of which the tiny recipe has been materialized."""
+    with _opened(materialized_once[0].copy(tmp_path / "workspace")) as made:
+        yield made
 
 
 def run_dagster(workspace: Workspace, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from d4m_assets.automation import changed_recipes, nightly
+from d4m_assets.partitions import PARTITIONS
 from d4m_assets.resources import RecipesResource, StoreResource
 from tests.conftest import TINY_RECIPE, Workspace
 
@@ -28,7 +29,7 @@ class Ticks:
         result = changed_recipes(context)
         assert isinstance(result, dg.SensorResult)
         for request in result.dynamic_partitions_requests or []:
-            self.instance.add_dynamic_partitions("recipe", list(request.partition_keys))
+            self.instance.add_dynamic_partitions(PARTITIONS, list(request.partition_keys))
         self.cursor = result.cursor
         return result
 
@@ -44,7 +45,7 @@ def ticks(workspace: Workspace) -> Ticks:
 def test_a_new_recipe_is_registered_and_requested_in_one_tick(ticks: Ticks):
     result = ticks.tick()
     assert [request.partition_key for request in result.run_requests or []] == ["tiny"]
-    assert ticks.instance.get_dynamic_partitions("recipe") == ["tiny"]
+    assert ticks.instance.get_dynamic_partitions(PARTITIONS) == ["tiny"]
     assert ticks.requested() == []
 
 
@@ -159,4 +160,4 @@ def test_the_schedule_registers_and_requests_every_recipe(workspace: Workspace):
         )
         requests = list(nightly(context))
         assert [request.partition_key for request in requests] == ["other", "tiny"]
-        assert sorted(instance.get_dynamic_partitions("recipe")) == ["other", "tiny"]
+        assert sorted(instance.get_dynamic_partitions(PARTITIONS)) == ["other", "tiny"]

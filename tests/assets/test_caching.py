@@ -6,10 +6,14 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 
 from d4m.pipeline import STAGES
+from d4m_assets.partitions import PARTITIONS
 from tests.assets.conftest import GRAPH, Instance, run_dagster
 from tests.conftest import TINY_RECIPE, Workspace
 
 CLASS_3 = TINY_RECIPE + 'prompts: {per_class: {three: "a bold three"}}\n'
+FEWER_IMAGES = TINY_RECIPE.replace("ipc: 3", "ipc: 2").replace(
+    "[convnet3, test_vit], seeds: 2", "[convnet3], seeds: 1"
+)
 NOTHING = {stage.name: 0 for stage in STAGES}
 ONE_PROMPT = NOTHING | {
     "synthetic_images": 1,
@@ -40,17 +44,17 @@ def test_dagster_and_the_command_line_share_one_cache(instance: Instance):
 
 
 def test_a_changed_prompt_computes_one_unit_and_what_follows_and_back_computes_nothing(
-    instance: Instance,
+    materialized: Instance,
 ):
-    instance.materialize()
+    instance = materialized
     instance.workspace.write("tiny", CLASS_3)
     assert instance.computed(instance.materialize()) == ONE_PROMPT
     instance.workspace.write("tiny", TINY_RECIPE)
     assert instance.computed(instance.materialize()) == NOTHING
 
 
-def test_staleness_is_right_at_every_step(instance: Instance):
-    instance.materialize()
+def test_staleness_is_right_at_every_step(materialized: Instance):
+    instance = materialized
     assert stale_assets(instance) == set()
     instance.workspace.write("tiny", CLASS_3)
     instance.materialize(selection='key:"recipe/prompts"')
@@ -63,8 +67,8 @@ def test_staleness_is_right_at_every_step(instance: Instance):
     assert stale_assets(instance) == set()
 
 
-def test_data_versions_are_digests_and_a_hit_gives_the_same_ones_again(instance: Instance):
-    instance.materialize()
+def test_data_versions_are_digests_and_a_hit_gives_the_same_ones_again(materialized: Instance):
+    instance = materialized
     first = data_versions(instance)
     instance.materialize()
     assert data_versions(instance) == first
@@ -85,10 +89,10 @@ def data_versions(instance: Instance) -> dict[str, str]:
     return versions
 
 
-def test_another_recipe_is_not_touched(instance: Instance):
-    instance.workspace.write("other", TINY_RECIPE.replace("ipc: 3", "ipc: 2"))
-    instance.dagster.add_dynamic_partitions("recipe", ["other"])
-    instance.materialize()
+def test_another_recipe_is_not_touched(materialized: Instance):
+    instance = materialized
+    instance.workspace.write("other", FEWER_IMAGES)
+    instance.dagster.add_dynamic_partitions(PARTITIONS, ["other"])
     computed = instance.computed(instance.materialize("other"))
     assert {name for name, count in computed.items() if count == 0} == {
         "real_images",

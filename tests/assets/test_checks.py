@@ -5,16 +5,23 @@ from io import BytesIO
 
 import dagster as dg
 import numpy as np
+import pytest
 from PIL import Image
 
 from d4m.reports.checks import CHECKS
 from d4m.stages.synthetic_images import SyntheticImages
-from tests.assets.conftest import Instance
 from tests.conftest import Workspace
 
 
-def test_every_check_runs_also_when_everything_is_reused(instance: Instance):
-    result = instance.materialize()
+@pytest.fixture
+def result(
+    materialized_once: tuple[Workspace, dg.ExecuteInProcessResult],
+) -> dg.ExecuteInProcessResult:
+    """A run that found everything in the store."""
+    return materialized_once[1]
+
+
+def test_every_check_runs_also_when_everything_is_reused(result: dg.ExecuteInProcessResult):
     names = {evaluation.check_name for evaluation in result.get_asset_check_evaluations()}
     assert names == {
         "readable_files",
@@ -25,8 +32,7 @@ def test_every_check_runs_also_when_everything_is_reused(instance: Instance):
     }
 
 
-def test_the_score_check_states_both_figures(instance: Instance):
-    result = instance.materialize()
+def test_the_score_check_states_both_figures(result: dg.ExecuteInProcessResult):
     found = next(
         evaluation
         for evaluation in result.get_asset_check_evaluations()
@@ -88,8 +94,7 @@ def test_the_class_order_check_follows_the_teacher(finished: Workspace):
     assert outcome.figures["class_taken_for"] == wrong
 
 
-def test_contact_sheets_are_pictures_with_a_row_per_class(instance: Instance):
-    result = instance.materialize()
+def test_contact_sheets_are_pictures_with_a_row_per_class(result: dg.ExecuteInProcessResult):
     event = result.asset_materializations_for_node("synthetic_images")[0]
     for name in ("synthetic images", "their prototypes, decoded"):
         markdown = event.metadata[name].value
@@ -98,8 +103,9 @@ def test_contact_sheets_are_pictures_with_a_row_per_class(instance: Instance):
             assert sheet.size == (110 + 3 * 68 + 4, 10 * 68 + 4)
 
 
-def test_the_score_table_has_a_row_per_training_set_labels_and_student(instance: Instance):
-    result = instance.materialize()
+def test_the_score_table_has_a_row_per_training_set_labels_and_student(
+    result: dg.ExecuteInProcessResult,
+):
     event = result.asset_materializations_for_node("evaluation_scores")[0]
     rows = [record.data for record in event.metadata["scores"].records]
     assert [(row["training set"], row["labels"], row["student"]) for row in rows] == [

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.assets.server import KEYS, Server, wait_until
-from tests.assets.test_caching import CLASS_3, NOTHING, ONE_PROMPT
+from tests.assets.test_caching import CLASS_3, FEWER_IMAGES, NOTHING, ONE_PROMPT
 from tests.conftest import TINY_RECIPE, Workspace
 
 pytestmark = pytest.mark.faults
@@ -28,16 +28,16 @@ def test_backfills_and_the_sensor_compute_what_the_command_line_computes(server:
     assert server.stale() == set()
 
     workspace.write("tiny", CLASS_3)
-    server.materialize([{"path": ["recipe", "prompts"]}])
+    server.launch([{"path": ["recipe", "prompts"]}])
     # The scores read the prompts too, for the images that are made from noise.
     readers = {"synthetic_images", "evaluation_scores", "image_fidelity", "distilled_dataset"}
     assert server.stale() == readers
-    server.materialize(everything)
+    server.launch(everything)
     assert server.computed("tiny") == ONE_PROMPT
     assert server.stale() == set()
 
     workspace.write("tiny", TINY_RECIPE)
-    workspace.write("newcomer", TINY_RECIPE.replace("ipc: 3", "ipc: 2"))
+    workspace.write("newcomer", FEWER_IMAGES)
     workspace.write("broken", "dataset: {source: digit}\n")
     server.start_sensor()
     before = len(server.runs())

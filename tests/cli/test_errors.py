@@ -3,7 +3,6 @@
 import pytest
 
 from tests.cli.commands import fail, refused
-from tests.conftest import TINY_RECIPE
 
 
 @pytest.mark.parametrize("command", ["show", "export"])
@@ -14,15 +13,6 @@ def test_asking_for_results_before_the_first_run_says_what_to_do(workspace, comm
     assert "`d4m run tiny`" in error
     assert not workspace.store.exists()
     assert not folder.exists()
-
-
-def test_show_after_an_edit_that_was_not_run_says_what_to_do(finished):
-    finished.write("tiny", TINY_RECIPE.replace("seeds: 2", "seeds: 3"))
-    error = refused(finished, "show", "tiny")
-    assert error.startswith(
-        "evaluation_scores of recipe tiny has no unit synthetic-soft-convnet3-02"
-    )
-    assert "run the recipe" in error
 
 
 def test_a_missing_recipe_is_named_with_the_closest_one_there_is(workspace):

@@ -9,7 +9,8 @@ UNITS = 77
 
 def test_run_reports_every_stage_and_that_nothing_was_left_to_compute(finished):
     lines = call(finished, "run", "tiny")
-    assert [line.split()[0] for line in lines[:-1]] == [stage.name for stage in STAGES]
+    stages = [line.split()[0] for line in lines[:-1] if " reused " in line]
+    assert stages == [stage.name for stage in STAGES]
     assert [line.split()[1:5] for line in lines[:2]] == [
         ["0", "computed", "20", "reused"],
         ["0", "computed", "3", "reused"],
@@ -27,7 +28,8 @@ def test_run_takes_the_path_of_a_recipe_as_well(finished, tmp_path):
 def test_run_counts_what_it_computed(finished):
     finished.write("tiny", TINY_RECIPE.replace("test_vit", "test_resnet"))
     lines = call(finished, "run", "tiny")
-    assert lines[7].split()[:5] == ["evaluation_scores", "2", "computed", "15", "reused"]
+    [line] = [line for line in lines if line.startswith("evaluation_scores ")]
+    assert line.split()[:5] == ["evaluation_scores", "2", "computed", "15", "reused"]
     assert lines[-1].startswith("3 units computed in ")
 
 
@@ -37,7 +39,7 @@ def test_status_of_a_finished_recipe_says_that_all_is_cached(finished):
     assert rows["real_images"] == ["20", "0", "0"]
     assert rows["evaluation_scores"] == ["17", "0", "0"]
     assert sum(int(row[0]) for row in rows.values()) == UNITS
-    assert "everything is cached" in lines[-1]
+    assert "everything is cached: a run would compute nothing" in lines
 
 
 def test_status_shows_what_would_be_computed_what_follows_and_why(finished):

@@ -6,7 +6,7 @@ UNITS = 77
 
 
 def test_verify_counts_the_units_that_are_what_was_written(finished):
-    assert call(finished, "verify", "tiny") == [f"{UNITS} units are intact, 0 are damaged"]
+    assert call(finished, "verify", "tiny")[0] == f"{UNITS} units are intact, 0 are damaged"
 
 
 def test_verify_names_damaged_units_sets_them_aside_and_fails(finished):
@@ -24,4 +24,4 @@ def test_verify_names_damaged_units_sets_them_aside_and_fails(finished):
     assert errors == ""
     assert context.store.find("prototypes", record.key) is None
     assert call(finished, "run", "tiny")[-1].startswith("1 units computed in ")
-    assert len(call(finished, "verify", "tiny")) == 1
+    assert call(finished, "verify", "tiny")[0] == f"{UNITS} units are intact, 0 are damaged"

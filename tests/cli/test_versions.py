@@ -12,11 +12,17 @@ from tests.conftest import TINY_RECIPE
 PROMPT = TINY_RECIPE + "prompts: {per_class: {three: 'a [b]bold[/b] three'}}\n"
 
 
+@pytest.fixture(scope="module")
+def edited_once(finished_once, tmp_path_factory):
+    made = finished_once.copy(tmp_path_factory.mktemp("edited") / "workspace")
+    made.write("tiny", PROMPT)
+    made.run()
+    return made
+
+
 @pytest.fixture
-def edited(finished):
-    finished.write("tiny", PROMPT)
-    finished.run()
-    return finished
+def edited(edited_once, tmp_path):
+    return edited_once.copy(tmp_path / "workspace")
 
 
 def test_lineage_of_images_leads_to_the_models_and_to_each_image_it_began_with(edited):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from d4m.pipeline import STAGES
+from tests.conftest import MADE
 from tests.faults.conftest import StoredUnits, often
 
 pytestmark = pytest.mark.faults
@@ -29,7 +30,7 @@ echo $? > "{out}/free.rc"
 cp -a "$D4M_STORE/recipes" "{out}/recipes"
 """
 _STAGES = [stage.name for stage in STAGES]
-_CHOSEN = often(["real_images", "generator", "soft_labels"], _STAGES)
+_CHOSEN = often(["real_images", "teacher", "soft_labels"], _STAGES)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,7 +73,7 @@ def test_a_full_disk_is_named_and_once_there_is_space_the_run_completes(
     assert "error: " in read["full.err"]
     assert "No space left on device" in " ".join(read["full.err"].split())
     assert read["temporary"] == ""
-    assert read["free.rc"] == "0\n", read["free.err"]
+    assert int(read["free.rc"]) in MADE, read["free.err"]
     assert "0 are damaged" in read["verify.out"]
     shutil.rmtree(stored.workspace.store / "recipes")
     shutil.copytree(out / "recipes", stored.workspace.store / "recipes")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from d4m.pipeline import STAGES
+from tests.conftest import MADE
 from tests.faults.conftest import StoredUnits, often
 
 pytestmark = pytest.mark.faults
@@ -39,7 +40,7 @@ def _run_at_once(stored: StoredUnits, commands) -> list[str]:
         for command in commands
     ]
     printed = [process.communicate(timeout=PATIENCE_S)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(commands), printed
+    assert all(process.returncode in MADE for process in processes), printed
     assert not [text for text in printed if "Traceback" in text]
     assert workspace.digests() == stored.undisturbed
     assert [found for found in workspace.pipeline().verify() if found[2]] == []

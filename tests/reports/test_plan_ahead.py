@@ -1,5 +1,6 @@
 """A dry run: every unit that an edit of the recipe reaches, no other, and in words why."""
 
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from io import StringIO
 
@@ -354,7 +355,8 @@ def _plan(finished_once, folder, text, name="tiny"):
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.yaml").write_text(text)
     recipe = load_recipe(folder / f"{name}.yaml")
-    return Pipeline(recipe, finished_once.store, Compute("cpu")).plan()
+    in_place = replace(recipe, folder=finished_once.recipes)  # as if it had been edited there
+    return Pipeline(in_place, finished_once.store, Compute("cpu")).plan()
 
 
 def _names(plan, state):
@@ -402,11 +404,11 @@ def _snapshot(folder):
     return {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else None) for p in paths}
 
 
-def test_planning_writes_nothing_into_the_store(finished_once, tmp_path):
-    before = _snapshot(finished_once.store)
+def test_planning_writes_nothing_into_the_store(finished, tmp_path):
+    before = _snapshot(finished.store)
     for edits, *_ in EDITS.values():
-        _plan(finished_once, tmp_path / "edited", _edited(edits))
-    assert _snapshot(finished_once.store) == before
+        _plan(finished, tmp_path / "edited", _edited(edits))
+    assert _snapshot(finished.store) == before
 
 
 def test_an_empty_store_is_planned_without_making_it(workspace):

@@ -14,14 +14,20 @@ from tests.conftest import TINY_RECIPE
 PROMPT = TINY_RECIPE + "prompts: {per_class: {three: a bold three}}\n"
 
 
+@pytest.fixture(scope="module")
+def edited_once(finished_once, tmp_path_factory):
+    """The tiny recipe, then with another prompt, then with fewer images, all run."""
+    made = finished_once.copy(tmp_path_factory.mktemp("edited") / "workspace")
+    made.write("tiny", PROMPT)
+    made.run()
+    made.write("tiny", PROMPT.replace("ipc: 3", "ipc: 2"))
+    made.run()
+    return made
+
+
 @pytest.fixture
-def edited(finished):
-    """The tiny recipe, then with another prompt, then with more images, all run."""
-    finished.write("tiny", PROMPT)
-    finished.run()
-    finished.write("tiny", PROMPT.replace("ipc: 3", "ipc: 2"))
-    finished.run()
-    return finished
+def edited(edited_once, tmp_path):
+    return edited_once.copy(tmp_path / "workspace")
 
 
 def _dataset(context, name):
