@@ -29,7 +29,7 @@ echo $? > "{out}/free.rc"
 cp -a "$D4M_STORE/recipes" "{out}/recipes"
 """
 _STAGES = [stage.name for stage in STAGES]
-_CHOSEN = often(["real_images", "generator", "soft_labels"], _STAGES)
+_CHOSEN = often(["real_images", "teacher", "soft_labels"], _STAGES)
 
 
 @pytest.fixture(scope="session", autouse=True)

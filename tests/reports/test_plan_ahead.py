@@ -402,11 +402,11 @@ def _snapshot(folder):
     return {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else None) for p in paths}
 
 
-def test_planning_writes_nothing_into_the_store(finished_once, tmp_path):
-    before = _snapshot(finished_once.store)
+def test_planning_writes_nothing_into_the_store(finished, tmp_path):
+    before = _snapshot(finished.store)
     for edits, *_ in EDITS.values():
-        _plan(finished_once, tmp_path / "edited", _edited(edits))
-    assert _snapshot(finished_once.store) == before
+        _plan(finished, tmp_path / "edited", _edited(edits))
+    assert _snapshot(finished.store) == before
 
 
 def test_an_empty_store_is_planned_without_making_it(workspace):
