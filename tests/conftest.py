@@ -26,23 +26,23 @@ MADE = (0, FAILED_CHECK)
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
 
-# Files that take longest, the longest first. Two workers take whole files in this order and start
-# with these, so that neither of them waits at the end for the other to finish a long one.
+# The slowest files, slowest first. Each of two workers takes whole files in this order, so no
+# worker is left idle at the end while the other one runs a slow file.
 SLOWEST_FIRST = (
     "pipeline/test_digits.py",
     "assets/test_live.py",
-    "faults/test_kill.py",
-    "pipeline/test_dependencies.py",
     "assets/test_caching.py",
+    "faults/test_kill.py",
     "faults/test_changes.py",
+    "pipeline/test_dependencies.py",
     "prototypes/test_refinement.py",
-    "faults/test_writers.py",
     "faults/test_disk_full.py",
     "faults/test_damage.py",
-    "reports/test_versions.py",
-    "cli/test_store.py",
-    "pipeline/test_sizes.py",
+    "faults/test_writers.py",
     "pipeline/test_determinism.py",
+    "faults/test_fuzzed_recipes.py",
+    "generators/test_compact.py",
+    "pipeline/test_cache.py",
 )
 
 TINY_RECIPE = """\
@@ -149,7 +149,7 @@ def make_once(
 
 @pytest.fixture(scope="session")
 def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The tiny recipe, run once for all tests of all workers: copy it, do not change it."""
+    """Return a workspace in which one worker has run the tiny recipe: copy it, do not change it."""
 
     def run_tiny(folder: Path) -> None:
         made = Workspace(folder)
@@ -166,7 +166,7 @@ def finished(finished_once: Workspace, tmp_path: Path) -> Workspace:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slowest files first; the order within a file and of all other files stays random."""
+    """Put the slowest files first and leave all other order random."""
     folder = Path(__file__).parent
     place = {folder / name: number for number, name in enumerate(SLOWEST_FIRST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +129,9 @@ def draw_side_by_side(
     return picture
 
 
-def _row(stored: dict[str, Any]) -> ScoreRow:
+def _row(stored: Any) -> ScoreRow:
     """Return a row of a score table from its JSON."""
-    curve = tuple((int(epoch), float(top1)) for epoch, top1 in stored["curve"])
-    return replace(ScoreRow(**{**stored, "curve": ()}), curve=curve)
+    return ScoreRow(**{**stored, "curve": tuple((int(e), float(t)) for e, t in stored["curve"])})
 
 
 def _sheet(version: DatasetVersion, class_ids: list[int]) -> Image.Image:

@@ -55,7 +55,7 @@ class Instance:
 
 @contextmanager
 def _opened(workspace: Workspace) -> Iterator[Instance]:
-    """Dagster at home next to the workspace's recipes and store."""
+    """Open a Dagster instance in a folder of the workspace."""
     home = workspace.folder / "home"
     home.mkdir(exist_ok=True)
     with dg.DagsterInstance.local_temp(
@@ -75,9 +75,9 @@ def instance(finished: Workspace) -> Iterator[Instance]:
 def materialized_once(
     finished_once: Workspace, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Workspace, dg.ExecuteInProcessResult]:
-    """A workspace in which Dagster has found everything in the store, and the result of that run.
+    """Return a workspace in which Dagster has found everything in the store, and that run's result.
 
-    Do not change the workspace: copy it.
+    Copy the workspace, do not change it.
     """
     workspace = finished_once.copy(tmp_path_factory.mktemp("materialized") / "workspace")
     with _opened(workspace) as made:
@@ -88,7 +88,7 @@ def materialized_once(
 def materialized(
     materialized_once: tuple[Workspace, dg.ExecuteInProcessResult], tmp_path: Path
 ) -> Iterator[Instance]:
-    """An instance of which the tiny recipe has been materialized."""
+    """Return an instance in which the tiny recipe has been materialized."""
     with _opened(materialized_once[0].copy(tmp_path / "workspace")) as made:
         yield made
 

@@ -146,7 +146,7 @@ class Server:
         return counts
 
     def launch(self, keys: list[dict[str, list[str]]], partition: str = "tiny") -> None:
-        """Run assets of one partition without a backfill, which waits for a tick of 30 seconds."""
+        """Run assets of one partition without waiting for the backfill daemon's next tick."""
         before = len(self.runs())
         tags = [{"key": "dagster/partition", "value": partition}]
         params = {

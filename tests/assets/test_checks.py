@@ -17,7 +17,7 @@ from tests.conftest import Workspace
 def result(
     materialized_once: tuple[Workspace, dg.ExecuteInProcessResult],
 ) -> dg.ExecuteInProcessResult:
-    """A run that found everything in the store."""
+    """Return the result of a run that found everything in the store."""
     return materialized_once[1]
 
 

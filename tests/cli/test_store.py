@@ -14,7 +14,7 @@ def _stored(workspace):
 
 @pytest.fixture(scope="module")
 def edited_once(finished_once, tmp_path_factory):
-    """The tiny recipe, then with fewer images, both run."""
+    """Return a workspace with two runs: the tiny recipe, fewer images."""
     made = finished_once.copy(tmp_path_factory.mktemp("edited") / "workspace")
     made.write("tiny", TINY_RECIPE.replace("ipc: 3", "ipc: 2"))
     made.run()

@@ -111,14 +111,14 @@ def test_a_run_killed_while_it_writes_a_unit_loses_that_unit_alone(stored, stage
 
 
 def _idle_seconds(stored):
-    """How long a run takes that has nothing to do."""
+    """Return how long a run takes when it has nothing to compute."""
     start = time.monotonic()
     _run_until(stored, lambda: False)
     return time.monotonic() - start
 
 
 def _seconds(stored, stage):
-    """How much longer a run takes that has a stage to compute."""
+    """Return how much longer a run takes when it must compute a stage."""
     stored.forget(stage, *stored.names(stage))
     reports = {each.manifest.asset: each for each in stored.workspace.pipeline().run()}
     return reports[stage].seconds

@@ -8,5 +8,5 @@ from tests.pipeline.laboratory import Laboratory
 
 @pytest.fixture(scope="session")
 def lab(finished_once, tmp_path_factory):
-    """Both workers share it: a recipe that one of them has run is not run by the other."""
+    """Return the laboratory that both workers share, so that each recipe is run once."""
     return Laboratory(make_once(tmp_path_factory, "laboratory", finished_once.copy))

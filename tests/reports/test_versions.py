@@ -16,7 +16,7 @@ PROMPT = TINY_RECIPE + "prompts: {per_class: {three: a bold three}}\n"
 
 @pytest.fixture(scope="module")
 def edited_once(finished_once, tmp_path_factory):
-    """The tiny recipe, then with another prompt, then with fewer images, all run."""
+    """Return a workspace with three runs: the tiny recipe, another prompt, fewer images."""
     made = finished_once.copy(tmp_path_factory.mktemp("edited") / "workspace")
     made.write("tiny", PROMPT)
     made.run()
