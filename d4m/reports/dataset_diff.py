@@ -129,9 +129,11 @@ def draw_side_by_side(
     return picture
 
 
-def _row(stored: Any) -> ScoreRow:
+def _row(stored: Mapping[str, Any]) -> ScoreRow:
     """Return a row of a score table from its JSON."""
-    return ScoreRow(**{**stored, "curve": tuple((int(e), float(t)) for e, t in stored["curve"])})
+    row: dict[str, Any] = dict(stored)
+    row["curve"] = tuple((int(epoch), float(top1)) for epoch, top1 in stored["curve"])
+    return ScoreRow(**row)
 
 
 def _sheet(version: DatasetVersion, class_ids: list[int]) -> Image.Image:
