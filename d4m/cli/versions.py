@@ -11,7 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from d4m.cli.app import RecipeArgument, app, console, open_pipeline, print_note
+from d4m.cli.app import (
+    RecipeArgument,
+    app,
+    console,
+    open_pipeline,
+    print_checks,
+    print_note,
+)
 from d4m.errors import D4MError, MissingUpstreamError, SourceError
 from d4m.pipeline import Pipeline
 from d4m.recipe.write import write_recipe
@@ -51,6 +58,8 @@ def lineage(
         seed = f"  noise seed {image.seed}" if image.seed is not None else ""
         line = escape(f"{image.image}  {began}sha256 {image.digest}{seed}")
         console.print(line, soft_wrap=True, highlight=False)
+    made_of = {origin.asset for top in origins for origin in top.walk()}
+    print_checks(open_pipeline(recipe), sorted(made_of), context)
 
 
 @app.command()

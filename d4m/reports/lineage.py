@@ -1,6 +1,6 @@
 """Trace where a stored unit came from, back to the images and the models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -33,6 +33,16 @@ class Origin:
     digest: str
     reference: Reference | None
     sources: tuple["Origin", ...]
+
+    def walk(self) -> Iterator["Origin"]:
+        """Yield the unit, and each unit that it was made of once."""
+        seen, waiting = set[int](), list["Origin"]((self,))
+        while waiting:
+            origin = waiting.pop()
+            if id(origin) not in seen:
+                seen.add(id(origin))
+                yield origin
+                waiting += origin.sources
 
 
 @dataclass(frozen=True)

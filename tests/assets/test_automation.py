@@ -29,7 +29,11 @@ class Ticks:
         result = changed_recipes(context)
         assert isinstance(result, dg.SensorResult)
         for request in result.dynamic_partitions_requests or []:
-            self.instance.add_dynamic_partitions(PARTITIONS, list(request.partition_keys))
+            if isinstance(request, dg.AddDynamicPartitionsRequest):
+                self.instance.add_dynamic_partitions(PARTITIONS, list(request.partition_keys))
+            else:
+                for name in request.partition_keys:
+                    self.instance.delete_dynamic_partition(PARTITIONS, name)
         self.cursor = result.cursor
         return result
 
@@ -99,6 +103,17 @@ def test_a_recipe_that_comes_back_is_run_again(ticks: Ticks, workspace: Workspac
     back = ticks.tick().run_requests or []
     assert [request.partition_key for request in back] == ["tiny"]
     assert back[0].run_key != first[0].run_key
+
+
+def test_the_partition_of_a_recipe_that_is_gone_goes_and_no_other_projects(
+    ticks: Ticks, workspace: Workspace
+):
+    ticks.instance.add_dynamic_partitions("recipes in another place", ["tiny"])
+    ticks.tick()
+    (workspace.recipes / "tiny.yaml").rename(workspace.recipes / "renamed.yaml")
+    assert ticks.requested() == ["renamed"]
+    assert ticks.instance.get_dynamic_partitions(PARTITIONS) == ["renamed"]
+    assert ticks.instance.get_dynamic_partitions("recipes in another place") == ["tiny"]
 
 
 def test_what_cannot_be_read_holds_up_no_other(ticks: Ticks, workspace: Workspace):
