@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 TrainingSet = Literal["synthetic"] | Baseline
 
+# Everything that any compared set is made of, for the stages that compare them.
+ARTIFACTS = ("synthetic_images", "real_images", "generator", "prototypes")
+SECTIONS = ("dataset", "prompts", "synthesis", "prototypes", "evaluation", "seed")
+
 
 def training_set_inputs(context: StageContext, training_set: TrainingSet) -> Inputs:
     """Return what decides which images a training set has."""

@@ -14,6 +14,7 @@ from d4m.settings import (
     OptimizerSettings,
     SoftLabelSettings,
 )
+from d4m.stages import compared_sets
 from d4m.stages.base import Product, Stage
 from d4m.stages.compared_sets import read_training_set
 from d4m.stages.context import Inputs, StageContext
@@ -43,24 +44,8 @@ class EvaluationScores(Stage):
 
     name: ClassVar[str] = "evaluation_scores"
     version: ClassVar[str] = "4"
-    upstream: ClassVar[tuple[str, ...]] = (
-        "synthetic_images",
-        "soft_labels",
-        "real_images",
-        "generator",
-        "prototypes",
-        "teacher",
-    )
-    sections: ClassVar[tuple[str, ...]] = (
-        "dataset",
-        "prompts",
-        "synthesis",
-        "prototypes",
-        "teacher",
-        "soft_labels",
-        "evaluation",
-        "seed",
-    )
+    upstream: ClassVar[tuple[str, ...]] = (*compared_sets.ARTIFACTS, "soft_labels", "teacher")
+    sections: ClassVar[tuple[str, ...]] = (*compared_sets.SECTIONS, "teacher", "soft_labels")
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per student of `student_runs`, and one per teacher."""

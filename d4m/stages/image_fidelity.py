@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from d4m.settings import RecipeSettings
+from d4m.stages import compared_sets
 from d4m.stages.base import Product, Stage
 from d4m.stages.compared_sets import TrainingSet, read_training_set, training_set_inputs
 from d4m.stages.context import StageContext
@@ -53,21 +54,8 @@ class ImageFidelity(Stage):
     """
 
     name: ClassVar[str] = "image_fidelity"
-    upstream: ClassVar[tuple[str, ...]] = (
-        "synthetic_images",
-        "real_images",
-        "generator",
-        "prototypes",
-        "teacher",
-    )
-    sections: ClassVar[tuple[str, ...]] = (
-        "dataset",
-        "prompts",
-        "synthesis",
-        "prototypes",
-        "evaluation",
-        "seed",
-    )
+    upstream: ClassVar[tuple[str, ...]] = (*compared_sets.ARTIFACTS, "teacher")
+    sections: ClassVar[tuple[str, ...]] = compared_sets.SECTIONS
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per compared set; the whole training data is not among them."""
