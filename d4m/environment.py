@@ -6,17 +6,18 @@ from typing import cast
 
 from d4m.compute import Compute, Memory
 from d4m.errors import D4MError
-from d4m.recipe.recipe import Recipe, load_recipe
+from d4m.recipe.paths import expand_path
+from d4m.recipe.recipe import SUFFIXES, Recipe, load_recipe
 
 
 def recipes_folder() -> Path:
     """Return the recipes folder: `$D4M_RECIPES`, else `recipes/`."""
-    return Path(os.environ.get("D4M_RECIPES", "recipes")).absolute()
+    return _folder("D4M_RECIPES", "recipes")
 
 
 def store_root() -> Path:
     """Return the store's folder: `$D4M_STORE`, else `store/`."""
-    return Path(os.environ.get("D4M_STORE", "store")).absolute()
+    return _folder("D4M_STORE", "store")
 
 
 def compute() -> Compute:
@@ -54,11 +55,20 @@ def find_recipe(name_or_path: str) -> Recipe:
     """Load the recipe with this name in the recipes folder, or the one at this path.
 
     Args:
-        name_or_path: a recipe's name, or a path that ends in `.yaml`.
+        name_or_path: a recipe's name, or a path that ends in `.yaml` or `.yml`.
 
     Raises:
         RecipeError: the file is missing, or is not a valid recipe.
     """
-    is_path = name_or_path.endswith(".yaml")
-    path = Path(name_or_path) if is_path else recipes_folder() / f"{name_or_path}.yaml"
-    return load_recipe(path)
+    is_path = name_or_path.endswith(SUFFIXES)
+    return load_recipe(
+        expand_path(name_or_path) if is_path else recipes_folder() / f"{name_or_path}{SUFFIXES[0]}"
+    )
+
+
+def _folder(variable: str, default: str) -> Path:
+    try:
+        return expand_path(os.environ.get(variable, default)).absolute()
+    except D4MError as failure:
+        msg = f"{variable}: {failure}"
+        raise D4MError(msg) from None

@@ -25,7 +25,8 @@ app = typer.Typer(
 )
 console = Console()
 RecipeArgument = Annotated[
-    str, typer.Argument(help="Name of a recipe in the recipes folder, or path of a .yaml file.")
+    str,
+    typer.Argument(help="Name of a recipe in the recipes folder, or path of a .yaml or .yml file."),
 ]
 
 

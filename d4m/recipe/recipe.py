@@ -1,18 +1,28 @@
 """Read recipes/<name>.yaml into settings; report each mistake with its line and key."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 from pydantic import ValidationError
-from ruamel.yaml.comments import CommentedMap
 
 from d4m.errors import RecipeError
+from d4m.recipe.document import Document
+from d4m.recipe.paths import expand_path
 from d4m.recipe.presets import PRESETS, fill_in
-from d4m.recipe.problems import describe_problem, did_you_mean, shorten
+from d4m.recipe.problems import (
+    Problem,
+    describe_problems,
+    did_you_mean,
+    place_problems,
+    shorten,
+)
 from d4m.recipe.yaml_text import parse, plain
 from d4m.settings import RecipeSettings
+
+SUFFIXES = (".yaml", ".yml")
 
 _NAME = re.compile(r"\w[\w .+=@,()-]*")
 _WANTED_NAME = (
@@ -23,17 +33,19 @@ _WANTED_NAME = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """A distillation, read from its file.
+    """One distillation, read from its file.
 
     Attributes:
-        name: the file's name without `.yaml`; Dagster's partition key.
-        folder: of the file; relative paths in the file start here.
-        settings: those of the file, with defaults filled in.
+        name: the file's name without its suffix; Dagster's partition key.
+        folder: where the file is; relative paths in it start here.
+        settings: what the file says, with defaults filled in.
+        document: the file's text; None: the recipe was made without a file.
     """
 
     name: str
     folder: Path
     settings: RecipeSettings
+    document: Document | None = field(default=None, repr=False, compare=False)
 
     @property
     def file(self) -> Path:
@@ -41,35 +53,51 @@ class Recipe:
         return self.folder / f"{self.name}.yaml"
 
     def locate(self, path: str | Path) -> Path:
-        """Return the absolute path of one that the recipe gives relative to its own file."""
-        return (self.folder / Path(path).expanduser()).resolve()
+        """Return an absolute path for one that the recipe gives relative to its own file.
+
+        Raises:
+            D4MError: the path names a variable that is not set.
+        """
+        return (self.folder / expand_path(path)).resolve()
+
+    def states(self, *keys: int | str) -> bool:
+        """Return whether the recipe's file itself holds a key, given with all keys above it."""
+        return self.document is not None and self.document.holds(keys)
+
+    def refuse(self, problems: Iterable[Problem]) -> RecipeError:
+        """Return the error that names each problem with file, line and key."""
+        problems = list(problems)
+        if self.document is None:
+            lines = [f"{'.'.join(map(str, each.keys))}: {each.text}" for each in problems]
+            return RecipeError("\n".join(dict.fromkeys(lines)))
+        presets = plain(self.document.sections).get("preset", [])
+        names = cast("list[str]", presets if isinstance(presets, list) else [presets])
+        return RecipeError(place_problems(self.document, problems, fill_in({}, names)))
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Load the recipe in a YAML file, validated as a whole.
+    """Read the recipe in a YAML file, and validate it as a whole.
 
     Args:
-        path: the file; its name without `.yaml` becomes the recipe's name.
+        path: the file; its name without the suffix becomes the recipe's name. A recipe that ends in
+            `.yml` is found under `.yaml` too, and the other way round.
 
     Raises:
-        RecipeError: the file is missing, is not YAML, or holds wrong settings; one line per
-            problem, with file, line, key, the value found and what is allowed.
+        RecipeError: the file is missing, is there with both suffixes, is not YAML, or holds wrong
+            settings. One line per problem:
+            file, line, key, the value found and what is allowed.
     """
     if not is_name(path.stem):
         msg = f"{path.name!a}: {_WANTED_NAME}; rename the file"
         raise RecipeError(msg)
-    if not path.is_file():
-        msg = f"{path}: no such recipe{did_you_mean(path.stem, recipe_names(path.parent))}"
-        raise RecipeError(msg)
-    document = parse(path)
-    sections = plain(document)
-    presets = _presets(path, document, sections.pop("preset", []))
+    document = parse(_find_file(path))
+    sections = plain(document.sections)
+    presets = _presets(document, sections.pop("preset", []))
     try:
         settings = RecipeSettings.model_validate(fill_in(sections, presets))
     except ValidationError as failure:
-        lines = sorted(describe_problem(path, document, error) for error in failure.errors())
-        raise RecipeError("\n".join(text for _, text in lines)) from None
-    return Recipe(name=path.stem, folder=path.parent.resolve(), settings=settings)
+        raise RecipeError(describe_problems(document, failure.errors())) from None
+    return Recipe(path.stem, path.parent.resolve(), settings, document)
 
 
 def recipe_names(folder: Path) -> list[str]:
@@ -78,28 +106,47 @@ def recipe_names(folder: Path) -> list[str]:
 
 
 def misnamed_recipes(folder: Path) -> list[str]:
-    """Return the names of recipe files in a folder that no recipe can have, sorted."""
+    """Return the names of the recipe files in a folder that no recipe can have, sorted."""
     return [name for name in _visible(folder) if not is_name(name)]
 
 
 def is_name(name: str) -> bool:
-    """Return whether a name can be a Dagster partition, a folder of the store and a shell word."""
+    """Return whether a name can be a Dagster partition, a folder and a word of a shell."""
     return bool(_NAME.fullmatch(name)) and "..." not in name
 
 
+def recipe_files(path: Path) -> list[Path]:
+    """Return the files that this path may mean: the path itself, or with the other suffix."""
+    if path.suffix not in SUFFIXES:
+        return [path] if path.is_file() else []
+    return [each for each in map(path.with_suffix, SUFFIXES) if each.is_file()]
+
+
+def _find_file(path: Path) -> Path:
+    found = recipe_files(path)
+    if not found:
+        msg = f"{path}: no such recipe{did_you_mean(path.stem, recipe_names(path.parent))}"
+        raise RecipeError(msg)
+    if len(found) > 1:
+        msg = f"{found[0]} and {found[1].name} are two recipes of one name; rename or remove one"
+        raise RecipeError(msg)
+    return found[0]
+
+
 def _visible(folder: Path) -> list[str]:
-    return sorted(path.stem for path in folder.glob("*.yaml") if not path.name.startswith("."))
+    files = [path for suffix in SUFFIXES for path in folder.glob(f"*{suffix}")]
+    return sorted({path.stem for path in files if not path.name.startswith(".")})
 
 
-def _presets(path: Path, document: CommentedMap, value: object) -> list[str]:
+def _presets(document: Document, value: object) -> list[str]:
     names = cast("list[object]", value) if isinstance(value, list) else [value]
     unknown = [name for name in names if name not in PRESETS]
     if unknown:
-        line = document.lc.data["preset"][0] + 1
+        line = document.sections.lc.data["preset"][0] + 1
         hint = did_you_mean(str(unknown[0]), list(PRESETS))
         msg = (
-            f"{path}:{line}: preset: wanted one of {', '.join(PRESETS)} or a list of them; found "
-            f"{shorten(unknown[0])}{hint}"
+            f"{document.path}:{line}: preset: wanted one of {', '.join(PRESETS)} or a list of "
+            f"them; found {shorten(unknown[0])}{hint}"
         )
         raise RecipeError(msg)
     return [str(name) for name in names]

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from d4m.errors import RecipeError
-from d4m.recipe.recipe import is_name
+from d4m.recipe.recipe import is_name, recipe_files
 from d4m.settings import RecipeSettings
 
 
@@ -26,7 +26,7 @@ def write_recipe(path: Path, settings: Mapping[str, Any], *, comment: str) -> Pa
         RecipeError: there is such a recipe already, it cannot be written, or this version of d4m
             does not know some of the settings.
     """
-    if path.exists() or not is_name(path.stem) or not path.parent.is_dir():
+    if path.exists() or recipe_files(path) or not is_name(path.stem) or not path.parent.is_dir():
         msg = f"wanted the name of a recipe that does not exist yet, found {path}; choose another"
         raise RecipeError(msg)
     sections = copy.deepcopy(dict(settings))

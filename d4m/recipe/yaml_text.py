@@ -8,6 +8,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from d4m.errors import RecipeError
+from d4m.recipe.document import Document
 from d4m.recipe.problems import shorten
 
 _LARGEST_FILE = 1_000_000
@@ -16,7 +17,7 @@ _DEEPEST = 30
 _LONGEST_VALUE = 4000
 
 
-def parse(path: Path) -> CommentedMap:
+def parse(path: Path) -> Document:
     """Read the sections of a recipe file, with the line of each key.
 
     Raises:
@@ -44,7 +45,7 @@ def parse(path: Path) -> CommentedMap:
     if not isinstance(document, CommentedMap):
         msg = f"{path}:1: wanted sections such as `dataset:`, found {shorten(document)}"
         raise RecipeError(msg)
-    return document
+    return Document(path, document, text)
 
 
 def plain(value: object) -> Any:
