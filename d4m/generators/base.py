@@ -10,13 +10,15 @@ pipeline = generator.load_pipeline(folders)
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+
+from d4m.recipe.problems import Problem
 
 Writer = Callable[[Path], None]
 """A function that writes a component's files into a folder."""
@@ -67,6 +69,19 @@ class Component:
     reads: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class PromptFinding:
+    """A prompt that a generator does not read whole, or not at all.
+
+    Attributes:
+        reason: what the generator makes of it.
+        read: characters that are read; None: it is no prompt for this generator.
+    """
+
+    reason: str
+    read: int | None
+
+
 class Generator(ABC):
     """A latent diffusion model in components, each of which is a unit of artifact `generator`."""
 
@@ -97,6 +112,28 @@ class Generator(ABC):
 
         Returns:
             None where the model, once it is on this machine, turns out to have no such component.
+        """
+
+    @abstractmethod
+    def find_problems(self, *, size_px: int, channels: int) -> list[Problem]:
+        """Return what keeps this generator from such images, as far as that is known beforehand.
+
+        Neither torch nor weights are loaded, and nothing is downloaded.
+
+        Args:
+            size_px: height and width of the real images.
+            channels: 1 or 3.
+        """
+
+    @abstractmethod
+    def examine_prompts(
+        self, prompts: Iterable[str], class_names: Sequence[str]
+    ) -> dict[str, PromptFinding]:
+        """Return the prompts that are not read whole; none where that is not known yet.
+
+        Args:
+            prompts: distinct texts.
+            class_names: in the order of the class ids.
         """
 
     @abstractmethod

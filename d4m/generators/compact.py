@@ -1,10 +1,20 @@
 """The compact generator: a small latent diffusion model trained on the recipe's own images."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d4m.generators.base import Component, Generator, ImagesDescription, TrainingImages, Writer
+from d4m.generators.base import (
+    Component,
+    Generator,
+    ImagesDescription,
+    PromptFinding,
+    TrainingImages,
+    Writer,
+)
+from d4m.generators.prompt_cuts import TextReader, find_cuts
+from d4m.generators.subwords import MERGES_VERSION, caption_texts, fits, learn_vocabulary
+from d4m.recipe.problems import Problem
 from d4m.seeds import stream_seed
 from d4m.settings import AutoencoderSettings, CompactSettings, DenoiserSettings
 
@@ -35,6 +45,7 @@ class CompactGenerator(Generator):
             **self._settings.denoiser.model_dump(mode="json"),
             **images.pixels,
             "class_names": list(images.class_names),
+            "sub_words": MERGES_VERSION,
             "seed": stream_seed(seed, "generator", "denoiser"),
         }
         return [
@@ -60,6 +71,30 @@ class CompactGenerator(Generator):
                 return _train_denoiser(settings, images, folders["vae"])
             case _:
                 return save({"scheduler": build_scheduler()})
+
+    def find_problems(self, *, size_px: int, channels: int) -> list[Problem]:
+        """Return a size that the levels of the autoencoder do not halve."""
+        del channels
+        levels = len(self._settings.autoencoder.channels)
+        halvings = 2 ** (levels - 1)
+        if size_px % halvings == 0:
+            return []
+        text = (
+            f"{levels} levels need an image size that divides by {halvings}, found {size_px} px "
+            f"(`dataset.size_px`); use fewer levels or another size"
+        )
+        return [Problem(("generator", "compact", "autoencoder", "channels"), text)]
+
+    def examine_prompts(
+        self, prompts: Iterable[str], class_names: Sequence[str]
+    ) -> dict[str, PromptFinding]:
+        """Return the prompts that have more tokens than the text encoder reads."""
+        limit = self._settings.denoiser.text_length
+        long = [prompt for prompt in prompts if not fits(prompt, limit)]
+        if not long:
+            return {}
+        vocabulary = learn_vocabulary(caption_texts(class_names, self._settings.denoiser))
+        return find_cuts([TextReader.of(vocabulary, limit=limit)], long)
 
     def load_vae(self, folder: Path) -> Any:
         """Load the trained autoencoder."""

@@ -29,6 +29,7 @@ from transformers.utils import logging as transformers_logging
 
 from d4m.errors import GeneratorError
 from d4m.generators.fit import Fit, seeded
+from d4m.generators.subwords import caption_texts
 from d4m.generators.vocabulary import build_tokenizer, draw_captions, tokenize
 from d4m.images.spool import Spool, ranges
 from d4m.settings import AutoencoderSettings, DenoiserSettings
@@ -116,9 +117,7 @@ def train_denoiser(
     """
     generator = torch.Generator(latents.device).manual_seed(seed)
     words = torch.Generator().manual_seed(seed)
-    texts = [
-        caption.replace("{name}", name) for name in class_names for caption in settings.captions
-    ]
+    texts = caption_texts(class_names, settings)
     tokenizer = build_tokenizer(texts, max_length=settings.text_length)
     drawn = [tokenize(tokenizer, draw_captions(name, settings, words)) for name in class_names]
     captions, empty = torch.stack(drawn).to(latents.device), tokenize(tokenizer, [""])

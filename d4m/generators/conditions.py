@@ -1,27 +1,50 @@
 """Encode prompts for a denoiser, each distinct text once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from d4m.errors import GeneratorError
 from d4m.generators.dit import DiTImg2ImgPipeline
+from d4m.generators.prompt_cuts import CLIP_LIMIT, TextReader, find_cuts
 
 _KEPT_TEXTS = 256
 _Encoded = tuple[Tensor, ...]
 _ARGUMENTS = ("prompt_embeds", "pooled_prompt_embeds")
+_TOKENIZERS = ("tokenizer", "tokenizer_2")
 
 
-def check_prompts(pipeline: Any, prompts: Iterable[str]) -> None:
-    """Refuse prompts that the pipeline cannot follow, before anything is computed.
+def check_prompts(pipeline: Any, needed: Mapping[str, int]) -> None:
+    """Refuse prompts that the pipeline cannot follow, before any image is made.
+
+    Args:
+        pipeline: as it was loaded.
+        needed: prompt -> characters that must be read, up to the end of its class name.
 
     Raises:
-        GeneratorError: a prompt of a class-conditional pipeline does not name one of its classes.
+        GeneratorError: prompts of a class-conditional pipeline name none of its classes, or a text
+            encoder cuts a prompt before the end of its class name.
     """
     if isinstance(pipeline, DiTImg2ImgPipeline):
-        pipeline.find_class_ids(list(prompts))
+        pipeline.find_class_ids(list(needed))
+        return
+    tokenizers = [getattr(pipeline, name, None) for name in _TOKENIZERS]
+    readers = [
+        TextReader(min(each.model_max_length, CLIP_LIMIT), each.backend_tokenizer)
+        for each in tokenizers
+        if each is not None
+    ]
+    cuts = find_cuts(readers, needed)
+    lost = [cut.reason for prompt, cut in cuts.items() if (cut.read or 0) < needed[prompt]]
+    if lost:
+        msg = (
+            f"{len(lost)} prompts are cut before the end of their class name, such as this: "
+            f"{lost[0]}; shorten `prompts.template` or `prompts.per_class`"
+        )
+        raise GeneratorError(msg)
 
 
 class Conditions:

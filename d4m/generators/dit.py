@@ -4,7 +4,6 @@
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
 # pyright: reportIncompatibleMethodOverride=false, reportGeneralTypeIssues=false, reportCallIssue=false
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,8 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from d4m.errors import GeneratorError
-
-_NAMED_IN_FULL = 20
+from d4m.generators.dit_labels import DiTLabels
 
 
 class DiTImg2ImgPipeline(DiTPipeline):
@@ -46,10 +44,7 @@ class DiTImg2ImgPipeline(DiTPipeline):
     ) -> None:
         """Keep the components; `id2label` maps class numbers to comma-separated synonyms."""
         super().__init__(transformer, vae, _with_fixed_variance(scheduler))
-        self.class_ids = dict[str, set[int]]()
-        for number, synonyms in (id2label or {}).items():
-            for label in (synonyms, *synonyms.split(",")):
-                self.class_ids.setdefault(label.strip(), set()).add(int(number))
+        self._labels = DiTLabels(id2label or {}, int(transformer.config.num_embeds_ada_norm))
 
     def find_class_ids(self, prompts: Sequence[str]) -> list[int]:
         """Find the class that each prompt names, by one of the pipeline's labels or by number.
@@ -57,19 +52,7 @@ class DiTImg2ImgPipeline(DiTPipeline):
         Raises:
             GeneratorError: a prompt names no class, or is a label that several classes share.
         """
-        found = {prompt: self._find(prompt) for prompt in dict.fromkeys(prompts)}
-        wrong = [prompt for prompt, class_ids in found.items() if len(class_ids) != 1]
-        if wrong:
-            lines = [f"  {self._complaint(prompt)}" for prompt in wrong[:_NAMED_IN_FULL]]
-            if len(wrong) > _NAMED_IN_FULL:
-                lines.append(f"  and {len(wrong) - _NAMED_IN_FULL} more")
-            msg = (
-                f"a prompt for a DiT must be one of its {len(self.class_ids)} labels or a class "
-                f"number below {self._classes}; give such prompts in `prompts.per_class` instead "
-                f"of these {len(wrong)}:\n" + "\n".join(lines)
-            )
-            raise GeneratorError(msg)
-        return [next(iter(found[prompt])) for prompt in prompts]
+        return self._labels.find(prompts)
 
     @torch.no_grad()
     def __call__(
@@ -147,18 +130,6 @@ class DiTImg2ImgPipeline(DiTPipeline):
     def _classes(self) -> int:
         """Return the number of classes, which is also the number of the null class."""
         return int(self.transformer.config.num_embeds_ada_norm)
-
-    def _find(self, prompt: str) -> set[int]:
-        named = self.class_ids.get(prompt.strip(), set())
-        if not named and prompt.isascii() and prompt.isdecimal() and int(prompt) < self._classes:
-            return {int(prompt)}
-        return named
-
-    def _complaint(self, prompt: str) -> str:
-        if shared := sorted(self._find(prompt)):
-            return f"'{prompt}' names classes {', '.join(map(str, shared))}: give a class number"
-        near = difflib.get_close_matches(prompt, self.class_ids, n=1)
-        return f"'{prompt}'" + (f" (is it '{near[0]}'?)" if near else "")
 
     def _check_size(self, image: Tensor) -> None:
         config = self.transformer.config

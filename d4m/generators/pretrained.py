@@ -1,12 +1,20 @@
 """The pretrained generator: a latent diffusion pipeline that exists already, by fingerprints."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from d4m.errors import GeneratorError
-from d4m.generators.base import Component, Generator, ImagesDescription, TrainingImages, Writer
+from d4m.generators.base import (
+    Component,
+    Generator,
+    ImagesDescription,
+    PromptFinding,
+    TrainingImages,
+    Writer,
+)
+from d4m.generators.pretrained_checks import examine_prompts, find_problems
 from d4m.generators.pretrained_model import (
     PretrainedModel,
     component_digests,
@@ -15,6 +23,7 @@ from d4m.generators.pretrained_model import (
     load_pipeline,
     load_vae,
 )
+from d4m.recipe.problems import Problem
 from d4m.settings import PretrainedSettings
 
 _FINGERPRINT = "component.json"
@@ -67,6 +76,18 @@ class PretrainedGenerator(Generator):
             (target / _FINGERPRINT).write_text(text, encoding="utf-8")
 
         return write
+
+    def find_problems(self, *, size_px: int, channels: int) -> list[Problem]:
+        """Return what the pipeline's files and configurations say against such images."""
+        found = find_problems(self._settings, self._path, size_px=size_px, channels=channels)
+        return list(found)
+
+    def examine_prompts(
+        self, prompts: Iterable[str], class_names: Sequence[str]
+    ) -> dict[str, PromptFinding]:
+        """Return prompts that a text encoder cuts, or that name no class of a DiT."""
+        del class_names
+        return examine_prompts(self._settings, self._path, prompts)
 
     def load_vae(self, folder: Path) -> Any:
         """Load the pipeline's autoencoder."""

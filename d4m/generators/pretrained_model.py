@@ -205,6 +205,20 @@ def _forces_upcast(configs: Path) -> bool:
     return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("force_upcast", True)
 
 
+def local_folder(settings: PretrainedSettings, path: Path) -> Path | None:
+    """Return the folder of a pipeline's configurations, if it is on this machine.
+
+    Args:
+        settings: which pipeline.
+        path: the file or folder that the settings may mean.
+    """
+    if path.is_file():
+        from d4m.generators.single_file import local_configs
+
+        return local_configs(path)
+    return path if path.is_dir() else _cached_folder(settings)
+
+
 def _describe_file(path: Path, precision: str) -> dict[str, dict[str, Any]]:
     from d4m.generators.single_file import local_configs
 

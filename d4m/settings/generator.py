@@ -48,7 +48,13 @@ class DenoiserSettings(Section):
         default=2, ge=1, le=12, description="Transformer layers of the text encoder."
     )
     text_length: int = Field(
-        default=32, ge=8, le=77, description="Tokens per prompt. Longer prompts are cut."
+        default=77,
+        ge=8,
+        le=77,
+        description=(
+            "Tokens per prompt, both markers included; an English word has one or two. Prompts "
+            "are cut after them; a prompt that is cut before its class name is refused."
+        ),
     )
     captions: tuple[str, ...] = Field(
         default=(
@@ -65,7 +71,7 @@ class DenoiserSettings(Section):
         ),
     )
     made_up_words: Share = Field(
-        default=0.5, description="Share of captions that carry made-up words among the real ones."
+        default=0.5, description="Share of captions that carry made-up words among their own."
     )
     prompt_dropout: Share = Field(
         default=0.12, description="Share of the latents that are trained without a prompt."

@@ -9,6 +9,7 @@ tab-separated UTF-8, comment lines (`#`) first, then the line `folder<TAB>name<T
 line per class in the order of the class ids. A gloss, or the whole column, may be left out.
 """
 
+import re
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -97,6 +98,23 @@ class ClassTable:
         # One pass, so that braces in a name or a gloss stay text.
         prompt = PLACEHOLDER.sub(lambda match: texts[match[1]], settings.template)
         return settings.per_class.get(name, prompt)
+
+    def name_end(self, class_id: int, settings: PromptSettings) -> int:
+        """Return the number of characters of a class's prompt up to the end of the class's name.
+
+        It is 0 where the recipe words the prompt of the class without the name.
+
+        Example:
+            >>> ClassTable(("crane", "dog")).name_end(1, PromptSettings(template="a {name} asleep"))
+            5
+        """
+        name = self.names[class_id]
+        if (own := settings.per_class.get(name)) is not None:
+            found = re.search(re.escape(name), own, re.IGNORECASE)
+            return found.end() if found else 0
+        found = PLACEHOLDER.search(settings.template)
+        assert found is not None, "templates without a placeholder are refused"
+        return found.start() + len(str(class_id) if found[1] == "class_id" else name)
 
 
 @dataclass(frozen=True)

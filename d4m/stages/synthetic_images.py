@@ -63,7 +63,12 @@ class SyntheticImages(Stage):
             return
         settings = missing[0].settings  # classes differ in their prompts and seeds alone
         pipeline = _prepared_pipeline(context, settings)
-        check_prompts(pipeline, [unit.settings["prompt"] for unit in missing])
+        table, prompts = context.source.class_table, context.recipe.settings.prompts
+        ends = [table.name_end(class_id_of(unit.name), prompts) for unit in missing]
+        check_prompts(
+            pipeline,
+            {unit.settings["prompt"]: end for unit, end in zip(missing, ends, strict=True)},
+        )
         orders = _Orders(context, missing)
         batches = _draw(
             context,

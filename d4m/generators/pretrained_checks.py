@@ -1,0 +1,142 @@
+"""What keeps a pretrained pipeline from a recipe's images, read from its configurations alone."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from d4m.errors import GeneratorError
+from d4m.generators.base import PromptFinding
+from d4m.generators.dit_labels import DiTLabels
+from d4m.generators.kinds import Kind, find_kind
+from d4m.generators.pretrained_model import describe_origin, local_folder
+from d4m.generators.prompt_cuts import TextReader, find_cuts
+from d4m.generators.weight_files import component_files, read_index
+from d4m.recipe.problems import Problem
+from d4m.settings import PretrainedSettings
+
+_MODEL = ("generator", "pretrained", "model")
+_SIZE = ("dataset", "size_px")
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def find_problems(
+    settings: PretrainedSettings, path: Path, *, size_px: int, channels: int
+) -> Iterator[Problem]:
+    """Yield what is wrong with a pipeline for such images, as far as files on this machine say.
+
+    Args:
+        settings: which pipeline.
+        path: the file or folder that the settings may mean.
+        size_px: height and width of the real images.
+        channels: of the real images.
+    """
+    try:
+        describe_origin(settings, path, "cpu")
+        found = find_local(settings, path)
+    except GeneratorError as failure:
+        yield Problem(_MODEL, str(failure))
+        return
+    if found is None:
+        if not path.is_file() and not _is_hub_id(settings.model):
+            yield Problem(_MODEL, f"wanted a hub id, or a file or folder; there is none at {path}")
+        return
+    folder, kind = found
+    if path.is_dir():
+        yield from _missing_weights(folder, kind)
+    yield from _wrong_images(folder, kind, size_px, channels)
+
+
+def examine_prompts(
+    settings: PretrainedSettings, path: Path, prompts: Iterable[str]
+) -> dict[str, PromptFinding]:
+    """Return the prompts that the pipeline does not read whole; none if it is not here yet."""
+    try:
+        found = find_local(settings, path)
+    except GeneratorError:  # a problem of the model, which `find_problems` reports
+        return {}
+    if found is None:
+        return {}
+    folder, kind = found
+    if "text_encoder" not in kind.folders:
+        return _examine_labels(folder, prompts)
+    names = [n for n in kind.folders["text_encoder"] if n.startswith("tokenizer")]
+    readers = [reader for name in names if (reader := TextReader.open(folder / name))]
+    return find_cuts(readers, prompts)
+
+
+def find_local(settings: PretrainedSettings, path: Path) -> tuple[Path, Kind] | None:
+    """Return the folder of a pipeline's configurations and its kind; None: not on this machine."""
+    folder = local_folder(settings, path)
+    if folder is None:
+        return None
+    return folder, find_kind(read_index(folder).get("_class_name"), folder)
+
+
+def _is_hub_id(model: str) -> bool:
+    return bool(_HUB_ID.fullmatch(model)) and not model.startswith(".") and ".." not in model
+
+
+def _examine_labels(folder: Path, prompts: Iterable[str]) -> dict[str, PromptFinding]:
+    classes = _config(folder, "transformer").get("num_embeds_ada_norm")
+    if classes is None:
+        return {}
+    labels = DiTLabels(read_index(folder).get("id2label") or {}, int(classes))
+    complaints = {prompt: labels.complaint(prompt) for prompt in prompts}
+    return {
+        prompt: PromptFinding(f"{labels.wanted}; found {text}", None)
+        for prompt, text in complaints.items()
+        if text
+    }
+
+
+def _missing_weights(folder: Path, kind: Kind) -> Iterator[Problem]:
+    for component, folders in kind.folders.items():
+        if component == "scheduler":
+            continue
+        files = component_files(folder, kind, component)
+        if not any(file.suffix == ".safetensors" for file in files):
+            text = (
+                f"{folder} has no weights of the {component}: wanted .safetensors in "
+                f"{' or '.join(folders)}; load other formats with diffusers where you trust them, "
+                f"and save them with `save_pretrained`"
+            )
+            yield Problem(_MODEL, text)
+
+
+def _wrong_images(folder: Path, kind: Kind, size_px: int, channels: int) -> Iterator[Problem]:
+    vae = _config(folder, "vae")
+    wanted = vae.get("in_channels", channels)
+    if wanted != channels:
+        text = f"{folder} takes images of {wanted} channels, found {channels}"
+        yield Problem(("dataset", "channels"), text)
+    factor = 2 ** (len(vae.get("block_out_channels", [0])) - 1)
+    denoiser = _config(folder, kind.folders["denoiser"][0])
+    if "transformer" in kind.folders["denoiser"]:
+        wanted_px = int(denoiser.get("sample_size", size_px // factor)) * factor
+        if size_px != wanted_px:
+            yield Problem(
+                _SIZE, f"this {kind.name} takes images of {wanted_px} px only, found {size_px}"
+            )
+    elif size_px < factor:
+        text = f"{folder} takes images of {factor} px at least, found {size_px}"
+        yield Problem(_SIZE, text)
+    latents = vae.get("latent_channels")
+    if latents and denoiser.get("in_channels", latents) != latents:
+        text = (
+            f"{folder} denoises {denoiser['in_channels']} channels where its autoencoder makes "
+            f"{latents}: it is made for another task, such as inpainting; name a text-to-image "
+            f"pipeline"
+        )
+        yield Problem(_MODEL, text)
+
+
+def _config(folder: Path, name: str) -> dict[str, Any]:
+    """Return a part's configuration; empty where there is none that can be read."""
+    path = folder / name / "config.json"
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:
+        return {}  # diffusers refuses it when it is loaded
+    return loaded if isinstance(loaded, dict) else {}
