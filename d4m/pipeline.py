@@ -10,6 +10,7 @@ from d4m.errors import DamagedUnitError, MissingUpstreamError, StoreError
 from d4m.recipe.recipe import Recipe
 from d4m.reports.checks import Check, CheckResult, checks_of
 from d4m.reports.plan_ahead import PlannedUnit, plan_ahead
+from d4m.reports.preflight.check import check_recipe
 from d4m.reports.present import ShownDataset, find_shown, present_context
 from d4m.stages.base import Stage, is_known
 from d4m.stages.context import StageContext
@@ -63,9 +64,22 @@ class Pipeline:
         context = StageContext.open(self.recipe, ArtifactStore(self.store_root), self.compute)
         return _with_manifests(context)
 
+    def preflight(self) -> list[str]:
+        """Look through the whole recipe for what would fail later; return warnings.
+
+        Raises:
+            RecipeError: the recipe is wrong; each problem has file, line and key.
+        """
+        return check_recipe(self.open_context())
+
     def run(self) -> Iterator[StageReport]:
-        """Run every stage in order; each report comes when its stage is done."""
-        context = self.open_context()
+        """Run every stage in order; each report comes when its stage is done.
+
+        Raises:
+            RecipeError: the recipe is wrong; nothing was computed.
+            D4MError: a stage cannot do what the recipe asks.
+        """
+        context = self._checked_context()
         for stage in STAGES:
             yield self._run_stage(stage.name, context)
 
@@ -73,10 +87,16 @@ class Pipeline:
         """Compute what one artifact lacks; a damaged upstream unit is computed again on the way.
 
         Raises:
+            RecipeError: the recipe is wrong; nothing was computed.
             MissingUpstreamError: an upstream artifact has not been made, or not as the recipe says.
             D4MError: the stage cannot do what the recipe asks.
         """
-        return self._run_stage(name, self.open_context())
+        return self._run_stage(name, self._checked_context())
+
+    def _checked_context(self) -> StageContext:
+        context = self.open_context()
+        check_recipe(context)
+        return context
 
     def _run_stage(self, name: str, opened: StageContext) -> StageReport:
         for _ in range(_MOST_REPAIRS):
@@ -116,8 +136,12 @@ class Pipeline:
                 raise MissingUpstreamError(msg)
 
     def plan(self) -> dict[str, tuple[PlannedUnit, ...]]:
-        """Return what a run would compute, and why."""
-        return plan_ahead(STAGES, self.open_context())
+        """Return what a run would compute, and why.
+
+        Raises:
+            RecipeError: the recipe is wrong.
+        """
+        return plan_ahead(STAGES, self._checked_context())
 
     def check(self, artifact: str, context: StageContext) -> list[tuple[Check, CheckResult]]:
         """Examine an artifact by the checks that look at it.

@@ -115,8 +115,11 @@ def load_timm_model(
     except RuntimeError as failure:  # timm knows the name, but not the tag
         msg = f"timm has no weights for {architecture}: {failure}"
         raise ClassifierError(msg) from failure
-    found = None if configuration is None else configuration.num_classes
-    if configuration is None or found != classes:
+    if configuration is None or not configuration.has_weights:
+        msg = f"timm has no weights of {architecture}; {_TRAIN_HERE}"
+        raise ClassifierError(msg)
+    found = configuration.num_classes
+    if found != classes:
         msg = (
             f"wanted weights for {architecture} with {classes} classes, but timm's have {found}; "
             f"{_TRAIN_HERE}"

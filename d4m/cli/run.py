@@ -71,9 +71,13 @@ def status(recipe: RecipeArgument) -> None:
 def prompts(recipe: RecipeArgument) -> None:
     """Show the prompt of each class, before anything is computed.
 
-    Class names with several meanings are listed, unless their prompt says which meaning is meant.
+    A prompt that the generator would cut before its class name is an error; one that is cut after
+    it is pointed out. Class names with several meanings are listed, unless their prompt says which
+    meaning is meant.
     """
-    context = open_pipeline(recipe).open_context()
+    pipeline = open_pipeline(recipe)
+    warnings = pipeline.preflight()
+    context = pipeline.open_context()
     classes, settings = context.source.class_table, context.recipe.settings.prompts
     table = Table("class", "name", "prompt", box=None)
     ambiguous = list[str]()
@@ -85,6 +89,8 @@ def prompts(recipe: RecipeArgument) -> None:
             ambiguous.append(f"{name} ({gloss})")
     console.print(table)
     console.print(f"negative prompt: {escape(settings.negative) or 'none'}", soft_wrap=True)
+    for warning in warnings:
+        console.print(f"[yellow]cut[/yellow]: {escape(warning)}", soft_wrap=True)
     if ambiguous:
         console.print(
             f"names with other meanings too: {len(ambiguous)}; `{{described}}` in "

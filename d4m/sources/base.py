@@ -66,6 +66,10 @@ class ImageSource(ABC):
         """List the images of one class, and those that cannot be read."""
 
     @abstractmethod
+    def count(self, split: Split, class_id: int) -> int:
+        """Return the largest number of images that `index` can list, without opening any image."""
+
+    @abstractmethod
     def _content(self, split: Split, image_id: str) -> bytes:
         """Return the bytes that one image is made from."""
 

@@ -22,6 +22,7 @@ from d4m.store.digest import digest_json
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
+_IMAGES: Mapping[Split, int] = {"train": 50_000, "test": 10_000}
 
 @dataclass(frozen=True)
 class _Files:
@@ -30,6 +31,7 @@ class _Files:
     folder: str
     names: str
     batches: Mapping[Split, tuple[str, ...]]
+    images: Mapping[Split, int]
 
 
 _FILES = {
@@ -37,8 +39,11 @@ _FILES = {
         "cifar-10-batches-py",
         "batches.meta",
         {"train": tuple(f"data_batch_{n}" for n in range(1, 6)), "test": ("test_batch",)},
+        _IMAGES,
     ),
-    "cifar100": _Files("cifar-100-python", "meta", {"train": ("train",), "test": ("test",)}),
+    "cifar100": _Files(
+        "cifar-100-python", "meta", {"train": ("train",), "test": ("test",)}, _IMAGES
+    ),
 }
 
 
@@ -86,6 +91,13 @@ class CifarSource(LabelledArraysSource):
         }
         described = {name: [each.st_size, each.st_mtime_ns] for name, each in stats.items()}
         return digest_json({"files": described, "split": split, "class_id": class_id})
+
+    def count(self, split: Split, class_id: int) -> int:
+        """Return the published number of images of one class, the same for every class."""
+        del class_id
+        if self._path is not None:
+            assert self._folder, "a folder without the files is refused"
+        return _FILES[self._name].images[split] // len(self.class_table)
 
     @cached_property
     def _folder(self) -> Path:

@@ -52,6 +52,10 @@ class DigitsSource(ImageSource):
         digests = [content_digest(self._images[row].tobytes()) for row in rows]
         return ImageIndex(tuple(f"digit-{row:04d}" for row in rows), stack_digests(digests), {})
 
+    def count(self, split: Split, class_id: int) -> int:
+        """Return the number of digits of one class."""
+        return len(self._rows(split, class_id))
+
     def _content(self, split: Split, image_id: str) -> bytes:  # noqa: ARG002
         return self._images[int(image_id.removeprefix("digit-"))].tobytes()
 

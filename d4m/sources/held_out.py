@@ -48,6 +48,14 @@ class HeldOutSource(ImageSource):
         kept = index.subset(np.setdiff1d(np.arange(len(index.image_ids)), held_out))
         return ImageIndex(kept.image_ids, kept.content_digests, index.unreadable)
 
+    def count(self, split: Split, class_id: int) -> int:
+        """Return the largest number of images of one class in one split."""
+        count = self._source.count(_origin(split), class_id)
+        if split == "test":
+            return count
+        held_out = _count_held_out(count, self._share)
+        return held_out if split == "validation" else count - held_out
+
     def _content(self, split: Split, image_id: str) -> bytes:
         return self._source._content(_origin(split), image_id)  # noqa: SLF001
 
@@ -62,4 +70,8 @@ def _origin(split: Split) -> Split:
 def _held_out(index: ImageIndex, share: float) -> Int64[np.ndarray, "row"]:
     """Return the rows with the lowest digests: a choice as good as random, but reproducible."""
     order = np.lexsort(index.content_digests.T[::-1])
-    return np.sort(order[: round(share * len(order))])
+    return np.sort(order[: _count_held_out(len(order), share)])
+
+
+def _count_held_out(images: int, share: float) -> int:
+    return round(share * images)

@@ -87,6 +87,10 @@ class HuggingFaceSource(ImageSource):
             {name: check.reason for name, check in checks if check.reason},
         )
 
+    def count(self, split: Split, class_id: int) -> int:
+        """Return the number of the class's rows."""
+        return len(self._rows(split, class_id))
+
     def _content(self, split: Split, image_id: str) -> bytes:
         dataset = self._images.get(split, self._images["train"])
         row = int(image_id.split("-")[1])

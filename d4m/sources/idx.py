@@ -41,6 +41,7 @@ _NAMES = {
         "ankle boot",
     ),
 }
+_MOST_IMAGES = 60_000  # of all classes, as published
 _SYSTEM_FOLDERS = {
     "mnist": Path("/usr/share/datasets/mnist"),
     "fashion_mnist": Path("/usr/share/datasets/fashion-mnist"),
@@ -77,6 +78,7 @@ class IdxSource(LabelledArraysSource):
         self.decoding: Mapping[str, Any] = MappingProxyType({"channels": settings.channels})
         self.class_table = ClassTable(_NAMES[settings.source])
         self._loaded = dict[Split, tuple[np.ndarray, np.ndarray]]()
+        self._read_labels = dict[Split, np.ndarray]()
 
     def fingerprint(self, split: Split, class_id: int) -> str:
         """Return a digest of the data set, class and files by name, size and time."""
@@ -86,6 +88,12 @@ class IdxSource(LabelledArraysSource):
             for path, stat in zip(self._files[split], stats, strict=True)
         ]
         return digest_json({"source": self._settings.source, "files": files, "class_id": class_id})
+
+    def count(self, split: Split, class_id: int) -> int:
+        """Return the number of images of one class by the file of labels; downloads nothing."""
+        if not self._is_here():
+            return _MOST_IMAGES
+        return int((self._labels(split) == class_id).sum())
 
     @cached_property
     def _files(self) -> dict[Split, tuple[Path, Path]]:
@@ -101,13 +109,24 @@ class IdxSource(LabelledArraysSource):
         system = _SYSTEM_FOLDERS[self._settings.source]
         return system if system.is_dir() else _download(self._settings.source)
 
+    def _is_here(self) -> bool:
+        """Return whether the files are on this machine, or in a folder that the recipe names."""
+        system = _SYSTEM_FOLDERS[self._settings.source]
+        return self._path is not None or system.is_dir() or "_files" in self.__dict__
+
+    def _labels(self, split: Split) -> Int64[np.ndarray, "image"]:
+        if split not in self._read_labels:
+            labels = _read_idx(self._files[split][1], ()).astype(np.int64)
+            self._read_labels[split] = labels
+        return self._read_labels[split]
+
     def _arrays(
         self, split: Split
     ) -> tuple[UInt8[np.ndarray, "image 28 28"], Int64[np.ndarray, "image"]]:
         if split not in self._loaded:
             image_file, label_file = self._files[split]
             images = _read_idx(image_file, (_SIDE, _SIDE))
-            labels = _read_idx(label_file, ()).astype(np.int64)
+            labels = self._labels(split)
             if len(images) != len(labels) or labels.max(initial=0) >= len(self.class_table):
                 msg = (
                     f"wanted a label from 0 to {len(self.class_table) - 1} for each image, found "

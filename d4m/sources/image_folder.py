@@ -90,6 +90,10 @@ class ImageFolderSource(ImageSource):
             {file.name: check.reason for file, check in checked if check.reason},
         )
 
+    def count(self, split: Split, class_id: int) -> int:
+        """Return the number of the class's image files, without those that cannot be listed."""
+        return sum(not file.problem for file in self._files(split, class_id))
+
     def _content(self, split: Split, image_id: str) -> bytes:
         return (self._roots[split] / image_id).read_bytes()
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # logits are to be explained, and how many prototypes one regression can be solved for.
 _CANDIDATES = 25
 _TARGETS = 4000
-_MOST_EXPLAINING = 2000
+MOST_EXPLAINING = 2000
 
 
 class Prototypes(Stage):
@@ -144,10 +144,10 @@ def _explaining_prototypes(
     from d4m.prototypes.kernel_choice import choose_images
 
     count = len(context.class_ids) * settings.ipc
-    if count > _MOST_EXPLAINING:
+    if count > MOST_EXPLAINING:
         msg = (
             f"`prototypes.representative: explaining` chooses all prototypes together: wanted at "
-            f"most {_MOST_EXPLAINING}, found {count}; set it to `medoid`, or lower `prototypes.ipc`"
+            f"most {MOST_EXPLAINING}, found {count}; set it to `medoid`, or lower `prototypes.ipc`"
         )
         raise PrototypeError(msg)
     clusters = [_fit(context, settings, class_id) for class_id in context.class_ids]

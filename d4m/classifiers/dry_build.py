@@ -1,0 +1,141 @@
+"""Find out whether a teacher or student can be built, without its weights.
+
+Networks are built on torch's meta device, which has shapes but no numbers. Where one refuses that
+device it is built on the CPU, which is the judge.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from d4m.errors import ClassifierError
+from d4m.settings import ClassifierSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TRAIN_HERE = "set `teacher.weights: null` to train a teacher here"
+
+
+def find_refusal(
+    settings: ClassifierSettings, *, channels: int, size_px: int, classes: int, weights: str | None
+) -> str:
+    """Return the reason why a network cannot be built for such images, or "".
+
+    Only networks of timm, and weights in a file, need torch.
+
+    Args:
+        settings: its architecture, with options.
+        channels: 1 or 3.
+        size_px: height and width of the images that it sees, at least 8.
+        classes: number of classes.
+        weights: None: trained here; `timm`; or the absolute path of a .safetensors file.
+    """
+    if settings.architecture == "convnet3":
+        if settings.options:
+            return f"convnet3 has no options, found {settings.options}"
+        if weights is None:
+            return ""
+        if weights == "timm":
+            return f"timm has no weights of convnet3; {TRAIN_HERE}"
+    network = ClassifierSettings.among(settings.model_dump())
+    return _find_refusal(network.model_dump_json(), channels, size_px, classes, weights)
+
+
+@lru_cache(maxsize=256)
+def _find_refusal(
+    settings: str, channels: int, size_px: int, classes: int, weights: str | None
+) -> str:
+    import torch
+
+    network = ClassifierSettings.model_validate_json(settings)
+    refusal = ""
+    for device in ("meta", "cpu"):
+        try:
+            with torch.device(device), torch.random.fork_rng(devices=[]):
+                _build(network, channels, size_px, classes, weights)
+        except ClassifierError as failure:
+            refusal = str(failure)
+        else:
+            return ""
+    return refusal
+
+
+def _build(
+    settings: ClassifierSettings, channels: int, size_px: int, classes: int, weights: str | None
+) -> None:
+    from d4m.classifiers.registry import build_classifier
+    from d4m.classifiers.timm_models import load_timm_model
+
+    if weights == "timm":
+        model = load_timm_model(settings, channels=channels, classes=classes, with_weights=False)
+    else:
+        model = build_classifier(
+            settings, channels=channels, size_px=size_px, classes=classes, seed=0
+        )
+    _check_answer(model, settings.architecture, (channels, size_px, size_px), classes)
+    if weights not in (None, "timm"):
+        _check_file(model, Path(weights), settings.architecture)
+
+
+def _check_answer(
+    model: "nn.Module", architecture: str, shape: tuple[int, int, int], classes: int
+) -> None:
+    """Refuse a network that does not answer an image with a logit per class."""
+    import torch
+
+    try:
+        with torch.inference_mode():
+            answer = model.eval()(torch.zeros(1, *shape))
+    except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as failure:
+        msg = f"{architecture} cannot take images of {shape[1]} px: {failure}"
+        raise ClassifierError(msg) from failure
+    found = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
+    if found != (1, classes):
+        msg = (
+            f"{architecture} with these options answers an image with {found}, wanted a logit per "
+            f"class: {(1, classes)}"
+        )
+        raise ClassifierError(msg)
+
+
+def _check_file(model: "nn.Module", path: Path, architecture: str) -> None:
+    """Refuse a file whose tensors are not those of the network."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    except (SafetensorError, OSError) as failure:
+        msg = f"{path} is not a file of weights in safetensors format: {failure}"
+        raise ClassifierError(msg) from failure
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    wrong = _describe_difference(wanted, found, _shared(model))
+    if wrong:
+        msg = f"{path.name} does not hold weights of {architecture} for these images: {wrong}"
+        raise ClassifierError(msg)
+
+
+def _describe_difference(
+    wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], shared: set[str]
+) -> str:
+    for name, shape in wanted.items():
+        if name in found and found[name] != shape:
+            return f"{name} has the shape {list(found[name])}, wanted {list(shape)}"
+    missing = sorted(wanted.keys() - found.keys() - shared)
+    strange = sorted(found.keys() - wanted.keys())
+    if missing or strange:
+        return (
+            f"it lacks {len(missing)} tensors{f' such as {missing[0]}' if missing else ''} and has "
+            f"{len(strange)} others{f' such as {strange[0]}' if strange else ''}"
+        )
+    return ""
+
+
+def _shared(model: "nn.Module") -> set[str]:
+    """Return the names of tensors that are another tensor of the network, and are stored once."""
+    state: dict[str, Any] = model.state_dict(keep_vars=True)
+    first = dict[int, str]()
+    return {name for name, tensor in state.items() if first.setdefault(id(tensor), name) != name}

@@ -1,0 +1,51 @@
+"""Refuse a recipe that could not be computed to its end, before anything is computed."""
+
+import re
+
+from d4m.errors import SourceError
+from d4m.recipe.problems import Problem
+from d4m.reports.preflight.images import count_problems, prototype_problems
+from d4m.reports.preflight.networks import network_problems
+from d4m.reports.preflight.prompts import check_prompts
+from d4m.reports.preflight.synthesis import guidance_problems, step_problems
+from d4m.stages.context import StageContext
+
+_KEY = re.compile(r"`(dataset\.\w+)`")
+
+
+def check_recipe(context: StageContext) -> list[str]:
+    """Look through all sections of a recipe for what would fail later; return warnings.
+
+    Image files are counted, not opened. Networks are built without weights, and only those that no
+    stored unit of this recipe was made with: a recipe that was run is checked without torch.
+
+    Args:
+        context: recipe and store, with the current manifests of all stages.
+
+    Raises:
+        RecipeError: the recipe is wrong; all problems in one message, with file, line and key.
+    """
+    recipe = context.recipe
+    problems = [*step_problems(recipe), *guidance_problems(recipe)]
+    try:
+        source = context.source
+        problems += count_problems(recipe, source)
+    except SourceError as failure:
+        problems.append(_source_problem(failure))
+        raise recipe.refuse(problems) from failure
+    size_px, channels = source.size_px, source.channels
+    problems += prototype_problems(recipe, classes=len(source.class_table))
+    problems += context.generator.find_problems(size_px=size_px, channels=channels)
+    found, warnings = check_prompts(recipe, source.class_table, context.generator)
+    problems += [*found, *network_problems(context)]
+    if problems:
+        raise recipe.refuse(problems)
+    return warnings
+
+
+def _source_problem(failure: SourceError) -> Problem:
+    """Return the problem of images that cannot be found, at the key that its message names."""
+    text = str(failure)
+    named = _KEY.search(text)
+    keys = tuple(named.group(1).split(".")) if named else ("dataset",)
+    return Problem(keys, text.removeprefix(f"`{'.'.join(keys)}`: "))

@@ -1,0 +1,74 @@
+"""Images and prototypes: counts that are too small, seen without opening an image."""
+
+from collections.abc import Iterator, Mapping
+
+from d4m.recipe.problems import Problem
+from d4m.recipe.recipe import Recipe
+from d4m.settings import RecipeSettings
+from d4m.sources.base import ImageSource, Split
+from d4m.stages.prototypes import MOST_EXPLAINING
+
+_MOST_NAMED = 20
+_WHERE: Mapping[Split, tuple[str, str]] = {
+    "test": ("dataset", "test_share"),
+    "validation": ("dataset", "validation_share"),
+}
+
+
+def count_problems(recipe: Recipe, source: ImageSource) -> Iterator[Problem]:
+    """Yield splits in which classes have too few images, by the source's own lists.
+
+    Args:
+        recipe: says how many images each class needs.
+        source: counts its images without opening them.
+    """
+    ipc = recipe.settings.prototypes.ipc
+    for split in source.splits:
+        needed = ipc if split == "train" else 1
+        counts = [source.count(split, class_id) for class_id in range(len(source.class_table))]
+        few = [
+            f"class {class_id} ('{name}'): {count}"
+            for class_id, (name, count) in enumerate(
+                zip(source.class_table.names, counts, strict=True)
+            )
+            if count < needed
+        ]
+        if few:
+            yield Problem(_where(recipe.settings, split), _describe(split, needed, few))
+
+
+def prototype_problems(recipe: Recipe, *, classes: int) -> Iterator[Problem]:
+    """Yield a number of prototypes that cannot be chosen together."""
+    settings = recipe.settings.prototypes
+    count = classes * settings.ipc
+    if settings.representative == "explaining" and count > MOST_EXPLAINING:
+        text = (
+            f"`explaining` chooses all prototypes together: wanted at most {MOST_EXPLAINING}, "
+            f"found {count} ({classes} classes times `prototypes.ipc` {settings.ipc}); set it to "
+            f"`medoid`, or lower `prototypes.ipc`"
+        )
+        yield Problem(("prototypes", "representative"), text)
+
+
+def _where(settings: RecipeSettings, split: Split) -> tuple[str, ...]:
+    """Return the key that decides how many images a split has."""
+    if split == "train":
+        return ("prototypes", "ipc")
+    keys = _WHERE[split]
+    return keys if keys[-1] in type(settings.dataset).model_fields else ("dataset",)
+
+
+def _describe(split: Split, needed: int, few: list[str]) -> str:
+    more = len(few) - _MOST_NAMED
+    listed = few[:_MOST_NAMED] + ([f"and {more} more classes"] if more > 0 else [])
+    kind = "training" if split == "train" else split
+    images = "image" if needed == 1 else "images"
+    advice = {
+        "train": "add images, lower it, or leave these classes out",
+        "test": "add images, or raise the share that is held out",
+        "validation": "add images, or raise it",
+    }[split]
+    return (
+        f"wanted at least {needed} {kind} {images} in every class, found {'; '.join(listed)}; "
+        f"{advice}"
+    )

@@ -1,0 +1,113 @@
+"""Teachers and students: networks that cannot be built for the recipe's images."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from d4m.classifiers.dry_build import find_refusal
+from d4m.errors import D4MError
+from d4m.recipe.problems import Problem
+from d4m.settings import ClassifierSettings
+from d4m.stages.context import StageContext
+from d4m.stages.training_sets import view_size_px
+from d4m.store.digest import digest_file
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A network that the recipe names.
+
+    Attributes:
+        keys: where.
+        settings: its architecture, with options.
+        weights: None: trained here; `timm`; or a .safetensors file.
+    """
+
+    keys: tuple[int | str, ...]
+    settings: ClassifierSettings
+    weights: str | None = None
+
+
+def network_problems(context: StageContext) -> Iterator[Problem]:
+    """Yield every teacher and student that cannot be built, or whose weights do not fit.
+
+    One that a unit of the recipe's current artifacts was made with is not built again.
+
+    Args:
+        context: with the current manifests of all stages.
+    """
+    for network in _networks(context):
+        weights = _find_weights(context, network)
+        if weights == "":
+            path = _locate(context, network)
+            text = f"wanted null, `timm` or a .safetensors file, found no such file: {path}"
+            yield Problem((*network.keys, "weights"), text)
+        elif not _was_built(context, network, weights):
+            yield from _problems(context, network, weights)
+
+
+def _networks(context: StageContext) -> Iterator[_Network]:
+    teacher = context.recipe.settings.teacher
+    yield _Network(("teacher",), teacher, teacher.weights)
+    for place, other in enumerate(teacher.others):
+        yield _Network(("teacher", "others", place), other, other.weights)
+    for place, student in enumerate(context.recipe.settings.evaluation.students):
+        yield _Network(("evaluation", "students", place), student)
+
+
+def _find_weights(context: StageContext, network: _Network) -> str | None:
+    """Return `timm`, the absolute path of a file, None for a trained network; "" for no file."""
+    if network.weights in (None, "timm"):
+        return network.weights
+    path = Path(_locate(context, network))
+    return str(path) if path.suffix == ".safetensors" and path.is_file() else ""
+
+
+def _locate(context: StageContext, network: _Network) -> str:
+    try:
+        return str(context.recipe.locate(network.weights or ""))
+    except D4MError as failure:  # a variable that is not set
+        return str(failure)
+
+
+def _problems(context: StageContext, network: _Network, weights: str | None) -> Iterator[Problem]:
+    images: dict[str, Any] = {
+        "channels": context.source.channels,
+        "size_px": view_size_px(context),
+        "classes": len(context.class_ids),
+    }
+    refusal = find_refusal(network.settings, **images, weights=weights)
+    if not refusal:
+        return
+    key = "architecture"
+    plain = ClassifierSettings(architecture=network.settings.architecture)
+    if weights and not find_refusal(network.settings, **images, weights=None):
+        key = "weights"
+    elif network.settings.options and not find_refusal(plain, **images, weights=weights):
+        key = "options"
+    keys = (*network.keys, key)
+    of_list = "students" in network.keys and not context.recipe.states(*keys)
+    yield Problem(network.keys if of_list else keys, refusal)
+
+
+def _was_built(context: StageContext, network: _Network, weights: str | None) -> bool:
+    """Return whether a unit of the recipe's current artifacts was made with this network."""
+    stage = "evaluation_scores" if network.keys[0] == "evaluation" else "teacher"
+    wanted: dict[str, Any] = {"size_px": view_size_px(context)}
+    settings = network.settings.model_dump(mode="json", include={"architecture", "options"})
+    if stage == "teacher":
+        is_file = weights not in (None, "timm")
+        wanted |= settings | {
+            "channels": context.source.channels,
+            "classes": len(context.class_ids),
+            "weights": digest_file(Path(weights)) if weights and is_file else weights,
+        }
+    else:
+        wanted["student"] = settings
+    for record in context.upstream.get(stage, {}).values():
+        reference = context.store.find(stage, record.key) if record else None
+        found = reference.inputs["settings"] if reference else {}
+        if reference and all(found.get(key) == value for key, value in wanted.items()):
+            return True
+    return False

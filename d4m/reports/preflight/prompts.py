@@ -1,0 +1,68 @@
+"""Prompts: unknown classes, empty texts, and texts that a generator cuts."""
+
+from collections.abc import Iterator
+
+from d4m.generators.base import Generator
+from d4m.recipe.problems import Problem, did_you_mean
+from d4m.recipe.recipe import Recipe
+from d4m.sources.class_table import ClassTable
+
+_MOST_NAMED = 20
+
+
+def check_prompts(
+    recipe: Recipe, table: ClassTable, generator: Generator
+) -> tuple[list[Problem], list[str]]:
+    """Return problems of a recipe's prompts, and warnings for people.
+
+    Args:
+        recipe: words the prompts.
+        table: the classes.
+        generator: says which texts it does not read whole.
+    """
+    problems = list(_per_class_problems(recipe, table))
+    known = set(table.names)
+    settings = recipe.settings.prompts
+    own = {name: text for name, text in settings.per_class.items() if name in known}
+    settings = settings.model_copy(update={"per_class": own})
+    prompts = {id_: table.prompt(id_, settings) for id_ in range(len(table))}
+    found = generator.examine_prompts(dict.fromkeys(prompts.values()), table.names)
+    of_template, warnings = list[str](), list[str]()
+    for class_id, prompt in prompts.items():
+        finding, name = found.get(prompt), table.names[class_id]
+        if finding is None:
+            continue
+        text = f"class {class_id} ('{name}'): {finding.reason}"
+        if finding.read is not None and finding.read >= table.name_end(class_id, settings):
+            warnings.append(f"the prompt of {text}")
+        elif name in own:
+            problems.append(Problem(("prompts", "per_class", name), _refusal(text, finding.read)))
+        else:
+            of_template.append(_refusal(text, finding.read))
+    if of_template:
+        more = f" ({len(of_template)} classes)" if len(of_template) > 1 else ""
+        problems.append(Problem(("prompts", "template"), of_template[0] + more))
+    return problems, [*warnings[:_MOST_NAMED], *_count_more(len(warnings) - _MOST_NAMED)]
+
+
+def _per_class_problems(recipe: Recipe, table: ClassTable) -> Iterator[Problem]:
+    for name, prompt in recipe.settings.prompts.per_class.items():
+        if name not in table.names:
+            shown = ", ".join(table.names[:_MOST_NAMED])
+            more = " ..." if len(table) > _MOST_NAMED else ""
+            hint = did_you_mean(name, table.names)
+            text = f"the data set has no such class{hint}; its classes are {shown}{more}"
+            yield Problem(("prompts", "per_class", name), text)
+        elif not prompt.strip():
+            text = f"wanted a text, found {prompt!r}; leave it out to use `prompts.template`"
+            yield Problem(("prompts", "per_class", name), text)
+
+
+def _refusal(text: str, read: int | None) -> str:
+    if read is None:
+        return text
+    return f"cut before the end of the class name; {text}; shorten it"
+
+
+def _count_more(count: int) -> list[str]:
+    return [f"and {count} more prompts are cut after the class name"] if count > 0 else []

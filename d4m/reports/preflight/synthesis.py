@@ -1,0 +1,35 @@
+"""Synthesis: steps and guidance that leave nothing to do."""
+
+from collections.abc import Iterator
+
+from d4m.recipe.problems import Problem
+from d4m.recipe.recipe import Recipe
+
+
+def step_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Yield a strength that leaves no step of the schedule to run."""
+    settings = recipe.settings.synthesis
+    steps, strength = settings.num_inference_steps, settings.strength
+    if int(steps * strength) < 1:
+        key = "strength" if recipe.states("synthesis", "strength") else "num_inference_steps"
+        text = (
+            f"{strength} of {steps} steps (`synthesis.num_inference_steps`) leaves no step to run; "
+            f"wanted a strength of at least {1 / steps:g}, or at least {_whole(1 / strength)} steps"
+        )
+        yield Problem(("synthesis", key), text)
+
+
+def guidance_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Yield a negative prompt of the recipe's own that nothing reads."""
+    settings = recipe.settings
+    own = recipe.states("prompts", "negative") and settings.prompts.negative
+    if own and settings.synthesis.guidance_scale == 1:
+        text = (
+            f"found {settings.prompts.negative!r}, which nothing reads without guidance; raise "
+            f"`synthesis.guidance_scale` above 1, or leave the negative prompt out"
+        )
+        yield Problem(("prompts", "negative"), text)
+
+
+def _whole(number: float) -> int:
+    return -int(-number // 1)
