@@ -38,7 +38,7 @@ def find_refusal(
         if weights is None:
             return ""
         if weights == "timm":
-            return f"timm has no weights of convnet3; {TRAIN_HERE}"
+            return f"timm has no weights for convnet3; {TRAIN_HERE}"
     network = ClassifierSettings.among(settings.model_dump())
     return _find_refusal(network.model_dump_json(), channels, size_px, classes, weights)
 

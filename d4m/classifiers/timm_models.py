@@ -116,7 +116,7 @@ def load_timm_model(
         msg = f"timm has no weights for {architecture}: {failure}"
         raise ClassifierError(msg) from failure
     if configuration is None or not configuration.has_weights:
-        msg = f"timm has no weights of {architecture}; {_TRAIN_HERE}"
+        msg = f"timm has no weights for {architecture}; {_TRAIN_HERE}"
         raise ClassifierError(msg)
     found = configuration.num_classes
     if found != classes:

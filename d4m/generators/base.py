@@ -115,14 +115,14 @@ class Generator(ABC):
         """
 
     @abstractmethod
-    def find_problems(self, *, size_px: int, channels: int) -> list[Problem]:
+    def find_problems(self, images: ImagesDescription, *, channels: int) -> list[Problem]:
         """Return what keeps this generator from such images, as far as that is known beforehand.
 
         Neither torch nor weights are loaded, and nothing is downloaded.
 
         Args:
-            size_px: height and width of the real images.
-            channels: 1 or 3.
+            images: the real training images.
+            channels: of these images, 1 or 3.
         """
 
     @abstractmethod

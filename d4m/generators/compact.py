@@ -72,18 +72,25 @@ class CompactGenerator(Generator):
             case _:
                 return save({"scheduler": build_scheduler()})
 
-    def find_problems(self, *, size_px: int, channels: int) -> list[Problem]:
-        """Return a size that the levels of the autoencoder do not halve."""
+    def find_problems(self, images: ImagesDescription, *, channels: int) -> list[Problem]:
+        """Return an image size that the levels do not halve, and captions that are cut."""
         del channels
-        levels = len(self._settings.autoencoder.channels)
-        halvings = 2 ** (levels - 1)
-        if size_px % halvings == 0:
-            return []
-        text = (
-            f"{levels} levels need an image size that divides by {halvings}, found {size_px} px "
-            f"(`dataset.size_px`); use fewer levels or another size"
-        )
-        return [Problem(("generator", "compact", "autoencoder", "channels"), text)]
+        problems = list[Problem]()
+        levels, size_px = len(self._settings.autoencoder.channels), images.pixels["size_px"]
+        if size_px % 2 ** (levels - 1):
+            text = (
+                f"{levels} levels need an image size that divides by {2 ** (levels - 1)}, found "
+                f"{size_px} px (`dataset.size_px`); use fewer levels or another size"
+            )
+            problems.append(Problem(("generator", "compact", "autoencoder", "channels"), text))
+        captions = caption_texts(images.class_names, self._settings.denoiser)
+        if cuts := self.examine_prompts(dict.fromkeys(captions), images.class_names):
+            text = (
+                f"{len(cuts)} captions are cut, such as this: {next(iter(cuts.values())).reason}; "
+                f"raise it, or shorten `generator.compact.denoiser.captions`"
+            )
+            problems.append(Problem(("generator", "compact", "denoiser", "text_length"), text))
+        return problems
 
     def examine_prompts(
         self, prompts: Iterable[str], class_names: Sequence[str]

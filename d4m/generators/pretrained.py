@@ -77,10 +77,10 @@ class PretrainedGenerator(Generator):
 
         return write
 
-    def find_problems(self, *, size_px: int, channels: int) -> list[Problem]:
+    def find_problems(self, images: ImagesDescription, *, channels: int) -> list[Problem]:
         """Return what the pipeline's files and configurations say against such images."""
-        found = find_problems(self._settings, self._path, size_px=size_px, channels=channels)
-        return list(found)
+        size_px = images.pixels["size_px"]
+        return list(find_problems(self._settings, self._path, size_px=size_px, channels=channels))
 
     def examine_prompts(
         self, prompts: Iterable[str], class_names: Sequence[str]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from d4m.errors import D4MError
 
-_VARIABLE = re.compile(r"\$(\w+)|\$\{([^}]*)\}")
+_VARIABLE = re.compile(r"\$[A-Za-z_]\w*|\$\{\w*\}")
 
 
 def expand_path(path: str | Path) -> Path:

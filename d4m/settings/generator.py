@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from d4m.settings.section import Section, Share
 
@@ -85,6 +85,14 @@ class DenoiserSettings(Section):
         lt=1,
         description="Decay of the moving average of the weights. Only the average is stored.",
     )
+
+    @field_validator("captions")
+    @classmethod
+    def _captions_name_the_class(cls, captions: tuple[str, ...]) -> tuple[str, ...]:
+        if not any("{name}" in caption for caption in captions):
+            msg = "at least one caption must contain {name}"
+            raise ValueError(msg)
+        return captions
 
 
 class CompactSettings(Section):

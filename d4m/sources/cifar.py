@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _IMAGES: Mapping[Split, int] = {"train": 50_000, "test": 10_000}
 
+
 @dataclass(frozen=True)
 class _Files:
     """The names of a data set's files below torchvision's folder."""

@@ -21,10 +21,8 @@ def wanted_rows(recipe: Recipe, settings: FileImageSettings) -> tuple[ClassRow, 
     match settings.classes:
         case None:
             return None
-        case str() as name if Path(name).suffix == ".tsv":
-            return read_class_table(recipe.locate(name))
         case str() as name:
-            return shipped_class_table(name)
+            return _read_table(recipe, name)
         case mapping:
             return tuple(ClassRow(folder, name) for folder, name in mapping.items())
 
@@ -45,6 +43,14 @@ def match_rows(
         SourceError: the table does not match the names that were found, or gives two classes the
             same name.
     """
+    if len(found if rows is None else rows) < 2:
+        names = found if rows is None else [row.folder for row in rows]
+        key = "path" if rows is None else "classes"
+        msg = (
+            f"`dataset.{key}`: wanted at least 2 classes, found {len(names)} in {place}: "
+            f"{named(names) or 'nothing'}"
+        )
+        raise SourceError(msg)
     if rows is None:
         _refuse_lookalikes(found, place)
         return tuple(ClassRow(name, name) for name in in_order(found))
@@ -65,6 +71,15 @@ def match_rows(
         raise SourceError(msg)
     _refuse_shared_names(rows)
     return tuple(rows)
+
+
+def _read_table(recipe: Recipe, name: str) -> tuple[ClassRow, ...]:
+    is_file = Path(name).suffix == ".tsv"
+    try:
+        return read_class_table(recipe.locate(name)) if is_file else shipped_class_table(name)
+    except SourceError as failure:
+        msg = f"`dataset.classes`: {failure}"
+        raise SourceError(msg) from failure
 
 
 def class_table(rows: Sequence[ClassRow]) -> ClassTable:

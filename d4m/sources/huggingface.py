@@ -1,5 +1,6 @@
 """Data sets from the Hugging Face hub, or from a folder that the `datasets` library can load."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
@@ -21,6 +22,8 @@ from d4m.store.digest import digest_arrays, digest_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+_log = logging.getLogger(__name__)
 
 
 class HuggingFaceSource(ImageSource):
@@ -164,13 +167,25 @@ class HuggingFaceSource(ImageSource):
         """Return the names of a split's ClassLabels, or None if its labels are text or numbers."""
         return getattr(self._splits[split].features[self._settings.label_column], "names", None)
 
+    def _used(self, names: Sequence[str], labels: Sequence[str]) -> list[str]:
+        """Return the names of ClassLabels that rows have; the others are no classes."""
+        found = set(labels)
+        if unused := [name for name in names if name not in found]:
+            _log.warning(
+                "%s: no training image is labelled %s; these names are no classes",
+                self._place,
+                named(unused),
+            )
+        return [name for name in names if name in found]
+
     def _match(
         self, rows: Sequence[ClassRow] | None, labels: Mapping[Split, Sequence[str]]
     ) -> tuple[ClassRow, ...]:
         names = self._label_names("train")
         known = names or sorted(set(labels["train"]))
         if rows is None and names is not None:
-            rows = [ClassRow(name, name) for name in names]
+            known = self._used(names, labels["train"])
+            rows = [ClassRow(name, name) for name in known]
         subset = isinstance(self._settings.classes, dict)
         matched = match_rows(rows, known, self._place, subset=subset)
         unknown = sorted(set(labels.get("test", ())) - set(known))

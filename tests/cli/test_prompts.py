@@ -9,6 +9,7 @@ from tests.conftest import TINY_RECIPE
 FOLDER_RECIPE = """\
 dataset: {{source: image_folder, path: ../images, size_px: 8{classes}}}
 prompts: {prompts}
+prototypes: {{ipc: 1}}
 """
 
 
@@ -28,9 +29,9 @@ TABLE = (
 def folder_recipe(workspace):
     """Writes a recipe of three classes, named by a class table with two glosses."""
     for name in ("n01", "n02", "n03"):
-        (workspace.folder / "images" / name).mkdir(parents=True)
-        for number in range(2):
-            Image.new("RGB", (8, 8)).save(workspace.folder / "images" / name / f"{number}.png")
+        for split in ("train", "test"):
+            (workspace.folder / "images" / split / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(workspace.folder / "images" / split / name / "0.png")
     (workspace.recipes / "classes.tsv").write_text(TABLE)
 
     def write(prompts, classes=", classes: classes.tsv"):
@@ -110,8 +111,41 @@ def test_without_a_class_table_no_name_is_pointed_out(folder_recipe):
 
 
 def test_a_prompt_of_a_class_that_is_not_there_is_refused(folder_recipe):
-    error = refused(folder_recipe("{per_class: {cranes: x}}"), "prompts", "folder")
-    assert error == (
-        "`prompts.per_class` names classes that the data set does not have: ['cranes']; its "
-        "classes are ['crane', 'dog', 'drake']"
+    workspace = folder_recipe("{per_class: {cranes: x}}")
+    assert refused(workspace, "prompts", "folder") == (
+        f"{workspace.recipes / 'folder.yaml'}:2: prompts.per_class.cranes: the data set has no "
+        f"such class (did you mean `crane`?); its classes are crane, dog, drake"
     )
+
+
+LONG = "an old photograph that somebody has found in a drawer of the house by the river and " * 6
+
+
+def test_a_prompt_that_is_cut_before_or_inside_its_class_name_is_an_error(folder_recipe):
+    workspace = folder_recipe(f"{{template: '{LONG}{{name}}'}}")
+    path = workspace.recipes / "folder.yaml"
+    error = refused(workspace, "prompts", "folder")
+    assert error.startswith(
+        f"{path}:2: prompts.template: cut before the end of the class name; class 0 ('crane'): 75 "
+        f"tokens are read: '..."
+    )
+    assert error.endswith("; shorten it (3 classes)")
+    workspace = folder_recipe(f"{{per_class: {{dog: '{LONG}dog'}}}}")
+    assert refused(workspace, "prompts", "folder").startswith(
+        f"{path}:2: prompts.per_class.dog: cut before the end of the class name; class 1 ('dog'): "
+    )
+
+
+def test_a_prompt_that_is_cut_after_its_class_name_is_pointed_out(folder_recipe):
+    workspace = folder_recipe(f"{{template: '{{name}}, {LONG}', per_class: {{dog: '{LONG}'}}}}")
+    cut = [line for line in call(workspace, "prompts", "folder") if line.startswith("cut: ")]
+    assert [line.partition(": 75 tokens are read: ")[0] for line in cut] == [
+        "cut: the prompt of class 0 ('crane')",
+        "cut: the prompt of class 1 ('dog')",
+        "cut: the prompt of class 2 ('drake')",
+    ]
+
+
+def test_prompts_as_long_as_a_text_encoder_reads_are_not_pointed_out(folder_recipe):
+    lines = call(folder_recipe(f"{{template: 'a {{name}}, {LONG[:160]}'}}"), "prompts", "folder")
+    assert not [line for line in lines if line.startswith("cut")]

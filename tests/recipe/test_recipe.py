@@ -281,5 +281,5 @@ def test_misnamed_recipes_are_listed_apart(tmp_path):
 def test_recipe_names_are_the_visible_yaml_files_sorted(tmp_path):
     for name in ("b.yaml", "a.yaml", ".hidden.yaml", "c.yml", "notes.txt"):
         (tmp_path / name).touch()
-    assert recipe_names(tmp_path) == ["a", "b"]
+    assert recipe_names(tmp_path) == ["a", "b", "c"]
     assert recipe_names(tmp_path / "missing") == []

@@ -3,12 +3,14 @@
 import re
 
 from d4m.errors import SourceError
+from d4m.generators.base import ImagesDescription
 from d4m.recipe.problems import Problem
 from d4m.reports.preflight.images import count_problems, prototype_problems
 from d4m.reports.preflight.networks import network_problems
 from d4m.reports.preflight.prompts import check_prompts
 from d4m.reports.preflight.synthesis import guidance_problems, step_problems
 from d4m.stages.context import StageContext
+from d4m.stages.training_sets import pixel_settings
 
 _KEY = re.compile(r"`(dataset\.\w+)`")
 
@@ -33,9 +35,9 @@ def check_recipe(context: StageContext) -> list[str]:
     except SourceError as failure:
         problems.append(_source_problem(failure))
         raise recipe.refuse(problems) from failure
-    size_px, channels = source.size_px, source.channels
     problems += prototype_problems(recipe, classes=len(source.class_table))
-    problems += context.generator.find_problems(size_px=size_px, channels=channels)
+    images = ImagesDescription(source.class_table.names, pixel_settings(context))
+    problems += context.generator.find_problems(images, channels=source.channels)
     found, warnings = check_prompts(recipe, source.class_table, context.generator)
     problems += [*found, *network_problems(context)]
     if problems:

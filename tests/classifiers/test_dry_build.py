@@ -1,0 +1,109 @@
+"""Whether a network can be built, found out without its weights."""
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_model
+
+from d4m.classifiers.dry_build import find_refusal
+from d4m.classifiers.registry import build_classifier
+from d4m.settings import ClassifierSettings
+
+IMAGES = {"channels": 1, "size_px": 8, "classes": 10}
+SMALL = {"layers": (1, 1, 1, 1), "channels": (8, 8, 8, 8)}
+
+
+def _look(architecture, weights=None, images=IMAGES, **options):
+    settings = ClassifierSettings(architecture=architecture, options=options)
+    return find_refusal(settings, **images, weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("convnet3", {}),
+        ("resnet18", {}),
+        ("resnet18.a1_in1k", {}),
+        ("densenet121", {"growth_rate": 16, "block_config": (3, 3, 3)}),
+        ("test_vit", {}),
+        ("mobilenetv3_small_050", {}),
+        ("swin_tiny_patch4_window7_224", {"patch_size": 2, "depths": (2, 2), "num_heads": (3, 6)}),
+    ],
+)
+def test_a_network_that_can_be_built_is_not_refused(architecture, options):
+    assert _look(architecture, **options) == ""
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options", "refusal"),
+    [
+        ("convnet4", {}, "no architecture 'convnet4'; wanted convnet3 or a timm name"),
+        ("convnet3", {"width": 8}, "convnet3 has no options, found {'width': 8}"),
+        ("resnet18", {"layer": 2}, "unexpected keyword argument 'layer'"),
+        (
+            "convnext_atto",
+            {"patch_size": 2},
+            "timm's convnext_atto cannot be built for 8 px images",
+        ),
+        ("vgg11", {}, "timm's vgg11 cannot be built for 8 px images: Given input size"),
+        ("resnet18", {"num_classes": 3}, "answers an image with (1, 3), wanted a logit per class"),
+        ("resnet18", {"num_classes": 0}, "answers an image with (1, 512), wanted a logit per cla"),
+        ("resnet18", {"features_only": True}, "answers an image with list, wanted a logit per cla"),
+        ("resnet18", {"in_chans": 3}, "expected input[1, 1, 8, 8] to have 3 channels"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_refused_in_its_own_words(architecture, options, refusal):
+    assert refusal in _look(architecture, **options)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "images", "refusal"),
+    [
+        ("test_vit", {"size_px": 160}, ""),
+        ("vit_tiny_patch16_224", {"size_px": 64}, "cannot take images of 64 px: Input height (64)"),
+        ("test_vit", {"size_px": 160, "classes": 10}, "for test_vit with 10 classes, but timm's h"),
+        ("test_vit.nobody", {"size_px": 160}, "timm has no weights for test_vit.nobody"),
+        ("convnext_atto_rms", {"size_px": 64}, "timm has no weights for convnext_atto_rms"),
+        (
+            "convnet3",
+            {"size_px": 64},
+            "timm has no weights for convnet3; set `teacher.weights: nul",
+        ),
+    ],
+)
+def test_weights_of_timm_are_checked_without_loading_them(architecture, images, refusal):
+    found = _look(architecture, "timm", {"channels": 3, "classes": 1000, **images})
+    assert (refusal in found) if refusal else found == ""
+
+
+@pytest.mark.parametrize(("architecture", "options"), [("convnet3", {}), ("resnet18", SMALL)])
+def test_weights_of_a_file_must_be_those_of_the_network(tmp_path, architecture, options):
+    settings = ClassifierSettings(architecture=architecture, options=options)
+    path = tmp_path / "weights.safetensors"
+    save_model(build_classifier(settings, **IMAGES, seed=0), str(path))
+    assert _look(architecture, str(path), **options) == ""
+    refusal = _look(architecture, str(path), IMAGES | {"classes": 12}, **options)
+    assert refusal.startswith(
+        f"weights.safetensors does not hold weights of {architecture} for these images: "
+    )
+    assert "wanted [12" in refusal
+    assert "it lacks " in _look("test_vit", str(path))
+    path.write_bytes(b"no weights")
+    found = _look(architecture, str(path), IMAGES | {"classes": 11}, **options)
+    assert found.startswith(f"{path} is not a file of weights in safetensors format: ")
+
+
+def test_the_random_state_of_torch_is_left_as_it_was():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    assert _look("resnet18", images=IMAGES | {"size_px": 40}) == ""
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_network_that_refuses_the_meta_device_is_built_on_the_cpu(monkeypatch):
+    def numbers(**_):
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, int(torch.ones(1)) * 10))
+
+    monkeypatch.setitem(timm.models._registry._model_entrypoints, "test_of_numbers", numbers)
+    assert _look("test_of_numbers") == ""
