@@ -41,7 +41,7 @@ def check_prompts(pipeline: Any, needed: Mapping[str, int]) -> None:
     lost = [cut.reason for prompt, cut in cuts.items() if (cut.read or 0) < needed[prompt]]
     if lost:
         msg = (
-            f"{len(lost)} prompts are cut before the end of their class name, such as this: "
+            f"prompts are cut before the end of their class name ({len(lost)}), such as this: "
             f"{lost[0]}; shorten `prompts.template` or `prompts.per_class`"
         )
         raise GeneratorError(msg)

@@ -45,7 +45,7 @@ def match_rows(
     """
     if len(found if rows is None else rows) < 2:
         names = found if rows is None else [row.folder for row in rows]
-        key = "path" if rows is None else "classes"
+        key = "classes" if subset else "path"
         msg = (
             f"`dataset.{key}`: wanted at least 2 classes, found {len(names)} in {place}: "
             f"{named(names) or 'nothing'}"

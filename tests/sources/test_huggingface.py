@@ -65,6 +65,38 @@ def test_splits_rows_and_class_labels_are_kept_as_they_are(both):
     assert source.index("test", 2).image_ids == ("test-0000000", "test-0000003")
 
 
+def test_class_labels_that_no_training_row_has_are_dropped_and_named(tmp_path, caplog):
+    feature = ClassLabel(names=["-", "wolf", "ant", "cat", "bee"])
+    split = {"train": _dataset([1, 4, 1, 2], feature), "test": _dataset([2, 1, 4], feature)}
+    DatasetDict(split).save_to_disk(str(tmp_path / "saved"))
+    source = _open(tmp_path)
+    assert source.class_table.names == ("wolf", "ant", "bee")
+    assert [_levels(source, "train", class_id) for class_id in range(3)] == [[0, 2], [3], [1]]
+    assert [source.count("test", class_id) for class_id in range(3)] == [1, 1, 1]
+    assert [record.message for record in caplog.records] == [
+        "saved (column label): no training image is labelled '-', 'cat'; these names are no classes"
+    ]
+
+
+def test_a_class_label_that_only_test_rows_have_is_refused(tmp_path):
+    feature = ClassLabel(names=["wolf", "ant", "cat"])
+    split = {"train": _dataset([0, 1, 0], feature), "test": _dataset([0, 1, 2], feature)}
+    DatasetDict(split).save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(SourceError, match="has test images labelled 'cat', but no training images"):
+        _open(tmp_path)
+
+
+def test_one_used_class_label_is_refused_with_the_place_of_its_column(tmp_path):
+    feature = ClassLabel(names=["wolf", "ant"])
+    split = {"train": _dataset([0, 0], feature), "test": _dataset([0], feature)}
+    DatasetDict(split).save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(SourceError) as caught:
+        _open(tmp_path)
+    assert str(caught.value) == (
+        "`dataset.path`: wanted at least 2 classes, found 1 in saved (column label): 'wolf'"
+    )
+
+
 def test_a_class_table_renames_reorders_and_chooses(both):
     source = _open(both, classes={"bee": "honey bee", "wolf": "grey wolf"})
     assert source.class_table.names == ("honey bee", "grey wolf")
