@@ -37,16 +37,21 @@ def main() -> None:
     names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     captions = caption_texts(names, DenoiserSettings())
     words = sum(len(sentence.split()) for sentence in sentences)
-    for label, vocabulary in (
-        ("words of the captions alone", learn_vocabulary(captions, english=False)),
-        ("English sub-words and those words", learn_vocabulary(captions)),
+    for label, vocabulary, limit in (
+        ("words of the captions alone", learn_vocabulary(captions, english=False), 32),
+        (
+            "English sub-words and those words",
+            learn_vocabulary(captions),
+            DenoiserSettings().text_length,
+        ),
     ):
-        reader = TextReader.of(vocabulary, limit=DenoiserSettings().text_length)
+        reader = TextReader.of(vocabulary, limit=limit)
         counts = [reader.count(sentence) for sentence in sentences]
         cut = sum(reader.cut(sentence) is not None for sentence in sentences)
         print(
             f"{label}: {len(vocabulary.tokens)} tokens; {sum(counts) / words:.2f} tokens per word, "
-            f"{max(counts)} in the longest prompt; {cut} of {len(sentences)} prompts are cut"
+            f"{max(counts)} in the longest prompt; {cut} of {len(sentences)} prompts are cut at "
+            f"{limit} tokens"
         )
 
 

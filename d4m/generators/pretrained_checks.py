@@ -1,4 +1,4 @@
-"""What keeps a pretrained pipeline from a recipe's images, read from its configurations alone."""
+"""Look for reasons why a pretrained pipeline cannot take a recipe's images, in its configurations."""
 
 import json
 import re
