@@ -1,4 +1,4 @@
-"""Look for reasons why a pretrained pipeline cannot take a recipe's images, in its configurations."""
+"""Find reasons why a pretrained pipeline cannot take a recipe's images, from its configurations."""
 
 import json
 import re
