@@ -14,6 +14,7 @@ from d4m.cli.app import (
     open_pipeline,
     print_checks,
 )
+from d4m.sources.class_table import own_prompts
 
 _REASONS = 3
 
@@ -59,11 +60,13 @@ def status(recipe: RecipeArgument) -> None:
         if len(why) > _REASONS:
             reasons.append(f"{stage}: and {len(why) - _REASONS} more units")
     console.print(table)
+    present = pipeline.present_context()
+    if images := present.source.describe():
+        console.print(f"images: {escape(images)}", soft_wrap=True)
     for reason in reasons:
         console.print(escape(reason), soft_wrap=True)
     if not reasons:
         console.print("everything is cached: a run would compute nothing")
-    present = pipeline.present_context()
     print_checks(pipeline, present.upstream, present)
 
 
@@ -80,12 +83,13 @@ def prompts(recipe: RecipeArgument) -> None:
     context = pipeline.open_context()
     classes, settings = context.source.class_table, context.recipe.settings.prompts
     table = Table("class", "name", "prompt", box=None)
+    own = own_prompts(classes.names, tuple(settings.per_class))
     ambiguous = list[str]()
     for class_id, name in enumerate(classes.names):
         prompt = classes.prompt(class_id, settings)
         table.add_row(str(class_id), escape(name), escape(prompt))
         gloss = classes.glosses[class_id] if classes.glosses else ""
-        if gloss and gloss not in prompt and name not in settings.per_class:
+        if gloss and gloss not in prompt and name not in own:
             ambiguous.append(f"{name} ({gloss})")
     console.print(table)
     console.print(f"negative prompt: {escape(settings.negative) or 'none'}", soft_wrap=True)

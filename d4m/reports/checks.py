@@ -6,12 +6,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from d4m.reports.image_copies import count_copies
+from d4m.reports.used_range import narrow_images
 from d4m.settings import FileImageSettings
+from d4m.sources.copies import LEFT_OUT
 from d4m.stages.context import StageContext
 from d4m.stages.score_table import ScoreRow, score_rows
 from d4m.stages.training_sets import synthetic_classes
 from d4m.training.label_formats import unpack_logits
 
+_MOST_NARROW = 0.1  # share of the images; a few dark ones are in every data set
 _BLANK_SPREAD = 1.0  # grey levels: an image with a smaller deviation is of one colour
 _MOST_LISTED = 100
 
@@ -58,7 +62,7 @@ def checks_of(artifact: str) -> list[Check]:
 
 
 def unreadable_rows(context: StageContext) -> list[Mapping[str, str]]:
-    """Return the first images that cannot be read, one row each, with the reason."""
+    """Return the first images that are left out, one row each, with the reason."""
     found = (
         {"split": split, "file": file, "reason": reason}
         for split in context.source.splits
@@ -68,9 +72,17 @@ def unreadable_rows(context: StageContext) -> list[Mapping[str, str]]:
     return [row for row, _ in zip(found, range(_MOST_LISTED), strict=False)]
 
 
+def count_unreadable(context: StageContext, *class_ids: int) -> int:
+    """Return how many images of these classes, or of all, cannot be read; left-out copies can."""
+    chosen = class_ids or context.class_ids
+    indexes = (context.image_index(s, c) for s in context.source.splits for c in chosen)
+    reasons = (reason for index in indexes for reason in index.unreadable.values())
+    return sum(not reason.startswith(LEFT_OUT) for reason in reasons)
+
+
 def _readable_files(context: StageContext) -> CheckResult:
     indexes = [context.image_index(s, c) for s in context.source.splits for c in context.class_ids]
-    unreadable = sum(len(index.unreadable) for index in indexes)
+    unreadable = count_unreadable(context)
     share = unreadable / max(1, unreadable + sum(len(index.image_ids) for index in indexes))
     dataset = context.recipe.settings.dataset
     limit = dataset.unreadable_share if isinstance(dataset, FileImageSettings) else 0.0
@@ -79,6 +91,29 @@ def _readable_files(context: StageContext) -> CheckResult:
         f"{unreadable} unreadable images, {share:.2%}; the limit is {limit:.2%}",
         figures={"unreadable": unreadable, "share": share, "limit": limit},
         rows=unreadable_rows(context),
+    )
+
+
+def _duplicates(context: StageContext) -> CheckResult:
+    """Count copies; a warning, because published data sets have some and the owner may want them.
+
+    Scores of such a data set are too high rather than wrong, so the share of test images that are
+    training images too is in the summary.
+    """
+    found = count_copies(context)
+    return CheckResult(
+        found.total == 0, found.summary, severity="warning", figures=found.figures, rows=found.rows
+    )
+
+
+def _value_range(context: StageContext) -> CheckResult:
+    found = narrow_images(context)
+    return CheckResult(
+        found.share <= _MOST_NARROW,
+        found.summary,
+        severity="warning",
+        figures={"images": found.images, "narrow": found.narrow, "brightest": found.brightest},
+        rows=found.rows,
     )
 
 
@@ -160,6 +195,18 @@ CHECKS: tuple[Check, ...] = (
         "real_images",
         "The share of unreadable files is within the recipe's limit.",
         _readable_files,
+    ),
+    Check(
+        "duplicates",
+        "real_images",
+        "No two images have the same bytes, in a split or across splits and classes.",
+        _duplicates,
+    ),
+    Check(
+        "value_range",
+        "real_images",
+        "The training images use the range from black to white.",
+        _value_range,
     ),
     Check("no_blank_image", "synthetic_images", "No image is of a single colour.", _no_blank_image),
     Check(

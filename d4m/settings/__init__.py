@@ -19,6 +19,7 @@ from d4m.settings.dataset import FileImageSettings as FileImageSettings
 from d4m.settings.dataset import HuggingFaceSettings as HuggingFaceSettings
 from d4m.settings.dataset import ImageFolderSettings as ImageFolderSettings
 from d4m.settings.dataset import MnistSettings as MnistSettings
+from d4m.settings.dataset import SplitFolderSettings as SplitFolderSettings
 from d4m.settings.evaluation import Baseline as Baseline
 from d4m.settings.evaluation import EvaluationSettings as EvaluationSettings
 from d4m.settings.evaluation import HardLabelSettings as HardLabelSettings
@@ -79,7 +80,10 @@ class RecipeSettings(Section):
 
     @model_validator(mode="after")
     def _scored_images_exist(self) -> Self:
-        if self.evaluation.split == "validation" and self.dataset.validation_share == 0:
+        may_exist = self.dataset.validation_share > 0 or isinstance(
+            self.dataset, ImageFolderSettings
+        )  # a folder of validation images is looked for when the images are listed
+        if self.evaluation.split == "validation" and not may_exist:
             msg = (
                 "evaluation.split: `validation` wants validation images; set "
                 "`dataset.validation_share`, such as to 0.1"

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from d4m.settings.section import Section, Share
 
 Channels = Literal[1, 3]
 Level = Annotated[int, Field(ge=0, le=255)]
 SizePx = Annotated[int, Field(ge=8, le=4096)]
+Level16 = Annotated[int, Field(ge=1, le=65535)]
 
 
 class SourceSettings(Section):
@@ -23,6 +24,14 @@ class SourceSettings(Section):
         description=(
             "Share of each class's training images that is kept out of all training, to "
             "choose settings on it (`evaluation.split: validation`)."
+        ),
+    )
+    duplicates: Literal["keep", "drop"] = Field(
+        default="keep",
+        exclude_if=lambda value: value == "keep",  # so the keys of earlier recipes stay
+        description=(
+            "`drop` leaves out images whose bytes are also another image's: one copy stays (of "
+            "test, validation and training images the first), and none if their classes differ."
         ),
     )
 
@@ -114,11 +123,34 @@ class FileImageSettings(SourceSettings):
         lt=1.0,
         description="Share of the images that is held out if there is no test split.",
     )
+    value_range: Literal["full", "auto"] | Level16 = Field(
+        default="full",
+        exclude_if=lambda value: value == "full",
+        description=(
+            "Level of an image of 16 bits per channel that becomes white. `full`: 65535; `auto`: "
+            "the highest level of all training images, rounded up to a power of two minus one "
+            "(image folders only); or a level, such as 4095 for 12 bits."
+        ),
+    )
     unreadable_share: Share = Field(
         default=0.01,
         description=(
             "The asset check `readable_files` fails if a larger share of the images cannot be read."
         ),
+    )
+
+
+class SplitFolderSettings(Section):
+    """The folders of the splits, each with one sub-folder of image files per class."""
+
+    train: str = Field(min_length=1, description="Folder of the training images; `.` is `path`.")
+    test: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder of the test images. Without it, a share of the training images.",
+    )
+    validation: str | None = Field(
+        default=None, min_length=1, description="Folder of the validation images."
     )
 
 
@@ -132,6 +164,25 @@ class ImageFolderSettings(FileImageSettings):
             "recipe file."
         )
     )
+    splits: SplitFolderSettings | Literal["auto", "none"] = Field(
+        default="auto",
+        exclude_if=lambda value: value == "auto",
+        description=(
+            "Folders of the splits, relative to `path`, such as {train: Training, test: Testing}. "
+            "`auto` recognises usual names; `none`: every folder is a class."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _has_one_validation_split(self) -> Self:
+        named = isinstance(self.splits, SplitFolderSettings) and self.splits.validation is not None
+        if named and self.validation_share > 0:
+            msg = (
+                "dataset.splits: `validation` names a folder, and `dataset.validation_share` asks "
+                "for a share of the training images; remove one of them"
+            )
+            raise ValueError(msg)
+        return self
 
 
 class HuggingFaceSettings(FileImageSettings):
@@ -155,6 +206,13 @@ class HuggingFaceSettings(FileImageSettings):
     )
     image_column: str = Field(default="image", description="Column of the images.")
     label_column: str = Field(default="label", description="Column of the class labels.")
+
+    @model_validator(mode="after")
+    def _has_a_known_range(self) -> Self:
+        if self.value_range == "auto":
+            msg = "dataset.value_range: `auto` needs an image folder; name the level that is white"
+            raise ValueError(msg)
+        return self
 
     def watched_folder(self, locate: Callable[[str | Path], Path]) -> Path | None:
         """Return the folder of a saved data set; a hub id is not watched."""

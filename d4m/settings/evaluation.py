@@ -94,7 +94,8 @@ class EvaluationSettings(Section):
     split: Literal["test", "validation"] = Field(
         default="test",
         description=(
-            "Images that students are scored on. `validation` needs `dataset.validation_share`."
+            "Images that students are scored on. `validation` needs `dataset.validation_share` "
+            "or a folder of validation images."
         ),
     )
     matching: MatchingSettings = Field(

@@ -45,10 +45,12 @@ class ImageSource(ABC):
         channels: 1 (grey) or 3 (RGB).
         decoding: everything but the size that decides how bytes become an image; part of the cache
             key of whatever is computed from pixels.
-        splits: `train` and `test`, and `validation` if one was cut from the training images.
+        splits: `train` and `test`, and `validation` if there are validation images.
+        test_is_held_out: whether the test images are a share of the training images.
     """
 
     splits: tuple[Split, ...] = SPLITS
+    test_is_held_out: bool = False
     class_table: ClassTable
     size_px: int
     channels: int
@@ -68,6 +70,10 @@ class ImageSource(ABC):
     @abstractmethod
     def count(self, split: Split, class_id: int) -> int:
         """Return the largest number of images that `index` can list, without opening any image."""
+
+    def describe(self) -> str:
+        """Return in one line what was taken for what, and what is left out; "" if that is clear."""
+        return ""
 
     @abstractmethod
     def _content(self, split: Split, image_id: str) -> bytes:

@@ -1,14 +1,18 @@
 """The choice of classes: the folders or labels that are classes, their order and their names."""
 
+import logging
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from d4m.errors import SourceError
 from d4m.recipe.recipe import Recipe
 from d4m.settings import FileImageSettings
 from d4m.sources.class_table import ClassRow, ClassTable, read_class_table, shipped_class_table
+from d4m.sources.unicode_names import Names, lookalikes
 
+_log = logging.getLogger(__name__)
 _MOST_NAMED = 20
 
 
@@ -39,6 +43,9 @@ def match_rows(
         place: where the names were found, for messages.
         subset: whether the table may leave out names that were found.
 
+    Returns:
+        One row per class, whose `folder` is a name as it was found.
+
     Raises:
         SourceError: the table does not match the names that were found, or gives two classes the
             same name.
@@ -54,8 +61,10 @@ def match_rows(
     if rows is None:
         _refuse_lookalikes(found, place)
         return tuple(ClassRow(name, name) for name in in_order(found))
-    wanted = [row.folder for row in rows]
-    missing, unknown = _without(wanted, found), _without(found, wanted)
+    names = Names(found)
+    matched = [names.find(row.folder) for row in rows]
+    missing = [row.folder for row, name in zip(rows, matched, strict=True) if name is None]
+    unknown = set(found).difference(name for name in matched if name is not None)
     if missing:
         msg = (
             f"`dataset.classes` names {named(missing)}, which {place} does not have; it has "
@@ -70,7 +79,11 @@ def match_rows(
         )
         raise SourceError(msg)
     _refuse_shared_names(rows)
-    return tuple(rows)
+    if len(set(matched)) < len(matched):
+        twice = in_order({name for name in matched if name and matched.count(name) > 1})
+        msg = f"`dataset.classes` names {named(twice)} of {place} twice; remove one of the rows"
+        raise SourceError(msg)
+    return tuple(replace(row, folder=name) for row, name in zip(rows, matched, strict=True) if name)
 
 
 def _read_table(recipe: Recipe, name: str) -> tuple[ClassRow, ...]:
@@ -83,9 +96,26 @@ def _read_table(recipe: Recipe, name: str) -> tuple[ClassRow, ...]:
 
 
 def class_table(rows: Sequence[ClassRow]) -> ClassTable:
-    """Build a class table from rows."""
+    """Build a class table from rows, with one warning about names that look the same."""
+    names = tuple(row.name for row in rows)
+    if found := describe_lookalikes(names):
+        _log.warning("%s", found)
     glosses = tuple(row.gloss for row in rows)
-    return ClassTable(tuple(row.name for row in rows), glosses if any(glosses) else ())
+    return ClassTable(names, glosses if any(glosses) else ())
+
+
+def describe_lookalikes(names: Sequence[str]) -> str:
+    """Return one sentence about all class names that look the same, or "".
+
+    Example:
+        >>> describe_lookalikes(["cat", "Cat", "dog"])
+        "class names that look the same: 'cat' and 'Cat'; rename one in `dataset.classes`"
+    """
+    groups = [" and ".join(ascii(name) for name in group) for group in lookalikes(names)]
+    more = len(groups) - _MOST_NAMED
+    listed = ", ".join(groups[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    text = f"class names that look the same: {listed}; rename one in `dataset.classes`"
+    return text if groups else ""
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -115,11 +145,6 @@ def named(names: Sequence[str]) -> str:
     shown = ", ".join(repr(name) for name in names[:_MOST_NAMED])
     more = len(names) - _MOST_NAMED
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _without(names: Iterable[str], others: Iterable[str]) -> list[str]:
-    known = set(others)
-    return [name for name in names if name not in known]
 
 
 def _refuse_lookalikes(found: Sequence[str], place: str) -> None:

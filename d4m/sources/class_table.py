@@ -10,12 +10,15 @@ line per class in the order of the class ids. A gloss, or the whole column, may 
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 
 from d4m.errors import RecipeError, SourceError
 from d4m.settings import PLACEHOLDER, PromptSettings
+from d4m.sources.unicode_names import Names
 
 SHIPPED_TABLES: tuple[str, ...] = (
     "imagenet1k",
@@ -84,7 +87,8 @@ class ClassTable:
             >>> [table.prompt(class_id, settings) for class_id in range(2)]
             ['crane, long-necked wading bird', 'dog']
         """
-        unknown = sorted(set(settings.per_class) - set(self.names))
+        own = own_prompts(self.names, tuple(settings.per_class))
+        unknown = sorted(set(settings.per_class) - set(own.values()))
         if unknown:
             msg = (
                 f"`prompts.per_class` names classes that the data set does not have: {unknown}; "
@@ -97,7 +101,7 @@ class ClassTable:
         texts = {"name": name, "described": described, "class_id": str(class_id)}
         # One pass, so that braces in a name or a gloss stay text.
         prompt = PLACEHOLDER.sub(lambda match: texts[match[1]], settings.template)
-        return settings.per_class.get(name, prompt)
+        return settings.per_class[own[name]] if name in own else prompt
 
     def name_end(self, class_id: int, settings: PromptSettings) -> int:
         """Return the number of characters of a class's prompt up to the end of the class's name.
@@ -109,8 +113,9 @@ class ClassTable:
             5
         """
         name = self.names[class_id]
-        if (own := settings.per_class.get(name)) is not None:
-            found = re.search(re.escape(name), own, re.IGNORECASE)
+        key = own_prompts(self.names, tuple(settings.per_class)).get(name)
+        if key is not None:
+            found = re.search(re.escape(name), settings.per_class[key], re.IGNORECASE)
             return found.end() if found else 0
         found = PLACEHOLDER.search(settings.template)
         assert found is not None, "templates without a placeholder are refused"
@@ -173,6 +178,19 @@ def read_class_table(path: Path) -> tuple[ClassRow, ...]:
         msg = f"{path}: wanted at least 2 classes, found {len(rows)}"
         raise SourceError(msg)
     return tuple(rows.values())
+
+
+@lru_cache(maxsize=4)  # every class of a table asks
+def own_prompts(names: tuple[str, ...], keys: tuple[str, ...]) -> Mapping[str, str]:
+    r"""Return, for each class with a prompt of its own, the key of `per_class` that has it.
+
+    Example:
+        >>> own_prompts(("cafe\u0301", "bar"), ("caf\u00e9",)) == {"cafe\u0301": "caf\u00e9"}
+        True
+    """
+    index = Names(keys)
+    found = {name: index.find(name) for name in names} if keys else {}
+    return {name: key for name, key in found.items() if key is not None}
 
 
 def shipped_class_table(name: str) -> tuple[ClassRow, ...]:

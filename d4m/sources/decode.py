@@ -1,10 +1,10 @@
 """Decoding of bytes into images, from raw pixels or from image files that Pillow reads."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,6 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from d4m.errors import UnreadableImageError
 from d4m.settings import FileImageSettings
+from d4m.sources.image_formats import ALL_FORMATS, FIRST_FORMATS, formats_of
+from d4m.sources.value_range import FULL_RANGE, scale_high_bytes, scale_levels
 
 DECODER_VERSION = 1
 """Increase this number when a file decodes to different pixels, or is refused, since a change."""
@@ -19,7 +21,7 @@ DECODER_VERSION = 1
 MOST_PIXELS = 178_956_970  # Pillow's default limit, which other code may have changed
 # The reasons below are stored with an index and are part of its digest: do not reword them.
 _TOO_LARGE = f"has more than {MOST_PIXELS:,} pixels"
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+_NO_IMAGE = f"not an image in {', '.join(FIRST_FORMATS[:-1])} or {FIRST_FORMATS[-1]} format"
 _LONGEST_REASON = 200
 _ORIENTATION = 0x0112
 _TRANSPOSITIONS = {
@@ -32,6 +34,7 @@ _TRANSPOSITIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 _RESAMPLE = Image.Resampling.LANCZOS
+Result = TypeVar("Result")
 
 
 def decode_raw(
@@ -57,17 +60,24 @@ def decode_raw(
 
 
 def decode_file(
-    content: bytes, settings: FileImageSettings, size_px: int
+    content: bytes, settings: FileImageSettings, size_px: int, *, white: int = FULL_RANGE
 ) -> UInt8[np.ndarray, "height width channel"]:
     """Decode a file's bytes to an image that is upright, opaque, square and 8 bits per channel.
 
     If the file has several frames or pages, the first is used. Colour profiles are not applied.
 
+    Args:
+        content: bytes that were checked before, whatever the file's name.
+        settings: channels, background and how to resize.
+        size_px: height and width of the result.
+        white: level of 16 bits that becomes white.
+
     Raises:
         UnreadableImageError: the bytes are not a usable image.
     """
     with quiet_pillow():
-        image = _composite(load_image(content), settings.background)
+        upright = load_image(content, formats=ALL_FORMATS, white=white)
+        image = _composite(upright, settings.background)
     image = image.convert("L" if settings.channels == 1 else "RGB")
     size = (size_px, size_px)
     if settings.resize == "crop":
@@ -77,10 +87,14 @@ def decode_file(
     return np.asarray(image, np.uint8).reshape(*size, settings.channels)
 
 
-def file_decoding(settings: FileImageSettings) -> Mapping[str, Any]:
-    """Return everything but the size that decides how a file becomes an image."""
+def file_decoding(settings: FileImageSettings, white: int = FULL_RANGE) -> Mapping[str, Any]:
+    """Return everything but the size that decides how a file becomes an image.
+
+    The full range adds nothing, as it was the only one before ranges could be chosen.
+    """
     chosen = settings.model_dump(mode="json", include={"channels", "resize", "background"})
-    return {"version": DECODER_VERSION} | chosen
+    ranged = {} if white == FULL_RANGE else {"white": white}
+    return {"version": DECODER_VERSION} | chosen | ranged
 
 
 def quiet_pillow() -> AbstractContextManager[None]:
@@ -91,25 +105,68 @@ def quiet_pillow() -> AbstractContextManager[None]:
     return warnings.catch_warnings(action="ignore")
 
 
-def load_image(content: bytes) -> Image.Image:
+def load_image(
+    content: bytes, *, formats: tuple[str, ...] = formats_of(), white: int = FULL_RANGE
+) -> Image.Image:
     """Decode a file's bytes to an upright RGB or RGBA image.
+
+    Args:
+        content: the bytes.
+        formats: the formats to try, as Pillow calls them.
+        white: level of 16 bits that becomes white.
 
     Raises:
         UnreadableImageError: the bytes are not a usable image.
     """
+
+    def finish(opened: Image.Image) -> Image.Image:
+        deep = _has_16_bits(opened)
+        opened.load()
+        levels = _levels(opened)
+        if levels is not None:
+            image = _grey(opened, levels, white if deep else FULL_RANGE)
+        else:
+            image = _colour(opened, white if deep else FULL_RANGE)
+        return _turn_upright(image, opened)
+
+    return _use_image(content, formats, finish)
+
+
+def highest_level(content: bytes, formats: tuple[str, ...]) -> int:
+    """Return the highest level of an image of 16 bits per channel; 0 for other images.
+
+    Raises:
+        UnreadableImageError: the bytes are not a usable image.
+    """
+
+    def find(opened: Image.Image) -> int:
+        deep = _has_16_bits(opened)
+        opened.load()
+        levels = _levels(opened)
+        if not deep:
+            return 0
+        if levels is not None:
+            return int(levels.max())
+        return int(np.asarray(opened.convert("RGB")).max()) << 8 | 0xFF
+
+    return _use_image(content, formats, find)
+
+
+def _use_image(
+    content: bytes, formats: tuple[str, ...], use: Callable[[Image.Image], Result]
+) -> Result:
+    """Open an image, not yet decoded, and return what `use` makes of it."""
     if not content:
         msg = "the file is empty"
         raise UnreadableImageError(msg)
     try:
-        with Image.open(BytesIO(content), formats=_FORMATS) as opened:
+        with Image.open(BytesIO(content), formats=formats) as opened:
             _check_size(opened)
-            opened.load()
-            return _to_eight_bits(_turn_upright(opened))
+            return use(opened)
     except (UnreadableImageError, MemoryError):
         raise
     except UnidentifiedImageError:
-        msg = f"not an image in {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} format"
-        raise UnreadableImageError(msg) from None
+        raise UnreadableImageError(_NO_IMAGE) from None
     except Image.DecompressionBombError:
         raise UnreadableImageError(_TOO_LARGE) from None
     except Exception as failure:  # a decoder may raise any exception on broken bytes
@@ -123,31 +180,51 @@ def _check_size(image: Image.Image) -> None:
         raise UnreadableImageError(_TOO_LARGE)
 
 
-def _turn_upright(image: Image.Image) -> Image.Image:
-    """Turn an image as its EXIF orientation says.
+def _turn_upright(image: Image.Image, opened: Image.Image) -> Image.Image:
+    """Turn an image as the EXIF orientation of its file says.
 
     Pillow's own function fails if other EXIF entries are broken.
     """
-    transposition = _TRANSPOSITIONS.get(image.getexif().get(_ORIENTATION, 1))
+    transposition = _TRANSPOSITIONS.get(opened.getexif().get(_ORIENTATION, 1))
     return image if transposition is None else image.transpose(transposition)
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Convert an image to RGB or RGBA with 8 bits per channel.
+def _has_16_bits(opened: Image.Image) -> bool:
+    """Return whether a file that is not yet decoded has 16 bits per channel."""
+    return opened.mode.startswith("I;16") or any(
+        ";16" in str(tile[3]) for tile in getattr(opened, "tile", ())
+    )
 
-    A 16-bit image is scaled, because Pillow would clip its levels at 255.
-    """
+
+def _levels(image: Image.Image) -> np.ndarray | None:
+    """Return the levels of a grey image of 16 bits; None for another image."""
     if image.mode.startswith("I;16"):
-        levels = np.asarray(image)
-        grey = Image.fromarray((levels >> 8).astype(np.uint8)).convert("RGB")
-        if "transparency" in image.info:  # the grey level that means "transparent"
-            opaque = np.where(levels == image.info["transparency"], 0, 255).astype(np.uint8)
-            grey.putalpha(Image.fromarray(opaque))
-        return grey
+        return np.asarray(image)
+    if image.mode == "I" and image.format == "PPM":  # Pillow has scaled its range to 16 bits
+        return np.asarray(image).astype(np.uint16)
+    return None
+
+
+def _grey(image: Image.Image, levels: np.ndarray, white: int) -> Image.Image:
+    """Scale a grey image of 16 bits, because Pillow would clip its levels at 255."""
+    grey = Image.fromarray(scale_levels(levels, white)).convert("RGB")
+    if "transparency" in image.info:  # the grey level that means "transparent"
+        opaque = np.where(levels == image.info["transparency"], 0, 255).astype(np.uint8)
+        grey.putalpha(Image.fromarray(opaque))
+    return grey
+
+
+def _colour(image: Image.Image, white: int) -> Image.Image:
+    """Convert an image to RGB or RGBA; Pillow has cut 16 bits per channel off to 8."""
     if image.mode in ("I", "F"):
         msg = f"wanted 8 or 16 bits a channel, found Pillow's mode {image.mode}"
         raise UnreadableImageError(msg)
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    converted = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if white == FULL_RANGE:
+        return converted
+    pixels = np.asarray(converted).copy()
+    pixels[..., :3] = scale_high_bytes(pixels[..., :3], white)
+    return Image.fromarray(pixels)
 
 
 def _composite(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:

@@ -16,10 +16,11 @@ from d4m.errors import UnreadableImageError
 from d4m.sources.base import content_digest
 from d4m.sources.decode import DECODER_VERSION, load_image, quiet_pillow
 from d4m.sources.file_listing import ListedFile, describe
+from d4m.sources.image_formats import ALL_FORMATS, formats_of
 
 _log = logging.getLogger(__name__)
 _BUSY_S = 30.0
-_SETTLED_NS = 2_000_000_000
+SETTLED_NS = 2_000_000_000
 _MOST_THREADS = 8
 _TABLE = """
 CREATE TABLE IF NOT EXISTS files (
@@ -71,9 +72,11 @@ class FileDigests:
         start_ns = time.time_ns()
         with quiet_pillow(), ThreadPoolExecutor(thread_count()) as pool:
             readers = [(root / file.name).read_bytes for file in fresh]
-            checks = dict(zip(map(_key, fresh), pool.map(check_image, readers), strict=True))
+            names = [file.name for file in fresh]
+            found = pool.map(check_image, readers, names)
+            checks = dict(zip(map(_key, fresh), found, strict=True))
         settled = [
-            (file, checks[_key(file)]) for file in fresh if file.mtime_ns < start_ns - _SETTLED_NS
+            (file, checks[_key(file)]) for file in fresh if file.mtime_ns < start_ns - SETTLED_NS
         ]
         self._remember(root / folder, [(file, c) for file, c in settled if c.repeatable])
         known |= checks
@@ -83,16 +86,17 @@ class FileDigests:
         if not self._path.is_file():
             return {}
         query = (
-            "SELECT name, size, mtime_ns, digest, reason FROM files WHERE version=? AND folder=?"
+            "SELECT name, size, mtime_ns, digest, reason FROM files WHERE folder=? "
+            "AND (version=? AND digest<>x'' OR version=?) ORDER BY version"
         )
-        key = (DECODER_VERSION, os.fsencode(folder))
+        key = (os.fsencode(folder), DECODER_VERSION, _version())
         rows = self._ask(lambda database: database.execute(query, key).fetchall()) or []
         return {(name, size, mtime): ImageCheck(*found) for name, size, mtime, *found in rows}
 
     def _remember(self, folder: Path, checks: Sequence[tuple[ListedFile, ImageCheck]]) -> None:
         if not checks:
             return
-        key = (DECODER_VERSION, os.fsencode(folder))
+        key = (_version(), os.fsencode(folder))
         rows = [(*key, *_key(file), check.digest, check.reason) for file, check in checks]
         insert = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)"
         self._ask(lambda database: database.executemany(insert, rows).fetchall())
@@ -125,6 +129,15 @@ class FileDigests:
                 _log.warning("cannot set aside %s: %s", path, failure)
 
 
+def _version() -> int:
+    """Return the version of new entries.
+
+    Entries of `DECODER_VERSION` itself are from before more formats were read: the images among
+    them are still images, and the others are looked at once more.
+    """
+    return 100 * DECODER_VERSION + len(ALL_FORMATS)
+
+
 def _key(file: ListedFile) -> tuple[str, int, int]:
     return (file.name, file.size, file.mtime_ns)
 
@@ -137,14 +150,18 @@ def thread_count() -> int:
     return min(_MOST_THREADS, os.cpu_count() or 1)
 
 
-def check_image(read: Callable[[], bytes]) -> ImageCheck:
+def check_image(read: Callable[[], bytes], name: str = "") -> ImageCheck:
     """Check whether the bytes that `read` returns are a usable image.
 
     Call this function within `quiet_pillow`.
+
+    Args:
+        read: returns the bytes.
+        name: the file's name, which decides the rarer formats to try; "" for a common format.
     """
     try:
         content = read()
-        load_image(content)
+        load_image(content, formats=formats_of(name))
     except UnreadableImageError as failure:
         return ImageCheck(b"", str(failure))
     except OSError as failure:

@@ -2,13 +2,13 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from d4m.errors import SourceError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+from d4m.sources.junk import is_junk_file, is_junk_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,38 +29,59 @@ class ListedFile:
     problem: str = ""
 
 
-def list_images(root: Path, folder: str) -> tuple[ListedFile, ...]:
-    """List every image file below a class folder, at any depth, sorted by name.
+@dataclass(frozen=True, slots=True)
+class FolderListing:
+    """Everything below a class folder.
 
-    Links are followed. Hidden files and files with other suffixes are skipped.
+    Attributes:
+        files: the files to open, sorted by name.
+        junk: how many files and folders are left out by their names, by kind: a suffix, the name
+            of a folder, or `hidden`.
+    """
+
+    files: tuple[ListedFile, ...]
+    junk: Mapping[str, int]
+
+
+def list_images(root: Path, folder: str) -> tuple[ListedFile, ...]:
+    """Return the files of a class folder that may be images, as `list_folder` does."""
+    return list_folder(root, folder).files
+
+
+def list_folder(root: Path, folder: str) -> FolderListing:
+    """List every file below a class folder that may be an image, at any depth.
+
+    Links are followed. A file is left out only by a name that no image has: hidden, or known as
+    junk. All others are listed: their content decides whether they are images.
 
     Args:
         root: the folder of class folders.
         folder: the name of the class folder; a folder that does not exist has no images.
-
-    Raises:
-        SourceError: there are files, but none of them has the suffix of an image.
     """
-    path = root / folder
-    if not path.is_dir():
-        return ()
-    images, others = list[ListedFile](), set[str]()
-    above = frozenset(_identity(each) for each in (root, *root.absolute().parents))
-    for name, entry in _walk(str(path), folder, above):
-        suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - asked for every file
-        if isinstance(entry, str):
-            images.append(ListedFile(_as_text(name), problem=entry))
-        elif suffix in SUFFIXES:
-            images.append(_listed(name, entry))
-        else:
-            others.add(suffix or "no suffix")
-    if others and not images:
-        msg = (
-            f"wanted image files ({' '.join(SUFFIXES)}) in {path}, found only others: "
-            f"{', '.join(sorted(others)[:20])}; convert them, or take the folder out of the classes"
-        )
-        raise SourceError(msg)
-    return tuple(sorted(images, key=lambda file: file.name))
+    junk = Counter[str]()
+    found = [
+        ListedFile(_as_text(name), problem=entry)
+        if isinstance(entry, str)
+        else _listed(name, entry)
+        for name, entry in walk_class(root, folder, junk)
+    ]
+    return FolderListing(tuple(sorted(found, key=lambda file: file.name)), junk)
+
+
+def has_files(root: Path, folder: str) -> bool:
+    """Return whether a class folder has any file that may be an image."""
+    with suppress(OSError), os.scandir(root / folder) as scan:
+        if any(not is_folder(entry) and not is_junk_file(entry.name) for entry in scan):
+            return True
+    return any(True for _ in walk_class(root, folder))
+
+
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Return whether an entry is a folder, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # links that point to each other
+        return False
 
 
 def is_text(name: str) -> bool:
@@ -73,14 +94,27 @@ def describe(failure: OSError) -> str:
     return (failure.strerror or type(failure).__name__).lower()
 
 
+def walk_class(
+    root: Path, folder: str, junk: Counter[str] | None = None
+) -> Iterator[tuple[str, "os.DirEntry[str] | str"]]:
+    """Yield every file below a class folder but junk, which is counted.
+
+    A folder that cannot be listed is yielded with the reason.
+    """
+    path = root / folder
+    if path.is_dir():
+        above = frozenset(_identity(each) for each in (root, *root.absolute().parents))
+        yield from _walk(str(path), folder, above, Counter() if junk is None else junk)
+
+
 def _walk(
-    path: str, name: str, around: frozenset[tuple[int, int]]
+    path: str, name: str, around: frozenset[tuple[int, int]], junk: Counter[str]
 ) -> Iterator[tuple[str, "os.DirEntry[str] | str"]]:
     """Yield every file below a folder, and the name of each unlistable folder with the reason."""
     try:
         identity = _identity(path)
         with os.scandir(path) as scan:
-            entries = [entry for entry in scan if not entry.name.startswith(".")]
+            entries = list(scan)
     except OSError as failure:
         yield name, describe(failure)
         return
@@ -88,23 +122,24 @@ def _walk(
         yield name, "a link to a folder that it lies in"
         return
     for entry in entries:
-        inner = f"{name}/{entry.name}"
-        if _is_folder(entry):
-            yield from _walk(entry.path, inner, around | {identity})
+        inner, folder = f"{name}/{entry.name}", is_folder(entry)
+        if is_junk_folder(entry.name) if folder else is_junk_file(entry.name):
+            junk[_kind(entry.name, folder)] += 1
+        elif folder:
+            yield from _walk(entry.path, inner, around | {identity}, junk)
         else:
             yield inner, entry
+
+
+def _kind(name: str, folder: bool) -> str:
+    if name.startswith("."):
+        return "hidden"
+    return f"{name}/" if folder else Path(name).suffix.lower() or name
 
 
 def _identity(path: str | Path) -> tuple[int, int]:
     status = os.stat(path)  # noqa: PTH116
     return status.st_dev, status.st_ino
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # links that point to each other
-        return False
 
 
 def _listed(name: str, entry: "os.DirEntry[str]") -> ListedFile:

@@ -11,11 +11,12 @@ class HeldOutSource(ImageSource):
     """A source that moves a share of another source's training images to the split `validation`.
 
     The choice depends on the images' contents alone, not on the recipe's seed or on names or order.
+    A validation split that the source itself has is not used.
 
     Args:
         source: the source of the images.
         share: the share of each class's training images to hold out, in (0, 1); the number of
-            images is rounded.
+            images is rounded, but a class of two or more holds out and keeps at least one.
     """
 
     splits = (*SPLITS, "validation")
@@ -28,11 +29,17 @@ class HeldOutSource(ImageSource):
         self.size_px = source.size_px
         self.channels = source.channels
         self.decoding = source.decoding
+        self.test_is_held_out = source.test_is_held_out
 
     def fingerprint(self, split: Split, class_id: int) -> str:
         """Return the source's fingerprint, combined with the share unless the split is `test`."""
         own = self._source.fingerprint(_origin(split), class_id)
-        return own if split == "test" else digest_json([own, split, self._share])
+        if split == "test":
+            return own
+        images = self._source.count("train", class_id)
+        # Before, small classes held out nothing or everything; they must not find those units.
+        rule = [] if round(self._share * images) == _count_held_out(images, self._share) else [2]
+        return digest_json([own, split, self._share, *rule])
 
     def index(self, split: Split, class_id: int) -> ImageIndex:
         """List the images of one class in one split.
@@ -56,6 +63,13 @@ class HeldOutSource(ImageSource):
         held_out = _count_held_out(count, self._share)
         return held_out if split == "validation" else count - held_out
 
+    def describe(self) -> str:
+        """Return what the source says, and the share that is held out."""
+        own = f"validation: {self._share:.0%} of the training images (`dataset.validation_share`)"
+        if "validation" in self._source.splits:
+            own += ", not the folder of validation images"
+        return "; ".join(part for part in (self._source.describe(), own) if part)
+
     def _content(self, split: Split, image_id: str) -> bytes:
         return self._source._content(_origin(split), image_id)  # noqa: SLF001
 
@@ -74,4 +88,5 @@ def _held_out(index: ImageIndex, share: float) -> Int64[np.ndarray, "row"]:
 
 
 def _count_held_out(images: int, share: float) -> int:
-    return round(share * images)
+    """Return how many images of a class are held out: at least one, and not all."""
+    return min(max(round(share * images), 1), images - 1) if images > 1 else 0

@@ -14,10 +14,13 @@ from d4m.errors import SourceError
 from d4m.seeds import stream_seed
 from d4m.settings import HuggingFaceSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split, stack_digests
-from d4m.sources.class_rows import class_table, match_rows, named
+from d4m.sources.class_rows import class_table, describe_lookalikes, match_rows, named
 from d4m.sources.class_table import ClassRow
 from d4m.sources.decode import DECODER_VERSION, decode_file, file_decoding, quiet_pillow
 from d4m.sources.file_digests import check_image, thread_count
+from d4m.sources.held_out_share import held_out
+from d4m.sources.unicode_names import Names
+from d4m.sources.value_range import FULL_RANGE
 from d4m.store.digest import digest_arrays, digest_json
 
 if TYPE_CHECKING:
@@ -31,8 +34,8 @@ class HuggingFaceSource(ImageSource):
 
     Labels are ClassLabels, whose order is kept, or text or whole numbers, which are sorted. The id
     of an image is its split and row number. If the recipe names no test split, a share of the
-    training rows is held out; a fixed seed and the row number decide which, so that added rows do
-    not move other rows between the splits.
+    training rows of every class is held out; a fixed seed and the row number decide which, as
+    `held_out` says.
 
     Args:
         settings: hub id or folder, splits, columns, class table, size and decoding.
@@ -56,16 +59,19 @@ class HuggingFaceSource(ImageSource):
         self._place = f"{settings.path} (column {settings.label_column})"
         self.size_px = settings.size_px
         self.channels = settings.channels
-        self.decoding = file_decoding(settings)
+        self._white = settings.value_range if isinstance(settings.value_range, int) else FULL_RANGE
+        self.decoding = file_decoding(settings, self._white)
+        self.test_is_held_out = settings.test_split is None
         self._splits = self._choose_splits(_load(settings, folder))
         labels: dict[Split, list[str]] = {split: self._labels(split) for split in self._splits}
         matched = self._match(rows, labels)
         self.class_table = class_table(matched)
         ids = {row.folder: class_id for class_id, row in enumerate(matched)}
-        self._class_ids = {
-            split: np.array([ids.get(label, -1) for label in found], np.int64)
-            for split, found in labels.items()
-        }
+        names = Names(ids)
+        self._class_ids = dict[Split, Int64[np.ndarray, "row"]]()
+        for split, found in labels.items():
+            own = {label: ids.get(names.find(label) or "", -1) for label in set(found)}
+            self._class_ids[split] = np.array([own[label] for label in found], np.int64)
 
     def fingerprint(self, split: Split, class_id: int) -> str:
         """Return a digest of the class's rows and of the split's files by name, size and time."""
@@ -94,6 +100,15 @@ class HuggingFaceSource(ImageSource):
         """Return the number of the class's rows."""
         return len(self._rows(split, class_id))
 
+    def describe(self) -> str:
+        """Return which splits of the data set are used, and class names that look the same."""
+        settings = self._settings
+        held = f"{settings.test_share:.0%} of it, and at least 1 image of each class"
+        text = f"train: split {settings.train_split}; test: "
+        text += held if settings.test_split is None else f"split {settings.test_split}"
+        alike = describe_lookalikes(self.class_table.names)
+        return f"{text}; {alike}" if alike else text
+
     def _content(self, split: Split, image_id: str) -> bytes:
         dataset = self._images.get(split, self._images["train"])
         row = int(image_id.split("-")[1])
@@ -102,7 +117,7 @@ class HuggingFaceSource(ImageSource):
         return content or (Path(path).read_bytes() if path and content is None else b"")
 
     def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
-        return decode_file(content, self._settings, size_px)
+        return decode_file(content, self._settings, size_px, white=self._white)
 
     def _rows(self, split: Split, class_id: int) -> Int64[np.ndarray, "image"]:
         rows = np.flatnonzero(self._class_ids.get(split, self._class_ids["train"]) == class_id)
@@ -113,9 +128,15 @@ class HuggingFaceSource(ImageSource):
     @cached_property
     def _held_out(self) -> np.ndarray:
         """Whether each row of the training split is held out as a test image."""
-        rows = range(len(self._class_ids["train"]))
-        draws = [stream_seed(0, "huggingface", "split", row) / 2**63 for row in rows]
-        return np.array(draws) < self._settings.test_share
+        class_ids = self._class_ids["train"]
+        draws = [
+            stream_seed(0, "huggingface", "split", row) / 2**63 for row in range(len(class_ids))
+        ]
+        chosen = np.array(draws) < self._settings.test_share
+        for class_id in range(len(self.class_table)):
+            rows = np.flatnonzero(class_ids == class_id)
+            chosen[rows] = held_out([draws[row] for row in rows], self._settings.test_share)
+        return chosen
 
     @cached_property
     def _images(self) -> dict[Split, "Dataset"]:
@@ -188,7 +209,8 @@ class HuggingFaceSource(ImageSource):
             rows = [ClassRow(name, name) for name in known]
         subset = isinstance(self._settings.classes, dict)
         matched = match_rows(rows, known, self._place, subset=subset)
-        unknown = sorted(set(labels.get("test", ())) - set(known))
+        names_of_train = Names(known)
+        unknown = sorted(n for n in set(labels.get("test", ())) if names_of_train.find(n) is None)
         if unknown and not subset:
             msg = (
                 f"{self._place} has test images labelled {named(unknown)}, but no training images "

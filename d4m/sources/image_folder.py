@@ -1,7 +1,9 @@
 """A folder of images with one sub-folder per class, in the order of the sorted names."""
 
-import os
+import logging
+from collections import Counter
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -10,34 +12,39 @@ from jaxtyping import UInt8
 from d4m.errors import SourceError
 from d4m.seeds import stream_generator
 from d4m.settings import ImageFolderSettings
-from d4m.sources.base import SPLITS, ImageIndex, ImageSource, Split, stack_digests
-from d4m.sources.class_rows import class_table, match_rows, named
+from d4m.sources.base import ImageIndex, ImageSource, Split, stack_digests
+from d4m.sources.class_rows import class_table, describe_lookalikes, match_rows, named
 from d4m.sources.class_table import ClassRow
 from d4m.sources.decode import DECODER_VERSION, decode_file, file_decoding
 from d4m.sources.file_digests import FileDigests
-from d4m.sources.file_listing import ListedFile, is_text, list_images
+from d4m.sources.file_levels import FileLevels
+from d4m.sources.file_listing import FolderListing, ListedFile, list_folder
+from d4m.sources.held_out_share import held_out
+from d4m.sources.split_folders import SplitFolders, find_split_folders
+from d4m.sources.unicode_names import Names
+from d4m.sources.value_range import FULL_RANGE, whole_bits
 from d4m.store.digest import digest_json
 
-_TEST_FOLDERS = ("test", "val", "validation")
+_log = logging.getLogger(__name__)
 
 
 class ImageFolderSource(ImageSource):
     """The source of images in class folders, with or without folders for the splits.
 
-    Images are below `<path>/<class>/`, or below `<path>/train/<class>/` and `<path>/test/<class>/`.
-    The test folder is the first of test/, val/ and validation/ that has class folders, because the
-    test images of ImageNet have no labels. Without a test folder, a share of every class is held
-    out; a fixed seed and the file's name decide which files, so that adding a file never moves
-    another one between the splits. A class that the test folder lacks has no test images.
+    Images are below `<path>/<class>/`, or below `<path>/train/<class>/` and `<path>/test/<class>/`;
+    `find_split_folders` says which folders are the splits. Without test images, a share of every
+    class is held out; `held_out` says which. A class that the test folder lacks has no test images.
 
     Args:
-        settings: path, class table, size and decoding.
+        settings: path, splits, class table, size and decoding.
         path: the folder, absolute.
         digests: the cache of the files' digests.
+        levels: the cache of the images' highest levels.
         rows: the recipe's class table; None: the sub-folders are the classes.
 
     Raises:
-        SourceError: the folder is missing, or its sub-folders do not match the recipe's classes.
+        SourceError: the folder is missing, it is not clear which folders are splits, or the class
+            folders do not match the recipe's classes.
     """
 
     def __init__(
@@ -46,29 +53,27 @@ class ImageFolderSource(ImageSource):
         path: Path,
         *,
         digests: FileDigests,
+        levels: FileLevels | None = None,
         rows: Sequence[ClassRow] | None = None,
     ) -> None:
-        """List the class folders without opening any image."""
+        """List the class folders; open images only to find the range of their levels."""
         self._settings = settings
         self._digests = digests
         self.size_px = settings.size_px
         self.channels = settings.channels
-        self.decoding = file_decoding(settings)
-        self._roots = _find_roots(path)
+        self._found = find_split_folders(path, settings.splits, rows)
+        self._roots = self._found.roots
+        self.splits = self._found.splits
+        self.test_is_held_out = self._roots["train"] == self._roots["test"]
         subset = isinstance(settings.classes, dict)
-        found = _class_folders(self._roots["train"])
-        matched = match_rows(rows, found, str(self._roots["train"]), subset=subset)
-        self._folders = tuple(row.folder for row in matched)
+        matched = match_rows(rows, self._found.classes, str(self._roots["train"]), subset=subset)
         self.class_table = class_table(matched)
-        unknown = sorted(set(_class_folders(self._roots["test"])) - set(self._folders))
-        if unknown and not subset:
-            msg = (
-                f"{self._roots['test']} has {named(unknown)}, which {self._roots['train']} does "
-                f"not have; move these folders away, or list the classes to use in "
-                f"`dataset.classes`"
-            )
-            raise SourceError(msg)
-        self._listings = dict[tuple[Split, int], tuple[ListedFile, ...]]()
+        self._folders = {s: _folders(self._found, s, matched, subset) for s in self.splits}
+        self._listings = dict[tuple[Path, int], FolderListing]()
+        self._listed = dict[tuple[Split, int], tuple[ListedFile, ...]]()
+        self._white = self._find_white(levels)
+        self.decoding = file_decoding(settings, self._white)
+        _log.info("%s: %s", path, self._found.describe(settings.test_share))
 
     def fingerprint(self, split: Split, class_id: int) -> str:
         """Return a digest of the class's files by name, size and time."""
@@ -81,7 +86,8 @@ class ImageFolderSource(ImageSource):
     def index(self, split: Split, class_id: int) -> ImageIndex:
         """List the class's usable and unreadable files, reading only those not in the cache."""
         files = self._files(split, class_id)
-        checks = self._digests.examine(self._roots[split], self._folders[class_id], files)
+        folder = self._folders[split][class_id]
+        checks = self._digests.examine(self._roots[split], folder, files)
         checked = list(zip(files, checks, strict=True))
         digests = [np.frombuffer(check.digest, np.uint8) for check in checks if check.digest]
         return ImageIndex(
@@ -91,70 +97,79 @@ class ImageFolderSource(ImageSource):
         )
 
     def count(self, split: Split, class_id: int) -> int:
-        """Return the number of the class's image files, without those that cannot be listed."""
+        """Return the number of the class's files, without those that cannot be listed."""
         return sum(not file.problem for file in self._files(split, class_id))
+
+    def describe(self) -> str:
+        """Return which folders are the splits, and what is left out."""
+        parts = [self._found.describe(self._settings.test_share)]
+        classes = range(len(self.class_table))
+        junk = Counter[str]()
+        for split in self.splits:
+            if split != "test" or not self.test_is_held_out:  # else the same files as train's
+                for class_id in classes:
+                    junk.update(self._list(split, class_id).junk)
+        if junk:
+            kinds = ", ".join(f"{kind} {count}" for kind, count in junk.most_common())
+            parts.append(f"not images by their names: {kinds}")
+        if self._white != FULL_RANGE:
+            parts.append(f"white is level {self._white} of 16 bits")
+        if alike := describe_lookalikes(self.class_table.names):
+            parts.append(alike)
+        return "; ".join(parts)
 
     def _content(self, split: Split, image_id: str) -> bytes:
         return (self._roots[split] / image_id).read_bytes()
 
     def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
-        return decode_file(content, self._settings, size_px)
+        return decode_file(content, self._settings, size_px, white=self._white)
 
     def _files(self, split: Split, class_id: int) -> tuple[ListedFile, ...]:
-        """List the image files of one class in one split, once in the life of this source."""
-        if (split, class_id) not in self._listings:
-            listed = list_images(self._roots[split], self._folders[class_id])
-            if self._roots["train"] != self._roots["test"]:
-                self._listings[split, class_id] = listed
+        """List the files of one class in one split, once in the life of this source."""
+        if (split, class_id) not in self._listed:
+            files = self._list(split, class_id).files
+            if not self.test_is_held_out or split == "validation":
+                self._listed[split, class_id] = files
             else:
-                drawn = [(file, self._draw_split(file.name)) for file in listed]
-                for each in SPLITS:
-                    self._listings[each, class_id] = tuple(f for f, own in drawn if own == each)
-        return self._listings[split, class_id]
+                test = held_out([_draw(file.name) for file in files], self._settings.test_share)
+                self._listed["train", class_id] = tuple(compress(files, ~test))
+                self._listed["test", class_id] = tuple(compress(files, test))
+        return self._listed[split, class_id]
 
-    def _draw_split(self, name: str) -> Split:
-        draw = float(stream_generator(0, "image_folder", "split", name).random())
-        return "test" if draw < self._settings.test_share else "train"
+    def _list(self, split: Split, class_id: int) -> FolderListing:
+        root = self._roots[split]
+        if (root, class_id) not in self._listings:
+            self._listings[root, class_id] = list_folder(root, self._folders[split][class_id])
+        return self._listings[root, class_id]
+
+    def _find_white(self, levels: FileLevels | None) -> int:
+        """Return the level of 16 bits that becomes white."""
+        chosen = self._settings.value_range
+        if isinstance(chosen, int):
+            return chosen
+        if chosen == "full" or levels is None:
+            return FULL_RANGE
+        root, classes = self._roots["train"], range(len(self.class_table))
+        highest = max(levels.highest(root, self._files("train", c)) for c in classes)
+        return whole_bits(highest) if highest else FULL_RANGE
 
 
-def _find_roots(path: Path) -> dict[Split, Path]:
-    """Find the folder of class folders of each split (the same one without a test folder)."""
-    if not path.is_dir():
-        msg = f"`dataset.path`: wanted a folder of class folders, found no folder at {path}"
-        raise SourceError(msg)
-    train = path / "train"
-    held_out = [path / name for name in _TEST_FOLDERS if (path / name).is_dir()]
-    if not train.is_dir():
-        if path / "test" in held_out:
-            msg = f"`dataset.path`: {path} has test/ without train/; wanted both, or neither"
-            raise SourceError(msg)
-        return {"train": path, "test": path}
-    classes = set(_class_folders(train))
-    sorted_by_class = [folder for folder in held_out if classes & set(_class_folders(folder))]
-    if held_out and not sorted_by_class:
+def _folders(
+    found: SplitFolders, split: Split, rows: Sequence[ClassRow], subset: bool
+) -> tuple[str, ...]:
+    """Return the folder of every class in one split; refuse folders that are no classes."""
+    there = found.folders[split]
+    names = Names((*there.names, *there.empty))
+    folders = [names.find(row.folder) for row in rows]
+    unknown = sorted(set(there.names).difference(name for name in folders if name))
+    if unknown and split != "train" and not subset:
         msg = (
-            f"`dataset.path`: {named([str(folder) for folder in held_out])} has none of the class "
-            f"folders of {train}; sort the test images into class folders, or move them away, so "
-            f"that a share of the training images is held out"
+            f"{found.roots[split]} has {named(unknown)}, which {found.roots['train']} does not "
+            f"have; move these folders away, or list the classes to use in `dataset.classes`"
         )
         raise SourceError(msg)
-    return {"train": train, "test": (sorted_by_class or [train])[0]}
+    return tuple(name or row.folder for name, row in zip(folders, rows, strict=True))
 
 
-def _class_folders(root: Path) -> list[str]:
-    """Return the names of the class folders and of links to such folders, in any order."""
-    with os.scandir(root) as scan:
-        entries = [entry for entry in scan if not entry.name.startswith(".")]
-    lost = [entry.name for entry in entries if not Path(entry.path).exists()]
-    if lost:
-        msg = (
-            f"{root} has links to folders that do not exist: {named(sorted(lost))}; repair or "
-            f"remove the links"
-        )
-        raise SourceError(msg)
-    folders = [entry.name for entry in entries if entry.is_dir()]
-    nameless = [name for name in folders if not is_text(name)]
-    if nameless:
-        msg = f"{root} has class folders whose names are not UTF-8: {nameless!a}; rename them"
-        raise SourceError(msg)
-    return folders
+def _draw(name: str) -> float:
+    return float(stream_generator(0, "image_folder", "split", name).random())

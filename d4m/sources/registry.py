@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from d4m.errors import SourceError
 from d4m.recipe.recipe import Recipe
 from d4m.settings import (
     CifarSettings,
@@ -17,7 +18,9 @@ from d4m.sources.base import ImageSource
 from d4m.sources.cifar import CifarSource
 from d4m.sources.class_rows import wanted_rows
 from d4m.sources.digits import DigitsSource
+from d4m.sources.distinct import DistinctSource
 from d4m.sources.file_digests import FileDigests
+from d4m.sources.file_levels import FileLevels
 from d4m.sources.held_out import HeldOutSource
 from d4m.sources.huggingface import HuggingFaceSource
 from d4m.sources.idx import IdxSource
@@ -32,18 +35,30 @@ def open_source(recipe: Recipe, cache: Path) -> ImageSource:
         cache: the folder for cached digests of image files, which changes no result.
 
     Raises:
-        SourceError: the images cannot be found.
+        SourceError: the images cannot be found, or the split that students are scored on.
     """
     settings = recipe.settings.dataset
     source = _SOURCES[type(settings)](settings, recipe, cache)
-    share = settings.validation_share
-    return HeldOutSource(source, share) if share else source
+    if settings.duplicates == "drop":
+        source = DistinctSource(source)
+    if settings.validation_share:
+        source = HeldOutSource(source, settings.validation_share)
+    scored = recipe.settings.evaluation.split
+    if scored not in source.splits:
+        msg = (
+            f"evaluation.split: `{scored}` wants validation images, found none: "
+            f"{source.describe()}; set `dataset.validation_share`, such as to 0.1, or name their "
+            f"folder in `dataset.splits`"
+        )
+        raise SourceError(msg)
+    return source
 
 
 def _image_folder(settings: ImageFolderSettings, recipe: Recipe, cache: Path) -> ImageSource:
     rows = wanted_rows(recipe, settings)
     path = recipe.locate(settings.path)
-    return ImageFolderSource(settings, path, digests=FileDigests(cache), rows=rows)
+    digests, levels = FileDigests(cache), FileLevels(cache)
+    return ImageFolderSource(settings, path, digests=digests, levels=levels, rows=rows)
 
 
 def _huggingface(settings: HuggingFaceSettings, recipe: Recipe, cache: Path) -> ImageSource:  # noqa: ARG001

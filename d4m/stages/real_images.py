@@ -6,6 +6,8 @@ from typing import ClassVar
 import numpy as np
 
 from d4m.errors import SourceError
+from d4m.settings import FileImageSettings
+from d4m.sources.copies import LEFT_OUT
 from d4m.stages.base import Product, Stage
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.unit_names import class_id_of, split_of, split_unit
@@ -68,10 +70,20 @@ class RealImages(Stage):
             listed = problems[:_MOST_NAMED] + ([f"and {more} more classes"] if more > 0 else [])
             msg = (
                 f"wanted at least {ipc} training images (`prototypes.ipc`) and 1 image of "
-                f"every other split in every class; found {'; '.join(listed)}; add images, or "
-                f"lower `prototypes.ipc`"
+                f"every other split in every class; found {'; '.join(listed)}; "
+                f"{_advise(context, ipc)}"
             )
             raise SourceError(msg)
+
+
+def _advise(context: StageContext, ipc: int) -> str:
+    """Return what to do about classes that are too small."""
+    dataset = context.recipe.settings.dataset
+    advice = ["add images"]
+    if context.source.test_is_held_out and isinstance(dataset, FileImageSettings):
+        advice.append(f"change `dataset.test_share` ({dataset.test_share:g})")
+    advice.append("lower `prototypes.ipc`" if ipc > 1 else "leave these classes out")
+    return ", ".join(advice[:-1]) + f", or {advice[-1]}"
 
 
 def _describe_class(context: StageContext, class_id: int, ipc: int) -> str:
@@ -85,5 +97,8 @@ def _describe_class(context: StageContext, class_id: int, ipc: int) -> str:
         f"{counts.pop('train')} training, "
         f"{', '.join(f'{count} {split}' for split, count in counts.items())} images"
     )
-    unreadable = sum(len(index.unreadable) for index in indexes.values())
-    return f"{text} ({unreadable} more cannot be read)" if unreadable else text
+    reasons = [reason for index in indexes.values() for reason in index.unreadable.values()]
+    copies = sum(reason.startswith(LEFT_OUT) for reason in reasons)
+    lost = [f"{len(reasons) - copies} more cannot be read"] if len(reasons) > copies else []
+    lost += [f"{copies} more are copies"] if copies else []
+    return f"{text} ({', '.join(lost)})" if lost else text

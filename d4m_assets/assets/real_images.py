@@ -2,7 +2,8 @@
 
 import dagster as dg
 
-from d4m.reports.checks import unreadable_rows
+from d4m.reports.checks import count_unreadable, unreadable_rows
+from d4m.reports.image_copies import count_copies
 from d4m.stages.context import StageContext
 from d4m.stages.real_images import RealImages
 from d4m_assets.metadata import unreadable_table
@@ -18,15 +19,18 @@ def _describe(context: StageContext) -> Metadata:
         dg.TableRecord(
             {"class_id": class_id, "name": name}
             | {split: len(indexes[split, class_id].image_ids) for split in splits}
-            | {"unreadable": sum(len(indexes[split, class_id].unreadable) for split in splits)}
+            | {"unreadable": count_unreadable(context, class_id)}
         )
         for class_id, name in enumerate(context.source.class_table.names[:_ROWS])
     ]
+    copies = count_copies(context)
     return {
         "images": dg.MetadataValue.int(sum(len(i.image_ids) for i in indexes.values())),
         "classes": dg.MetadataValue.table(rows),
-        "unreadable": dg.MetadataValue.int(sum(len(i.unreadable) for i in indexes.values())),
+        "folders": dg.MetadataValue.text(context.source.describe()),
+        "unreadable": dg.MetadataValue.int(count_unreadable(context)),
         "unreadable_files": unreadable_table(unreadable_rows(context)),
+        **{f"copies_{name}": dg.MetadataValue.int(n) for name, n in copies.figures.items()},
     }
 
 

@@ -25,6 +25,8 @@ def test_every_check_runs_also_when_everything_is_reused(result: dg.ExecuteInPro
     names = {evaluation.check_name for evaluation in result.get_asset_check_evaluations()}
     assert names == {
         "readable_files",
+        "duplicates",
+        "value_range",
         "no_blank_image",
         "ipc_images_per_class",
         "class_order",

@@ -38,7 +38,7 @@ def _pipeline(workspace: Workspace, dataset: str = ""):
 
 def examine(context):
     """The outcome of the check, as Dagster shows it."""
-    [check] = checks_of("real_images")
+    [check] = [check for check in checks_of("real_images") if check.name == "readable_files"]
     return check_result(check, check.examine(context))
 
 

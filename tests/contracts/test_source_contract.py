@@ -22,6 +22,7 @@ from d4m.sources.base import ImageIndex
 from d4m.sources.cifar import CifarSource
 from d4m.sources.class_table import shipped_class_table
 from d4m.sources.digits import DigitsSource
+from d4m.sources.distinct import DistinctSource
 from d4m.sources.file_digests import FileDigests
 from d4m.sources.held_out import HeldOutSource
 from d4m.sources.huggingface import HuggingFaceSource
@@ -64,6 +65,13 @@ class SourceContract:
         for index in self._everything(source).values():
             assert len(index.image_ids) > 0
             assert index.unreadable == {}
+
+    def test_no_more_images_are_listed_than_counted(self, source):
+        for (split, class_id), index in self._everything(source).items():
+            assert source.count(split, class_id) >= len(index.image_ids)
+
+    def test_a_source_says_in_one_line_what_it_takes_for_what(self, source):
+        assert "\n" not in source.describe()
 
     def test_images_are_uint8_squares_of_the_sources_size_and_channels(self, source):
         for (split, class_id), index in self._everything(source).items():
@@ -199,6 +207,16 @@ class TestHeldOut(TestDigits):
         changed = self.change_an_image(tmp_path, monkeypatch)
         moved = {key for key in before if before[key] != changed.fingerprint(*key)}
         assert moved == {("train", 0), ("validation", 0)}
+
+
+class TestDistinct(TestDigits):
+    fingerprints_follow = "data set"
+
+    def open(self, folder):
+        return DistinctSource(super().open(folder))
+
+    def change_an_image(self, folder, monkeypatch):
+        return DistinctSource(TestDigits().change_an_image(folder, monkeypatch))
 
 
 class TestImageFolder(SourceContract):

@@ -79,7 +79,7 @@ generator:
     assert _problems(tmp_path, text) == [
         (
             "mine.yaml:1: dataset.test_image: unknown key (did you mean `test_images`?); "
-            "allowed here: validation_share, source, test_images"
+            "allowed here: validation_share, duplicates, source, test_images"
         ),
         (
             "mine.yaml:2: prototype: unknown key (did you mean `prototypes`?); "
@@ -153,7 +153,7 @@ def test_keys_of_the_other_source_are_refused(tmp_path):
     problems = _problems(tmp_path, "dataset: {source: digits, path: images}\n")
     assert problems == [
         (
-            "mine.yaml:1: dataset.path: unknown key; allowed here: validation_share, source, "
+            "mine.yaml:1: dataset.path: unknown key; allowed here: validation_share, duplicates, source, "
             "test_images"
         )
     ]

@@ -142,6 +142,25 @@ def test_another_decoder_version_reads_all_files_again(root, reads, monkeypatch)
     assert reads.take() == []
 
 
+def test_of_entries_from_before_more_formats_were_read_images_stay_and_others_are_read_again(
+    root, reads
+):
+    Image.new("L", (8, 8), 9).save(root / "a" / "web.jpg", format="AVIF")
+    os.utime(root / "a" / "web.jpg", (1000, 1000))
+    _examine(root)
+    with sqlite3.connect(root.parent / "cache" / "file_digests.sqlite") as database:
+        database.execute("UPDATE files SET version=1")
+        refused = "UPDATE files SET digest=x'', reason='not an image' WHERE name='a/web.jpg'"
+        database.execute(refused)
+    database.close()
+    reads.take()
+    web = _examine(root)[-1]
+    assert web.digest == content_digest((root / "a" / "web.jpg").read_bytes()).tobytes()
+    assert reads.take() == ["broken.jpg", "web.jpg", "web.jpg"]
+    _examine(root)
+    assert reads.take() == []
+
+
 @pytest.mark.parametrize("damage", ["text", "cut", "empty", "other table", "flipped page"])
 def test_a_broken_cache_is_replaced_and_changes_no_result(root, reads, caplog, damage):
     first = _examine(root)

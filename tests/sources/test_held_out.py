@@ -1,12 +1,14 @@
 """The validation split: the images that it takes, and that nothing else changes."""
 
 import numpy as np
+import pytest
 
 from d4m.settings import DigitsSettings
 from d4m.sources.base import ImageIndex
 from d4m.sources.digits import DigitsSource
 from d4m.sources.held_out import HeldOutSource
 from tests.conftest import TINY_RECIPE, Workspace
+from tests.sources.folders import fill, open_folder
 
 WHOLE = DigitsSource(DigitsSettings(source="digits"))
 
@@ -65,3 +67,16 @@ def test_without_a_share_there_is_no_such_split_and_every_key_is_the_old_one(wor
         "validation",
     }
     assert not [name for name in held.computed if name.startswith("test-")]
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+def test_small_classes_hold_out_and_keep_at_least_one(tmp_path, share):
+    for split in ("train", "test"):
+        for place, name in enumerate(("a", "b")):
+            fill(tmp_path / "x" / split / name, 3, start=10 * place)
+    source = open_folder(tmp_path / "x", validation_share=share)
+    for class_id in range(2):
+        counts = {s: len(source.index(s, class_id).image_ids) for s in source.splits}
+        assert {s: source.count(s, class_id) for s in source.splits} == counts
+        assert min(counts.values()) >= 1
+        assert counts["train"] + counts["validation"] == 3

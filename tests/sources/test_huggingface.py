@@ -47,6 +47,10 @@ def _levels(source, split, class_id):
     return source.read_all(split, class_id, index)[:, 0, 0, 0].tolist()
 
 
+def _both_levels(source, class_id):
+    return sorted(_levels(source, "train", class_id) + _levels(source, "test", class_id))
+
+
 @pytest.fixture
 def both(tmp_path):
     """Save a data set of 9 training and 6 test rows."""
@@ -132,7 +136,28 @@ def test_numbers_have_names_by_a_class_table(tmp_path):
     _dataset([1, 0, 1], Value("int64")).save_to_disk(str(tmp_path / "saved"))
     source = _open(tmp_path, classes={"0": "zero", "1": "one"}, test_split=None, test_share=0.01)
     assert source.class_table.names == ("zero", "one")
-    assert _levels(source, "train", 1) == [0, 2]
+    assert _both_levels(source, 1) == [0, 2]
+
+
+def test_without_a_test_split_every_class_holds_out_and_keeps_at_least_one(tmp_path):
+    _dataset([n % 20 for n in range(80)], Value("int64")).save_to_disk(str(tmp_path / "saved"))
+    for share in (0.001, 0.2, 0.999):
+        source = _open(tmp_path, test_split=None, test_share=share)
+        for class_id in range(20):
+            counts = [len(_levels(source, split, class_id)) for split in ("train", "test")]
+            assert min(counts) >= 1
+            assert sum(counts) == 4
+
+
+def test_labels_in_another_form_of_unicode_are_the_same_class(tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    train = _dataset([decomposed, "bar", decomposed], Value("string"))
+    test = _dataset([composed, "bar"], Value("string"))
+    DatasetDict({"train": train, "test": test}).save_to_disk(str(tmp_path / "saved"))
+    source = _open(tmp_path, classes={composed: "coffee", "bar": "bar"})
+    assert _levels(source, "train", 0) == [0, 2]
+    assert _levels(source, "test", 0) == [0]
+    assert _levels(_open(tmp_path), "test", 1) == [0]
 
 
 def test_without_a_test_split_a_share_is_held_out_that_added_rows_do_not_move(tmp_path):
@@ -153,8 +178,10 @@ def test_without_a_test_split_a_share_is_held_out_that_added_rows_do_not_move(tm
 def test_broken_rows_are_listed_with_reasons(tmp_path):
     contents = [_png(0), b"", b"no image", _png(3)[:50], _png(4), _png(5)]
     dataset = _dataset([0, 0, 0, 0, 0, 1], ClassLabel(names=["a", "b"]), contents)
-    dataset.save_to_disk(str(tmp_path / "saved"))
-    index = _open(tmp_path, test_split=None, test_share=0.01).index("train", 0)
+    dataset.select([0, 5]).save_to_disk(str(tmp_path / "saved" / "test"))
+    dataset.save_to_disk(str(tmp_path / "saved" / "train"))
+    (tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    index = _open(tmp_path).index("train", 0)
     assert index.image_ids == ("train-0000000", "train-0000004")
     assert list(index.unreadable) == ["train-0000001", "train-0000002", "train-0000003"]
     reasons = list(index.unreadable.values())
@@ -199,11 +226,12 @@ def test_a_file_that_the_table_names_but_is_gone_is_listed_or_named(tmp_path):
             Image.new("L", (8, 8), number).save(path)
     source = _open(tmp_path, "files", test_split=None, test_share=0.01)
     index = source.index("train", 0)
-    assert len(index.image_ids) == 3
-    (tmp_path / "files" / "train" / "a" / "1.png").unlink()
-    with pytest.raises(SourceChangedError, match="image train-0000001 of class 0"):
+    assert len(index.image_ids) == 2
+    lost = index.image_ids[1]
+    (tmp_path / "files" / "train" / "a" / f"{int(lost[-1])}.png").unlink()
+    with pytest.raises(SourceChangedError, match=f"image {lost} of class 0"):
         source.read_all("train", 0, index)
-    assert source.index("train", 0).unreadable == {"train-0000001": "no such file or directory"}
+    assert source.index("train", 0).unreadable == {lost: "no such file or directory"}
 
 
 def test_a_change_to_a_file_that_the_table_names_shows_in_the_fingerprint(tmp_path):
@@ -241,8 +269,8 @@ def test_another_image_column_is_another_data_set(tmp_path):
     )
     options = {"test_split": None, "test_share": 0.01}
     one, other = _open(tmp_path, **options), _open(tmp_path, image_column="second", **options)
-    assert _levels(one, "train", 0) == [0, 2]
-    assert _levels(other, "train", 0) == [100, 102]
+    assert _both_levels(one, 0) == [0, 2]
+    assert _both_levels(other, 0) == [100, 102]
     assert one.fingerprint("train", 0) != other.fingerprint("train", 0)
 
 

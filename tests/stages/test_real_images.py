@@ -76,3 +76,29 @@ def test_of_many_small_classes_twenty_are_named(workspace: Workspace):
     with pytest.raises(SourceError, match=r"\('c19'\): 1 training, 1 test images; and 3 more clas"):
         _run(workspace)
     assert len(_run(workspace, ipc=1)) == 0  # all are indexed by now
+
+
+def test_where_a_share_is_held_out_the_message_names_it(workspace: Workspace):
+    for name, count in (("a", 4), ("b", 1)):
+        folder = workspace.folder / "images" / name
+        folder.mkdir(parents=True)
+        for number in range(count):
+            Image.new("L", (8, 8), number).save(folder / f"{number}.png")
+    message = (
+        r"class 1 \('b'\): [01] training, [01] test images; add images, change `dataset\.test_"
+    )
+    with pytest.raises(
+        SourceError, match=message + r"share` \(0\.2\), or leave these classes out$"
+    ):
+        _run(workspace, ipc=1)
+    with pytest.raises(SourceError, match=r"share` \(0\.2\), or lower `prototypes\.ipc`$"):
+        _run(workspace, ipc=2)
+
+
+def test_twenty_classes_of_ten_images_without_a_test_folder_are_enough(workspace: Workspace):
+    for name in (f"class{number:02d}" for number in range(20)):
+        folder = workspace.folder / "images" / name
+        folder.mkdir(parents=True)
+        for number in range(10):
+            Image.new("L", (8, 8), number).save(folder / f"{number}.png")
+    assert len(_run(workspace, ipc=1)) == 40

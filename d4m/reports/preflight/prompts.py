@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from d4m.generators.base import Generator
 from d4m.recipe.problems import Problem, did_you_mean
 from d4m.recipe.recipe import Recipe
-from d4m.sources.class_table import ClassTable
+from d4m.sources.class_table import ClassTable, own_prompts
 
 _MOST_NAMED = 20
 
@@ -21,9 +21,9 @@ def check_prompts(
         generator: says which texts it does not read whole.
     """
     problems = list(_per_class_problems(recipe, table))
-    known = set(table.names)
     settings = recipe.settings.prompts
-    own = {name: text for name, text in settings.per_class.items() if name in known}
+    keys = own_prompts(table.names, tuple(settings.per_class))
+    own = {key: settings.per_class[key] for key in keys.values()}
     settings = settings.model_copy(update={"per_class": own})
     prompts = {id_: table.prompt(id_, settings) for id_ in range(len(table))}
     found = generator.examine_prompts(dict.fromkeys(prompts.values()), table.names)
@@ -35,8 +35,8 @@ def check_prompts(
         text = f"class {class_id} ('{name}'): {finding.reason}"
         if finding.read is not None and finding.read >= table.name_end(class_id, settings):
             warnings.append(f"the prompt of {text}")
-        elif name in own:
-            problems.append(Problem(("prompts", "per_class", name), _refusal(text, finding.read)))
+        elif key := keys.get(name):
+            problems.append(Problem(("prompts", "per_class", key), _refusal(text, finding.read)))
         else:
             of_template.append(_refusal(text, finding.read))
     if of_template:
@@ -46,8 +46,10 @@ def check_prompts(
 
 
 def _per_class_problems(recipe: Recipe, table: ClassTable) -> Iterator[Problem]:
-    for name, prompt in recipe.settings.prompts.per_class.items():
-        if name not in table.names:
+    per_class = recipe.settings.prompts.per_class
+    known = set(own_prompts(table.names, tuple(per_class)).values())
+    for name, prompt in per_class.items():
+        if name not in known:
             shown = ", ".join(table.names[:_MOST_NAMED])
             more = " ..." if len(table) > _MOST_NAMED else ""
             hint = did_you_mean(name, table.names)
