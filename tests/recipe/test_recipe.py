@@ -153,8 +153,8 @@ def test_keys_of_the_other_source_are_refused(tmp_path):
     problems = _problems(tmp_path, "dataset: {source: digits, path: images}\n")
     assert problems == [
         (
-            "mine.yaml:1: dataset.path: unknown key; allowed here: validation_share, duplicates, source, "
-            "test_images"
+            "mine.yaml:1: dataset.path: unknown key; allowed here: validation_share, duplicates, "
+            "source, test_images"
         )
     ]
 
