@@ -1,4 +1,4 @@
-"""Look for reasons why a pretrained pipeline cannot take a recipe's images, in its configurations."""
+"""Look in a pretrained pipeline's configurations for what rules out a recipe's images."""
 
 import json
 import re
