@@ -5,6 +5,7 @@ device it is built on the CPU, which is the judge.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,18 @@ from d4m.settings import ClassifierSettings
 if TYPE_CHECKING:
     from torch import nn
 
-TRAIN_HERE = "set `teacher.weights: null` to train a teacher here"
+_FETCHED = ("pretrained", "checkpoint_path")  # options that would read weights
+_TRAIN_HERE = "set `teacher.weights: null` to train a teacher here"
 
 
 def find_refusal(
-    settings: ClassifierSettings, *, channels: int, size_px: int, classes: int, weights: str | None
+    settings: ClassifierSettings,
+    *,
+    channels: int,
+    size_px: int,
+    classes: int,
+    weights: str | None,
+    alone: bool = False,
 ) -> str:
     """Return the reason why a network cannot be built for such images, or "".
 
@@ -31,6 +39,7 @@ def find_refusal(
         size_px: height and width of the images that it sees, at least 8.
         classes: number of classes.
         weights: None: trained here; `timm`; or the absolute path of a .safetensors file.
+        alone: whether it is trained on batches of a single image.
     """
     if settings.architecture == "convnet3":
         if settings.options:
@@ -38,15 +47,25 @@ def find_refusal(
         if weights is None:
             return ""
         if weights == "timm":
-            return f"timm has no weights for convnet3; {TRAIN_HERE}"
-    network = ClassifierSettings.among(settings.model_dump())
-    return _find_refusal(network.model_dump_json(), channels, size_px, classes, weights)
+            return f"timm has no weights for convnet3; {_TRAIN_HERE}"
+    options = {name: v for name, v in settings.options.items() if name not in _FETCHED}
+    network = ClassifierSettings(architecture=settings.architecture, options=options)
+    images = _Images(channels, size_px, classes, alone)
+    return _find_refusal(network.model_dump_json(), images, weights)
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The images that a network must take, and whether it sees one at a time in training."""
+
+    channels: int
+    size_px: int
+    classes: int
+    alone: bool
 
 
 @lru_cache(maxsize=256)
-def _find_refusal(
-    settings: str, channels: int, size_px: int, classes: int, weights: str | None
-) -> str:
+def _find_refusal(settings: str, images: _Images, weights: str | None) -> str:
     import torch
 
     network = ClassifierSettings.model_validate_json(settings)
@@ -54,7 +73,7 @@ def _find_refusal(
     for device in ("meta", "cpu"):
         try:
             with torch.device(device), torch.random.fork_rng(devices=[]):
-                _build(network, channels, size_px, classes, weights)
+                _build(network, images, weights)
         except ClassifierError as failure:
             refusal = str(failure)
         else:
@@ -62,40 +81,37 @@ def _find_refusal(
     return refusal
 
 
-def _build(
-    settings: ClassifierSettings, channels: int, size_px: int, classes: int, weights: str | None
-) -> None:
+def _build(settings: ClassifierSettings, images: _Images, weights: str | None) -> None:
     from d4m.classifiers.registry import build_classifier
     from d4m.classifiers.timm_models import load_timm_model
 
+    size: dict[str, int] = {"channels": images.channels, "classes": images.classes}
     if weights == "timm":
-        model = load_timm_model(settings, channels=channels, classes=classes, with_weights=False)
+        model = load_timm_model(settings, **size, with_weights=False)
     else:
-        model = build_classifier(
-            settings, channels=channels, size_px=size_px, classes=classes, seed=0
-        )
-    _check_answer(model, settings.architecture, (channels, size_px, size_px), classes)
+        model = build_classifier(settings, **size, size_px=images.size_px, seed=0)
+    _check_answer(model, settings.architecture, images)
     if weights not in (None, "timm"):
         _check_file(model, Path(weights), settings.architecture)
 
 
-def _check_answer(
-    model: "nn.Module", architecture: str, shape: tuple[int, int, int], classes: int
-) -> None:
+def _check_answer(model: "nn.Module", architecture: str, images: _Images) -> None:
     """Refuse a network that does not answer an image with a logit per class."""
     import torch
 
+    pixels = torch.zeros(1, images.channels, images.size_px, images.size_px)
     try:
         with torch.inference_mode():
-            answer = model.eval()(torch.zeros(1, *shape))
+            answer = model.train(images.alone)(pixels)
     except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as failure:
-        msg = f"{architecture} cannot take images of {shape[1]} px: {failure}"
+        kind = "a single image" if images.alone else "images"
+        msg = f"{architecture} cannot take {kind} of {images.size_px} px: {failure}"
         raise ClassifierError(msg) from failure
     found = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
-    if found != (1, classes):
+    if found != (1, images.classes):
         msg = (
             f"{architecture} with these options answers an image with {found}, wanted a logit per "
-            f"class: {(1, classes)}"
+            f"class: {(1, images.classes)}"
         )
         raise ClassifierError(msg)
 

@@ -1,4 +1,4 @@
-"""Find reasons why a pretrained pipeline cannot take a recipe's images, from its configurations."""
+"""Look in a pretrained pipeline's configurations for what rules out a recipe's images."""
 
 import json
 import re

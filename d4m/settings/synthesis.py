@@ -20,7 +20,10 @@ class SynthesisSettings(Section):
         ),
     )
     guidance_scale: float = Field(
-        default=8.0, ge=1, description="Strength of classifier-free guidance. At 1 there is none."
+        default=8.0,
+        ge=1,
+        le=100,
+        description="Strength of classifier-free guidance. At 1 there is none.",
     )
     num_inference_steps: int = Field(
         default=50,

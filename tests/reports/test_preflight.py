@@ -24,7 +24,7 @@ WRONG = YAML(typ="safe").load(Path(__file__).with_name("wrong_recipes.yaml"))
 LOOK = """\
 import sys
 from d4m.cli.app import open_pipeline
-open_pipeline(sys.argv[1]).check()
+open_pipeline(sys.argv[1]).preflight()
 print("torch" in sys.modules)
 """
 
@@ -78,7 +78,7 @@ def test_all_problems_of_all_sections_come_in_one_message_in_the_order_of_the_fi
         lambda: next(workspace.pipeline("wrong").run()),
         lambda: workspace.pipeline("wrong").run_stage("real_images"),
         lambda: workspace.pipeline("wrong").plan(),
-        lambda: workspace.pipeline("wrong").check(),
+        lambda: workspace.pipeline("wrong").preflight(),
     ):
         with pytest.raises(RecipeError) as caught:
             refused()
@@ -96,7 +96,7 @@ def test_a_key_that_a_preset_gives_has_the_line_of_the_preset(beside):
     text = "seed: 1\npreset: [hard, paper]\n" + FOLDER + FEW
     path = beside.write("wrong", f"{text}generator: {{pretrained: {{model: ../sd}}}}\n")
     with pytest.raises(RecipeError) as caught:
-        beside.pipeline("wrong").check()
+        beside.pipeline("wrong").preflight()
     assert str(caught.value) == (
         f"{path}:2: teacher.weights: wanted weights for resnet18 with 2 classes, but timm's have "
         f"1000; set `teacher.weights: null` to train a teacher here"
@@ -136,7 +136,7 @@ def test_a_recipe_that_was_run_is_checked_without_torch_and_another_one_is_not(f
 )
 def test_a_recipe_at_the_edge_of_what_is_allowed_is_not_refused(beside, text):
     beside.write("right", text)
-    beside.pipeline("right").check()
+    beside.pipeline("right").preflight()
     assert not (beside.store / "objects").exists()
 
 

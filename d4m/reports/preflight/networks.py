@@ -8,7 +8,7 @@ from typing import Any
 from d4m.classifiers.dry_build import find_refusal
 from d4m.errors import D4MError
 from d4m.recipe.problems import Problem
-from d4m.settings import ClassifierSettings
+from d4m.settings import ClassifierSettings, OptimizerSettings
 from d4m.stages.context import StageContext
 from d4m.stages.training_sets import view_size_px
 from d4m.store.digest import digest_file
@@ -21,11 +21,15 @@ class _Network:
     Attributes:
         keys: where.
         settings: its architecture, with options.
+        batch: the key of the size of its batches.
+        alone: whether a batch of its training has a single image.
         weights: None: trained here; `timm`; or a .safetensors file.
     """
 
     keys: tuple[int | str, ...]
     settings: ClassifierSettings
+    batch: tuple[int | str, ...]
+    alone: bool
     weights: str | None = None
 
 
@@ -43,17 +47,29 @@ def network_problems(context: StageContext) -> Iterator[Problem]:
             path = _locate(context, network)
             text = f"wanted null, `timm` or a .safetensors file, found no such file: {path}"
             yield Problem((*network.keys, "weights"), text)
-        elif not _was_built(context, network, weights):
+        elif network.alone or not _was_built(context, network, weights):
             yield from _problems(context, network, weights)
 
 
 def _networks(context: StageContext) -> Iterator[_Network]:
-    teacher = context.recipe.settings.teacher
-    yield _Network(("teacher",), teacher, teacher.weights)
-    for place, other in enumerate(teacher.others):
-        yield _Network(("teacher", "others", place), other, other.weights)
-    for place, student in enumerate(context.recipe.settings.evaluation.students):
-        yield _Network(("evaluation", "students", place), student)
+    settings = context.recipe.settings
+    real = sum(context.source.count("train", class_id) for class_id in context.class_ids)
+    others = {("teacher", "others", n): other for n, other in enumerate(settings.teacher.others)}
+    for keys, teacher in {("teacher",): settings.teacher, **others}.items():
+        alone = teacher.weights is None and _is_alone(real, teacher.optimizer)
+        yield _Network(keys, teacher, (*keys, "optimizer", "batch_size"), alone, teacher.weights)
+    evaluation, distilled = settings.evaluation, settings.prototypes.ipc * len(context.class_ids)
+    batch = ("evaluation", "optimizer", "batch_size")
+    alone = _is_alone(distilled, evaluation.optimizer)
+    for place, student in enumerate(evaluation.students):
+        yield _Network(("evaluation", "students", place), student, batch, alone)
+
+
+def _is_alone(images: int, optimizer: OptimizerSettings) -> bool:
+    """Return whether the smallest batch of an epoch has a single image."""
+    images = max(images, 1)
+    steps = -(-images // min(optimizer.batch_size, images))
+    return images // steps == 1
 
 
 def _find_weights(context: StageContext, network: _Network) -> str | None:
@@ -77,8 +93,12 @@ def _problems(context: StageContext, network: _Network, weights: str | None) -> 
         "size_px": view_size_px(context),
         "classes": len(context.class_ids),
     }
-    refusal = find_refusal(network.settings, **images, weights=weights)
+    refusal = find_refusal(network.settings, **images, weights=weights, alone=network.alone)
     if not refusal:
+        return
+    if network.alone and not find_refusal(network.settings, **images, weights=weights):
+        text = f"some batches have one image; {refusal}; raise it"
+        yield Problem(network.batch, text)
         return
     key = "architecture"
     plain = ClassifierSettings(architecture=network.settings.architecture)
