@@ -39,6 +39,10 @@ def materials(tmp_path_factory):
         for number in range(8):
             image = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
             image.save(folder / "images" / name / f"{number}.png")
+    for name, count in (("ant", 1), ("bee", 8)):
+        (folder / "lonely" / name).mkdir(parents=True)
+        for number in range(count):
+            (folder / "lonely" / name / f"{number}.png").touch()
     for kind in ("sd", "sdxl", "dit"):
         save_pipeline(kind, folder / kind)
     save_pipeline("sd", folder / "hollow")

@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 from PIL import Image
 
-from d4m.errors import SourceError
+from d4m.errors import RecipeError, SourceError
 from tests.conftest import Workspace
 
 RECIPE = """\
@@ -56,43 +56,61 @@ def test_digests_are_remembered_beside_the_artifacts(workspace: Workspace):
     database.close()
 
 
-def test_classes_too_small_are_named_with_what_cannot_be_read(workspace: Workspace):
-    _fill(workspace, {"a": (5, 1), "b": (2, 1), "c": (0, 1), "d": (5, 0)})
+def test_classes_too_small_for_want_of_readable_files_are_named(workspace: Workspace):
+    _fill(workspace, {"a": (5, 1), "b": (2, 1), "c": (3, 1)})
     for number in range(4):
         (workspace.folder / "images" / "train" / "b" / f"broken-{number}.png").touch()
     message = (
         r"wanted at least 3 training images \(`prototypes\.ipc`\) and 1 image of every other split "
         r"in every class; found class 1 \('b'\): 2 training, 1 test images \(4 more cannot be "
-        r"read\); "
-        r"class 2 \('c'\): 0 training, 1 test images; class 3 \('d'\): 5 training, 0 test images; "
-        r"add images, or lower `prototypes\.ipc`$"
+        r"read\); add images, or lower `prototypes\.ipc`$"
     )
     with pytest.raises(SourceError, match=message):
         _run(workspace, ipc=3)
 
 
+def test_classes_too_small_for_want_of_copies_that_are_left_out_are_named(workspace: Workspace):
+    _fill(workspace, {"a": (3, 1), "b": (3, 1)})  # image 0 of each is the same
+    message = r"class 0 \('a'\): 0 training, 0 test images \(4 more are copies\); class 1"
+    with pytest.raises(SourceError, match=message):
+        _run(workspace, dataset=", duplicates: drop")
+
+
+def test_classes_too_small_by_their_files_are_refused_before_any_file_is_opened(
+    workspace: Workspace,
+):
+    _fill(workspace, {"a": (5, 1), "c": (0, 1), "d": (5, 0)})
+    with pytest.raises(RecipeError) as caught:
+        _run(workspace, ipc=3)
+    first, second = str(caught.value).splitlines()
+    assert ": dataset: wanted at least 1 test image in every class, found class 2 ('d'): 0" in first
+    assert "prototypes.ipc: wanted at least 3 training images in every class, found class" in second
+
+
 def test_of_many_small_classes_twenty_are_named(workspace: Workspace):
-    _fill(workspace, {f"c{number:02d}": (1, 1) for number in range(23)})
-    with pytest.raises(SourceError, match=r"\('c19'\): 1 training, 1 test images; and 3 more clas"):
+    _fill(workspace, {f"c{number:02d}": (2, 1) for number in range(23)})
+    for path in (workspace.folder / "images" / "train").glob("*/001.png"):
+        path.write_bytes(b"")
+    with pytest.raises(
+        SourceError, match=r"images \(1 more cannot be read\); and 3 more classes; "
+    ):
         _run(workspace)
     assert len(_run(workspace, ipc=1)) == 0  # all are indexed by now
 
 
 def test_where_a_share_is_held_out_the_message_names_it(workspace: Workspace):
-    for name, count in (("a", 4), ("b", 1)):
+    for name, count in (("a", 4), ("b", 2)):
         folder = workspace.folder / "images" / name
         folder.mkdir(parents=True)
         for number in range(count):
             Image.new("L", (8, 8), number).save(folder / f"{number}.png")
+    (workspace.folder / "images" / "b" / "0.png").write_bytes(b"")
     message = (
-        r"class 1 \('b'\): [01] training, [01] test images; add images, change `dataset\.test_"
+        r"class 1 \('b'\): [01] training, [01] test images \(1 more cannot be read\); add images, "
+        r"change `dataset\.test_share` \(0\.2\), or leave these classes out$"
     )
-    with pytest.raises(
-        SourceError, match=message + r"share` \(0\.2\), or leave these classes out$"
-    ):
+    with pytest.raises(SourceError, match=message):
         _run(workspace, ipc=1)
-    with pytest.raises(SourceError, match=r"share` \(0\.2\), or lower `prototypes\.ipc`$"):
-        _run(workspace, ipc=2)
 
 
 def test_twenty_classes_of_ten_images_without_a_test_folder_are_enough(workspace: Workspace):

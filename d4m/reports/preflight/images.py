@@ -34,7 +34,7 @@ def count_problems(recipe: Recipe, source: ImageSource) -> Iterator[Problem]:
             if count < needed
         ]
         if few:
-            yield Problem(_where(recipe.settings, split), _describe(split, needed, few))
+            yield Problem(_where(recipe.settings, source, split), _describe(split, needed, few))
 
 
 def prototype_problems(recipe: Recipe, *, classes: int) -> Iterator[Problem]:
@@ -50,10 +50,12 @@ def prototype_problems(recipe: Recipe, *, classes: int) -> Iterator[Problem]:
         yield Problem(("prototypes", "representative"), text)
 
 
-def _where(settings: RecipeSettings, split: Split) -> tuple[str, ...]:
+def _where(settings: RecipeSettings, source: ImageSource, split: Split) -> tuple[str, ...]:
     """Return the key that decides how many images a split has."""
     if split == "train":
         return ("prototypes", "ipc")
+    if split == "test" and not source.test_is_held_out:
+        return ("dataset",)
     keys = _WHERE[split]
     return keys if keys[-1] in type(settings.dataset).model_fields else ("dataset",)
 
@@ -65,8 +67,8 @@ def _describe(split: Split, needed: int, few: list[str]) -> str:
     images = "image" if needed == 1 else "images"
     advice = {
         "train": "add images, lower it, or leave these classes out",
-        "test": "add images, or raise the share that is held out",
-        "validation": "add images, or raise it",
+        "test": "add images, or leave these classes out",
+        "validation": "add images, or leave these classes out",
     }[split]
     return (
         f"wanted at least {needed} {kind} {images} in every class, found {'; '.join(listed)}; "
