@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 from PIL import Image
 
-from d4m.errors import SourceError
+from d4m.errors import RecipeError, SourceError
 from tests.conftest import Workspace
 
 RECIPE = """\
@@ -56,15 +56,20 @@ def test_digests_are_remembered_beside_the_artifacts(workspace: Workspace):
     database.close()
 
 
+def _break(workspace: Workspace, split: str, name: str, count: int) -> None:
+    for number in range(count):
+        (workspace.folder / "images" / split / name / f"broken-{number}.png").touch()
+
+
 def test_classes_too_small_are_named_with_what_cannot_be_read(workspace: Workspace):
     _fill(workspace, {"a": (5, 1), "b": (2, 1), "c": (0, 1), "d": (5, 0)})
-    for number in range(4):
-        (workspace.folder / "images" / "train" / "b" / f"broken-{number}.png").touch()
+    for split, name, count in (("train", "b", 4), ("train", "c", 3), ("test", "d", 1)):
+        _break(workspace, split, name, count)
     message = (
         r"wanted at least 3 training images \(`prototypes\.ipc`\) and 1 image of every other split "
         r"in every class; found class 1 \('b'\): 2 training, 1 test images \(4 more cannot be "
-        r"read\); "
-        r"class 2 \('c'\): 0 training, 1 test images; class 3 \('d'\): 5 training, 0 test images; "
+        r"read\); class 2 \('c'\): 0 training, 1 test images \(3 more cannot be read\); class 3 "
+        r"\('d'\): 5 training, 0 test images \(1 more cannot be read\); "
         r"add images, or lower `prototypes\.ipc`$"
     )
     with pytest.raises(SourceError, match=message):
@@ -72,7 +77,22 @@ def test_classes_too_small_are_named_with_what_cannot_be_read(workspace: Workspa
 
 
 def test_of_many_small_classes_twenty_are_named(workspace: Workspace):
-    _fill(workspace, {f"c{number:02d}": (1, 1) for number in range(23)})
-    with pytest.raises(SourceError, match=r"\('c19'\): 1 training, 1 test images; and 3 more clas"):
+    names = [f"c{number:02d}" for number in range(23)]
+    _fill(workspace, dict.fromkeys(names, (1, 1)))
+    for name in names:
+        _break(workspace, "train", name, 1)
+    with pytest.raises(SourceError, match=r"\('c19'\): 1 training, 1 test images .*3 more classes"):
         _run(workspace)
     assert len(_run(workspace, ipc=1)) == 0  # all are indexed by now
+
+
+def test_counts_that_are_too_small_are_refused_before_a_file_is_opened(workspace: Workspace):
+    _fill(workspace, {"a": (3, 1), "b": (2, 1)})
+    with pytest.raises(RecipeError) as caught:
+        _run(workspace, ipc=3)
+    assert str(caught.value) == (
+        f"{workspace.recipes / 'own.yaml'}:2: prototypes.ipc: wanted at least 3 training images in "
+        f"every class, found class 1 ('b'): 2; add images, lower it, or leave these classes out"
+    )
+    assert not (workspace.store / "objects").exists()
+    assert not (workspace.store / "cache").exists()
