@@ -4,12 +4,14 @@ Networks are built on torch's meta device, which has shapes but no numbers. Wher
 device it is built on the CPU, which is the judge.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from d4m.classifiers.timm_names import find_unknown
 from d4m.errors import ClassifierError
 from d4m.settings import ClassifierSettings
 
@@ -31,7 +33,7 @@ def find_refusal(
 ) -> str:
     """Return the reason why a network cannot be built for such images, or "".
 
-    Only networks of timm, and weights in a file, need torch.
+    Only networks that timm has, and weights in a file, need torch.
 
     Args:
         settings: its architecture, with options.
@@ -48,6 +50,8 @@ def find_refusal(
             return ""
         if weights == "timm":
             return f"timm has no weights for convnet3; {_TRAIN_HERE}"
+    if "timm" not in sys.modules and (unknown := find_unknown(settings.architecture)):
+        return unknown
     options = {name: v for name, v in settings.options.items() if name not in _FETCHED}
     network = ClassifierSettings(architecture=settings.architecture, options=options)
     images = _Images(channels, size_px, classes, alone)

@@ -1,6 +1,5 @@
 """Build any timm architecture, adapted to small images if necessary."""
 
-import difflib
 from typing import Any, cast
 
 import timm
@@ -8,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from d4m.classifiers.timm_names import describe_unknown
 from d4m.errors import ClassifierError
 from d4m.images.pixels import standardise_pixels
 from d4m.settings import ClassifierSettings
@@ -145,12 +145,7 @@ def _for_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]
 
 def _check_name(architecture: str) -> None:
     if not timm.is_model(architecture.partition(".")[0]):
-        close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-        msg = (
-            f"no architecture '{architecture}'; wanted convnet3 or a timm name"
-            f"{f', such as {close}' if close else ''}"
-        )
-        raise ClassifierError(msg)
+        raise ClassifierError(describe_unknown(architecture, timm.list_models()))
 
 
 def _create(architecture: str, size_px: int, arguments: dict[str, Any]) -> nn.Module:

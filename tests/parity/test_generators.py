@@ -16,8 +16,7 @@ from d4m.generators import pretrained_model as pretrained
 from d4m.generators.encode import encode_images
 from d4m.generators.placement import place_pipeline
 from d4m.images.pixels import to_images, to_pixels
-from d4m.recipe.recipe import Recipe
-from d4m.settings import PretrainedSettings, RecipeSettings, SynthesisSettings
+from d4m.settings import PretrainedSettings, SynthesisSettings
 from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images, use_scheduler
 from tests.tiny_pipelines import IMAGE, LATENT, build_pipeline, save_pipeline
 
@@ -38,10 +37,8 @@ IMAGES = np.random.default_rng(1).integers(0, 256, (5, *IMAGE)).astype(np.uint8)
 
 
 def _model(folder, precision="float32"):
-    dataset = {"dataset": {"source": "digits"}}
-    recipe = Recipe("parity", folder, RecipeSettings.model_validate(dataset))
     settings = PretrainedSettings(model=str(folder), precision=precision)
-    return pretrained.find_model(settings, recipe, "cpu")
+    return pretrained.find_model(settings, folder, "cpu")
 
 
 def _load(folder, precision="float32"):

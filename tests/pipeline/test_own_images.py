@@ -8,7 +8,7 @@ from PIL import Image
 
 from d4m.errors import SourceError
 from d4m.generators.compact_model import load_pipeline
-from d4m.stages.compared_sets import training_set_settings
+from d4m.stages.compared_sets import training_set_inputs
 from tests.conftest import Workspace
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
@@ -99,7 +99,7 @@ def test_images_from_noise_depend_on_the_size_of_the_latents(own_images: Workspa
         text = RECIPE.format(generator=COMPACT).replace("size_px: 16", f"size_px: {size_px}")
         own_images.write("noise", text.replace("synthesis: {", "synthesis: {size_px: 16, "))
         context = own_images.pipeline("noise").open_context()
-        settings.append(training_set_settings(context, "from_noise"))
+        settings.append(training_set_inputs(context, "from_noise").settings)
     assert settings[0] != settings[1]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from d4m.errors import ClassifierError, RecipeError
+from d4m.errors import RecipeError
 from d4m.stages.score_table import teacher_by_student
 from d4m.stages.soft_labels import StoredLabels
 from d4m.stages.training_sets import synthetic_set
@@ -137,6 +137,9 @@ def test_a_file_that_holds_no_weights_is_refused(workspace):
     workspace.write(
         "tiny", TINY_RECIPE.replace("teacher: {", "teacher: {weights: junk.safetensors, ")
     )
-    workspace.pipeline().run_stage("real_images")
-    with pytest.raises(ClassifierError, match=r"junk\.safetensors does not hold weights of convne"):
-        workspace.pipeline().run_stage("teacher")
+    wanted = (
+        r"tiny\.yaml:\d+: teacher\.weights: .*junk\.safetensors is not a file of weights in safe"
+    )
+    with pytest.raises(RecipeError, match=wanted):
+        workspace.pipeline().run_stage("real_images")
+    assert not (workspace.store / "objects").exists()
