@@ -144,7 +144,7 @@ def test_08_no_safety_checker_blacks_images_out(numbered, tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     (tmp_path / "safety_checker").mkdir()
     settings = PretrainedSettings(model=str(tmp_path))
-    model = pretrained.find_model(settings, numbered.pipeline().recipe, "cpu")
+    model = pretrained.find_model(settings, tmp_path, "cpu")
     assert pretrained.load_pipeline(model).safety_checker is None
     for class_id in range(CLASSES):
         images = context.read("synthetic_images", f"class-{class_id:05d}")["images"]

@@ -1,6 +1,5 @@
 """Write settings into recipes/<name>.yaml."""
 
-import copy
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
@@ -11,7 +10,7 @@ from ruamel.yaml import YAML
 
 from d4m.errors import RecipeError
 from d4m.recipe.recipe import is_name, recipe_files
-from d4m.settings import RecipeSettings
+from d4m.settings import RecipeSettings, as_written
 
 
 def write_recipe(path: Path, settings: Mapping[str, Any], *, comment: str) -> Path:
@@ -29,9 +28,7 @@ def write_recipe(path: Path, settings: Mapping[str, Any], *, comment: str) -> Pa
     if path.exists() or recipe_files(path) or not is_name(path.stem) or not path.parent.is_dir():
         msg = f"wanted the name of a recipe that does not exist yet, found {path}; choose another"
         raise RecipeError(msg)
-    sections = copy.deepcopy(dict(settings))
-    generator = sections["generator"]  # a dump names both kinds, a recipe one
-    generator.pop("compact" if generator["pretrained"] else "pretrained")
+    sections = as_written(settings)
     try:
         RecipeSettings.model_validate(sections)
     except ValidationError as failure:

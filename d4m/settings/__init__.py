@@ -5,7 +5,8 @@ device) is never a setting. Defaults are the paper's if these make sense at any 
 that were tuned on small images say so.
 """
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -78,6 +79,18 @@ class RecipeSettings(Section):
         description="Every random number of the recipe follows from this number.",
     )
 
+    @classmethod
+    def from_dump(cls, dump: Mapping[str, Any]) -> Self:
+        """Return the settings that `model_dump` was called on.
+
+        Args:
+            dump: every section; its `generator` names both kinds, where a recipe may name one.
+
+        Raises:
+            ValidationError: the settings are of another version of d4m.
+        """
+        return cls.model_validate(as_written(dump))
+
     @model_validator(mode="after")
     def _scored_images_exist(self) -> Self:
         may_exist = self.dataset.validation_share > 0 or isinstance(
@@ -90,6 +103,14 @@ class RecipeSettings(Section):
             )
             raise ValueError(msg)
         return self
+
+
+def as_written(dump: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dumped settings as a recipe has them: with one kind of generator."""
+    generator = dump["generator"]
+    unused = "compact" if generator["pretrained"] else "pretrained"
+    used = {key: value for key, value in generator.items() if key != unused}
+    return {**dump, "generator": used}
 
 
 SECTIONS = tuple(RecipeSettings.model_fields)

@@ -89,7 +89,7 @@ class DistilledDataset(Stage):
 
 
 def _write(context: StageContext, folder: Path, packed: dict[str, Any]) -> None:
-    recipe = RecipeSettings.model_validate(packed["settings"])
+    recipe = RecipeSettings.from_dump(packed["settings"])
     counts = _write_images(context, folder, packed["classes"], recipe.prototypes.ipc)
     if context.all_of("soft_labels").reads:
         _write_labels(context, folder, recipe)

@@ -70,7 +70,7 @@ def test_a_prompt_does_not_reach_prototypes_that_explain_the_teacher(lab, recipe
 
 
 def test_more_prototypes_than_one_regression_can_hold_are_refused(lab, monkeypatch):
-    monkeypatch.setattr("d4m.stages.prototypes._MOST_EXPLAINING", 29)
+    monkeypatch.setattr("d4m.stages.prototypes.MOST_EXPLAINING", 29)
     with pytest.raises(PrototypeError, match="wanted at most 29, found 30; set it to `medoid`"):
         lab.edited("many", RECIPES["explaining"] | {"prototypes.starts": 2}, until="prototypes")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from d4m.errors import SourceError
+from d4m.errors import RecipeError
 from d4m.generators.compact_model import load_pipeline
 from d4m.stages.compared_sets import training_set_inputs
 from tests.conftest import Workspace
@@ -99,7 +99,7 @@ def test_images_from_noise_depend_on_the_size_of_the_latents(own_images: Workspa
         text = RECIPE.format(generator=COMPACT).replace("size_px: 16", f"size_px: {size_px}")
         own_images.write("noise", text.replace("synthesis: {", "synthesis: {size_px: 16, "))
         context = own_images.pipeline("noise").open_context()
-        settings.append(training_set_inputs(context, "from_noise").settings)
+        settings.append(training_set_inputs(context.seeing("generator", {}), "from_noise").settings)
     assert settings[0] != settings[1]
 
 
@@ -108,6 +108,6 @@ def test_a_class_too_small_for_the_recipe_is_named_before_any_model_is_trained(
 ):
     text = RECIPE.format(generator=COMPACT).replace("ipc: 2", "ipc: 50")
     own_images.write("greedy", text)
-    with pytest.raises(SourceError, match=r"wanted at least 50 training images .*'blue'"):
+    with pytest.raises(RecipeError, match=r"wanted at least 50 training images .*'blue'"):
         own_images.run("greedy")
     assert own_images.pipeline("greedy").open_context().manifests.current("generator") is None

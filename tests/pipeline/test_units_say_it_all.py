@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from d4m.pipeline import STAGES
+from d4m.recipe.recipe import Recipe
 from d4m.store.digest import digest_folder
 from d4m.store.layout import digest_group
 
@@ -12,12 +13,17 @@ from d4m.store.layout import digest_group
 NAMES = ["tiny", "online", "refined", "at_once"]
 
 
-class Refusing:
+class Refusing(Recipe):
     """A recipe that may be named, as in messages, and nothing else."""
 
-    name = "refusing"
+    def __init__(self):
+        """Take no settings."""
 
-    def __getattr__(self, attribute):
+    def __getattribute__(self, attribute):
+        if attribute.startswith("__"):
+            return object.__getattribute__(self, attribute)
+        if attribute == "name":
+            return "refusing"
         msg = f"`compute` reads `{attribute}` of the recipe; put it into the unit's settings"
         raise AssertionError(msg)
 

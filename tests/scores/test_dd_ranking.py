@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d4m.scores.dd_ranking import LabelRobustness, augmentation_robust_score, label_robust_score
+from d4m.scores.dd_ranking import augmentation_robust_score, label_robust_score
 
 shares = st.floats(0, 1)
 
@@ -38,24 +38,27 @@ def test_augmentation_robust_score_by_hand():
 
 
 def test_the_best_and_the_worst_set_have_100_and_0():
-    best = label_robust_score(real_hard=0, synthetic_hard=1, synthetic=1, random=0)
-    worst = label_robust_score(real_hard=1, synthetic_hard=0, synthetic=0, random=1)
-    assert best == LabelRobustness(-1, 1, pytest.approx(100))
-    assert worst == LabelRobustness(1, -1, pytest.approx(0, abs=1e-12))
-    plain = {"synthetic_plain": 1, "random_plain": 0}
-    found = augmentation_robust_score(synthetic_augmented=1, random_augmented=0, **plain)
+    best = label_robust_score(real_hard=0.0, synthetic_hard=1.0, synthetic=1.0, random=0.0)
+    worst = label_robust_score(real_hard=1.0, synthetic_hard=0.0, synthetic=0.0, random=1.0)
+    assert (best.hard_label_recovery, best.improvement_over_random) == (-1.0, 1.0)
+    assert (worst.hard_label_recovery, worst.improvement_over_random) == (1.0, -1.0)
+    assert (best.score, worst.score) == pytest.approx((100, 0), abs=1e-9)
+    plain = {"synthetic_plain": 1.0, "random_plain": 0.0}
+    found = augmentation_robust_score(synthetic_augmented=1.0, random_augmented=0.0, **plain)
     assert found == pytest.approx(100)
 
 
 def test_the_weight_is_that_of_the_first_term():
     accuracies = {"real_hard": 1.0, "synthetic_hard": 0.75, "synthetic": 0.5, "random": 0.0}
-    ends = [label_robust_score(**accuracies, weight=weight).score for weight in (0, 0.2, 1)]
+    ends = [label_robust_score(**accuracies, weight=weight).score for weight in (0.0, 0.2, 1.0)]
     spread = math.e - 1 / math.e
     expected = [100 * (math.exp(gain) - 1 / math.e) / spread for gain in (-0.25, -0.1, 0.5)]
     assert ends == pytest.approx(expected)
     augmented = {"synthetic_augmented": 0.5, "random_augmented": 0.0}
     plain = {"synthetic_plain": 0.5, "random_plain": 0.75}
-    found = [augmentation_robust_score(**augmented, **plain, weight=weight) for weight in (0, 1)]
+    found = [
+        augmentation_robust_score(**augmented, **plain, weight=weight) for weight in (0.0, 1.0)
+    ]
     assert found == pytest.approx([expected[0], expected[2]])
 
 
