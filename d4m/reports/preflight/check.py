@@ -5,7 +5,7 @@ import re
 from d4m.errors import SourceError
 from d4m.generators.base import ImagesDescription
 from d4m.recipe.problems import Problem
-from d4m.reports.preflight.images import count_problems, prototype_problems
+from d4m.reports.preflight.images import count_problems, path_problems, prototype_problems
 from d4m.reports.preflight.networks import network_problems
 from d4m.reports.preflight.prompts import check_prompts
 from d4m.reports.preflight.synthesis import guidance_problems, step_problems
@@ -29,6 +29,8 @@ def check_recipe(context: StageContext) -> list[str]:
     """
     recipe = context.recipe
     problems = [*step_problems(recipe), *guidance_problems(recipe)]
+    if lost := list(path_problems(recipe)):
+        raise recipe.refuse([*problems, *lost])
     try:
         source = context.source
         problems += count_problems(recipe, source)

@@ -1,7 +1,9 @@
 """Images and prototypes: counts that are too small, seen without opening an image."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+from d4m.errors import D4MError
 from d4m.recipe.problems import Problem
 from d4m.recipe.recipe import Recipe
 from d4m.settings import RecipeSettings
@@ -13,6 +15,22 @@ _WHERE: Mapping[Split, tuple[str, str]] = {
     "test": ("dataset", "test_share"),
     "validation": ("dataset", "validation_share"),
 }
+
+
+def path_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Yield paths that name a variable which is not set."""
+    dataset, pretrained = recipe.settings.dataset, recipe.settings.generator.pretrained
+    paths = {
+        ("dataset", "path"): getattr(dataset, "path", None),
+        ("dataset", "classes"): getattr(dataset, "classes", None),
+        ("generator", "pretrained", "model"): pretrained and pretrained.model,
+    }
+    for keys, path in paths.items():
+        try:
+            if isinstance(path, str | Path):
+                recipe.locate(path)
+        except D4MError as failure:
+            yield Problem(keys, str(failure))
 
 
 def count_problems(recipe: Recipe, source: ImageSource) -> Iterator[Problem]:
