@@ -115,11 +115,15 @@ class ClassTable:
         name = self.names[class_id]
         key = own_prompts(self.names, tuple(settings.per_class)).get(name)
         if key is not None:
-            found = re.search(re.escape(name), settings.per_class[key], re.IGNORECASE)
-            return found.end() if found else 0
+            return self.find_name(class_id, settings.per_class[key])
         found = PLACEHOLDER.search(settings.template)
         assert found is not None, "templates without a placeholder are refused"
         return found.start() + len(str(class_id) if found[1] == "class_id" else name)
+
+    def find_name(self, class_id: int, prompt: str) -> int:
+        """Return where a class's name ends in a prompt, as `name_end`; 0 if it is not there."""
+        found = re.search(re.escape(self.names[class_id]), prompt, re.IGNORECASE)
+        return found.end() if found else 0
 
 
 @dataclass(frozen=True)

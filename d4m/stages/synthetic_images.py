@@ -63,12 +63,10 @@ class SyntheticImages(Stage):
             return
         settings = missing[0].settings  # classes differ in their prompts and seeds alone
         pipeline = _prepared_pipeline(context, settings)
-        table, prompts = context.source.class_table, context.recipe.settings.prompts
-        ends = [table.name_end(class_id_of(unit.name), prompts) for unit in missing]
-        check_prompts(
-            pipeline,
-            {unit.settings["prompt"]: end for unit, end in zip(missing, ends, strict=True)},
-        )
+        prompts = {class_id_of(unit.name): unit.settings["prompt"] for unit in missing}
+        table = context.source.class_table
+        needed = {prompt: table.find_name(class_id, prompt) for class_id, prompt in prompts.items()}
+        check_prompts(pipeline, needed)
         orders = _Orders(context, missing)
         batches = _draw(
             context,
