@@ -26,8 +26,8 @@ _METAVARS = {int: "NUMBER", float: "NUMBER", str: "TEXT"}
 _RECIPE_HEAD = """# Every key of a recipe
 
 A recipe is a YAML file `recipes/<name>.yaml` (or `.yml`). It needs a `dataset` section; every
-other key has a default. An unknown key or a value out of range is refused before anything runs, with file, line,
-key, the value found and the values allowed.
+other key has a default. An unknown key or a value out of range is refused before anything runs,
+with file, line, key, the value found and the values allowed.
 
 ```yaml
 preset: fast                 # optional: one preset, or a list
