@@ -76,10 +76,12 @@ class PromptFinding:
     Attributes:
         reason: what the generator makes of it.
         read: characters that are read; None: it is no prompt for this generator.
+        wanted: the prompts that this generator takes, where it is none of them.
     """
 
     reason: str
     read: int | None
+    wanted: str = ""
 
 
 class Generator(ABC):

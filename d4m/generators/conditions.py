@@ -1,6 +1,6 @@
 """Encode prompts for a denoiser, each distinct text once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,19 +17,23 @@ _ARGUMENTS = ("prompt_embeds", "pooled_prompt_embeds")
 _TOKENIZERS = ("tokenizer", "tokenizer_2")
 
 
-def check_prompts(pipeline: Any, needed: Mapping[str, int]) -> None:
+def check_prompts(
+    pipeline: Any, prompts: Iterable[str], needed: Callable[[str], int] = lambda _: 0
+) -> None:
     """Refuse prompts that the pipeline cannot follow, before any image is made.
 
     Args:
         pipeline: as it was loaded.
-        needed: prompt -> characters that must be read, up to the end of its class name.
+        prompts: of the images.
+        needed: prompt -> characters that must be read, up to the end of its class name; asked of
+            prompts that are cut.
 
     Raises:
-        GeneratorError: prompts of a class-conditional pipeline name none of its classes, or a text
-            encoder cuts a prompt before the end of its class name.
+        GeneratorError: a prompt of a class-conditional pipeline does not name one of its classes,
+            or a text encoder cuts a prompt before the end of its class name.
     """
     if isinstance(pipeline, DiTImg2ImgPipeline):
-        pipeline.find_class_ids(list(needed))
+        pipeline.find_class_ids(list(prompts))
         return
     tokenizers = [getattr(pipeline, name, None) for name in _TOKENIZERS]
     readers = [
@@ -37,8 +41,8 @@ def check_prompts(pipeline: Any, needed: Mapping[str, int]) -> None:
         for each in tokenizers
         if each is not None
     ]
-    cuts = find_cuts(readers, needed)
-    lost = [cut.reason for prompt, cut in cuts.items() if (cut.read or 0) < needed[prompt]]
+    cuts = find_cuts(readers, dict.fromkeys(prompts))
+    lost = [cut.reason for prompt, cut in cuts.items() if (cut.read or 0) < needed(prompt)]
     if lost:
         msg = (
             f"prompts are cut before the end of their class name ({len(lost)}), such as this: "

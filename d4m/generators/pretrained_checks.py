@@ -85,7 +85,7 @@ def _examine_labels(folder: Path, prompts: Iterable[str]) -> dict[str, PromptFin
     labels = DiTLabels(read_index(folder).get("id2label") or {}, int(classes))
     complaints = {prompt: labels.complaint(prompt) for prompt in prompts}
     return {
-        prompt: PromptFinding(f"{labels.wanted}; found {text}", None)
+        prompt: PromptFinding(text, None, labels.wanted)
         for prompt, text in complaints.items()
         if text
     }

@@ -63,10 +63,8 @@ class SyntheticImages(Stage):
             return
         settings = missing[0].settings  # classes differ in their prompts and seeds alone
         pipeline = _prepared_pipeline(context, settings)
-        prompts = {class_id_of(unit.name): unit.settings["prompt"] for unit in missing}
-        table = context.source.class_table
-        needed = {prompt: table.find_name(class_id, prompt) for class_id, prompt in prompts.items()}
-        check_prompts(pipeline, needed)
+        owners = {unit.settings["prompt"]: class_id_of(unit.name) for unit in missing}
+        check_prompts(pipeline, owners, lambda prompt: _find_name(context, owners, prompt))
         orders = _Orders(context, missing)
         batches = _draw(
             context,
@@ -89,6 +87,10 @@ class SyntheticImages(Stage):
                     "seeds": np.array(order.seeds, np.int64)[rows],
                 },
             )
+
+
+def _find_name(context: StageContext, owners: Mapping[str, int], prompt: str) -> int:
+    return context.source.class_table.find_name(owners[prompt], prompt)
 
 
 def noise_inputs(context: StageContext) -> Inputs:

@@ -1,8 +1,8 @@
 """Prompts: unknown classes, empty texts, and texts that a generator cuts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from d4m.generators.base import Generator
+from d4m.generators.base import Generator, PromptFinding
 from d4m.recipe.problems import Problem, did_you_mean
 from d4m.recipe.recipe import Recipe
 from d4m.sources.class_table import ClassTable, own_prompts
@@ -27,21 +27,20 @@ def check_prompts(
     settings = settings.model_copy(update={"per_class": own})
     prompts = {id_: table.prompt(id_, settings) for id_ in range(len(table))}
     found = generator.examine_prompts(dict.fromkeys(prompts.values()), table.names)
-    of_template, warnings = list[str](), list[str]()
+    of_template, warnings = list[tuple[str, PromptFinding]](), list[str]()
     for class_id, prompt in prompts.items():
         finding, name = found.get(prompt), table.names[class_id]
         if finding is None:
             continue
-        text = f"class {class_id} ('{name}'): {finding.reason}"
+        whose = f"class {class_id} ('{name}')"
         if finding.read is not None and finding.read >= table.name_end(class_id, settings):
-            warnings.append(f"the prompt of {text}")
+            warnings.append(f"the prompt of {whose}: {finding.reason}")
         elif key := keys.get(name):
-            problems.append(Problem(("prompts", "per_class", key), _refusal(text, finding.read)))
+            problems.append(Problem(("prompts", "per_class", key), _refuse([(whose, finding)])))
         else:
-            of_template.append(_refusal(text, finding.read))
+            of_template.append((whose, finding))
     if of_template:
-        more = f" ({len(of_template)} classes)" if len(of_template) > 1 else ""
-        problems.append(Problem(("prompts", "template"), of_template[0] + more))
+        problems.append(Problem(("prompts", "template"), _refuse(of_template)))
     return problems, [*warnings[:_MOST_NAMED], *_count_more(len(warnings) - _MOST_NAMED)]
 
 
@@ -60,10 +59,15 @@ def _per_class_problems(recipe: Recipe, table: ClassTable) -> Iterator[Problem]:
             yield Problem(("prompts", "per_class", name), text)
 
 
-def _refusal(text: str, read: int | None) -> str:
-    if read is None:
-        return text
-    return f"cut before the end of the class name; {text}; shorten it"
+def _refuse(found: Sequence[tuple[str, PromptFinding]]) -> str:
+    """Describe prompts of one key that cannot be used: the first cut, or all that name no class."""
+    whose, first = found[0]
+    if first.read is None:
+        named = ", ".join(finding.reason for _, finding in found[:_MOST_NAMED])
+        more = len(found) - _MOST_NAMED
+        return f"{first.wanted}; found {named}" + (f" and {more} more" if more > 0 else "")
+    more = f" ({len(found)} classes)" if len(found) > 1 else ""
+    return f"cut before the end of the class name; {whose}: {first.reason}; shorten it{more}"
 
 
 def _count_more(count: int) -> list[str]:
