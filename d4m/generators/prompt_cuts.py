@@ -48,6 +48,7 @@ class TextReader:
         """Return how many characters of a text are read; None: all of them.
 
         Example:
+            >>> from d4m.generators.subwords import learn_vocabulary
             >>> reader = TextReader.of(learn_vocabulary(["a photo of zero"]), limit=4)
             >>> reader.cut("a photo"), reader.cut("a photo of zero")
             (None, 7)

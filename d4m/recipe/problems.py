@@ -133,9 +133,15 @@ def _allowed_keys(location: Sequence[int | str]) -> list[str]:
                 child for m in owners for child in _models_in(m.model_fields[part].annotation)
             ]
         else:  # the tag of the data set union picks one of its members
-            models = [m for m in models if part in get_args(m.model_fields["source"].annotation)]
+            models = [m for m in models if _is_named(m, part)] or models
     preset = ["preset"] if len(location) == 1 else []
     return [*models[0].model_fields, *preset]
+
+
+def _is_named(model: type[BaseModel], source: str) -> bool:
+    """Return whether a section is that of a source of images with this name."""
+    field = model.model_fields.get("source")
+    return field is not None and source in get_args(field.annotation)
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -204,7 +204,10 @@ BOMB = "\n".join(
     [
         (BOMB, ":6: wanted at most 200000 values, 30 deep, found more"),
         ("dataset: " + "[" * 5000 + "]" * 5000, ":1: wanted at most 200000 values, 30 deep"),
-        ("dataset:\n  &a {source: image_folder, path: *a}", ":2: an alias of what it stands in"),
+        (
+            "dataset:\n  &a {source: image_folder, path: *a}",
+            ":2: an alias of a node that contains it",
+        ),
         ("dataset: *nowhere", ":1: not valid YAML: found undefined alias"),
         ("dataset: !!python/object/apply:os.system [echo]", ":1: wanted plain values, found the t"),
         ("dataset: {source: digits}\nseed: !foo 3", ":2: wanted plain values, found the tag !foo"),
