@@ -1,7 +1,7 @@
 """Tokens of CLIP's kind without torch: a vocabulary for any words, and where a text is cut.
 
 `english_merges.txt` holds byte-pair merges of English words, so that a word that no caption holds
-costs one or two tokens instead of one per letter (docs/explanation/decisions/sub_words.md).
+costs one or two tokens instead of one per letter (docs/explanation/decisions/sub-words.md).
 """
 
 import itertools
