@@ -30,9 +30,10 @@ class DiTImg2ImgPipeline(DiTPipeline):
 
     Differs:
         The null class is read from the transformer's `num_embeds_ada_norm`; in the stock pipeline
-        it is always 1000. A scheduler for learned variances is replaced by one for fixed variances,
-        because, like the stock pipeline, this one drops the variances that the transformer
-        predicts.
+        it is always 1000. A scheduler of its own for learned variances is replaced by one for fixed
+        variances, because the stock pipeline drops the variances that the transformer predicts; the
+        sampler `ddpm` uses them, as the authors' code does. Classifier-free guidance changes all
+        channels of the latents, as in diffusers; the authors' code changes the first three.
     """
 
     def __init__(
@@ -111,7 +112,8 @@ class DiTImg2ImgPipeline(DiTPipeline):
         timestep: Tensor,
         classes: Int64[Tensor, "image"],
         guidance_scale: float,
-    ) -> Float[Tensor, "image latent_channel height width"]:
+    ) -> Float[Tensor, "image output_channel height width"]:
+        """Return the predicted noise, followed by its variance where the sampler asks for it."""
         guided = guidance_scale > 1
         if guided:
             classes = torch.cat([classes, torch.full_like(classes, self._classes)])
@@ -120,11 +122,19 @@ class DiTImg2ImgPipeline(DiTPipeline):
         )
         steps = timestep.reshape(1).to(scaled.device).expand(len(scaled))
         output = self.transformer(scaled, timestep=steps, class_labels=classes).sample
-        noise = output[:, : latents.shape[1]]  # the rest, if any, is the learned variance
-        if not guided:
-            return noise
-        conditional, unconditional = noise.chunk(2)
-        return unconditional + guidance_scale * (conditional - unconditional)
+        noise = output[:, : latents.shape[1]]  # the rest, if any, is the predicted variance
+        variance = output[: len(latents), latents.shape[1] :]
+        if guided:
+            conditional, unconditional = noise.chunk(2)
+            noise = unconditional + guidance_scale * (conditional - unconditional)
+        takes_variance = self.scheduler.config.get("variance_type") == "learned_range"
+        return torch.cat([noise, variance], dim=1) if takes_variance else noise
+
+    @property
+    def predicts_variance(self) -> bool:
+        """Whether the transformer predicts the variance of each step's noise too."""
+        config = self.transformer.config
+        return int(config.out_channels) == 2 * int(config.in_channels)
 
     @property
     def _classes(self) -> int:

@@ -7,6 +7,9 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from d4m.images.framing import FILTERS
+from d4m.settings import Resampling
+
 
 def to_pixels(
     images: UInt8[np.ndarray, "image height width channel"]
@@ -56,13 +59,15 @@ def resize_pixels(
 
 
 def resize_images(
-    images: UInt8[np.ndarray, "image height width channel"], size_px: int
+    images: UInt8[np.ndarray, "image height width channel"],
+    size_px: int,
+    resampling: Resampling = "lanczos",
 ) -> UInt8[np.ndarray, "image size size channel"]:
-    """Resize images to a square by Pillow's antialiased Lanczos filter, channel by channel."""
+    """Resize images to a square by one of Pillow's antialiased filters, channel by channel."""
     if images.shape[1:3] == (size_px, size_px):
         return images
     planes = [
-        Image.fromarray(plane).resize((size_px, size_px), Image.Resampling.LANCZOS)
+        Image.fromarray(plane).resize((size_px, size_px), FILTERS[resampling])
         for plane in np.ascontiguousarray(np.moveaxis(images, -1, 1)).reshape(
             -1, *images.shape[1:3]
         )

@@ -22,6 +22,7 @@ from d4m.settings.dataset import ImageFolderSettings as ImageFolderSettings
 from d4m.settings.dataset import MnistSettings as MnistSettings
 from d4m.settings.dataset import SplitFolderSettings as SplitFolderSettings
 from d4m.settings.evaluation import Baseline as Baseline
+from d4m.settings.evaluation import CentreCropSettings as CentreCropSettings
 from d4m.settings.evaluation import EvaluationSettings as EvaluationSettings
 from d4m.settings.evaluation import HardLabelSettings as HardLabelSettings
 from d4m.settings.evaluation import Labels as Labels
@@ -36,6 +37,7 @@ from d4m.settings.optimizer import Precision as Precision
 from d4m.settings.prompts import PLACEHOLDER as PLACEHOLDER
 from d4m.settings.prompts import PromptSettings as PromptSettings
 from d4m.settings.prototypes import PrototypeSettings as PrototypeSettings
+from d4m.settings.section import Resampling as Resampling
 from d4m.settings.section import Section as Section
 from d4m.settings.soft_labels import SoftLabelSettings as SoftLabelSettings
 from d4m.settings.synthesis import SynthesisSettings as SynthesisSettings

@@ -6,12 +6,22 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from d4m.settings.section import Section, Share
+from d4m.settings.section import Resampling, Section, Share
 
 Channels = Literal[1, 3]
 Level = Annotated[int, Field(ge=0, le=255)]
 SizePx = Annotated[int, Field(ge=8, le=4096)]
 Level16 = Annotated[int, Field(ge=1, le=65535)]
+InputFilter = Annotated[
+    Resampling,
+    Field(
+        exclude_if=lambda value: value == "lanczos",
+        description=(
+            "Filter that resizes the images: `lanczos`, `bicubic` or `bilinear`. The published "
+            "code has `bilinear`."
+        ),
+    ),
+]
 
 
 class SourceSettings(Section):
@@ -72,6 +82,7 @@ class MnistSettings(SourceSettings):
         default=28, description="Height and width. Images are resized unless it is 28."
     )
     channels: Channels = Field(default=1, description="1: grey, 3: RGB.")
+    resampling: InputFilter = "lanczos"
 
 
 class CifarSettings(SourceSettings):
@@ -89,6 +100,7 @@ class CifarSettings(SourceSettings):
         default=32, description="Height and width. Images are resized unless it is 32."
     )
     channels: Channels = Field(default=3, description="1: grey, 3: RGB.")
+    resampling: InputFilter = "lanczos"
 
 
 class FileImageSettings(SourceSettings):
@@ -114,6 +126,7 @@ class FileImageSettings(SourceSettings):
             "cuts out the centre."
         ),
     )
+    resampling: InputFilter = "lanczos"
     background: tuple[Level, Level, Level] = Field(
         default=(255, 255, 255), description="Colour behind transparent pixels: red, green, blue."
     )

@@ -1,13 +1,13 @@
 """Students: their training on each training set, and the images they are scored on."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from d4m.settings.augmentation import AugmentationSettings
 from d4m.settings.classifier import Student, StudentSettings
 from d4m.settings.optimizer import OptimizerSettings
-from d4m.settings.section import Section
+from d4m.settings.section import Resampling, Section
 
 Baseline = Literal["random_real", "nearest_real", "decoded_prototypes", "from_noise", "full_data"]
 Labels = Literal["soft", "hard"]
@@ -29,6 +29,37 @@ class HardLabelSettings(Section):
         default=None,
         description="How a student's weights are fitted. With `null`, as for soft labels.",
     )
+
+
+class CentreCropSettings(Section):
+    """How an image of any shape becomes a square without being squeezed.
+
+    The shorter side is resized, and the centre is cut out, as torchvision's `Resize` and
+    `CenterCrop` do.
+    """
+
+    resize_px: int = Field(
+        ge=8,
+        le=4096,
+        description="Length of the shorter side after resizing. The aspect ratio is kept.",
+    )
+    crop_px: int = Field(
+        ge=8,
+        le=4096,
+        description="Height and width of the centre that is cut out: the students' image size.",
+    )
+    resampling: Resampling = Field(
+        default="bilinear", description="Filter that resizes: `lanczos`, `bicubic` or `bilinear`."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_centre_to_cut(self) -> Self:
+        if self.crop_px > self.resize_px:
+            msg = (
+                f"`crop_px` must be at most `resize_px`, found {self.crop_px} and {self.resize_px}"
+            )
+            raise ValueError(msg)
+        return self
 
 
 class MatchingSettings(Section):
@@ -96,6 +127,14 @@ class EvaluationSettings(Section):
         description=(
             "Images that students are scored on. `validation` needs `dataset.validation_share` "
             "or a folder of validation images."
+        ),
+    )
+    test_crop: CentreCropSettings | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description=(
+            "How the images of `split` are read for teachers and students, such as {resize_px: "
+            "256, crop_px: 224}. With `null`, as training images are (`dataset.resize`)."
         ),
     )
     matching: MatchingSettings = Field(

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from d4m.settings.section import Section
 
-PLACEHOLDER = re.compile(r"\{(name|described|class_id)\}")
+PLACEHOLDER = re.compile(r"\{(name|synonyms|described|class_id)\}")
 
 
 class PromptSettings(Section):
@@ -15,8 +15,9 @@ class PromptSettings(Section):
     template: str = Field(
         default="{name}",
         description=(
-            "The prompt of a class. {name} is the class's name. {described} adds the class "
-            "table's gloss to an ambiguous name (`crane, large long-necked wading bird`). "
+            "The prompt of a class. {name} is the class's name. {synonyms} is the class table's "
+            "list (`tench, Tinca tinca`), or the name of a class that has none. {described} adds "
+            "the table's gloss to an ambiguous name (`crane, large long-necked wading bird`). "
             "{class_id} is the class's number, for a DiT."
         ),
     )
@@ -34,6 +35,7 @@ class PromptSettings(Section):
     def _template_names_the_class(cls, template: str) -> str:
         rest, found = PLACEHOLDER.subn("", template)
         if found == 0 or "{" in rest:
-            msg = "must contain {name}, {described} or {class_id} and no other placeholder"
+            known = "{name}, {synonyms}, {described} or {class_id}"
+            msg = f"must contain {known} and no other placeholder"
             raise ValueError(msg)
         return template

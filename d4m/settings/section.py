@@ -1,11 +1,13 @@
 """The base of all groups of settings."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Resampling = Literal["lanczos", "bicubic", "bilinear"]
+"""Pillow's filters by name; all are antialiased where they shrink an image."""
 
 
 class Section(BaseModel):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from d4m.settings.section import Section
+from d4m.settings.section import Resampling, Section
 
 
 class SynthesisSettings(Section):
@@ -31,16 +31,21 @@ class SynthesisSettings(Section):
         le=1000,
         description="Steps in the full schedule; only the last `strength` fraction runs.",
     )
-    scheduler: Literal["pipeline", "pndm", "ddim", "dpmsolver++", "unipc"] = Field(
-        default="pndm", description="The sampler. `pipeline` keeps the generator's own."
+    scheduler: Literal["pipeline", "pndm", "ddim", "ddpm", "dpmsolver++", "unipc"] = Field(
+        default="pndm",
+        description=(
+            "The sampler. `pipeline` keeps the generator's own. `ddpm` adds noise in every step, "
+            "with the variance that a DiT predicts."
+        ),
     )
     mode_guidance: float = Field(
         default=0.0,
         ge=0,
         le=1,
         description=(
-            "Pull of the latents towards the prototype at each early step (MGD3). At 0 there "
-            "is none."
+            "Pull of the latents towards the prototype at each early step: lambda of MGD3, which "
+            "publishes 0.1 with `ddpm`. Other samplers follow MGD3's algorithm for DDIM, where the "
+            "same lambda pulls differently. At 0 there is none."
         ),
     )
     mode_guidance_until: float = Field(
@@ -68,5 +73,13 @@ class SynthesisSettings(Section):
         description=(
             "Height and width of the distilled images, and of the real images that teacher "
             "and students see. With `null`, the data set's own."
+        ),
+    )
+    resampling: Resampling = Field(
+        default="lanczos",
+        exclude_if=lambda value: value == "lanczos",
+        description=(
+            "Filter that resizes decoded images to `size_px`: `lanczos`, `bicubic` or `bilinear`. "
+            "The published code has `bicubic`."
         ),
     )

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from d4m.errors import SourceChangedError
+from d4m.settings import CentreCropSettings
 from d4m.sources.class_table import ClassTable
 
 Split = Literal["train", "test", "validation"]
@@ -80,8 +81,10 @@ class ImageSource(ABC):
         """Return the bytes that one image is made from."""
 
     @abstractmethod
-    def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
-        """Return the image that is made from these bytes."""
+    def _decode(
+        self, content: bytes, size: int | CentreCropSettings
+    ) -> UInt8[np.ndarray, "height width channel"]:
+        """Return the image that is made from these bytes: of this size, or this centre."""
 
     def read_images(
         self,
@@ -90,6 +93,7 @@ class ImageSource(ABC):
         index: ImageIndex,
         *,
         size_px: int | None = None,
+        crop: CentreCropSettings | None = None,
         batch_size: int = 256,
     ) -> Iterator[UInt8[np.ndarray, "image height width channel"]]:
         """Read the images of an index batch by batch, each checked against its content digest.
@@ -99,6 +103,8 @@ class ImageSource(ABC):
             class_id: the class that the index is of.
             index: the images to read.
             size_px: height and width of the images; None: the source's `size_px`.
+            crop: which centre of each image is read, without squeezing it; None: as the recipe's
+                data set says (`dataset.resize`).
             batch_size: images per batch; the last batch may have fewer.
 
         Raises:
@@ -107,7 +113,9 @@ class ImageSource(ABC):
         for start in range(0, len(index.image_ids), batch_size):
             rows = range(start, min(start + batch_size, len(index.image_ids)))
             contents = [self._checked_content(split, class_id, index, row) for row in rows]
-            yield np.stack([self._decode(each, size_px or self.size_px) for each in contents])
+            yield np.stack(
+                [self._decode(each, crop or size_px or self.size_px) for each in contents]
+            )
 
     def read_all(
         self, split: Split, class_id: int, index: ImageIndex

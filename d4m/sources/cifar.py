@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -16,6 +15,7 @@ from d4m.settings import CifarSettings
 from d4m.sources.base import Split
 from d4m.sources.class_rows import class_table
 from d4m.sources.class_table import shipped_class_table
+from d4m.sources.decode import raw_decoding
 from d4m.sources.labelled_arrays import LabelledArraysSource
 from d4m.store.digest import digest_json
 
@@ -79,7 +79,7 @@ class CifarSource(LabelledArraysSource):
         self._rows = shipped_class_table(settings.source)
         self.size_px = settings.size_px
         self.channels = settings.channels
-        self.decoding: Mapping[str, Any] = MappingProxyType({"channels": settings.channels})
+        self.decoding = raw_decoding(settings.channels, settings.resampling)
         self.class_table = class_table(self._rows)
         self._loaded = dict[Split, tuple[np.ndarray, np.ndarray]]()
 

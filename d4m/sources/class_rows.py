@@ -100,8 +100,8 @@ def class_table(rows: Sequence[ClassRow]) -> ClassTable:
     names = tuple(row.name for row in rows)
     if found := describe_lookalikes(names):
         _log.warning("%s", found)
-    glosses = tuple(row.gloss for row in rows)
-    return ClassTable(names, glosses if any(glosses) else ())
+    glosses, synonyms = tuple(row.gloss for row in rows), tuple(row.synonyms for row in rows)
+    return ClassTable(names, glosses if any(glosses) else (), synonyms if any(synonyms) else ())
 
 
 def describe_lookalikes(names: Sequence[str]) -> str:

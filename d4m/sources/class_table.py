@@ -5,8 +5,9 @@ nothing else; names and prompts are display text that is looked up here by id. A
 table once, in the order of its labels, and no other code orders classes.
 
 The tables of well-known data sets are in `class_tables/`. A user's own file has the same format:
-tab-separated UTF-8, comment lines (`#`) first, then the line `folder<TAB>name<TAB>gloss`, then one
-line per class in the order of the class ids. A gloss, or the whole column, may be left out.
+tab-separated UTF-8, comment lines (`#`) first, then the line
+`folder<TAB>name<TAB>gloss<TAB>synonyms`, then one line per class in the order of the class ids. A
+gloss and synonyms, or the last or both of these columns, may be left out.
 """
 
 import re
@@ -29,7 +30,7 @@ SHIPPED_TABLES: tuple[str, ...] = (
     "cifar100",
 )
 
-_COLUMNS = ("folder", "name", "gloss")
+_COLUMNS = ("folder", "name", "gloss", "synonyms")
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,21 @@ class ClassTable:
         names: one distinct, non-empty name per class; `names[class_id]`.
         glosses: the meaning of an ambiguous name, "" for a plain one; `glosses[class_id]`. An empty
             tuple: no class has a gloss.
+        synonyms: all words for the class with commas between them, the usual one first, "" for a
+            class without; `synonyms[class_id]`. They may be those of another class too. An empty
+            tuple: no class has synonyms.
 
     Raises:
         SourceError: there are fewer than two classes, a name is empty or repeated, or the numbers
-            of glosses and names differ.
+            of glosses or synonyms and names differ.
     """
 
     names: tuple[str, ...]
     glosses: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check names and glosses."""
+        """Check names, and how many glosses and synonyms there are."""
         if len(self.names) < 2:
             msg = f"wanted at least 2 classes, found {len(self.names)}: {list(self.names)}"
             raise SourceError(msg)
@@ -61,9 +66,10 @@ class ClassTable:
                 f"names and the repeated names {repeated}"
             )
             raise SourceError(msg)
-        if self.glosses and len(self.glosses) != len(self.names):
-            msg = f"wanted a gloss for each of {len(self.names)} classes, found {len(self.glosses)}"
-            raise SourceError(msg)
+        for what, texts in (("a gloss", self.glosses), ("synonyms", self.synonyms)):
+            if texts and len(texts) != len(self.names):
+                msg = f"wanted {what} for each of {len(self.names)} classes, found {len(texts)}"
+                raise SourceError(msg)
 
     def __len__(self) -> int:
         """Return the number of classes."""
@@ -72,9 +78,10 @@ class ClassTable:
     def prompt(self, class_id: int, settings: PromptSettings) -> str:
         """Return the text prompt of one class: from `per_class`, else from the template.
 
-        In the template, `{name}` stands for the class's name. `{described}` stands for the name,
-        followed by a comma and the gloss if there is one. `{class_id}` stands for the class id, by
-        which a DiT chooses the class.
+        In the template, `{name}` stands for the class's name. `{synonyms}` stands for its synonyms,
+        or for the name of a class without synonyms. `{described}` stands for the name, followed by
+        a comma and the gloss if there is one. `{class_id}` stands for the class id, by which a DiT
+        chooses the class.
 
         Raises:
             RecipeError: `per_class` names a class that is not in the table.
@@ -86,6 +93,10 @@ class ClassTable:
             >>> settings = PromptSettings(template="{described}")
             >>> [table.prompt(class_id, settings) for class_id in range(2)]
             ['crane, long-necked wading bird', 'dog']
+            >>> table = ClassTable(("tench", "dog"), synonyms=("tench, Tinca tinca", ""))
+            >>> settings = PromptSettings(template="{synonyms}")
+            >>> [table.prompt(class_id, settings) for class_id in range(2)]
+            ['tench, Tinca tinca', 'dog']
         """
         own = own_prompts(self.names, tuple(settings.per_class))
         unknown = sorted(set(settings.per_class) - set(own.values()))
@@ -98,7 +109,12 @@ class ClassTable:
         name = self.names[class_id]
         gloss = self.glosses[class_id] if self.glosses else ""
         described = f"{name}, {gloss}" if gloss else name
-        texts = {"name": name, "described": described, "class_id": str(class_id)}
+        texts = {
+            "name": name,
+            "synonyms": self._synonyms(class_id),
+            "described": described,
+            "class_id": str(class_id),
+        }
         # One pass, so that braces in a name or a gloss stay text.
         prompt = PLACEHOLDER.sub(lambda match: texts[match[1]], settings.template)
         return settings.per_class[own[name]] if name in own else prompt
@@ -106,7 +122,8 @@ class ClassTable:
     def name_end(self, class_id: int, settings: PromptSettings) -> int:
         """Return the number of characters of a class's prompt up to the end of the class's name.
 
-        It is 0 where the recipe words the prompt of the class without the name.
+        Of synonyms it is the end of the first one. It is 0 where the recipe words the prompt of the
+        class without the name.
 
         Example:
             >>> ClassTable(("crane", "dog")).name_end(1, PromptSettings(template="a {name} asleep"))
@@ -118,12 +135,21 @@ class ClassTable:
             return self.find_name(class_id, settings.per_class[key])
         found = PLACEHOLDER.search(settings.template)
         assert found is not None, "templates without a placeholder are refused"
-        return found.start() + len(str(class_id) if found[1] == "class_id" else name)
+        first = {"class_id": str(class_id), "synonyms": self._first_synonym(class_id)}
+        return found.start() + len(first.get(found[1], name))
 
     def find_name(self, class_id: int, prompt: str) -> int:
-        """Return where a class's name ends in a prompt, as `name_end`; 0 if it is not there."""
-        found = re.search(re.escape(self.names[class_id]), prompt, re.IGNORECASE)
-        return found.end() if found else 0
+        """Return where a class's name or else its first synonym ends in a prompt; 0 if nowhere."""
+        for name in (self.names[class_id], self._first_synonym(class_id)):
+            if found := re.search(re.escape(name), prompt, re.IGNORECASE):
+                return found.end()
+        return 0
+
+    def _synonyms(self, class_id: int) -> str:
+        return (self.synonyms[class_id] if self.synonyms else "") or self.names[class_id]
+
+    def _first_synonym(self, class_id: int) -> str:
+        return self._synonyms(class_id).partition(",")[0]
 
 
 @dataclass(frozen=True)
@@ -134,11 +160,13 @@ class ClassRow:
         folder: the folder that holds the class's images, or the label that the data set uses.
         name: the name for people and prompts.
         gloss: the meaning of an ambiguous name, "" for a plain one.
+        synonyms: all words for the class with commas between them, "" if none are listed.
     """
 
     folder: str
     name: str
     gloss: str = ""
+    synonyms: str = ""
 
 
 def read_class_table(path: Path) -> tuple[ClassRow, ...]:
@@ -167,10 +195,10 @@ def read_class_table(path: Path) -> tuple[ClassRow, ...]:
     comments = sum(1 for _ in takewhile(lambda line: line.startswith("#"), lines))
     header = "".join(lines[comments : comments + 1])
     columns = tuple(header.split("\t"))
-    if columns not in (_COLUMNS, _COLUMNS[:2]):
+    if len(columns) < 2 or columns != _COLUMNS[: len(columns)]:
         msg = (
-            f"{path}:{comments + 1}: wanted the header 'folder<TAB>name<TAB>gloss' after the "
-            f"comments, found {header!r}"
+            f"{path}:{comments + 1}: wanted the header 'folder<TAB>name<TAB>gloss<TAB>synonyms', "
+            f"'folder<TAB>name<TAB>gloss' or 'folder<TAB>name' after the comments, found {header!r}"
         )
         raise SourceError(msg)
     rows = {
@@ -211,7 +239,7 @@ def shipped_class_table(name: str) -> tuple[ClassRow, ...]:
 
     Example:
         >>> shipped_class_table("cifar100")[1]
-        ClassRow(folder='aquarium_fish', name='aquarium fish', gloss='')
+        ClassRow(folder='aquarium_fish', name='aquarium fish', gloss='', synonyms='')
     """
     if name not in SHIPPED_TABLES:
         msg = f"wanted one of the class tables {list(SHIPPED_TABLES)}, found '{name}'"
@@ -236,7 +264,7 @@ def _read_text(path: Path) -> str:
 def _parse_row(place: str, line: str, columns: int) -> ClassRow:
     cells = [cell.strip() for cell in line.split("\t")]
     if not 2 <= len(cells) <= columns:
-        wanted = "2" if columns == 2 else "2 or 3"
+        wanted = " or ".join(map(str, range(2, columns + 1)))
         msg = f"{place}: wanted {wanted} columns separated by tabs, found {len(cells)}: {line!r}"
         raise SourceError(msg)
     if not cells[0] or not cells[1]:

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from io import BytesIO
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,7 +12,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from d4m.errors import UnreadableImageError
-from d4m.settings import FileImageSettings
+from d4m.images.framing import FILTERS, crop_centre
+from d4m.settings import CentreCropSettings, FileImageSettings, Resampling
 from d4m.sources.image_formats import ALL_FORMATS, FIRST_FORMATS, formats_of
 from d4m.sources.value_range import FULL_RANGE, scale_high_bytes, scale_levels
 
@@ -33,34 +35,43 @@ _TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_RESAMPLE = Image.Resampling.LANCZOS
 Result = TypeVar("Result")
 
 
 def decode_raw(
-    content: bytes, shape: tuple[int, int, int], size_px: int, *, channels: int | None = None
+    content: bytes,
+    shape: tuple[int, int, int],
+    size: int | CentreCropSettings,
+    *,
+    channels: int | None = None,
+    resampling: Resampling = "lanczos",
 ) -> UInt8[np.ndarray, "height width channel"]:
     """Make a square image from raw pixels.
 
     Args:
         content: uint8 pixels, row by row.
         shape: height, width and channels of the raw image.
-        size_px: height and width of the result.
+        size: height and width of the result, or which centre of the image it is.
         channels: channels of the result: 1 (ITU-R 601 grey) or 3 (RGB); None: as in the raw image.
+        resampling: the filter that resizes to a height and width.
     """
     pixels = np.frombuffer(content, np.uint8).reshape(shape)
-    wanted = (size_px, size_px, channels or shape[2])
-    if shape == wanted:
+    channels = channels or shape[2]
+    if shape == (size, size, channels):
         return pixels
     image = Image.fromarray(pixels[:, :, 0] if shape[2] == 1 else pixels)
-    image = image.convert("L" if wanted[2] == 1 else "RGB")
-    if shape[:2] != wanted[:2]:
-        image = image.resize(wanted[:2], _RESAMPLE)
-    return np.asarray(image, np.uint8).reshape(wanted)
+    image = image.convert("L" if channels == 1 else "RGB")
+    if isinstance(size, CentreCropSettings):
+        return _pixels(crop_centre(image, size))
+    return _pixels(image.resize((size, size), FILTERS[resampling]))
 
 
 def decode_file(
-    content: bytes, settings: FileImageSettings, size_px: int, *, white: int = FULL_RANGE
+    content: bytes,
+    settings: FileImageSettings,
+    size: int | CentreCropSettings,
+    *,
+    white: int = FULL_RANGE,
 ) -> UInt8[np.ndarray, "height width channel"]:
     """Decode a file's bytes to an image that is upright, opaque, square and 8 bits per channel.
 
@@ -69,7 +80,7 @@ def decode_file(
     Args:
         content: bytes that were checked before, whatever the file's name.
         settings: channels, background and how to resize.
-        size_px: height and width of the result.
+        size: height and width of the result, or which centre of the image it is.
         white: level of 16 bits that becomes white.
 
     Raises:
@@ -79,22 +90,30 @@ def decode_file(
         upright = load_image(content, formats=ALL_FORMATS, white=white)
         image = _composite(upright, settings.background)
     image = image.convert("L" if settings.channels == 1 else "RGB")
-    size = (size_px, size_px)
+    if isinstance(size, CentreCropSettings):
+        return _pixels(crop_centre(image, size))
+    square, resampling = (size, size), FILTERS[settings.resampling]
     if settings.resize == "crop":
-        image = ImageOps.fit(image, size, _RESAMPLE)
-    else:
-        image = image.resize(size, _RESAMPLE)
-    return np.asarray(image, np.uint8).reshape(*size, settings.channels)
+        return _pixels(ImageOps.fit(image, square, resampling))
+    return _pixels(image.resize(square, resampling))
 
 
 def file_decoding(settings: FileImageSettings, white: int = FULL_RANGE) -> Mapping[str, Any]:
     """Return everything but the size that decides how a file becomes an image.
 
-    The full range adds nothing, as it was the only one before ranges could be chosen.
+    The full range and the default filter add nothing, as they were the only ones before they could
+    be chosen.
     """
-    chosen = settings.model_dump(mode="json", include={"channels", "resize", "background"})
+    names = {"channels", "resize", "resampling", "background"}
+    chosen = settings.model_dump(mode="json", include=names)
     ranged = {} if white == FULL_RANGE else {"white": white}
     return {"version": DECODER_VERSION} | chosen | ranged
+
+
+def raw_decoding(channels: int, resampling: Resampling) -> Mapping[str, Any]:
+    """Return everything but the size that decides how raw pixels become an image."""
+    filtered = {} if resampling == "lanczos" else {"resampling": resampling}
+    return MappingProxyType({"channels": channels, **filtered})
 
 
 def quiet_pillow() -> AbstractContextManager[None]:
@@ -150,6 +169,10 @@ def highest_level(content: bytes, formats: tuple[str, ...]) -> int:
         return int(np.asarray(opened.convert("RGB")).max()) << 8 | 0xFF
 
     return _use_image(content, formats, find)
+
+
+def _pixels(image: Image.Image) -> UInt8[np.ndarray, "height width channel"]:
+    return np.asarray(image, np.uint8).reshape(image.height, image.width, -1)
 
 
 def _use_image(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from d4m.settings import DigitsSettings
+from d4m.settings import CentreCropSettings, DigitsSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split, content_digest, stack_digests
 from d4m.sources.class_table import ClassTable
 from d4m.sources.decode import decode_raw
@@ -59,8 +59,10 @@ class DigitsSource(ImageSource):
     def _content(self, split: Split, image_id: str) -> bytes:  # noqa: ARG002
         return self._images[int(image_id.removeprefix("digit-"))].tobytes()
 
-    def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
-        return decode_raw(content, (self.size_px, self.size_px, self.channels), size_px)
+    def _decode(
+        self, content: bytes, size: int | CentreCropSettings
+    ) -> UInt8[np.ndarray, "height width channel"]:
+        return decode_raw(content, (self.size_px, self.size_px, self.channels), size)
 
     def _rows(self, split: Split, class_id: int) -> Int64[np.ndarray, "image"]:
         rows = self._split[split]

@@ -5,6 +5,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import UInt8
 
+from d4m.settings import CentreCropSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split
 from d4m.sources.copies import Place, choose_dropped
 from d4m.store.digest import digest_json
@@ -69,5 +70,7 @@ class DistinctSource(ImageSource):
     def _content(self, split: Split, image_id: str) -> bytes:
         return self._source._content(split, image_id)  # noqa: SLF001
 
-    def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
-        return self._source._decode(content, size_px)  # noqa: SLF001
+    def _decode(
+        self, content: bytes, size: int | CentreCropSettings
+    ) -> UInt8[np.ndarray, "height width channel"]:
+        return self._source._decode(content, size)  # noqa: SLF001

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from d4m.settings import CentreCropSettings
 from d4m.sources.base import SPLITS, ImageIndex, ImageSource, Split
 from d4m.store.digest import digest_json
 
@@ -73,8 +74,10 @@ class HeldOutSource(ImageSource):
     def _content(self, split: Split, image_id: str) -> bytes:
         return self._source._content(_origin(split), image_id)  # noqa: SLF001
 
-    def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
-        return self._source._decode(content, size_px)  # noqa: SLF001
+    def _decode(
+        self, content: bytes, size: int | CentreCropSettings
+    ) -> UInt8[np.ndarray, "height width channel"]:
+        return self._source._decode(content, size)  # noqa: SLF001
 
 
 def _origin(split: Split) -> Split:

@@ -12,7 +12,7 @@ from jaxtyping import Int64, UInt8
 
 from d4m.errors import SourceError
 from d4m.seeds import stream_seed
-from d4m.settings import HuggingFaceSettings
+from d4m.settings import CentreCropSettings, HuggingFaceSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split, stack_digests
 from d4m.sources.class_rows import class_table, describe_lookalikes, match_rows, named
 from d4m.sources.class_table import ClassRow
@@ -116,8 +116,10 @@ class HuggingFaceSource(ImageSource):
         content, path = (None, None) if value is None else (value["bytes"], value["path"])
         return content or (Path(path).read_bytes() if path and content is None else b"")
 
-    def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
-        return decode_file(content, self._settings, size_px, white=self._white)
+    def _decode(
+        self, content: bytes, size: int | CentreCropSettings
+    ) -> UInt8[np.ndarray, "height width channel"]:
+        return decode_file(content, self._settings, size, white=self._white)
 
     def _rows(self, split: Split, class_id: int) -> Int64[np.ndarray, "image"]:
         rows = np.flatnonzero(self._class_ids.get(split, self._class_ids["train"]) == class_id)

@@ -7,8 +7,6 @@ import zlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -17,6 +15,7 @@ from d4m.errors import SourceError
 from d4m.settings import MnistSettings
 from d4m.sources.base import Split
 from d4m.sources.class_table import ClassTable
+from d4m.sources.decode import raw_decoding
 from d4m.sources.labelled_arrays import LabelledArraysSource
 from d4m.store.digest import digest_json
 
@@ -75,7 +74,7 @@ class IdxSource(LabelledArraysSource):
         self._path = path
         self.size_px = settings.size_px
         self.channels = settings.channels
-        self.decoding: Mapping[str, Any] = MappingProxyType({"channels": settings.channels})
+        self.decoding = raw_decoding(settings.channels, settings.resampling)
         self.class_table = ClassTable(_NAMES[settings.source])
         self._loaded = dict[Split, tuple[np.ndarray, np.ndarray]]()
         self._read_labels = dict[Split, np.ndarray]()

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from d4m.errors import SourceError
 from d4m.seeds import stream_generator
-from d4m.settings import ImageFolderSettings
+from d4m.settings import CentreCropSettings, ImageFolderSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split, stack_digests
 from d4m.sources.class_rows import class_table, describe_lookalikes, match_rows, named
 from d4m.sources.class_table import ClassRow
@@ -121,8 +121,10 @@ class ImageFolderSource(ImageSource):
     def _content(self, split: Split, image_id: str) -> bytes:
         return (self._roots[split] / image_id).read_bytes()
 
-    def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
-        return decode_file(content, self._settings, size_px, white=self._white)
+    def _decode(
+        self, content: bytes, size: int | CentreCropSettings
+    ) -> UInt8[np.ndarray, "height width channel"]:
+        return decode_file(content, self._settings, size, white=self._white)
 
     def _files(self, split: Split, class_id: int) -> tuple[ListedFile, ...]:
         """List the files of one class in one split, once in the life of this source."""

@@ -5,6 +5,7 @@ from abc import abstractmethod
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from d4m.settings import CentreCropSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split, content_digest, stack_digests
 from d4m.sources.decode import decode_raw
 
@@ -36,5 +37,8 @@ class LabelledArraysSource(ImageSource):
         row = int(image_id.removeprefix(f"{split}-"))
         return images[row].tobytes() if row < len(images) else b""
 
-    def _decode(self, content: bytes, size_px: int) -> UInt8[np.ndarray, "height width channel"]:
-        return decode_raw(content, self.shape, size_px, channels=self.channels)
+    def _decode(
+        self, content: bytes, size: int | CentreCropSettings
+    ) -> UInt8[np.ndarray, "height width channel"]:
+        resampling = self.decoding.get("resampling", "lanczos")
+        return decode_raw(content, self.shape, size, channels=self.channels, resampling=resampling)

@@ -19,9 +19,9 @@ from d4m.stages.base import Product, Stage
 from d4m.stages.compared_sets import read_training_set
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.soft_labels import StoredLabels, label_seed, read_label_settings
-from d4m.stages.student_runs import run_inputs, scored_inputs, student_runs
+from d4m.stages.student_runs import read_scored_set, run_inputs, scored_inputs, student_runs
 from d4m.stages.teacher import load_teacher, teacher_inputs, teachers_of
-from d4m.stages.training_sets import cluster_weights, real_set
+from d4m.stages.training_sets import cluster_weights
 from d4m.stages.unit_names import seed_number_of, teacher_score_unit
 from d4m.store.reference import Unit
 
@@ -196,8 +196,7 @@ class _Laboratory:
 
     def _scored_set(self, settings: Mapping[str, Any]) -> "ImageSet":
         if self._scored is None:
-            size_px = settings["size_px"]
-            self._scored = real_set(self._context, settings["split"], size_px=size_px)
+            self._scored = read_scored_set(self._context, settings)
         return self._scored
 
     def _probe(

@@ -11,9 +11,8 @@ from d4m.stages import compared_sets
 from d4m.stages.base import Product, Stage
 from d4m.stages.compared_sets import TrainingSet, read_training_set, training_set_inputs
 from d4m.stages.context import StageContext
-from d4m.stages.student_runs import scored_inputs
+from d4m.stages.student_runs import read_scored_set, scored_inputs
 from d4m.stages.teacher import load_teacher, teacher_inputs
-from d4m.stages.training_sets import real_set
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class ImageFidelity(Stage):
             return
         settings = missing[0].settings  # all sets are compared with the same images
         teacher = load_teacher(context, missing[0].reads("teacher"))
-        scored = real_set(context, settings["split"], size_px=settings["size_px"])
+        scored = read_scored_set(context, settings)
         real = _features(teacher, scored, most=_MOST_REAL)
         for unit in missing:
             found = _features(teacher, read_training_set(context, unit.settings, seed_number=0))

@@ -1,11 +1,13 @@
 """Every student of the score table: what it is trained on, how, and what that depends on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from d4m.seeds import stream_seed
 from d4m.settings import (
     AugmentationSettings,
+    CentreCropSettings,
     Labels,
     OptimizerSettings,
     RecipeSettings,
@@ -15,8 +17,11 @@ from d4m.stages.compared_sets import TrainingSet, training_set_inputs
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.soft_labels import label_settings
 from d4m.stages.teacher import teacher_inputs
-from d4m.stages.training_sets import view_size_px
+from d4m.stages.training_sets import real_set, view_size_px
 from d4m.stages.unit_names import THE_TEACHER, student_unit
+
+if TYPE_CHECKING:
+    from d4m.images.image_set import ImageSet
 
 _PLAIN = AugmentationSettings(crop_scale=(1.0, 1.0), flip=0.0, cutmix=0.0)
 _OF_PROTOTYPES = ("synthetic", "decoded_prototypes")
@@ -97,13 +102,30 @@ def run_inputs(context: StageContext, run: StudentRun) -> Inputs:
 
 def scored_inputs(context: StageContext) -> Inputs:
     """Return which images students are scored on, and how these are read."""
-    split = context.recipe.settings.evaluation.split
+    evaluation = context.recipe.settings.evaluation
     reading = {
-        "split": split,
+        "split": evaluation.split,
         "size_px": view_size_px(context),
         "decoding": dict(context.source.decoding),
+        **evaluation.model_dump(mode="json", include={"test_crop"}),  # nothing by default
     }
-    return Inputs(reading) | context.all_of("real_images", f"{split}-")
+    return Inputs(reading) | context.all_of("real_images", f"{evaluation.split}-")
+
+
+def read_scored_set(context: StageContext, settings: Mapping[str, Any]) -> "ImageSet":
+    """Read the images that students are scored on.
+
+    Args:
+        context: with the index of the real images.
+        settings: a unit's, among them those of `scored_inputs`.
+    """
+    crop = settings.get("test_crop")
+    return real_set(
+        context,
+        settings["split"],
+        size_px=settings["size_px"],
+        crop=crop and CentreCropSettings.model_validate(crop),
+    )
 
 
 def _soft_inputs(context: StageContext, run: StudentRun) -> Inputs:

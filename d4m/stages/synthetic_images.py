@@ -65,19 +65,23 @@ class SyntheticImages(Stage):
         pipeline = _prepared_pipeline(context, settings)
         owners = {unit.settings["prompt"]: class_id_of(unit.name) for unit in missing}
         check_prompts(pipeline, owners, lambda prompt: _find_name(context, owners, prompt))
-        orders = _Orders(context, missing)
+        orders, synthesis = _Orders(context, missing), SynthesisSettings.among(settings)
         batches = _draw(
             context,
             pipeline,
             orders.requests(),
-            settings=SynthesisSettings.among(settings),
+            settings=synthesis,
             negative_prompt=settings["negative_prompt"],
         )
         choose = _chooser(context, missing[0])
         for order, candidates in orders.fill(batches):
             rows = choose(candidates, order)
             decoded = decode_latents(
-                pipeline, order.prototypes, compute=context.compute, size_px=settings["size_px"]
+                pipeline,
+                order.prototypes,
+                compute=context.compute,
+                size_px=synthesis.size_px,
+                resampling=synthesis.resampling,
             )
             yield (
                 order.unit,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
+from d4m.settings import CentreCropSettings
 from d4m.sources.base import Split
 from d4m.stages.context import StageContext
 from d4m.stages.unit_names import class_unit
@@ -54,6 +55,7 @@ def real_set(
     split: Split,
     *,
     size_px: int,
+    crop: CentreCropSettings | None = None,
     choose: Callable[[int], Rows] | None = None,
 ) -> "ImageSet":
     """Return real images as classifiers see them, in class order; of each class all, or some.
@@ -62,9 +64,10 @@ def real_set(
         context: the recipe and its artifacts.
         split: training, validation or test images.
         size_px: height and width.
+        crop: which centre of each image is read instead; None: as the data set's images are read.
         choose: class id -> the rows wanted of that class; None: all of them.
     """
-    return image_set(context, _real_batches(context, split, size_px, choose))
+    return image_set(context, _real_batches(context, split, size_px, choose, crop))
 
 
 def synthetic_set(
@@ -125,10 +128,12 @@ def _real_batches(
     split: Split,
     size_px: int | None,
     choose: Callable[[int], Rows] | None,
+    crop: CentreCropSettings | None = None,
 ) -> Iterator[tuple[int, Batch]]:
     for class_id in context.class_ids:
         index = context.image_index(split, class_id)
         if choose is not None:
             index = index.subset(choose(class_id))
-        for batch in context.source.read_images(split, class_id, index, size_px=size_px):
+        batches = context.source.read_images(split, class_id, index, size_px=size_px, crop=crop)
+        for batch in batches:
             yield class_id, batch

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from d4m.settings import SynthesisSettings
 
 _PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 _PURE_NOISE = 1e-6  # a sample with a smaller alpha_bar counts as pure noise
+_NO_VARIANCE = 1e-20  # as in diffusers, so that its logarithm is finite
 
 
 @contextmanager
@@ -38,15 +40,13 @@ def guide_to_modes(
 
     Source:
         Chan-Santiago et al., "MGD3: Mode-guided dataset distillation using diffusion models"
-        (ICML 2025), sections 4.2 and 4.3, algorithm 1. The paper uses lambda = 0.1 and ancestral
-        sampling, and pulls the first 25 of 50 steps.
+        (ICML 2025), sections 4.2 and 4.3. With `ddpm`, the paper's sampler, a step's result is
+        moved by equation 6, where the paper has lambda = 0.1 and 25 of 50 steps. With all other
+        samplers a step's prediction is moved by algorithm 1, the paper's version for DDIM: these
+        samplers add no noise whose deviation could scale the pull, and a corrector such as UniPC's
+        starts from the previous sample, which would undo most of a pull on results.
 
     Differs:
-        For ancestral sampling the paper adds lambda * sigma * (m - x0) to the result of a step,
-        where sigma is the standard deviation of the noise added in that step (equation 6). The
-        samplers here add no noise, and a corrector such as UniPC's starts from the previous sample,
-        which would undo most of such a pull. So we use algorithm 1, the paper's version for DDIM:
-        it moves the prediction instead, and works the same with every sampler.
         Latents start from the noised prototype (D4M), and the share of pulled steps is a share of
         the steps that `strength` leaves.
     """
@@ -62,7 +62,7 @@ def guide_to_modes(
 
 
 class ModeGuidedScheduler:
-    """A diffusers scheduler for one pipeline call that pulls the predictions of the first steps.
+    """A diffusers scheduler for one pipeline call that pulls its first steps to the prototypes.
 
     Everything but `step` is passed on to the wrapped scheduler.
     """
@@ -90,12 +90,37 @@ class ModeGuidedScheduler:
 
         @wraps(self._scheduler.step)
         def step(model_output: Tensor, timestep: Any, sample: Tensor, **options: Any) -> Any:
-            if self._taken < self._pulled_steps():
-                model_output = self._pull(model_output, timestep, sample)
+            pulled = self._taken < self._pulled_steps()
             self._taken += 1
+            if pulled and self._settings.scheduler == "ddpm":
+                return self._pulled_step(model_output, timestep, sample, **options)
+            if pulled:
+                model_output = self._pull(model_output, timestep, sample)
             return self._scheduler.step(model_output, timestep, sample, **options)
 
         return step
+
+    def _pulled_step(
+        self,
+        model_output: Float[Tensor, "image output_channel height width"],
+        timestep: Any,
+        sample: Float[Tensor, "image channel height width"],
+        *,
+        return_dict: bool = True,
+        **options: Any,
+    ) -> Any:
+        """Take a step of DDPM, and pull its result."""
+        stepped = self._scheduler.step(model_output, timestep, sample, **options)
+        predicted = model_output[:, sample.shape[1] :].float()
+        pulled = pull_result(
+            stepped.prev_sample.float(),
+            stepped.pred_original_sample.float(),
+            self._prototypes.to(sample.device).float(),
+            deviation=noise_deviation(self._scheduler, timestep, predicted),
+            weight=self._settings.mode_guidance,
+        )
+        stepped.prev_sample = pulled.to(sample.dtype)
+        return stepped if return_dict else stepped.to_tuple()
 
     def _pulled_steps(self) -> int:
         """Return how many steps are pulled: the share `mode_guidance_until` of the steps that run.
@@ -140,6 +165,61 @@ class ModeGuidedScheduler:
             return float(scheduler.alphas_cumprod[int(timestep)])
         index = scheduler.step_index if scheduler.step_index is not None else scheduler.begin_index
         return 1 / (1 + float(scheduler.sigmas[index or 0]) ** 2)
+
+
+def pull_result(
+    result: Float[Tensor, "image channel height width"],
+    clean: Float[Tensor, "image channel height width"],
+    prototypes: Float[Tensor, "image channel height width"],
+    *,
+    deviation: Float[Tensor, "*shape"],
+    weight: float,
+) -> Float[Tensor, "image channel height width"]:
+    """Pull the result of a step of DDPM towards the prototypes.
+
+        x_{t-1}' = x_{t-1} + lambda sigma_t (m - x0)
+
+    Args:
+        result: the latents x_{t-1} after the step, its noise included.
+        clean: the clean latents x0 that the step's prediction implies.
+        prototypes: for each image, the latents m that it is pulled to.
+        deviation: sigma_t, the standard deviation of the step's noise.
+        weight: lambda in the paper.
+
+    Source:
+        MGD3, equation 6.
+    """
+    return result + weight * deviation * (prototypes - clean)
+
+
+def noise_deviation(
+    scheduler: Any, timestep: Any, predicted: Float[Tensor, "image predicted_channel height width"]
+) -> Float[Tensor, "*shape"]:
+    """Return the standard deviation sigma_t of the noise that a step of DDPM adds.
+
+    With beta the noise that the forward process adds between the step's end s and its start t, and
+    v the transformer's prediction in [-1, 1]:
+
+        beta = 1 - alpha_bar_t / alpha_bar_s,  smallest = beta (1 - alpha_bar_s) / (1 - alpha_bar_t)
+        sigma_t^2 = beta^w smallest^(1 - w),  w = (v + 1) / 2;  sigma_t^2 = smallest without v
+
+    Args:
+        scheduler: the DDPM sampler, with its steps set.
+        timestep: where the step starts.
+        predicted: v for every latent, or no channel where the denoiser does not predict it.
+
+    Source:
+        Ho et al. (2020), equation 7; Nichol and Dhariwal (2021), equation 15.
+    """
+    end = int(scheduler.previous_timestep(timestep))
+    signal = scheduler.alphas_cumprod[int(timestep)]
+    signal_after = scheduler.alphas_cumprod[end] if end >= 0 else scheduler.one
+    beta = 1 - signal / signal_after
+    smallest = (beta * (1 - signal_after) / (1 - signal)).clamp(min=_NO_VARIANCE)
+    if predicted.shape[1] == 0:
+        return smallest.sqrt()
+    share = (predicted + 1) / 2
+    return torch.exp((share * beta.log() + (1 - share) * smallest.log()) / 2)
 
 
 def pull_prediction(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from diffusers import (
     DDIMScheduler,
+    DDPMScheduler,
     DPMSolverMultistepScheduler,
     PNDMScheduler,
     UniPCMultistepScheduler,
@@ -22,7 +23,7 @@ from d4m.errors import GeneratorError
 from d4m.generators.autoencoder import check_finite, unscale_latents
 from d4m.generators.conditions import Conditions
 from d4m.images.pixels import resize_images, to_images
-from d4m.settings import SynthesisSettings
+from d4m.settings import Resampling, SynthesisSettings
 from d4m.synthesis.mode_guidance import guide_to_modes
 
 _log = logging.getLogger(__name__)
@@ -42,6 +43,10 @@ _EVEN_STEPS = {
 _SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "pndm": (PNDMScheduler, {"skip_prk_steps": True}),
     "ddim": (DDIMScheduler, {"clip_sample": False}),  # latents are not bounded by 1
+    "ddpm": (
+        DDPMScheduler,
+        {"clip_sample": False, "thresholding": False, "timestep_spacing": "linspace"},
+    ),
     "dpmsolver++": (
         DPMSolverMultistepScheduler,
         {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_lu_lambdas": False} | _EVEN_STEPS,
@@ -80,14 +85,24 @@ class ImageRequest:
 def use_scheduler(pipeline: ImageToImagePipeline, settings: SynthesisSettings) -> None:
     """Give a pipeline the sampler that the settings name, but keep the pipeline's noise schedule.
 
-    The betas, the prediction type and the spacing of steps are kept. All other options are fixed,
-    so that images do not depend on the sampler that the pipeline came with: PNDM has no Runge-Kutta
-    steps, DDIM does not clip, DPM-Solver++ is of second order, and DPM-Solver++ and UniPC have
-    steps that are evenly spaced in time.
+    The betas, the prediction type and, except for DDPM, the spacing of steps are kept. All other
+    options are fixed, so that images do not depend on the sampler that the pipeline came with: PNDM
+    has no Runge-Kutta steps, DDIM does not clip, DPM-Solver++ is of second order, and DPM-Solver++
+    and UniPC have steps that are evenly spaced in time.
+
+    DDPM is the sampler of the DiT authors' code, which MGD3 and others use: its steps are spread
+    from the first to the last time of the schedule, it does not clip, and its noise has the
+    variance that a DiT predicts, or else the smaller one of Ho et al. (2020). Each image's noise
+    comes from its own generator, so it does not depend on the batch.
     """
-    if settings.scheduler != "pipeline":
-        kind, options = _SCHEDULERS[settings.scheduler]
-        pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **options)
+    if settings.scheduler == "pipeline":
+        return
+    kind, options = _SCHEDULERS[settings.scheduler]
+    config = {name: v for name, v in pipeline.scheduler.config.items() if name != "variance_type"}
+    if settings.scheduler == "ddpm":
+        predicted = getattr(pipeline, "predicts_variance", False)
+        options = options | {"variance_type": "learned_range" if predicted else "fixed_small"}
+    pipeline.scheduler = kind.from_config(config, **options)
 
 
 def synthesize_images(
@@ -139,7 +154,8 @@ def synthesize_images(
     def draw(batch: Sequence[ImageRequest], size: int) -> UInt8[np.ndarray, "..."]:
         filled = [batch[row % len(batch)] for row in range(size)]
         latents = _denoise(pipeline, filled, conditions, settings)
-        return _decode(pipeline, latents, compute, settings.size_px)[: len(batch)]
+        images = _decode(pipeline, latents, compute, settings.size_px, settings.resampling)
+        return images[: len(batch)]
 
     rows = iter(requests)
     first = list(islice(rows, 1))
@@ -154,6 +170,7 @@ def decode_latents(
     *,
     compute: Compute,
     size_px: int | None = None,
+    resampling: Resampling = "lanczos",
 ) -> UInt8[np.ndarray, "image height width channel"]:
     """Decode scaled latents with the VAE, without any diffusion, in batches that fit in memory.
 
@@ -162,11 +179,12 @@ def decode_latents(
         latents: scaled latents.
         compute: the device the pipeline was placed on, and the batch size.
         size_px: height and width to resize the images to; None keeps the decoded size.
+        resampling: the filter that resizes them.
 
     Raises:
         GeneratorError: an image contains NaN, or a single image does not fit in memory.
     """
-    return _decode(pipeline, torch.from_numpy(latents), compute, size_px)
+    return _decode(pipeline, torch.from_numpy(latents), compute, size_px, resampling)
 
 
 def _denoise(
@@ -194,6 +212,7 @@ def _decode(
     latents: Float[Tensor, "image latent_channel latent_height latent_width"],
     compute: Compute,
     size_px: int | None,
+    resampling: Resampling,
 ) -> UInt8[np.ndarray, "image height width channel"]:
     vae = pipeline.vae
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
@@ -205,7 +224,7 @@ def _decode(
             pixels = vae.decode(unscale_latents(scaled, vae)).sample
         check_finite(pixels, "pixels", vae.dtype)
         images = to_images(pixels)
-        return images if size_px is None else resize_images(images, size_px)
+        return images if size_px is None else resize_images(images, size_px, resampling)
 
     return np.concatenate(list(_in_fitting_batches(latents, size, draw)))
 

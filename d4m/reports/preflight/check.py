@@ -5,12 +5,17 @@ import re
 from d4m.errors import SourceError
 from d4m.generators.base import ImagesDescription
 from d4m.recipe.problems import Problem
-from d4m.reports.preflight.images import count_problems, path_problems, prototype_problems
+from d4m.reports.preflight.images import (
+    count_problems,
+    crop_problems,
+    path_problems,
+    prototype_problems,
+)
 from d4m.reports.preflight.networks import network_problems
 from d4m.reports.preflight.prompts import check_prompts
 from d4m.reports.preflight.synthesis import guidance_problems, step_problems
 from d4m.stages.context import StageContext
-from d4m.stages.training_sets import pixel_settings
+from d4m.stages.training_sets import pixel_settings, view_size_px
 
 _KEY = re.compile(r"`(dataset\.\w+)`")
 
@@ -38,6 +43,7 @@ def check_recipe(context: StageContext) -> list[str]:
         problems.append(_source_problem(failure))
         raise recipe.refuse(problems) from failure
     problems += prototype_problems(recipe, classes=len(source.class_table))
+    problems += crop_problems(recipe, size_px=view_size_px(context))
     images = ImagesDescription(source.class_table.names, pixel_settings(context))
     problems += context.generator.find_problems(images, channels=source.channels)
     found, warnings = check_prompts(recipe, source.class_table, context.generator)

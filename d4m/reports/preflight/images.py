@@ -68,6 +68,22 @@ def prototype_problems(recipe: Recipe, *, classes: int) -> Iterator[Problem]:
         yield Problem(("prototypes", "representative"), text)
 
 
+def crop_problems(recipe: Recipe, *, size_px: int) -> Iterator[Problem]:
+    """Yield a centre of the scored images that is not of the size that students are made for.
+
+    Args:
+        recipe: says how the scored images are read.
+        size_px: height and width of the images that students are trained on.
+    """
+    crop = recipe.settings.evaluation.test_crop
+    if crop is not None and crop.crop_px != size_px:
+        text = (
+            f"wanted {size_px}, the size of the images that students are trained on, found "
+            f"{crop.crop_px}; set it to {size_px} or `synthesis.size_px` to {crop.crop_px}"
+        )
+        yield Problem(("evaluation", "test_crop", "crop_px"), text)
+
+
 def _where(settings: RecipeSettings, source: ImageSource, split: Split) -> tuple[str, ...]:
     """Return the key that decides how many images a split has."""
     if split == "train":
