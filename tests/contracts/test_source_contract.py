@@ -12,6 +12,7 @@ from PIL import Image
 
 from d4m.errors import SourceChangedError
 from d4m.settings import (
+    CentreCropSettings,
     CifarSettings,
     DigitsSettings,
     HuggingFaceSettings,
@@ -93,6 +94,18 @@ class SourceContract:
             assert images.mean() == pytest.approx(own.mean(), rel=0.1)
         asked = source.read_images("train", 1, index, size_px=source.size_px)
         assert np.array_equal(np.concatenate(list(asked)), own)
+
+    def test_a_centre_of_the_images_can_be_read(self, source):
+        index = source.index("train", 1)
+        own = source.read_all("train", 1, index)
+        crop = CentreCropSettings(resize_px=20, crop_px=12)
+        batches = list(source.read_images("train", 1, index, crop=crop, batch_size=7))
+        images = np.concatenate(batches)
+        assert images.shape == (len(own), 12, 12, source.channels)
+        assert images.dtype == np.uint8
+        large = list(source.read_images("train", 1, index, size_px=20, batch_size=7))
+        # Squares are squeezed as they are centred; filters differ by less than a level on average.
+        assert images.mean() == pytest.approx(np.concatenate(large)[:, 4:16, 4:16].mean(), abs=3)
 
     def test_how_bytes_are_decoded_is_json(self, source, tmp_path):
         assert json.loads(json.dumps(dict(source.decoding))) == dict(source.decoding)

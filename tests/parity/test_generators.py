@@ -7,6 +7,7 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DiTPipeline,
+    PNDMScheduler,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionXLImg2ImgPipeline,
 )
@@ -92,12 +93,39 @@ def _assert_same(ours, theirs):
     assert ours.std() > 20
 
 
-@pytest.mark.parametrize("scheduler", ["pipeline", "pndm", "ddim", "dpmsolver++", "unipc"])
+@pytest.mark.parametrize("scheduler", ["pipeline", "pndm", "ddim", "ddpm", "dpmsolver++", "unipc"])
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
 def test_images_equal_those_of_the_stock_pipeline_called_by_hand(folders, kind, scheduler):
     stock = _stock(folders[kind], kind)
     use_scheduler(stock, SynthesisSettings(scheduler=scheduler))
     _assert_same(_synthesize(_load(folders[kind]), PROMPTS, scheduler=scheduler), _call(stock))
+
+
+def test_the_published_sampler_evaluates_the_denoiser_72_times_per_image(folders):
+    """PNDM has one evaluation more than steps: 36 at strength 0.7 of 50 steps, two for guidance."""
+    published = {"strength": 0.7, "guidance_scale": 8.0, "num_inference_steps": 50}
+    negative = "cartoon, anime, painting"
+    counts, latents = list[int](), list[torch.Tensor]()
+    ours, stock = _load(folders["sd"]), _stock(folders["sd"], "sd")
+    assert isinstance(stock.scheduler, PNDMScheduler)
+    for pipeline in (ours, stock):
+        pipeline.unet.register_forward_pre_hook(lambda _, given: counts.append(len(given[0])))
+    ours.vae.post_quant_conv.register_forward_pre_hook(lambda _, given: latents.append(given[0]))
+    _synthesize(ours, PROMPTS, negative, scheduler="pndm", **published)
+    assert counts == [2 * COUNT] * 36
+    _call(stock, negative_prompt=negative, **published)
+    assert counts == [2 * COUNT] * 72
+    theirs = stock(
+        prompt=PROMPTS,
+        negative_prompt=[negative] * COUNT,
+        image=torch.from_numpy(PROTOTYPES),
+        **published,
+        generator=[torch.Generator().manual_seed(seed) for seed in range(COUNT)],
+        output_type="latent",
+    ).images
+    # A text encoded alone is summed in another order; 36 steps carry its rounding on.
+    torch.testing.assert_close(latents[0] * 0.7, theirs, rtol=1e-3, atol=1e-3)
+    assert theirs.std() > 0.5
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])

@@ -41,6 +41,10 @@ RECIPES = {
     "baselines": {"evaluation.baselines": BASELINES},
     "weighted": {"evaluation.matching.cluster_weights": True},
     "plain": {"evaluation.without_augmentation": True},
+    "cropped": {
+        "evaluation.test_crop": {"resize_px": 12, "crop_px": 8},
+        "evaluation.baselines": ["full_data"],
+    },
     "hard": {"preset": ["dc", "hard"], "evaluation.hard.epochs": 3},
     "at_once": {
         "teacher.others": [{"name": "two", "architecture": "test_vit", "epochs": 1, "members": 2}],

@@ -5,7 +5,7 @@ import pytest
 from d4m.errors import RecipeError
 from d4m.recipe.presets import PRESETS, fill_in
 from d4m.recipe.recipe import load_recipe
-from d4m.settings import RecipeSettings
+from d4m.settings import CentreCropSettings, RecipeSettings
 
 FOLDER = "dataset: {source: image_folder, path: images}\n"
 
@@ -22,6 +22,11 @@ def test_paper_is_what_was_published(tmp_path):
     assert (synthesis.scheduler, synthesis.num_inference_steps) == ("pndm", 50)
     assert (synthesis.strength, synthesis.guidance_scale) == (0.7, 8.0)
     assert (settings.dataset.size_px, synthesis.size_px) == (512, 224)
+    assert settings.dataset.resize == "squash"
+    assert (settings.dataset.resampling, synthesis.resampling) == ("bilinear", "bicubic")
+    assert settings.evaluation.test_crop == CentreCropSettings(resize_px=256, crop_px=224)
+    assert settings.evaluation.test_crop.resampling == "bilinear"
+    assert settings.prompts.template == "{synonyms}"
     assert settings.prompts.negative == "cartoon, anime, painting"
     assert settings.generator.latents == "sample"
     assert settings.generator.pretrained.model == "stable-diffusion-v1-5/stable-diffusion-v1-5"

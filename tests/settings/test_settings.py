@@ -6,6 +6,8 @@ from pydantic import BaseModel, ValidationError
 from d4m.settings import (
     SECTIONS,
     AugmentationSettings,
+    CentreCropSettings,
+    CifarSettings,
     CompactSettings,
     DigitsSettings,
     EvaluationSettings,
@@ -13,6 +15,7 @@ from d4m.settings import (
     HardLabelSettings,
     ImageFolderSettings,
     MatchingSettings,
+    MnistSettings,
     OptimizerSettings,
     PretrainedSettings,
     PromptSettings,
@@ -176,9 +179,39 @@ def test_crop_scales_that_do_not_ascend_from_above_zero_are_refused(crop_scale):
         AugmentationSettings(crop_scale=crop_scale)
 
 
+def test_a_centre_is_not_larger_than_the_image():
+    assert CentreCropSettings(resize_px=224, crop_px=224).crop_px == 224
+    with pytest.raises(ValidationError, match="at most `resize_px`, found 225 and 224"):
+        CentreCropSettings(resize_px=224, crop_px=225)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "default", "other"),
+    [
+        (ImageFolderSettings, "resampling", "lanczos", "bilinear"),
+        (MnistSettings, "resampling", "lanczos", "bilinear"),
+        (CifarSettings, "resampling", "lanczos", "bicubic"),
+        (SynthesisSettings, "resampling", "lanczos", "bicubic"),
+        (EvaluationSettings, "test_crop", None, {"resize_px": 9, "crop_px": 8}),
+    ],
+)
+def test_a_later_setting_is_no_part_of_keys_where_it_has_its_default(section, key, default, other):
+    required = {
+        ImageFolderSettings: {"source": "image_folder", "path": "x"},
+        MnistSettings: {"source": "mnist"},
+        CifarSettings: {"source": "cifar10"},
+    }.get(section, {})
+    plain = section.model_validate(required)
+    assert getattr(plain, key) == default
+    assert key not in plain.model_dump(mode="json")
+    assert key in section.model_validate(required | {key: other}).model_dump(mode="json")
+
+
 @pytest.mark.parametrize("template", ["a photo", "{name} {colour}", "{{name}}", "{name} {", ""])
 def test_templates_without_the_name_or_with_other_placeholders_are_refused(template):
-    with pytest.raises(ValidationError, match=r"must contain \{name\}, \{described\} or"):
+    with pytest.raises(
+        ValidationError, match=r"must contain \{name\}, \{synonyms\}, \{described\} or"
+    ):
         PromptSettings(template=template)
 
 

@@ -75,11 +75,24 @@ def test_a_gloss_changes_neither_a_prompt_of_its_own_nor_a_template_of_names():
     assert table.prompt(0, PromptSettings(template="a {name}")) == "a crane"
 
 
-@pytest.mark.parametrize("glosses", [("bird",), ("bird", "", "")])
-def test_another_number_of_glosses_than_of_classes_is_refused(glosses):
-    message = f"wanted a gloss for each of 2 classes, found {len(glosses)}"
-    with pytest.raises(SourceError, match=message):
-        ClassTable(("crane", "dog"), glosses)
+@pytest.mark.parametrize("texts", [("bird",), ("bird", "", "")])
+def test_another_number_of_glosses_or_synonyms_than_of_classes_is_refused(texts):
+    message = f"wanted %s for each of 2 classes, found {len(texts)}"
+    with pytest.raises(SourceError, match=message % "a gloss"):
+        ClassTable(("crane", "dog"), texts)
+    with pytest.raises(SourceError, match=message % "synonyms"):
+        ClassTable(("crane", "dog"), synonyms=texts)
+
+
+def test_synonyms_may_be_shared_and_a_class_without_has_its_name():
+    table = ClassTable(("crane", "construction crane", "dog"), (), ("crane", "crane, derrick", ""))
+    settings = PromptSettings(template="a {synonyms}!", per_class={"crane": "a bird"})
+    prompts = [table.prompt(class_id, settings) for class_id in range(3)]
+    assert prompts == ["a bird", "a crane, derrick!", "a dog!"]
+    assert [table.name_end(class_id, settings) for class_id in range(3)] == [0, 7, 5]
+    assert table.find_name(1, "A Crane, derrick!") == 7
+    assert table.find_name(1, "a construction crane") == 20
+    assert table.find_name(2, "a cat") == 0
 
 
 def test_braces_in_a_class_name_are_text():
@@ -122,6 +135,15 @@ def test_a_file_gives_its_classes_in_its_own_order_with_glosses_where_it_has_the
     )
 
 
+def test_a_file_gives_synonyms_where_it_has_them(tmp_path):
+    text = "folder\tname\tgloss\tsynonyms\n1\tcrane\tbird\tcrane, grus\n0\tdog\t\thound\n2\tcat\n"
+    assert read_class_table(_write(tmp_path, text)) == (
+        ClassRow("1", "crane", "bird", "crane, grus"),
+        ClassRow("0", "dog", "", "hound"),
+        ClassRow("2", "cat", "", ""),
+    )
+
+
 def test_the_gloss_column_may_be_left_off(tmp_path):
     path = _write(tmp_path, "folder\tname\n1\tcrane\n0\tdog\n")
     assert read_class_table(path) == (ClassRow("1", "crane"), ClassRow("0", "dog"))
@@ -133,7 +155,10 @@ def test_a_spreadsheets_byte_order_mark_line_ends_and_padding_do_not_count(tmp_p
 
 
 HEADER = "folder\tname\tgloss\n"
-NO_HEADER = "wanted the header 'folder<TAB>name<TAB>gloss' after the comments, found"
+NO_HEADER = (
+    "wanted the header 'folder<TAB>name<TAB>gloss<TAB>synonyms', 'folder<TAB>name<TAB>gloss' or "
+    "'folder<TAB>name' after the comments, found"
+)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +168,11 @@ NO_HEADER = "wanted the header 'folder<TAB>name<TAB>gloss' after the comments, f
         ("# only this\n", f":2: {NO_HEADER} ''"),
         ("#\nfolder name\n0\tdog\n", f":2: {NO_HEADER} 'folder name'"),
         ("0\tdog\n1\tcat\n", f":1: {NO_HEADER} '0\\tdog'"),
+        ("folder\n0\n1\n", f":1: {NO_HEADER} 'folder'"),
+        (
+            HEADER[:-1] + "\tsynonyms\n0\tdog\t\t\thound\n1\tcat\n",
+            ":2: wanted 2 or 3 or 4 columns separated by tabs, found 5: '0\\tdog\\t\\t\\thound'",
+        ),
         (
             HEADER + "0\tdog\n1 cat\n",
             ":3: wanted 2 or 3 columns separated by tabs, found 1: '1 cat'",

@@ -8,6 +8,7 @@ import timm.data
 from torchvision.datasets import Imagenette
 
 from d4m.settings import PromptSettings
+from d4m.sources.class_rows import class_table
 from d4m.sources.class_table import SHIPPED_TABLES, ClassTable, shipped_class_table
 
 IMAGENET_FAMILY = ("imagenet1k", "tiny_imagenet", "imagenette", "imagewoof")
@@ -85,6 +86,49 @@ def test_imagenet1k_names_share_a_word_with_timms_description_of_the_same_folder
 
 def _words(text):
     return set(re.findall("[a-z]+", text.lower()))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("table", IMAGENET_FAMILY)
+def test_synonyms_of_the_imagenet_family_are_wordnets_as_timm_has_them(table):
+    """They are the lists of `LOC_synset_mapping.txt`, which D4M publishes as its prompts."""
+    info = timm.data.ImageNetInfo("imagenet1k")
+    rows = shipped_class_table(table)
+    assert [row.synonyms for row in rows] == [
+        info.label_name_to_description(row.folder, detailed=False) for row in rows
+    ]
+
+
+def test_a_template_of_synonyms_gives_the_published_prompts():
+    table = class_table(shipped_class_table("imagenet1k"))
+    synonyms, names = PromptSettings(template="{synonyms}"), PromptSettings()
+    prompts = [table.prompt(class_id, synonyms) for class_id in range(1000)]
+    assert prompts[:5] == [
+        "tench, Tinca tinca",
+        "goldfish, Carassius auratus",
+        "great white shark, white shark, man-eater, man-eating shark, Carcharodon carcharias",
+        "tiger shark, Galeocerdo cuvieri",
+        "hammerhead, hammerhead shark",
+    ]
+    # WordNet calls both cranes so.
+    assert [prompts[class_id] for class_id in (134, 517, 7, 999)] == [
+        "crane",
+        "crane",
+        "cock",
+        "toilet tissue, toilet paper, bathroom tissue",
+    ]
+    assert sum(prompts[c] != table.prompt(c, names) for c in range(1000)) == 520
+    assert [table.name_end(class_id, synonyms) for class_id in (0, 2, 999)] == [5, 17, 13]
+    assert table.find_name(7, "a cock, crowing") == 6
+
+
+@pytest.mark.parametrize("table", ["cifar10", "cifar100"])
+def test_without_synonyms_they_are_the_name(table):
+    rows = shipped_class_table(table)
+    assert {row.synonyms for row in rows} == {""}
+    made = class_table(rows)
+    prompts = [made.prompt(c, PromptSettings(template="a {synonyms}")) for c in range(len(rows))]
+    assert prompts == [f"a {row.name}" for row in rows]
 
 
 @pytest.mark.parity

@@ -8,12 +8,23 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from torchvision import transforms
 
 from d4m.errors import UnreadableImageError
-from d4m.settings import ImageFolderSettings
-from d4m.sources.decode import decode_file, decode_raw, file_decoding, load_image, quiet_pillow
+from d4m.settings import CentreCropSettings, ImageFolderSettings
+from d4m.sources.decode import (
+    decode_file,
+    decode_raw,
+    file_decoding,
+    load_image,
+    quiet_pillow,
+    raw_decoding,
+)
 
 GREEN = (0, 200, 100)
+
+
+PHOTOGRAPH = np.random.default_rng(0).integers(0, 256, (40, 30, 3)).astype(np.uint8)
 
 
 def _settings(**settings):
@@ -239,12 +250,38 @@ def test_any_size_and_shape_becomes_the_square(resize, size):
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])
-def test_resizing_is_pillows_lanczos(resize):
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3)).astype(np.uint8)
-    image = Image.fromarray(pixels)
+@pytest.mark.parametrize("resampling", [None, "lanczos", "bicubic", "bilinear"])
+def test_resizing_is_by_pillows_filter_and_by_default_lanczos(resize, resampling):
+    image = Image.fromarray(PHOTOGRAPH)
     way = {"squash": Image.Image.resize, "crop": ImageOps.fit}[resize]
-    expected = np.asarray(way(image, (16, 16), Image.Resampling.LANCZOS))
-    assert np.array_equal(_decode(_bytes(image), 16, resize=resize), expected)
+    chosen = {} if resampling is None else {"resampling": resampling}
+    kind = Image.Resampling[(resampling or "lanczos").upper()]
+    expected = np.asarray(way(image, (16, 16), kind))
+    assert np.array_equal(_decode(_bytes(image), 16, resize=resize, **chosen), expected)
+    raw = decode_raw(PHOTOGRAPH.tobytes(), PHOTOGRAPH.shape, 16, **chosen)
+    assert np.array_equal(raw, np.asarray(image.resize((16, 16), kind)))
+
+
+@pytest.mark.parity
+def test_images_are_read_as_the_published_code_reads_them_for_the_encoder():
+    """It has torchvision's `Resize((512, 512))`, which squeezes by a bilinear filter."""
+    image = Image.fromarray(PHOTOGRAPH)
+    theirs = np.asarray(transforms.Resize((64, 64))(image))
+    assert np.array_equal(_decode(_bytes(image), 64, resampling="bilinear"), theirs)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_centre_is_torchvisions_from_a_file_and_from_raw_pixels(channels):
+    image = Image.fromarray(PHOTOGRAPH).convert("L" if channels == 1 else "RGB")
+    crop = CentreCropSettings(resize_px=24, crop_px=20)
+    theirs = transforms.Compose([transforms.Resize(24), transforms.CenterCrop(20)])(image)
+    expected = np.asarray(theirs).reshape(20, 20, channels)
+    for resize in ("squash", "crop"):  # neither of which plays a part
+        found = _decode(_bytes(Image.fromarray(PHOTOGRAPH)), crop, resize=resize, channels=channels)
+        assert np.array_equal(found, expected)
+    raw = decode_raw(PHOTOGRAPH.tobytes(), PHOTOGRAPH.shape, crop, channels=channels)
+    assert np.array_equal(raw, expected)
 
 
 def test_an_image_above_pillows_warning_size_is_read_without_a_warning(monkeypatch):
@@ -285,6 +322,10 @@ def test_the_decoding_names_all_that_decides_except_the_size():
         "resize": "squash",
         "background": [0, 200, 100],
     }
+    assert "resampling" not in file_decoding(_settings(resampling="lanczos"))
+    assert file_decoding(_settings(resampling="bicubic"))["resampling"] == "bicubic"
+    assert dict(raw_decoding(3, "lanczos")) == {"channels": 3}
+    assert dict(raw_decoding(1, "bilinear")) == {"channels": 1, "resampling": "bilinear"}
 
 
 def test_raw_pixels_are_unchanged_unless_another_size_or_colour_is_asked_for():

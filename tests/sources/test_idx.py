@@ -128,6 +128,14 @@ def test_another_size_is_made_by_pillows_lanczos(folder, size_px, channels):
         assert np.array_equal(by_call[0, ..., channel], wanted)
 
 
+def test_another_filter_resizes_and_is_part_of_the_decoding(folder):
+    source = _open(folder, size_px=14, resampling="bilinear")
+    wanted = Image.fromarray(IMAGES["test"][2]).resize((14, 14), Image.Resampling.BILINEAR)
+    assert np.array_equal(_read(source, "test", 9)[0, ..., 0], np.asarray(wanted))
+    assert dict(source.decoding) == {"channels": 1, "resampling": "bilinear"}
+    assert dict(_open(folder, size_px=14).decoding) == {"channels": 1}
+
+
 def test_a_class_has_a_fingerprint_of_its_own_that_lasts(folder):
     source = _open(folder)
     found = [source.fingerprint(split, c) for split in ("train", "test") for c in range(10)]

@@ -8,6 +8,7 @@ from PIL import Image
 
 from d4m.compute import Compute
 from d4m.errors import GeneratorError
+from d4m.images.pixels import resize_images
 from d4m.settings import SynthesisSettings
 from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images, use_scheduler
 from tests.tiny_pipelines import LATENT, image_to_image
@@ -90,16 +91,30 @@ def test_a_cpu_draws_fewer_images_of_large_latents_at_a_time(pipeline):
     assert sizes == [32, 2, 2]
 
 
-@pytest.mark.parametrize("size_px", [12, 20])
-def test_images_are_resized_after_decoding(pipeline, size_px):
+@pytest.mark.parametrize("size_px", [5, 20])
+@pytest.mark.parametrize("resampling", [None, "lanczos", "bicubic", "bilinear"])
+def test_images_are_resized_after_decoding_by_default_by_lanczos(pipeline, size_px, resampling):
     prototypes = _prototypes(3)
+    chosen = {} if resampling is None else {"resampling": resampling}
     full = _synthesize(pipeline, prototypes, ["crane"] * 3, range(3))
-    resized = _synthesize(pipeline, prototypes, ["crane"] * 3, range(3), size_px=size_px)
-    for image, large in zip(resized, full, strict=True):
-        expected = Image.fromarray(large).resize((size_px, size_px), Image.Resampling.LANCZOS)
-        assert np.array_equal(image, np.asarray(expected))
-    decoded = decode_latents(pipeline, prototypes, compute=Compute("cpu"), size_px=size_px)
-    assert decoded.shape == (3, size_px, size_px, 3)
+    resized = _synthesize(pipeline, prototypes, ["crane"] * 3, range(3), size_px=size_px, **chosen)
+    whole = decode_latents(pipeline, prototypes, compute=Compute("cpu"))
+    decoded = decode_latents(
+        pipeline, prototypes, compute=Compute("cpu"), size_px=size_px, **chosen
+    )
+    kind = Image.Resampling[(resampling or "lanczos").upper()]
+    for small, large in ((resized, full), (decoded, whole)):
+        expected = [
+            np.asarray(Image.fromarray(each).resize((size_px,) * 2, kind)) for each in large
+        ]
+        assert np.array_equal(small, np.stack(expected))
+
+
+@pytest.mark.parity
+def test_the_published_code_resizes_images_by_pillows_default_filter():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    ours = resize_images(np.asarray(image)[None], 28, "bicubic")[0]
+    assert np.array_equal(ours, np.asarray(image.resize((28, 28))))
 
 
 class SmallMemory(StableDiffusionImg2ImgPipeline):

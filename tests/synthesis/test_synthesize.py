@@ -5,6 +5,7 @@ import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
+    DDPMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     PNDMScheduler,
@@ -86,7 +87,7 @@ PROMPTS = ["zero", "a photo of one", "two", "zero", "one of many", "two"]
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("scheduler", ["pipeline", "pndm", "ddim", "dpmsolver++", "unipc"])
+@pytest.mark.parametrize("scheduler", ["pipeline", "pndm", "ddim", "ddpm", "dpmsolver++", "unipc"])
 @COPY_KEYWORD
 def test_images_equal_those_of_the_stock_pipeline_called_by_hand(pipeline, scheduler):
     prototypes = _prototypes(6)
@@ -199,6 +200,7 @@ def test_a_low_strength_keeps_the_prototype_and_a_high_one_does_not(pipeline):
         ("pipeline", DDIMScheduler),
         ("pndm", PNDMScheduler),
         ("ddim", DDIMScheduler),
+        ("ddpm", DDPMScheduler),
         ("dpmsolver++", DPMSolverMultistepScheduler),
         ("unipc", UniPCMultistepScheduler),
     ],
@@ -217,9 +219,39 @@ def test_the_sampler_changes_the_images(pipeline):
         scheduler: _synthesize(
             pipeline, _prototypes(4), PROMPTS[:4], range(4), scheduler=scheduler
         ).tobytes()
-        for scheduler in ("pndm", "ddim", "dpmsolver++", "unipc")
+        for scheduler in ("pndm", "ddim", "ddpm", "dpmsolver++", "unipc")
     }
-    assert len(set(images.values())) == 4
+    assert len(set(images.values())) == 5
+
+
+def test_ddpm_has_the_steps_of_the_dit_authors_code(pipeline):
+    """They are spread from the first to the last of 1,000 times, and rounded."""
+    use_scheduler(pipeline, SynthesisSettings(scheduler="ddpm"))
+    pipeline.scheduler.set_timesteps(50)
+    stride = 999 / 49
+    assert pipeline.scheduler.timesteps.tolist() == [round(n * stride) for n in reversed(range(50))]
+    assert not pipeline.scheduler.config.clip_sample
+    assert pipeline.scheduler.config.variance_type == "fixed_small"
+
+
+def test_noise_of_ddpm_is_each_images_own(pipeline):
+    prototypes = _prototypes(7)
+    prompts = (PROMPTS * 2)[:7]
+    together = _synthesize(pipeline, prototypes, prompts, range(7), batch_size=4, scheduler="ddpm")
+    again = _synthesize(pipeline, prototypes, prompts, range(7), batch_size=4, scheduler="ddpm")
+    assert np.array_equal(again, together)
+    for rows in ([5], [2, 6], [6, 5, 4, 3, 2, 1, 0]):
+        chosen = [prompts[row] for row in rows]
+        alone = _synthesize(
+            pipeline, prototypes[rows], chosen, rows, batch_size=4, scheduler="ddpm"
+        )
+        assert np.array_equal(alone, together[rows])
+    for batch_size in (1, 3, 8):
+        other = _synthesize(
+            pipeline, prototypes, prompts, range(7), batch_size=batch_size, scheduler="ddpm"
+        )
+        # Matrix kernels may sum in another order: see `synthesize_images`.
+        assert np.abs(other.astype(int) - together).max() <= 1
 
 
 @pytest.mark.parametrize(("steps", "strength"), [(1, 0.99), (4, 0.2), (50, 0.01)])
