@@ -40,6 +40,7 @@ _EVEN_STEPS = {
     "use_exponential_sigmas": False,
     "use_beta_sigmas": False,
 }
+_OWN_OPTIONS = "options_of_the_pipeline"
 _SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "pndm": (PNDMScheduler, {"skip_prk_steps": True}),
     "ddim": (DDIMScheduler, {"clip_sample": False}),  # latents are not bounded by 1
@@ -98,11 +99,13 @@ def use_scheduler(pipeline: ImageToImagePipeline, settings: SynthesisSettings) -
     if settings.scheduler == "pipeline":
         return
     kind, options = _SCHEDULERS[settings.scheduler]
-    config = {name: v for name, v in pipeline.scheduler.config.items() if name != "variance_type"}
     if settings.scheduler == "ddpm":
         predicted = getattr(pipeline, "predicts_variance", False)
         options = options | {"variance_type": "learned_range" if predicted else "fixed_small"}
-    pipeline.scheduler = kind.from_config(config, **options)
+    # A second sampler starts from the pipeline's own options too, not from those of the first one.
+    own = vars(pipeline.scheduler).get(_OWN_OPTIONS, pipeline.scheduler.config)
+    pipeline.scheduler = kind.from_config(own, **options)
+    setattr(pipeline.scheduler, _OWN_OPTIONS, own)
 
 
 def synthesize_images(

@@ -223,7 +223,7 @@ def test_the_noise_of_a_text_pipeline_has_the_smaller_variance():
     assert float(noise_deviation(scheduler, 0, nothing)) < 1e-9  # the last step adds none
 
 
-@pytest.mark.parametrize(("until", "count"), [(0.01, 1), (0.5, 4), (1.0, 7)])
+@pytest.mark.parametrize(("until", "count"), [(0.01, 1), (0.5, 4), (1.0, 6)])
 def test_ddpm_is_pulled_in_the_first_share_of_its_steps_alone(until, count):
     settings = _settings(scheduler="ddpm", mode_guidance_until=until)
     pipeline = image_to_image("sd")
@@ -239,7 +239,8 @@ def test_ddpm_is_pulled_in_the_first_share_of_its_steps_alone(until, count):
 
     pipeline.scheduler = Recording.from_config(pipeline.scheduler.config)
     final = _latents("sd", settings, pipeline)
-    # The next step starts from the result of a step, moved or not.
+    # The next step starts from the result of a step, moved or not. The last step adds no noise, so
+    # that its pull is 0.
     moved = [not torch.equal(a, b) for a, b in zip(made, [*used[1:], final], strict=True)]
     assert moved == [True] * count + [False] * (7 - count)
 
@@ -256,11 +257,9 @@ def test_the_dits_variances_are_used_by_ddpm_alone():
         pipeline.transformer.proj_out_2.bias.view(4, 8)[:, 4:] += 1.0
     other = _latents("dit", _settings(mode_guidance=0.0, scheduler="ddpm"), pipeline)
     assert not torch.allclose(ancestral, other)
-    for scheduler in ("ddim", "dpmsolver++"):
-        use_scheduler(pipeline, _settings(scheduler=scheduler))
-        assert pipeline.scheduler.config.get("variance_type") != "learned_range"
+    use_scheduler(pipeline, _settings(scheduler="dpmsolver++"))
+    assert pipeline.scheduler.config.variance_type != "learned_range"
     use_scheduler(pipeline, _settings(scheduler="ddim"))
-    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, steps_offset=0)
     assert torch.equal(_latents("dit", _settings(mode_guidance=0.0), pipeline), before)
 
 
