@@ -92,7 +92,7 @@ generator:
         ),
         (
             "mine.yaml:6: synthesis.scheduler: Input should be 'pipeline', 'pndm', 'ddim', "
-            "'dpmsolver++' or 'unipc'; found 'dimm'"
+            "'ddpm', 'dpmsolver++' or 'unipc'; found 'dimm'"
         ),
         (
             "mine.yaml:8: soft_labels.augmentation: crop_scale must be [lowest, highest] with "
