@@ -33,7 +33,8 @@ class DiTImg2ImgPipeline(DiTPipeline):
         it is always 1000. A scheduler of its own for learned variances is replaced by one for fixed
         variances, because the stock pipeline drops the variances that the transformer predicts; the
         sampler `ddpm` uses them, as the authors' code does. Classifier-free guidance changes all
-        channels of the latents, as in diffusers; the authors' code changes the first three.
+        channels of the latents, as in diffusers, unless `guided_channels` says otherwise; the
+        authors' code changes the first three.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class DiTImg2ImgPipeline(DiTPipeline):
         guidance_scale: float,
         num_inference_steps: int,
         generator: Sequence[torch.Generator],
+        guided_channels: int | None = None,
         output_type: str = "latent",
     ) -> ImagePipelineOutput:
         """Add noise to latents and denoise them, conditioned on their classes.
@@ -76,6 +78,7 @@ class DiTImg2ImgPipeline(DiTPipeline):
             guidance_scale: scale of classifier-free guidance; 1 turns guidance off.
             num_inference_steps: steps in the full schedule; only the last `strength` fraction runs.
             generator: one random generator per image, for its noise.
+            guided_channels: the first channels of the latents that guidance changes; None: all.
             output_type: `latent`; nothing else is supported.
 
         Raises:
@@ -93,7 +96,9 @@ class DiTImg2ImgPipeline(DiTPipeline):
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         extra = {"generator": list(generator)} if takes_generator else {}
         for timestep in self.progress_bar(timesteps):
-            predicted = self._predict(latents, timestep, classes, guidance_scale)
+            predicted = self._predict(
+                latents, timestep, classes, guidance_scale, guided_channels or latents.shape[1]
+            )
             latents = self.scheduler.step(predicted, timestep, latents, **extra).prev_sample
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=latents)
@@ -112,6 +117,7 @@ class DiTImg2ImgPipeline(DiTPipeline):
         timestep: Tensor,
         classes: Int64[Tensor, "image"],
         guidance_scale: float,
+        guided_channels: int,
     ) -> Float[Tensor, "image output_channel height width"]:
         """Return the predicted noise, followed by its variance where the sampler asks for it."""
         guided = guidance_scale > 1
@@ -127,6 +133,7 @@ class DiTImg2ImgPipeline(DiTPipeline):
         if guided:
             conditional, unconditional = noise.chunk(2)
             noise = unconditional + guidance_scale * (conditional - unconditional)
+            noise = torch.cat([noise[:, :guided_channels], conditional[:, guided_channels:]], dim=1)
         takes_variance = self.scheduler.config.get("variance_type") == "learned_range"
         return torch.cat([noise, variance], dim=1) if takes_variance else noise
 

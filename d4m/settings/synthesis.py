@@ -25,6 +25,16 @@ class SynthesisSettings(Section):
         le=100,
         description="Strength of classifier-free guidance. At 1 there is none.",
     )
+    guided_channels: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        exclude_if=lambda value: value is None,
+        description=(
+            "The first channels of a DiT's latents that guidance changes, such as 3 in the DiT "
+            "authors' code. With `null`, all of them."
+        ),
+    )
     num_inference_steps: int = Field(
         default=50,
         ge=1,

@@ -161,6 +161,8 @@ def _drawing_inputs(context: StageContext, class_id: int) -> Inputs:
         unused.add("diversity")
     if settings.synthesis.mode_guidance == 0:
         unused.add("mode_guidance_until")
+    if settings.synthesis.guidance_scale == 1:
+        unused.add("guided_channels")
     return Inputs(
         {
             **settings.synthesis.model_dump(mode="json", exclude=unused),

@@ -22,6 +22,7 @@ from d4m.compute import Compute
 from d4m.errors import GeneratorError
 from d4m.generators.autoencoder import check_finite, unscale_latents
 from d4m.generators.conditions import Conditions
+from d4m.generators.dit import DiTImg2ImgPipeline
 from d4m.images.pixels import resize_images, to_images
 from d4m.settings import Resampling, SynthesisSettings
 from d4m.synthesis.mode_guidance import guide_to_modes
@@ -141,8 +142,8 @@ def synthesize_images(
         Images in the order of the requests, batch by batch.
 
     Raises:
-        GeneratorError: the strength leaves no step to run, an image contains NaN, or a single
-            image does not fit in memory.
+        GeneratorError: the strength leaves no step to run, `guided_channels` is set for a pipeline
+            that is not a DiT, an image contains NaN, or a single image does not fit in memory.
 
     Source:
         D4M, section 3.3. The stock img2img pipelines treat four-channel input as scaled latents.
@@ -150,7 +151,7 @@ def synthesize_images(
     Differs:
         The published code makes one image per call, from an unseeded generator.
     """
-    _check_steps(settings)
+    _check_settings(pipeline, settings)
     guided = settings.guidance_scale > 1
     conditions = Conditions(pipeline, negative_prompt, device=compute.device, guided=guided)
 
@@ -197,6 +198,9 @@ def _denoise(
     settings: SynthesisSettings,
 ) -> Float[Tensor, "image latent_channel latent_height latent_width"]:
     prototypes = torch.from_numpy(np.stack([request.prototype for request in requests]))
+    of_dit = (
+        {} if settings.guided_channels is None else {"guided_channels": settings.guided_channels}
+    )
     with torch.inference_mode(), guide_to_modes(pipeline, prototypes, settings):
         return pipeline(
             **conditions.arguments([request.prompt for request in requests]),
@@ -207,6 +211,7 @@ def _denoise(
             # Noise is always drawn on the CPU, so that it is the same for every device.
             generator=[torch.Generator().manual_seed(request.seed) for request in requests],
             output_type="latent",
+            **of_dit,
         ).images
 
 
@@ -279,10 +284,14 @@ def _first_batch_size(compute: Compute, prototype: Float32[np.ndarray, "..."]) -
     return max(1, min(_LARGEST_BATCH, _CPU_BATCH_VALUES // prototype[0].size))
 
 
-def _check_steps(settings: SynthesisSettings) -> None:
+def _check_settings(pipeline: ImageToImagePipeline, settings: SynthesisSettings) -> None:
     if int(settings.num_inference_steps * settings.strength) < 1:
         msg = (
             f"strength {settings.strength} of {settings.num_inference_steps} steps leaves no step "
             f"to run; raise `synthesis.strength` or `synthesis.num_inference_steps`"
         )
+        raise GeneratorError(msg)
+    if settings.guided_channels is not None and not isinstance(pipeline, DiTImg2ImgPipeline):
+        found = type(pipeline).__name__
+        msg = f"`synthesis.guided_channels` is for a DiT, found {found}; leave it out"
         raise GeneratorError(msg)

@@ -135,6 +135,7 @@ def test_a_recipe_that_was_run_is_checked_without_torch_and_another_one_is_not(f
         f"{PRETRAINED % 'stable-diffusion-v1-5/stable-diffusion-v1-5'}",
         f"{PRETRAINED % '../sd'}prompts: {{template: 'a {{name}}'}}\n",
         f"{PRETRAINED % '../dit'}prompts: {{template: '{{class_id}}'}}\n",
+        f"{PRETRAINED % '../dit'}prompts: {{template: '{{class_id}}'}}\nsynthesis: {{guided_channels: 3}}\n",
         "dataset: {source: mnist, size_px: 32}\n",
     ],
 )

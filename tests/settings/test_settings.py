@@ -192,6 +192,7 @@ def test_a_centre_is_not_larger_than_the_image():
         (MnistSettings, "resampling", "lanczos", "bilinear"),
         (CifarSettings, "resampling", "lanczos", "bicubic"),
         (SynthesisSettings, "resampling", "lanczos", "bicubic"),
+        (SynthesisSettings, "guided_channels", None, 3),
         (EvaluationSettings, "test_crop", None, {"resize_px": 9, "crop_px": 8}),
     ],
 )

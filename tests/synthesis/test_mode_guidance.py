@@ -58,6 +58,7 @@ def _latents(kind, settings, pipeline=None, prototypes=None):
             strength=settings.strength,
             guidance_scale=settings.guidance_scale,
             num_inference_steps=settings.num_inference_steps,
+            **({"guided_channels": 3} if settings.guided_channels == 3 else {}),
             generator=[torch.Generator().manual_seed(seed) for seed in range(3)],
             output_type="latent",
         ).images
@@ -173,10 +174,15 @@ def test_a_published_step_on_a_toy_schedule(step, learned):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
-def test_latents_equal_those_of_equation_6_written_out(guidance_scale):
-    """Sample as the DiT authors do: 10 of 1,000 steps, predicted variances, guidance."""
-    settings = _settings(scheduler="ddpm", guidance_scale=guidance_scale, strength=1.0)
+@pytest.mark.parametrize(("guidance_scale", "channels"), [(1.0, 4), (4.0, 4), (4.0, 3)])
+def test_latents_equal_those_of_equation_6_written_out(guidance_scale, channels):
+    """Sample as the DiT authors do: 10 of 1,000 steps, predicted variances, guided channels."""
+    settings = _settings(
+        scheduler="ddpm",
+        guidance_scale=guidance_scale,
+        strength=1.0,
+        guided_channels=None if channels == 4 else channels,
+    )
     ours = _latents("dit", settings)
     transformer = image_to_image("dit").transformer
     bars = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
@@ -200,6 +206,7 @@ def test_latents_equal_those_of_equation_6_written_out(guidance_scale):
                 for labels in ([0, 1, 2], [5, 5, 5])
             )
         epsilon = untold[:, :4] + guidance_scale * (told[:, :4] - untold[:, :4])
+        epsilon[:, channels:] = told[:, channels:4]
         w = (told[:, 4:] + 1) / 2
         sigma = (beta**w * smallest ** (1 - w)) ** 0.5
         clean = (latents - (1 - bar) ** 0.5 * epsilon) / bar**0.5
@@ -384,6 +391,31 @@ def test_a_sampler_of_unscaled_noise_gives_what_ddim_gives(prediction_type):
         latents.append(_latents("sdxl", settings, pipeline))
     torch.testing.assert_close(latents[0], latents[1], rtol=1e-3, atol=1e-3)
     assert _far(latents[0]) > 0.01
+
+
+def test_guided_channels_reach_a_dit_and_are_refused_elsewhere():
+    settings = _settings(mode_guidance=0.0, guided_channels=3)
+    pipeline, requests = image_to_image("dit"), [ImageRequest(_prototypes(1)[0], "1", 0)]
+    images = [
+        next(
+            synthesize_images(
+                pipeline, requests, negative_prompt="", settings=each, compute=Compute("cpu")
+            )
+        )
+        for each in (settings, settings.model_copy(update={"guided_channels": None}))
+    ]
+    assert not np.array_equal(*images)
+    refused = synthesize_images(
+        image_to_image("sd"),
+        requests,
+        negative_prompt="",
+        settings=settings,
+        compute=Compute("cpu"),
+    )
+    with pytest.raises(
+        GeneratorError, match="guided_channels` is for a DiT, found StableDiffusion"
+    ):
+        next(refused)
 
 
 def test_without_a_pull_the_scheduler_is_not_wrapped():

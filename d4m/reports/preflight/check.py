@@ -13,7 +13,11 @@ from d4m.reports.preflight.images import (
 )
 from d4m.reports.preflight.networks import network_problems
 from d4m.reports.preflight.prompts import check_prompts
-from d4m.reports.preflight.synthesis import guidance_problems, step_problems
+from d4m.reports.preflight.synthesis import (
+    channel_problems,
+    guidance_problems,
+    step_problems,
+)
 from d4m.stages.context import StageContext
 from d4m.stages.training_sets import pixel_settings, view_size_px
 
@@ -36,6 +40,7 @@ def check_recipe(context: StageContext) -> list[str]:
     problems = [*step_problems(recipe), *guidance_problems(recipe)]
     if lost := list(path_problems(recipe)):
         raise recipe.refuse([*problems, *lost])
+    problems += channel_problems(recipe)
     try:
         source = context.source
         problems += count_problems(recipe, source)
