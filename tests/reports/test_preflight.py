@@ -18,6 +18,7 @@ FOLDER = "dataset: {source: image_folder, path: ../images, size_px: 8, test_shar
 FEW = "prototypes: {ipc: 1}\n"
 PRETRAINED = f"{FOLDER}{FEW}generator: {{pretrained: {{model: %s}}}}\n"
 LONG = "a very long description of nothing at all " * 12
+THREE_CHANNELS = "synthesis: {guided_channels: 3}\n"
 WRONG = YAML(typ="safe").load(Path(__file__).with_name("wrong_recipes.yaml"))
 
 # Looks through a recipe, and says whether it has imported torch.
@@ -135,7 +136,7 @@ def test_a_recipe_that_was_run_is_checked_without_torch_and_another_one_is_not(f
         f"{PRETRAINED % 'stable-diffusion-v1-5/stable-diffusion-v1-5'}",
         f"{PRETRAINED % '../sd'}prompts: {{template: 'a {{name}}'}}\n",
         f"{PRETRAINED % '../dit'}prompts: {{template: '{{class_id}}'}}\n",
-        f"{PRETRAINED % '../dit'}prompts: {{template: '{{class_id}}'}}\nsynthesis: {{guided_channels: 3}}\n",
+        f"{PRETRAINED % '../dit'}prompts: {{template: '{{class_id}}'}}\n{THREE_CHANNELS}",
         "dataset: {source: mnist, size_px: 32}\n",
     ],
 )
