@@ -1,4 +1,4 @@
-"""The field's networks by name: what they are built of and which images they take, without torch."""
+"""The field's networks by name: their layers and the images they take, without torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

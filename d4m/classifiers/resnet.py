@@ -15,7 +15,7 @@ _MIDDLE_PX = 128
 
 @dataclass(frozen=True)
 class _Style:
-    """What the layers of one network have in common.
+    """The properties that all layers of a network share.
 
     Attributes:
         norm: `instance` or `batch`.

@@ -1,4 +1,4 @@
-"""What the names of timm's architectures say, read from its source: importing timm takes seconds."""
+"""The names of timm's architectures, read from its source: importing timm takes seconds."""
 
 import difflib
 import re

@@ -1,6 +1,7 @@
 """Fit timm's architectures to the size of the images."""
 
 import inspect
+from dataclasses import dataclass
 from typing import Any, cast
 
 import timm
@@ -48,7 +49,7 @@ def create_for_size(
     try:
         return _try(_create_in_proportion(architecture, size_px, arguments), images)
     except REFUSALS:
-        own = {"img_size": size_px, **arguments}
+        own: dict[str, Any] = {"img_size": size_px, **arguments}
         return _try(timm.create_model(architecture, **own), images)
 
 
@@ -59,20 +60,20 @@ def _try(model: nn.Module, images: Float[Tensor, "image channel size size"]) -> 
 
 
 def _create_in_proportion(architecture: str, size_px: int, arguments: dict[str, Any]) -> nn.Module:
-    """Create a model whose patches and windows are to the image what they are at its native size."""
-    configuration = timm.get_pretrained_cfg(architecture)
-    native_px, first = configuration.input_size[-1], configuration.first_conv
+    """Create a model whose patches and windows are shares of the image as at its native size."""
+    configuration = timm.get_pretrained_cfg(architecture, allow_unregistered=False)
+    assert configuration is not None
+    native_px = configuration.input_size[-1]
     published = _create_without_numbers(architecture, arguments)
-    patch_px = _find_patch(published, first)
-    if patch_px is None:  # the stem's convolutions overlap, so there is nothing to scale
-        return timm.create_model(architecture, **{"img_size": size_px, **arguments})
-    own_px = _scale_patch(
-        published, first, max(_SMALLEST, patch_px * size_px // native_px), size_px
-    )
-    sizes: dict[str, Any] = {"img_size": size_px, "patch_size": own_px, **arguments}
+    sizes: dict[str, Any] = {"img_size": size_px}
+    patch = _find_patch(published, configuration.first_conv)
+    if patch is None:  # the stem's convolutions overlap, so there is nothing to scale
+        return timm.create_model(architecture, **sizes | arguments)
+    own_px = patch.divide(size_px, max(_SMALLEST, patch.px * size_px // native_px))
+    sizes = {**sizes, "patch_size": own_px, **arguments}
     if window := _find_window(published):
         tokens = size_px / sizes["patch_size"]
-        scaled = max(_SMALLEST, round(window * tokens * patch_px / native_px))
+        scaled = max(_SMALLEST, round(window * tokens * patch.px / native_px))
         sizes = {"window_size": scaled, **sizes}
     try:
         return timm.create_model(architecture, **sizes)
@@ -80,20 +81,33 @@ def _create_in_proportion(architecture: str, size_px: int, arguments: dict[str, 
         if "patch_size" not in str(failure) or "patch_size" in arguments:
             raise
     # timm's function for the architecture lets nobody choose the patch, so it is exchanged.
-    sizes = {**sizes, "img_size": size_px // own_px * patch_px}
+    sizes = {**sizes, "img_size": size_px // own_px * patch.px}
     del sizes["patch_size"]
     model = timm.create_model(architecture, **sizes)
-    _exchange_patch(model, first, size_px, own_px)
+    _exchange_patch(model, patch.name, size_px, own_px)
     return model
 
 
-def _scale_patch(model: nn.Module, first_convolution: str, patch_px: int, size_px: int) -> int:
-    """Return a patch that divides the image, where the model wants that, and else the patch."""
-    stem = model.get_submodule(first_convolution.rpartition(".")[0])
-    if getattr(stem, "strict_img_size", True):
-        return patch_px  # it drops the pixels at the border that are no whole patch
-    divisors = [px for px in range(_SMALLEST, patch_px + 1) if size_px % px == 0]
-    return max(divisors, default=patch_px)
+@dataclass(frozen=True)
+class _Patch:
+    """The convolution that cuts images into patches.
+
+    Attributes:
+        name: its name in the model.
+        px: height and width of a patch.
+        whole: whether the model wants images of whole patches.
+    """
+
+    name: str
+    px: int
+    whole: bool
+
+    def divide(self, size_px: int, patch_px: int) -> int:
+        """Return the patch, or a smaller one of which there is a whole number if that must be."""
+        if not self.whole:
+            return patch_px  # pixels at the border that are no whole patch are dropped
+        divisors = [px for px in range(_SMALLEST, patch_px + 1) if size_px % px == 0]
+        return max(divisors, default=patch_px)
 
 
 def _create_without_numbers(architecture: str, arguments: dict[str, Any]) -> nn.Module:
@@ -108,14 +122,16 @@ def _create_without_numbers(architecture: str, arguments: dict[str, Any]) -> nn.
                 return timm.create_model(architecture, **arguments)
 
 
-def _find_patch(model: nn.Module, first_convolution: object) -> int | None:
-    """Return the edge of the patches that a model cuts images into; None if these overlap."""
+def _find_patch(model: nn.Module, first_convolution: object) -> _Patch | None:
+    """Return what a model cuts images into patches with; None if these overlap."""
     if not isinstance(first_convolution, str):
         return None
     first = model.get_submodule(first_convolution)
     if not isinstance(first, nn.Conv2d) or first.kernel_size != first.stride:
         return None
-    return first.kernel_size[0]
+    stem = model.get_submodule(first_convolution.rpartition(".")[0])
+    whole = not getattr(stem, "strict_img_size", True)
+    return _Patch(first_convolution, first.kernel_size[0], whole)
 
 
 def _find_window(model: nn.Module) -> int | None:

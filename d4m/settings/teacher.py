@@ -61,8 +61,8 @@ class LabellerSettings(ClassifierSettings):
     input: InputSettings | None = Field(
         default=None,
         description=(
-            "Which images a file of weights was trained on; required with a file. Networks that "
-            "are trained here, and timm's, bring theirs."
+            "The images that a file of weights was trained on; required with a file. Networks "
+            "that are trained here, and timm's, bring theirs."
         ),
     )
     members: int = Field(

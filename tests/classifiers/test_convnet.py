@@ -149,6 +149,22 @@ def test_parameters_of_any_depth_and_norm_by_hand(norm, depth, channels, size_px
     assert sum(parameter.numel() for parameter in network.parameters()) == expected
 
 
+def test_weights_are_drawn_layer_by_layer_as_torch_draws_them():
+    """Stored students were drawn so; other options draw in the same order."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = ConvNet(3, 16, 4, width=8)
+        torch.manual_seed(0)
+        convolutions = [torch.nn.Conv2d(inputs, 8, 3) for inputs in (3, 8, 8)]
+        expected = [*convolutions, torch.nn.Linear(8 * 4, 4)]
+    drawn = [
+        part for part in network.modules() if hasattr(part, "weight") and part.weight.dim() > 1
+    ]
+    for part, other in zip(drawn, expected, strict=True):
+        assert torch.equal(part.weight, other.weight)
+        assert torch.equal(part.bias, other.bias)
+
+
 def test_tensors_have_the_names_of_the_published_code():
     names = list(ConvNet(3, 32, 10, width=4).state_dict())
     assert names == [

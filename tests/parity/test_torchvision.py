@@ -37,7 +37,8 @@ def published():
         network = torchvision.models.resnet18(num_classes=CLASSES)
         for name, tensor in network.state_dict().items():
             if tensor.dim() == 1 and tensor.is_floating_point():
-                tensor.uniform_(0.5, 1.5) if "bias" not in name else tensor.normal_()
+                shifts = "bias" in name or "mean" in name
+                tensor.normal_(std=0.1) if shifts else tensor.uniform_(0.5, 1.5)
     return network.eval()
 
 
@@ -55,6 +56,13 @@ def library(workspace, published):
     return workspace
 
 
+def _coloured(count, size_px):
+    """Images with noise, each of a colour of its own."""
+    rng = np.random.default_rng(1)
+    colours = rng.integers(0, 200, (count, 1, 1, 3), np.uint8)
+    return colours + rng.integers(0, 56, (count, size_px, size_px, 3), np.uint8)
+
+
 def _teacher(library, size_px, text):
     library.write("file", RECIPE % (size_px, text))
     pipeline = library.pipeline("file")
@@ -65,7 +73,7 @@ def _teacher(library, size_px, text):
 
 def test_a_teacher_from_a_file_answers_as_the_network_fed_standardised_pixels(library, published):
     teacher = _teacher(library, SIZE_PX, f"{{{INPUT}}}")
-    images = np.random.default_rng(1).integers(0, 256, (6, SIZE_PX, SIZE_PX, 3), np.uint8)
+    images = _coloured(6, SIZE_PX)
     transform = torchvision.transforms.Compose(
         [torchvision.transforms.ToTensor(), torchvision.transforms.Normalize(MEAN, DEVIATION)]
     )
@@ -85,7 +93,7 @@ def test_a_teacher_from_a_file_answers_as_the_network_fed_standardised_pixels(li
 def test_views_of_another_size_are_resized_to_that_of_the_weights(library, published):
     """The network has ImageNet's stem, because its images have 72 px, though views have 32."""
     teacher = _teacher(library, 32, f"{{{INPUT}, size_px: {SIZE_PX}}}")
-    images = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    images = _coloured(3, 32)
     levels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     sized = nn.functional.interpolate(levels, (SIZE_PX, SIZE_PX), mode="bicubic", antialias=True)
     seen = torchvision.transforms.functional.normalize(sized, MEAN, DEVIATION)
