@@ -10,9 +10,9 @@ import sys
 
 _STEP = """
 import time, torch
-from d4m.classifiers.convnet import ConvNet3
+from d4m.classifiers.convnet import ConvNet
 torch.set_num_threads(2)
-model, pixels = ConvNet3(1, 8, 10), torch.randn(50, 1, 8, 8)
+model, pixels = ConvNet(1, 8, 10), torch.randn(50, 1, 8, 8)
 optimizer = torch.optim.AdamW(model.parameters())
 def step():
     optimizer.zero_grad()

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL, StableDiffusionImg2ImgPipeline
 from PIL import Image
 
 import d4m.training.soft_labels
-from d4m.classifiers.convnet import ConvNet3
+from d4m.classifiers.convnet import ConvNet
 from d4m.generators import compact_model as compact
 from d4m.generators import pretrained_model as pretrained
 from d4m.images.image_set import ImageSet
@@ -178,7 +178,7 @@ def test_10_nothing_installed_is_patched_and_nothing_stored_is_a_pickle(numbered
 def test_11_labels_depend_on_neither_batch_nor_order_nor_global_randomness(monkeypatch):
     pixels = torch.rand(9, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     images = ImageSet(pixels, torch.arange(9) % 5)
-    teacher = ConvNet3(3, 16, 5).eval()
+    teacher = ConvNet(3, 16, 5).eval()
 
     def label(batch_size, seed):
         monkeypatch.setattr(d4m.training.soft_labels, "_BATCH", batch_size)

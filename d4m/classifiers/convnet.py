@@ -1,56 +1,60 @@
-"""The 3-layer ConvNet that papers on dataset distillation use."""
+"""The ConvNet that papers on dataset distillation use, of any depth, width and norm."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from d4m.errors import ClassifierError
-from d4m.settings import ClassifierSettings
-
-_DEPTH = 3
-_MNIST_SIZE_PX = 28
+from d4m.classifiers.own_networks import NORM_GROUPS, Norm, padded_size_px
 
 
-class ConvNet3(nn.Module):
-    """A network of three convolution blocks and a linear layer.
+class ConvNet(nn.Module):
+    """A network of equal convolution blocks and a linear layer.
 
-    A block is a 3 x 3 convolution, instance norm, ReLU, and 2 x 2 average pooling.
+    A block is a 3 x 3 convolution, a norm, ReLU, and 2 x 2 average pooling.
 
     Args:
         channels: 1 or 3.
-        size_px: height and width of the images, at least 8.
+        size_px: height and width of the images, at least 2^depth.
         classes: number of classes.
+        depth: number of blocks.
         width: output channels of each convolution.
+        norm: `instance` (a group per channel), `batch`, `group` (four groups), `layer` (over
+            channels, height and width), all with affine weights; or `none`.
 
     Source:
         Zhao et al., "Dataset condensation with gradient matching" (ICLR 2021), as in their public
-        code: instance norm is a group norm with one group per channel and affine weights. The first
-        convolution pads one-channel images by 3, so that MNIST's 28 px become 32.
+        code (VICO-UoE/DatasetCondensation): instance norm is a group norm with one group per
+        channel. The first convolution pads one-channel images by 3, so that MNIST's 28 px become
+        32. Tensors have the names that they have there.
 
     Differs:
         Only 28 px images are padded to 32; other one-channel images keep their size. The pooling
         equals torch's `AvgPool2d(2)` up to rounding, and is faster on a CPU in bfloat16.
     """
 
-    def __init__(self, channels: int, size_px: int, classes: int, width: int = 128) -> None:
+    def __init__(
+        self,
+        channels: int,
+        size_px: int,
+        classes: int,
+        *,
+        depth: int = 3,
+        width: int = 128,
+        norm: Norm = "instance",
+    ) -> None:
         """Build the network with torch's own initialisation."""
         super().__init__()
-        padded = channels == 1 and size_px == _MNIST_SIZE_PX
+        side = padded_size_px(channels, size_px)
+        padding = 1 + (side - size_px) // 2
         blocks = list[nn.Module]()
-        for depth in range(_DEPTH):
-            blocks += [
-                nn.Conv2d(
-                    channels if depth == 0 else width,
-                    width,
-                    kernel_size=3,
-                    padding=3 if padded and depth == 0 else 1,
-                ),
-                nn.GroupNorm(width, width),
-                nn.ReLU(),
-                _AveragePool(),
-            ]
+        for block in range(depth):
+            inputs = width if block else channels
+            blocks.append(nn.Conv2d(inputs, width, 3, padding=1 if block else padding))
+            if norm != "none":
+                blocks.append(_norm(norm, width, side))
+            blocks += [nn.ReLU(), _AveragePool()]
+            side //= 2
         self.features = nn.Sequential(*blocks)
-        side = (32 if padded else size_px) // 2**_DEPTH
         self.classifier = nn.Linear(width * side**2, classes)
 
     def forward(
@@ -76,21 +80,14 @@ class ConvNet3(nn.Module):
         return flat if pre_logits else self.classifier(flat)
 
 
-def build_convnet3(
-    settings: ClassifierSettings, *, channels: int, size_px: int, classes: int
-) -> ConvNet3:
-    """Build the ConvNet of a recipe.
-
-    Raises:
-        ClassifierError: the settings have options, or the images are too small.
-    """
-    if settings.options:
-        msg = f"convnet3 has no options, found {settings.options}"
-        raise ClassifierError(msg)
-    if size_px < 2**_DEPTH:
-        msg = f"convnet3 halves images three times: wanted at least 8 px, found {size_px}"
-        raise ClassifierError(msg)
-    return ConvNet3(channels, size_px, classes)
+def _norm(norm: Norm, width: int, side: int) -> nn.Module:
+    match norm:
+        case "batch":
+            return nn.BatchNorm2d(width)
+        case "layer":
+            return nn.LayerNorm([width, side, side])
+        case _:
+            return nn.GroupNorm(NORM_GROUPS if norm == "group" else width, width)
 
 
 class _AveragePool(nn.Module):

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from d4m.classifiers.own_networks import OWN_NETWORKS, find_own_refusal
 from d4m.classifiers.timm_names import find_unknown
 from d4m.errors import ClassifierError
 from d4m.settings import ClassifierSettings
@@ -38,22 +39,22 @@ def find_refusal(
     Args:
         settings: its architecture, with options.
         channels: 1 or 3.
-        size_px: height and width of the images that it sees, at least 8.
+        size_px: height and width of the images that the network is fed, at least 8.
         classes: number of classes.
         weights: None: trained here; `timm`; or the absolute path of a .safetensors file.
         alone: whether it is trained on batches of a single image.
     """
-    if settings.architecture == "convnet3":
-        if settings.options:
-            return f"convnet3 has no options, found {settings.options}"
-        if weights is None:
-            return ""
+    name = settings.architecture
+    if name in OWN_NETWORKS:
+        refusal = find_own_refusal(name, settings.options, channels=channels, size_px=size_px)
+        if refusal or weights is None:
+            return refusal
         if weights == "timm":
-            return f"timm has no weights for convnet3; {_TRAIN_HERE}"
-    if "timm" not in sys.modules and (unknown := find_unknown(settings.architecture)):
+            return f"timm has no weights for {name}; {_TRAIN_HERE}"
+    elif "timm" not in sys.modules and (unknown := find_unknown(name)):
         return unknown
-    options = {name: v for name, v in settings.options.items() if name not in _FETCHED}
-    network = ClassifierSettings(architecture=settings.architecture, options=options)
+    options = {key: v for key, v in settings.options.items() if key not in _FETCHED}
+    network = ClassifierSettings(architecture=name, options=options)
     images = _Images(channels, size_px, classes, alone)
     return _find_refusal(network.model_dump_json(), images, weights)
 

@@ -52,8 +52,8 @@ def penultimate_features(
         One row per image, in their order, on the device of `pixels`.
 
     Example:
-        >>> from d4m.classifiers.convnet import ConvNet3
-        >>> features = penultimate_features(ConvNet3(1, 28, classes=10), torch.zeros(3, 1, 28, 28))
+        >>> from d4m.classifiers.convnet import ConvNet
+        >>> features = penultimate_features(ConvNet(1, 28, classes=10), torch.zeros(3, 1, 28, 28))
         >>> features.shape
         torch.Size([3, 2048])
     """

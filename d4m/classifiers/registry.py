@@ -1,15 +1,33 @@
 """The classifiers that a recipe can name; every other name is timm's."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
-from d4m.classifiers.convnet import build_convnet3
+from d4m.classifiers.convnet import ConvNet
+from d4m.classifiers.own_networks import OWN_NETWORKS, find_own_refusal
+from d4m.classifiers.resnet import FieldResNet
 from d4m.classifiers.timm_models import build_timm_model
+from d4m.errors import ClassifierError
 from d4m.settings import ClassifierSettings
 
-CLASSIFIERS: Mapping[str, Callable[..., nn.Module]] = {"convnet3": build_convnet3}
+
+def _build_own(
+    settings: ClassifierSettings, *, channels: int, size_px: int, classes: int
+) -> nn.Module:
+    name, options = settings.architecture, settings.options
+    if refusal := find_own_refusal(name, options, channels=channels, size_px=size_px):
+        raise ClassifierError(refusal)
+    network, chosen = OWN_NETWORKS[name], dict[str, Any](options)
+    if network.kind == "convnet":
+        return ConvNet(channels, size_px, classes, depth=network.depth, **chosen)
+    pooled = network.kind == "resnet_ap"
+    return FieldResNet(channels, size_px, classes, depth=network.depth, pooled=pooled, **chosen)
+
+
+CLASSIFIERS: Mapping[str, Callable[..., nn.Module]] = dict.fromkeys(OWN_NETWORKS, _build_own)
 """Architecture -> what builds it of (settings, channels, size_px, classes)."""
 
 

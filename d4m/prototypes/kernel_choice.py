@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from d4m.classifiers.convnet import ConvNet3
+from d4m.classifiers.convnet import ConvNet
 from d4m.classifiers.predict import penultimate_features, predict_logits
 from d4m.classifiers.registry import build_classifier
 from d4m.images.image_set import ImageSet
@@ -41,7 +41,7 @@ def choose_images(
     A kernel regression is fitted to three views of each chosen image, labelled with the teacher's
     logits. The search looks for the images whose regression predicts the teacher's logits on the
     targets with the lowest squared error. The kernel is the inner product of the features of an
-    untrained ConvNet3, that is, of a student before training.
+    untrained ConvNet, that is, of a student before training.
 
     Args:
         candidates: real images.
@@ -133,8 +133,8 @@ def choose_by_regression(
     return chosen
 
 
-def kernel_network(images: ImageSet, *, classes: int, seed: int) -> ConvNet3:
-    """Build an untrained ConvNet3 on the images' device; it shrinks larger images to 32 px."""
+def kernel_network(images: ImageSet, *, classes: int, seed: int) -> ConvNet:
+    """Build an untrained ConvNet on the images' device; it shrinks larger images to 32 px."""
     size_px = min(images.size_px, _KERNEL_SIZE_PX)
     network = build_classifier(
         ClassifierSettings(),
@@ -143,7 +143,7 @@ def kernel_network(images: ImageSet, *, classes: int, seed: int) -> ConvNet3:
         classes=classes,
         seed=seed,
     )
-    assert isinstance(network, ConvNet3)
+    assert isinstance(network, ConvNet)
     if size_px < images.size_px:
         network.features.insert(0, nn.AdaptiveAvgPool2d(size_px))
     return network.to(images.class_ids.device).eval()

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
-from d4m.classifiers.convnet import ConvNet3
+from d4m.classifiers.convnet import ConvNet
 from d4m.classifiers.precision import computing_in
 from d4m.classifiers.predict import predict_logits
 from d4m.errors import PrototypeError
@@ -133,7 +133,7 @@ class _RegressionLoss:
         self._optimizer = _OPTIMIZER.model_copy(update={"precision": precision})
         self._seed = seed
 
-    def student(self, images: ImageSet, number: int) -> ConvNet3:
+    def student(self, images: ImageSet, number: int) -> ConvNet:
         """Train a new student on the images; its age cycles through `_STUDENT_VIEWS`."""
         seed = stream_seed(self._seed, "student", number)
         model = kernel_network(images, classes=self._target_logits.shape[1], seed=seed)
@@ -148,7 +148,7 @@ class _RegressionLoss:
         )
         return model
 
-    def error(self, student: ConvNet3, images: ImageSet, step: int) -> Float[Tensor, ""]:
+    def error(self, student: ConvNet, images: ImageSet, step: int) -> Float[Tensor, ""]:
         """Return how far the regression's predictions on the targets are from the teacher.
 
         With X_s the features of views of the images, y_s the teacher's centred logits on those
@@ -190,7 +190,7 @@ class _RegressionLoss:
             yield replay_views(images.pixels, views, rows.numpy())
 
     def _features(
-        self, student: ConvNet3, pixels: Float[Tensor, "image channel height width"]
+        self, student: ConvNet, pixels: Float[Tensor, "image channel height width"]
     ) -> Float[Tensor, "image feature"]:
         with computing_in(self._precision, pixels.device):
             return student.features(pixels).flatten(1).float()

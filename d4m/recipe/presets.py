@@ -46,13 +46,15 @@ def paper() -> Sections:
             "size_px": 224,
             "resampling": "bicubic",
         },
-        "teacher": {"architecture": "resnet18", "weights": "timm"},
+        "teacher": {"architecture": "resnet18.tv_in1k", "weights": "timm"},
         "soft_labels": {
             "epochs": 300,
             "augmentation": {"crop_scale": [0.08, 1.0], "flip": 0.5, "cutmix": 1.0},
         },
         "evaluation": {
-            "students": ["resnet18"],
+            "students": [
+                {"architecture": "resnet18", "options": {"zero_init_last": False}},
+            ],
             "test_crop": {"resize_px": 256, "crop_px": 224, "resampling": "bilinear"},
             "matching": {"loss": "kl", "temperature": 20.0},
             "optimizer": {"batch_size": 1024, "learning_rate": 1e-3, "weight_decay": 0.01},

@@ -41,6 +41,7 @@ from d4m.settings.section import Resampling as Resampling
 from d4m.settings.section import Section as Section
 from d4m.settings.soft_labels import SoftLabelSettings as SoftLabelSettings
 from d4m.settings.synthesis import SynthesisSettings as SynthesisSettings
+from d4m.settings.teacher import InputSettings as InputSettings
 from d4m.settings.teacher import LabellerSettings as LabellerSettings
 from d4m.settings.teacher import TeacherSettings as TeacherSettings
 

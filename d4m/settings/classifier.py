@@ -10,14 +10,21 @@ Option = bool | int | float | str | tuple[int, ...]
 
 
 class ClassifierSettings(Section):
-    """A network: the field's 3-layer ConvNet, or one of timm's."""
+    """A network: one of those that papers on dataset distillation use, or one of timm's."""
 
     architecture: str = Field(
-        default="convnet3", description="`convnet3`, or the name of any timm architecture."
+        default="convnet3",
+        description=(
+            "`convnet3` to `convnet6`, `resnet_ap10`, `resnet18_instance`, `resnet50_instance`, "
+            "or the name of any timm architecture."
+        ),
     )
     options: dict[str, Option] = Field(
         default_factory=dict,
-        description="timm's own arguments for the architecture, such as layers or channels.",
+        description=(
+            "`width` and `norm` of the field's networks; timm's own arguments for the "
+            "architecture, such as `zero_init_last: false`."
+        ),
     )
 
 

@@ -1,12 +1,51 @@
 """The teachers, whose logits are soft labels (D4M, section 3.4)."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from d4m.settings.augmentation import AugmentationSettings
 from d4m.settings.classifier import ClassifierSettings
 from d4m.settings.optimizer import OptimizerSettings
+from d4m.settings.section import Section
+
+_Levels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
+
+
+class InputSettings(Section):
+    """The images that a file of weights was trained on. The file does not say, and nobody guesses.
+
+    Weights that d4m trained saw pixels in [-1, 1]: a mean and a deviation of 0.5.
+    """
+
+    mean: _Levels = Field(
+        description=(
+            "Mean of each channel, with black 0 and white 1; or one number for all channels, in "
+            "a list too."
+        ),
+    )
+    deviation: tuple[Annotated[float, Field(gt=0.0)], ...] = Field(
+        min_length=1, max_length=3, description="Standard deviation of each channel, likewise."
+    )
+    size_px: int | None = Field(
+        default=None,
+        ge=8,
+        description=(
+            "Height and width of the images that the weights take; the teacher resizes views to "
+            "it. If `null`, that of the views."
+        ),
+    )
+
+    def used(self) -> dict[str, object]:
+        """Return what changes the pixels, which are in [-1, 1]; nothing if they stay as they are.
+
+        Example:
+            >>> InputSettings(mean=(0.5,), deviation=(0.5,)).used()
+            {}
+        """
+        plain = set(self.mean) == set(self.deviation) == {0.5}
+        dump = self.model_dump(mode="json", exclude_none=True)
+        return {} if plain and self.size_px is None else dump
 
 
 class LabellerSettings(ClassifierSettings):
@@ -16,7 +55,14 @@ class LabellerSettings(ClassifierSettings):
         default=None,
         description=(
             "`null`: the teacher is trained here. `timm`: timm's own weights. Any other text: "
-            "a .safetensors file, relative to the recipe file."
+            "a .safetensors file, relative to the recipe file, which needs `input`."
+        ),
+    )
+    input: InputSettings | None = Field(
+        default=None,
+        description=(
+            "The images that a file of weights was trained on; required with a file. Networks "
+            "that are trained here, and timm's, bring theirs."
         ),
     )
     members: int = Field(
@@ -41,6 +87,13 @@ class LabellerSettings(ClassifierSettings):
     def _ready_weights_are_one_network(self) -> Self:
         if self.weights is not None and self.members > 1:
             msg = f"`weights` are those of one network, found `members: {self.members}`"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _input_belongs_to_a_file(self) -> Self:
+        if self.input is not None and self.weights in (None, "timm"):
+            msg = f"`input` describes a file of weights, found `weights: {self.weights or 'null'}`"
             raise ValueError(msg)
         return self
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from d4m.classifiers.timm_names import describe_fit
 from d4m.seeds import stream_seed
 from d4m.settings import (
     AugmentationSettings,
@@ -90,10 +91,11 @@ def run_inputs(context: StageContext, run: StudentRun) -> Inputs:
     """Return all that a student's score depends on."""
     recipe = context.recipe.settings
     student = next(each for each in recipe.evaluation.students if each.label == run.student)
-    own = {
+    own: dict[str, Any] = {
         "labels": run.labels,
         "student": student.model_dump(mode="json", exclude={"name"}),
         "seed": stream_seed(recipe.seed, "student", run.student, run.seed),
+        **describe_fit(student.architecture, view_size_px(context)),
     }
     training = (_soft_inputs if run.labels == "soft" else _hard_inputs)(context, run)
     images = training_set_inputs(context, run.training_set)

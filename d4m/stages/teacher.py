@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from d4m.classifiers.timm_names import describe_fit, name_network, name_weights
 from d4m.errors import ClassifierError
 from d4m.seeds import stream_seed
-from d4m.settings import LabellerSettings, RecipeSettings
+from d4m.settings import InputSettings, LabellerSettings, RecipeSettings
 from d4m.stages.base import Product, Stage
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.training_sets import real_set, view_size_px
@@ -57,23 +58,16 @@ class Teacher(Stage):
     def _plan(
         self, context: StageContext, settings: LabellerSettings, name: str, seed: int
     ) -> Unit:
-        network = Inputs(
-            {
-                "architecture": settings.architecture,
-                "options": settings.model_dump(mode="json")["options"],
-                "channels": context.source.channels,
-                "size_px": view_size_px(context),
-                "classes": len(context.class_ids),
-            }
-        )
+        network = Inputs(network_settings(context, settings))
         if settings.weights == "timm":
             # Stored teachers without this entry saw pixels that were not standardised.
             ready = Inputs({"weights": "timm", "pixels": "standardised"})
             return self.unit(context, name, network | ready)
         if settings.weights is not None:
             path = context.recipe.locate(settings.weights)
-            fingerprint = Inputs({"weights": _digest_weights(path)})
-            return self.unit(context, name, network | fingerprint, place=path)
+            seen = settings.input.used() if settings.input else {}
+            fingerprint = {"weights": _digest_weights(path), **({"input": seen} if seen else {})}
+            return self.unit(context, name, network | Inputs(fingerprint), place=path)
         training = Inputs(
             {
                 "decoding": dict(context.source.decoding),
@@ -85,6 +79,24 @@ class Teacher(Stage):
         return self.unit(
             context, name, network | training | context.all_of("real_images", "train-")
         )
+
+
+def network_settings(context: StageContext, settings: LabellerSettings) -> dict[str, Any]:
+    """Return what decides how a teacher's network is built.
+
+    With timm's weights, its architecture has their tag; with others, it needs none.
+    """
+    published = settings.weights == "timm"
+    seen_px = settings.input.size_px if settings.input else None
+    architecture, size_px = settings.architecture, seen_px or view_size_px(context)
+    return {
+        "architecture": (name_weights if published else name_network)(architecture),
+        "options": settings.model_dump(mode="json")["options"],
+        "channels": context.source.channels,
+        "size_px": size_px,
+        "classes": len(context.class_ids),
+        **({} if published else describe_fit(architecture, size_px)),
+    }
 
 
 def teachers_of(settings: RecipeSettings) -> dict[str, LabellerSettings]:
@@ -134,15 +146,32 @@ def _make(context: StageContext, unit: Unit) -> "nn.Module":
     if settings.get("weights") == "timm":
         return _build_as_published(settings, with_weights=True)
     if unit.place is not None:
-        return _load_weights(_build(settings, seed=0), unit.place, settings)
+        network = _load_weights(_build(settings, seed=0), unit.place, settings)
+        return _with_input(network, settings)
     return _train(context, settings)
 
 
 def _load_member(folder: Path) -> "nn.Module":
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     published = settings.get("weights") == "timm"
-    build = _build_as_published(settings, with_weights=False) if published else _build(settings, 0)
-    return _load_weights(build, folder / "model.safetensors", settings)
+    if published:
+        model = _build_as_published(settings, with_weights=False)
+    else:
+        model = _with_input(_build(settings, 0), settings)
+    return _load_weights(model, folder / "model.safetensors", settings)
+
+
+def _with_input(network: "nn.Module", settings: Mapping[str, Any]) -> "nn.Module":
+    """Return a network that takes our pixels as its weights need them."""
+    from d4m.classifiers.standardised import Standardised
+
+    if "input" not in settings:
+        return network
+    seen, channels = InputSettings.model_validate(settings["input"]), settings["channels"]
+    mean, deviation = (
+        values * channels if len(values) == 1 else values for values in (seen.mean, seen.deviation)
+    )
+    return Standardised(network, mean, deviation, size_px=seen.size_px or 0)
 
 
 def _build_as_published(settings: Mapping[str, Any], *, with_weights: bool) -> "nn.Module":

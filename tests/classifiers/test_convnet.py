@@ -1,16 +1,18 @@
 """The ConvNet of the field has the published size and forward pass."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from d4m.classifiers.convnet import ConvNet3, _AveragePool
+from d4m.classifiers.convnet import ConvNet, _AveragePool
 
 
 def _network(*arguments, **more):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = ConvNet3(*arguments, **more)
+        network = ConvNet(*arguments, **more)
         for (
             parameter
         ) in network.parameters():  # including those of the norms, which start at 1 and 0
@@ -31,7 +33,7 @@ def _network(*arguments, **more):
     ],
 )
 def test_features_and_parameters_by_hand(channels, size_px, features, parameters):
-    network = ConvNet3(channels, size_px, 10)
+    network = ConvNet(channels, size_px, 10)
     assert network.classifier.in_features == features
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
     with torch.inference_mode():
@@ -42,14 +44,14 @@ def test_features_and_parameters_by_hand(channels, size_px, features, parameters
 
 def test_parameter_counts_are_those_in_papers():
     counts = [
-        sum(parameter.numel() for parameter in ConvNet3(channels, size_px, 10).parameters())
+        sum(parameter.numel() for parameter in ConvNet(channels, size_px, 10).parameters())
         for channels, size_px in ((1, 28), (3, 32))
     ]
     assert counts == [317_706, 320_010]
 
 
 def test_width_and_classes_can_be_chosen():
-    network = ConvNet3(3, 16, 7, width=24)
+    network = ConvNet(3, 16, 7, width=24)
     assert network.classifier.weight.shape == (7, 24 * 4)
 
 
@@ -102,6 +104,74 @@ def test_the_pooling_in_bfloat16_equals_torchs_up_to_rounding():
     assert found.dtype == torch.bfloat16
     # Sums of up to 8 are rounded to 8 significant bits, and then divided by 4.
     assert float((found.float() - expected).abs().max()) < 3 * 8 * 2**-9 / 4
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("norm", ["instance", "batch", "group", "layer", "none"])
+@pytest.mark.parametrize("depth", [3, 4, 5, 6])
+def test_logits_of_any_depth_and_norm_equal_the_published_network_written_out(depth, norm):
+    """For 64 px colour images, the last map has 64 / 2^depth pixels per side."""
+    network = _network(3, 64, 5, width=8, depth=depth, norm=norm).eval()
+    pixels = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    weights = iter(network.parameters())
+    with torch.inference_mode():
+        x = pixels
+        for block in range(depth):
+            x = F.conv2d(x, next(weights), next(weights), padding=1)
+            assert x.shape == (4, 8, 64 // 2**block, 64 // 2**block)
+            if norm == "instance":
+                x = F.instance_norm(x, weight=next(weights), bias=next(weights))
+            elif norm == "batch":  # untrained running statistics: mean 0, variance 1
+                scale, shift = (next(weights)[:, None, None] for _ in range(2))
+                x = x / math.sqrt(1 + 1e-5) * scale + shift
+            elif norm == "group":
+                x = F.group_norm(x, 4, next(weights), next(weights))
+            elif norm == "layer":
+                x = F.layer_norm(x, x.shape[1:], next(weights), next(weights))
+            x = F.avg_pool2d(torch.relu(x), 2)
+        expected = F.linear(x.flatten(1), next(weights), next(weights))
+        assert next(weights, None) is None
+        assert torch.allclose(network(pixels), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch", "group", "layer", "none"])
+@pytest.mark.parametrize(
+    ("depth", "channels", "size_px", "side"),
+    [(4, 3, 64, 4), (5, 3, 128, 4), (6, 3, 256, 4), (6, 3, 224, 3), (4, 1, 28, 2), (5, 1, 28, 1)],
+)
+def test_parameters_of_any_depth_and_norm_by_hand(norm, depth, channels, size_px, side):
+    with torch.device("meta"):
+        network = ConvNet(channels, size_px, 10, depth=depth, norm=norm)
+    convolutions = 9 * channels * 128 + 128 + (depth - 1) * (9 * 128 * 128 + 128)
+    maps = [(32 if size_px == 28 else size_px) // 2**block for block in range(depth)]
+    norms = {"none": 0, "layer": sum(2 * 128 * each**2 for each in maps)}
+    expected = convolutions + norms.get(norm, depth * 2 * 128) + 10 * (128 * side**2 + 1)
+    assert sum(parameter.numel() for parameter in network.parameters()) == expected
+
+
+def test_weights_are_drawn_layer_by_layer_as_torch_draws_them():
+    """Stored students were drawn so; other options draw in the same order."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = ConvNet(3, 16, 4, width=8)
+        torch.manual_seed(0)
+        convolutions = [torch.nn.Conv2d(inputs, 8, 3) for inputs in (3, 8, 8)]
+        expected = [*convolutions, torch.nn.Linear(8 * 4, 4)]
+    drawn = [
+        part for part in network.modules() if hasattr(part, "weight") and part.weight.dim() > 1
+    ]
+    for part, other in zip(drawn, expected, strict=True):
+        assert torch.equal(part.weight, other.weight)
+        assert torch.equal(part.bias, other.bias)
+
+
+def test_tensors_have_the_names_of_the_published_code():
+    names = list(ConvNet(3, 32, 10, width=4).state_dict())
+    assert names == [
+        f"features.{place}.{kind}" for place in (0, 1, 4, 5, 8, 9) for kind in ("weight", "bias")
+    ] + ["classifier.weight", "classifier.bias"]
+    plain = list(ConvNet(3, 32, 10, width=4, norm="none").state_dict())
+    assert plain[::2] == ["features.0.weight", "features.3.weight", "features.6.weight", names[-2]]
 
 
 def test_contrast_and_brightness_of_an_image_do_not_change_its_logits():

@@ -22,7 +22,9 @@ def _look(architecture, weights=None, images=IMAGES, **options):
     ("architecture", "options"),
     [
         ("convnet3", {}),
+        ("convnet3", {"width": 8, "norm": "layer"}),
         ("resnet18", {}),
+        ("resnet18", {"zero_init_last": False}),
         ("resnet18.a1_in1k", {}),
         ("densenet121", {"growth_rate": 16, "block_config": (3, 3, 3)}),
         ("test_vit", {}),
@@ -37,8 +39,10 @@ def test_a_network_that_can_be_built_is_not_refused(architecture, options):
 @pytest.mark.parametrize(
     ("architecture", "options", "refusal"),
     [
-        ("convnet4", {}, "no architecture 'convnet4'; wanted convnet3 or a timm name"),
-        ("convnet3", {"width": 8}, "convnet3 has no options, found {'width': 8}"),
+        ("convnet7", {}, "no architecture 'convnet7'; wanted one of convnet3, convnet4, "),
+        ("convnet3", {"depth": 8}, "convnet3 has no option 'depth'; wanted `norm` and `width`"),
+        ("convnet4", {}, "convnet4 halves images four times: wanted at least 16 px, found 8"),
+        ("resnet_ap10", {}, "an eighth of the images' size: wanted at least 16 px, found 8"),
         ("resnet18", {"layer": 2}, "unexpected keyword argument 'layer'"),
         (
             "convnext_atto",

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from d4m.classifiers.convnet import ConvNet3
+from d4m.classifiers.convnet import ConvNet
 from d4m.classifiers.ensemble import Ensemble
 
 
@@ -22,7 +22,7 @@ class _Constant(nn.Module):
 def _members(count):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return [ConvNet3(1, 8, 4, width=8).eval() for _ in range(count)]
+        return [ConvNet(1, 8, 4, width=8).eval() for _ in range(count)]
 
 
 @pytest.fixture

@@ -21,15 +21,25 @@ class ClassifierContract:
     """A classifier built by name, for small grey and colour images."""
 
     settings: ClassifierSettings
+    smallest_px = 8
 
-    def build(self, channels=1, size_px=16, seed=0):
+    def build(self, channels=1, size_px=None, seed=0):
         model = build_classifier(
-            self.settings, channels=channels, size_px=size_px, classes=CLASSES, seed=seed
+            self.settings,
+            channels=channels,
+            size_px=size_px or self.size_px,
+            classes=CLASSES,
+            seed=seed,
         )
         return model.eval()
 
+    @property
+    def size_px(self):
+        return max(16, self.smallest_px)
+
     @pytest.mark.parametrize(("channels", "size_px"), [(1, 8), (3, 8), (1, 28), (3, 32)])
     def test_it_takes_images_of_these_channels_and_sizes(self, channels, size_px):
+        size_px = max(size_px, self.smallest_px)
         logits = predict_logits(self.build(channels, size_px), _pixels(channels, size_px))
         assert logits.shape == (5, CLASSES)
         assert torch.isfinite(logits).all()
@@ -38,7 +48,7 @@ class ClassifierContract:
     def test_a_batch_can_be_trained_on(self):
         model, pixels, class_ids = (
             self.build().train(),
-            _pixels(1, 16, images=8),
+            _pixels(1, self.size_px, images=8),
             torch.arange(8) % 4,
         )
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -52,13 +62,13 @@ class ClassifierContract:
         assert losses[-1] < 0.75 * losses[0]
 
     def test_logits_are_the_head_of_the_features(self):
-        model, pixels = self.build(), _pixels(1, 16)
+        model, pixels = self.build(), _pixels(1, self.size_px)
         with torch.inference_mode():
             assert torch.equal(model.forward_head(model.forward_features(pixels)), model(pixels))
 
     def test_the_last_layer_is_linear_in_the_penultimate_features(self):
         """Solving for the last layer on many images leaves no error."""
-        model, pixels = self.build(), _pixels(1, 16, images=700)
+        model, pixels = self.build(), _pixels(1, self.size_px, images=700)
         features = penultimate_features(model, pixels).double()
         features = torch.cat([features, torch.ones(len(features), 1)], dim=1)
         logits = predict_logits(model, pixels).double()
@@ -66,7 +76,7 @@ class ClassifierContract:
         assert torch.allclose(features @ solved, logits, atol=1e-4)
 
     def test_an_image_has_the_same_logits_alone_and_in_a_batch(self):
-        model, pixels = self.build(), _pixels(1, 16)
+        model, pixels = self.build(), _pixels(1, self.size_px)
         alone = torch.cat([predict_logits(model, pixels[row : row + 1]) for row in range(5)])
         assert torch.allclose(alone, predict_logits(model, pixels), atol=1e-5)
 
@@ -74,7 +84,7 @@ class ClassifierContract:
         before = torch.get_rng_state()
         first, again, other = self.build(seed=3), self.build(seed=3), self.build(seed=4)
         assert torch.equal(torch.get_rng_state(), before)
-        pixels = _pixels(1, 16)
+        pixels = _pixels(1, self.size_px)
         assert torch.equal(predict_logits(first, pixels), predict_logits(again, pixels))
         assert not torch.equal(predict_logits(first, pixels), predict_logits(other, pixels))
 
@@ -82,21 +92,59 @@ class ClassifierContract:
         model, other = self.build(seed=1), self.build(seed=2)
         save_model(model, str(tmp_path / "model.safetensors"))
         load_model(other, str(tmp_path / "model.safetensors"))
-        pixels = _pixels(1, 16)
+        pixels = _pixels(1, self.size_px)
         assert torch.equal(predict_logits(other, pixels), predict_logits(model, pixels))
 
     def test_unknown_options_are_refused(self):
         settings = self.settings.model_copy(update={"options": {"no_such_option": 3}})
         with pytest.raises(ClassifierError, match="no_such_option"):
-            build_classifier(settings, channels=1, size_px=16, classes=CLASSES, seed=0)
+            build_classifier(settings, channels=1, size_px=self.size_px, classes=CLASSES, seed=0)
 
 
-class TestConvNet3(ClassifierContract):
+class TestConvNet(ClassifierContract):
     settings = ClassifierSettings()
 
     def test_smaller_images_than_it_can_halve_are_refused(self):
         with pytest.raises(ClassifierError, match="wanted at least 8 px, found 7"):
             self.build(size_px=7)
+
+
+class TestConvNet4(ClassifierContract):
+    settings = ClassifierSettings(architecture="convnet4", options={"width": 16, "norm": "batch"})
+    smallest_px = 16
+
+    def test_smaller_images_than_it_can_halve_are_refused(self):
+        with pytest.raises(ClassifierError, match="four times: wanted at least 16 px, found 15"):
+            self.build(size_px=15)
+
+
+class TestConvNet5(ClassifierContract):
+    settings = ClassifierSettings(architecture="convnet5", options={"width": 16, "norm": "layer"})
+    smallest_px = 32
+
+
+class TestConvNet6(ClassifierContract):
+    settings = ClassifierSettings(architecture="convnet6", options={"width": 16, "norm": "group"})
+    smallest_px = 64
+
+
+class TestResNetAP10(ClassifierContract):
+    settings = ClassifierSettings(architecture="resnet_ap10", options={"width": 8})
+    smallest_px = 16
+
+    def test_images_of_which_a_norm_would_see_single_pixels_are_refused(self):
+        with pytest.raises(ClassifierError, match="wanted at least 16 px, found 15"):
+            self.build(size_px=15)
+
+
+class TestResNet18Instance(ClassifierContract):
+    settings = ClassifierSettings(architecture="resnet18_instance", options={"width": 8})
+    smallest_px = 16
+
+
+class TestResNet50Instance(ClassifierContract):
+    settings = ClassifierSettings(architecture="resnet50_instance", options={"width": 4})
+    smallest_px = 32  # norms of 2 x 2 maps enlarge rounding, in 53 layers to 1e-4
 
 
 class TestTimmConvolutional(ClassifierContract):

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d4m.classifiers.convnet import ConvNet3
+from d4m.classifiers.convnet import ConvNet
 from d4m.errors import D4MError
 from d4m.generators.compact_model import train_autoencoder, train_denoiser
 from d4m.images.image_set import ImageSet
@@ -204,7 +204,7 @@ def pair(request):
 def _classifier():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        return ConvNet3(1, 8, 4, width=8).eval()
+        return ConvNet(1, 8, 4, width=8).eval()
 
 
 def test_labels_made_from_a_spool_equal_those_from_a_tensor(pair):

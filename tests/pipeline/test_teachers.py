@@ -117,7 +117,11 @@ def test_ready_made_weights_label_in_the_precision_they_are_given(lab):
     exact, rounded = (
         lab.edited(
             precision,
-            {"teacher.weights": str(file), "teacher.optimizer.precision": precision},
+            {
+                "teacher.weights": str(file),
+                "teacher.input": {"mean": [0.5], "deviation": [0.5]},
+                "teacher.optimizer.precision": precision,
+            },
             until="soft_labels",
         )
         for precision in ("float32", "bfloat16")
@@ -128,7 +132,7 @@ def test_ready_made_weights_label_in_the_precision_they_are_given(lab):
         for context in (exact, rounded)
     ]
     assert not np.array_equal(*logits)
-    # bfloat16 has 8 bits; what a ConvNet3 says then is within a few steps of it.
+    # bfloat16 has 8 bits; what a ConvNet says then is within a few steps of it.
     assert np.abs(logits[0] - logits[1]).max() < 0.04 * np.ptp(logits[0])
 
 

@@ -30,7 +30,9 @@ def test_paper_is_what_was_published(tmp_path):
     assert settings.prompts.negative == "cartoon, anime, painting"
     assert settings.generator.latents == "sample"
     assert settings.generator.pretrained.model == "stable-diffusion-v1-5/stable-diffusion-v1-5"
-    assert (settings.teacher.architecture, settings.teacher.weights) == ("resnet18", "timm")
+    teacher, student = settings.teacher, settings.evaluation.students[0]
+    assert (teacher.architecture, teacher.weights) == ("resnet18.tv_in1k", "timm")
+    assert (student.label, student.options) == ("resnet18", {"zero_init_last": False})
     assert settings.evaluation.matching.temperature == 20.0
 
 
@@ -54,7 +56,8 @@ def _within(part, whole):
     if isinstance(part, dict):
         return all(key in whole and _within(value, whole[key]) for key, value in part.items())
     if isinstance(part, list) and isinstance(whole[0], dict):
-        return [student["architecture"] for student in whole] == part
+        named = [{"architecture": one} if isinstance(one, str) else one for one in part]
+        return all(_within(*pair) for pair in zip(named, whole, strict=True))
     return part == whole
 
 

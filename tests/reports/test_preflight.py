@@ -76,7 +76,7 @@ def test_a_wrong_recipe_is_refused_with_file_line_and_key_before_any_unit(beside
 def test_all_problems_of_all_sections_come_in_one_message_in_the_order_of_the_file(workspace):
     path = workspace.write(
         "wrong",
-        "evaluation:\n  students: [convnet5]\nsynthesis: {strength: 0.001}\ndataset:\n"
+        "evaluation:\n  students: [resnet5]\nsynthesis: {strength: 0.001}\ndataset:\n"
         "  source: digits\nprompts: {per_class: {ten: a ten}}\nprototypes: {ipc: 999}\n",
     )
     for refused in (
@@ -103,8 +103,8 @@ def test_a_key_that_a_preset_gives_has_the_line_of_the_preset(beside):
     with pytest.raises(RecipeError) as caught:
         beside.pipeline("wrong").preflight()
     assert str(caught.value) == (
-        f"{path}:2: teacher.weights: wanted weights for resnet18 with 2 classes, but timm's have "
-        f"1000; set `teacher.weights: null` to train a teacher here"
+        f"{path}:2: teacher.weights: wanted weights for resnet18.tv_in1k with 2 classes, but "
+        f"timm's have 1000; set `teacher.weights: null` to train a teacher here"
     )
 
 

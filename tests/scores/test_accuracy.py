@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import top_k_accuracy_score
 from torch import nn
 
-from d4m.classifiers.convnet import ConvNet3
+from d4m.classifiers.convnet import ConvNet
 from d4m.classifiers.predict import predict_logits
 from d4m.scores.accuracy import Scores, score_classifier
 
@@ -45,7 +45,7 @@ def test_scores_over_several_batches_equal_scikit_learns():
 
 def test_a_classifier_computes_in_the_given_precision():
     pixels = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    model = ConvNet3(1, 8, 4, width=8).eval()
+    model = ConvNet(1, 8, 4, width=8).eval()
     exact, rounded = (predict_logits(model, pixels, each) for each in ("float32", "bfloat16"))
     with torch.inference_mode():
         assert torch.equal(exact, model(pixels))

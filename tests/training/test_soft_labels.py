@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from d4m.classifiers.convnet import ConvNet3
+from d4m.classifiers.convnet import ConvNet
 from d4m.images.image_set import ImageSet
 from d4m.settings import AugmentationSettings, SoftLabelSettings
 from d4m.training import soft_labels
@@ -22,7 +22,7 @@ CLASSES = 4
 def teacher():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return ConvNet3(1, 8, CLASSES, width=8).eval()
+        return ConvNet(1, 8, CLASSES, width=8).eval()
 
 
 def _image_set(images):

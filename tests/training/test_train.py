@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from d4m.classifiers.convnet import ConvNet3
+from d4m.classifiers.convnet import ConvNet
 from d4m.images.image_set import ImageSet
 from d4m.seeds import stream_generator
 from d4m.settings import (
@@ -98,7 +98,7 @@ def _soft_losses(images, labels, *, epochs=1, optimizer=FROZEN, **matching):
 def _train_convnet(seed, *, labels, images, **changes):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        model = ConvNet3(1, 8, 2, width=8)
+        model = ConvNet(1, 8, 2, width=8)
     optimizer = FAST.model_copy(update=changes)
     train_with_soft_labels(
         model, images, labels, Training(epochs=3, optimizer=optimizer, seed=seed), matching=KL
@@ -475,7 +475,7 @@ def test_muon_moves_hidden_layers_by_the_orthogonal_factor_of_their_gradient():
     """Compare with the orthogonal factor from a singular value decomposition."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        model = ConvNet3(1, 8, 2, width=16)
+        model = ConvNet(1, 8, 2, width=16)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     rate = 0.01
     optimizer = OptimizerSettings(

@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from d4m.classifiers.dry_build import find_refusal
+from d4m.classifiers.timm_names import describe_fit
 from d4m.errors import D4MError
 from d4m.recipe.problems import Problem
-from d4m.settings import ClassifierSettings, OptimizerSettings
+from d4m.settings import ClassifierSettings, LabellerSettings, OptimizerSettings
 from d4m.stages.context import StageContext
+from d4m.stages.teacher import network_settings
 from d4m.stages.training_sets import view_size_px
 from d4m.store.digest import digest_file
+
+_UNKNOWN_INPUT = (
+    "a file of weights does not say which pixels it was trained on, and a wrong guess labels "
+    "wrongly; set `input` next to it: {mean: [0.5], deviation: [0.5]} for weights that d4m "
+    "trained, {mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225]} for torchvision's"
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,9 @@ def network_problems(context: StageContext) -> Iterator[Problem]:
             path = _locate(context, network)
             text = f"wanted null, `timm` or a .safetensors file, found no such file: {path}"
             yield Problem((*network.keys, "weights"), text)
-        elif network.alone or not _was_built(context, network, weights):
+            continue
+        yield from _input_problems(context, network)
+        if network.alone or not _was_built(context, network, weights):
             yield from _problems(context, network, weights)
 
 
@@ -87,10 +97,24 @@ def _locate(context: StageContext, network: _Network) -> str:
         return str(failure)
 
 
+def _input_problems(context: StageContext, network: _Network) -> Iterator[Problem]:
+    """Yield what is unknown about the pixels that a file of weights was trained on."""
+    teacher, channels = network.settings, context.source.channels
+    if not isinstance(teacher, LabellerSettings) or teacher.weights in (None, "timm"):
+        return
+    if teacher.input is None:
+        yield Problem((*network.keys, "weights"), _UNKNOWN_INPUT)
+        return
+    for name, values in (("mean", teacher.input.mean), ("deviation", teacher.input.deviation)):
+        if len(values) not in (1, channels):
+            text = f"wanted one number or one per channel ({channels}), found {len(values)}"
+            yield Problem((*network.keys, "input", name), text)
+
+
 def _problems(context: StageContext, network: _Network, weights: str | None) -> Iterator[Problem]:
     images: dict[str, Any] = {
         "channels": context.source.channels,
-        "size_px": view_size_px(context),
+        "size_px": _fed_px(context, network),
         "classes": len(context.class_ids),
     }
     refusal = find_refusal(network.settings, **images, weights=weights, alone=network.alone)
@@ -111,20 +135,25 @@ def _problems(context: StageContext, network: _Network, weights: str | None) -> 
     yield Problem(network.keys if of_list else keys, refusal)
 
 
+def _fed_px(context: StageContext, network: _Network) -> int:
+    """Return the height and width of the images that a network is fed."""
+    seen = network.settings.input if isinstance(network.settings, LabellerSettings) else None
+    return (seen.size_px if seen else None) or view_size_px(context)
+
+
 def _was_built(context: StageContext, network: _Network, weights: str | None) -> bool:
     """Return whether a unit of the recipe's current artifacts was made with this network."""
     stage = "evaluation_scores" if network.keys[0] == "evaluation" else "teacher"
-    wanted: dict[str, Any] = {"size_px": view_size_px(context)}
-    settings = network.settings.model_dump(mode="json", include={"architecture", "options"})
-    if stage == "teacher":
+    wanted: dict[str, Any]
+    if isinstance(network.settings, LabellerSettings):
         is_file = weights not in (None, "timm")
-        wanted |= settings | {
-            "channels": context.source.channels,
-            "classes": len(context.class_ids),
-            "weights": digest_file(Path(weights)) if weights and is_file else weights,
-        }
+        digest = digest_file(Path(weights)) if weights and is_file else weights
+        wanted = network_settings(context, network.settings) | {"weights": digest}
     else:
-        wanted["student"] = settings
+        size_px, student = view_size_px(context), network.settings
+        settings = student.model_dump(mode="json", include={"architecture", "options"})
+        wanted = {"size_px": size_px, "student": settings}
+        wanted |= describe_fit(student.architecture, size_px)
     for record in context.upstream.get(stage, {}).values():
         reference = context.store.find(stage, record.key) if record else None
         found = reference.inputs["settings"] if reference else {}
