@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from d4m.settings.section import Section, Share
 
@@ -63,3 +63,12 @@ class AugmentationSettings(Section):
             msg = "crop_scale must be [lowest, highest] with 0 < lowest <= highest"
             raise ValueError(msg)
         return self
+
+    def used(self) -> dict[str, JsonValue]:
+        """Return the settings that views depend on.
+
+        Views with crops bear a mark, because crops were once drawn differently
+        (docs/explanation/decisions/crops-as-torchvision-draws-them.md).
+        """
+        mark: dict[str, JsonValue] = {"crops": "redrawn"} if self.crop_scale[0] < 1 else {}
+        return self.model_dump(mode="json") | mark

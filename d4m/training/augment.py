@@ -17,8 +17,8 @@ from torch import Tensor
 from d4m.images.spool import Spool
 from d4m.seeds import uniforms
 from d4m.settings import AugmentationSettings
+from d4m.training.crops import draw_crops
 
-_ASPECT = (3 / 4, 4 / 3)
 _DRAWS = 22
 
 
@@ -65,20 +65,22 @@ def draw_views(
         size_px: height and width of the images.
 
     Source:
-        RandomResizedCrop as in torchvision; CutMix (Yun et al. 2019) and MixUp (Zhang et al. 2018)
-        with Beta(1, 1), as in FKD; the rest as in DSA (Zhao & Bilen 2021).
+        RandomResizedCrop of torchvision; CutMix (Yun et al. 2019) and MixUp (Zhang et al. 2018)
+        with Beta(1, 1), as in FKD; the rest after DSA (Zhao & Bilen 2021).
 
     Differs:
-        Corners of crops are not rounded to pixels. A crop that does not fit is narrowed instead of
-        drawn again. Partners are drawn from the whole set and not from the batch, and the changes
-        that DSA draws per batch are drawn per image, so that views do not depend on the batch.
-        Beyond the image's border its outermost pixels are repeated, where DSA has zeros.
+        Partners and boxes of CutMix are drawn per image from the whole set, where FKD draws a
+        permutation and one box per batch, and the changes that DSA draws per batch are drawn per
+        image, so that views do not depend on the batch. Beyond the image's border its outermost
+        pixels are repeated, where DSA has the data's mean. `d4m.training.dsa` is DSA itself.
     """
     draws = uniforms(seed, epoch=epoch, items=np.arange(images), draws=_DRAWS).T
     on = _masks(settings, draws[19])
-    crops = _draw_crops(draws[:4], settings.crop_scale) if settings.crop_scale[0] < 1 else None
-    whole = np.tile(np.array([0.5, 0.5, 1.0, 1.0]), (images, 1))
-    crops = whole if crops is None else np.where(on["crop"][:, None], crops, whole)
+    crops = np.tile(np.array([0.5, 0.5, 1.0, 1.0]), (images, 1))
+    if settings.crop_scale[0] < 1:
+        place = {"seed": seed, "epoch": epoch, "size_px": size_px}
+        drawn = draw_crops(draws[:4], settings.crop_scale, **place)
+        crops = np.where(on["crop"][:, None], drawn, crops)
     crops[:, 2:] *= np.where(on["zoom"], settings.zoom ** (2 * draws[13:15] - 1), 1.0).T
     crops[:, :2] += np.where(on["shift"], settings.shift * (2 * draws[11:13] - 1), 0.0).T
     turn = np.where(on["rotation"], 2 * draws[4] - 1, 0.0)
@@ -144,18 +146,6 @@ def _masks(
         else np.full(len(draws), name in active)
         for name in strengths
     }
-
-
-def _draw_crops(
-    draws: Float64[np.ndarray, "4 image"], scale: tuple[float, float]
-) -> Float64[np.ndarray, "image 4"]:
-    area = scale[0] + (scale[1] - scale[0]) * draws[0]
-    aspect = np.exp(np.log(_ASPECT[0]) + np.log(_ASPECT[1] / _ASPECT[0]) * draws[1])
-    width, height = (np.minimum(np.sqrt(a), 1.0) for a in (area * aspect, area / aspect))
-    centre_x, centre_y = (
-        size / 2 + (1 - size) * draw for size, draw in zip((width, height), draws[2:], strict=True)
-    )
-    return np.stack([centre_x, centre_y, width, height], axis=1)
 
 
 def _draw_levels(

@@ -21,6 +21,7 @@ from tests.pipeline.laboratory import (
     BOTH,
     CLASSES,
     RECIPES,
+    TRAIN,
     accuracy_on,
     recipe_text,
     row_names,
@@ -95,8 +96,11 @@ def test_class_labels_alone_have_rows_of_class_labels_alone(lab):
     assert row_names(context) == [(name, "hard", True) for name in sets]
     settings = unit_of(context, "synthetic-hard-convnet3-00").inputs["settings"]
     assert settings["epochs"] == 3
-    assert settings["augmentation"]["one_of"]
-    assert settings["augmentation"]["rotation_degrees"] == 15
+    assert settings["batch_changes"] == ["color", "crop", "cutout", "scale", "rotate"]
+    assert settings["standardise"]
+    assert "mean" not in settings  # the digits' own, so the unit reads the training images
+    reads = unit_of(context, "synthetic-hard-convnet3-00").inputs["upstream"]
+    assert [name for name in reads if name.startswith("real_images/train-")] == TRAIN
     optimizer = settings["optimizer"]
     assert [optimizer[key] for key in ("name", "learning_rate", "schedule")] == [
         "sgd",

@@ -27,6 +27,8 @@ def test_paper_is_what_was_published(tmp_path):
     assert settings.generator.pretrained.model == "stable-diffusion-v1-5/stable-diffusion-v1-5"
     assert (settings.teacher.architecture, settings.teacher.weights) == ("resnet18", "timm")
     assert settings.evaluation.matching.temperature == 20.0
+    assert settings.evaluation.optimizer.decayed == "matrices"
+    assert "full_data" not in settings.evaluation.baselines
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -45,10 +47,47 @@ def test_every_preset_goes_with_every_data_set(tmp_path, name, source):
         assert (settings.dataset.size_px, settings.dataset.channels) == (512, 3)
 
 
+def test_a_preset_follows_what_else_the_recipe_says(tmp_path):
+    def load(preset, source, ipc=10):
+        dataset = f"dataset: {{source: {source}}}\n"
+        text = f"preset: [{preset}]\n{dataset}prototypes: {{ipc: {ipc}}}\n"
+        return _load(tmp_path, text).evaluation
+
+    changes = [load("dc", s).hard.batch_changes for s in ("mnist", "digits", "fashion_mnist")]
+    assert ["flip" in each for each in changes] == [False, False, True]
+    assert load("dc", "mnist").pixels.mean == (0.1307,)
+    assert load("dc", "cifar10").pixels.deviation == (0.2023, 0.1994, 0.201)
+    assert load("dc", "digits").pixels.mean is None  # measured
+    assert [load("rded", "cifar100", ipc).optimizer.batch_size for ipc in (1, 10, 50)] == [
+        20,
+        100,
+        200,
+    ]
+    assert [load("minimax", "cifar10", ipc).hard.epochs for ipc in (10, 11, 100, 500, 501)] == [
+        2000,
+        1500,
+        1000,
+        500,
+        300,
+    ]
+    # The recipe overrides what follows from it, too.
+    own = "evaluation: {hard: {batch_changes: [flip]}, pixels: {mean: [0.5], deviation: [0.5]}}\n"
+    kept = _load(tmp_path, f"preset: dc\ndataset: {{source: mnist}}\n{own}").evaluation
+    assert kept.hard.batch_changes == ("flip",)
+    assert kept.pixels.mean == (0.5,)
+
+
+@pytest.mark.parametrize("dataset", ["3", "{source: [mnist]}", "[]"])
+def test_presets_that_follow_the_recipe_bear_nonsense(tmp_path, dataset):
+    text = f"preset: [dc, minimax, rded]\ndataset: {dataset}\nprototypes: {{ipc: [1]}}\n"
+    with pytest.raises(RecipeError, match=r"dataset"):
+        _load(tmp_path, text)
+
+
 def _within(part, whole):
     if isinstance(part, dict):
         return all(key in whole and _within(value, whole[key]) for key, value in part.items())
-    if isinstance(part, list) and isinstance(whole[0], dict):
+    if isinstance(part, list) and whole and isinstance(whole[0], dict):
         return [student["architecture"] for student in whole] == part
     return part == whole
 
@@ -95,6 +134,6 @@ def test_an_unknown_preset_is_refused_with_its_line(tmp_path, preset, found):
     with pytest.raises(RecipeError) as caught:
         _load(tmp_path, f"{FOLDER}preset: {preset}\n")
     assert str(caught.value).endswith(
-        f"mine.yaml:2: preset: wanted one of paper, fast, rectified, dc, hard or a list of them; "
-        f"found {found}"
+        f"mine.yaml:2: preset: wanted one of paper, fast, rectified, rded, minimax, dc, "
+        f"dd_ranking, hard or a list of them; found {found}"
     )
