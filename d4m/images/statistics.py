@@ -30,7 +30,7 @@ class ChannelStatistics:
 def measure_channels(
     batches: Iterable[UInt8[np.ndarray, "_image height width channel"]],
 ) -> ChannelStatistics:
-    """Return the statistics of all pixels of all images; sums of whole numbers have no rounding.
+    """Return the statistics of all pixels of all images.
 
     Args:
         batches: the images; at least one.
@@ -39,12 +39,12 @@ def measure_channels(
         >>> measure_channels([np.array([[[[0], [255]]]], np.uint8)])
         ChannelStatistics(mean=(0.5,), deviation=(0.5,))
     """
-    count, total, squares = 0, 0, 0
+    count, total, squares = 0, np.zeros(1), np.zeros(1)
     for batch in batches:
         levels = batch.reshape(-1, batch.shape[-1]).astype(np.int64)
         count += len(levels)
-        total = total + levels.sum(axis=0)
-        squares = squares + (levels**2).sum(axis=0)
+        total = levels.sum(axis=0) + total
+        squares = (levels**2).sum(axis=0) + squares
     mean = total / count
     deviation = np.sqrt(squares / count - mean**2)
     return ChannelStatistics(tuple((mean / 255).tolist()), tuple((deviation / 255).tolist()))

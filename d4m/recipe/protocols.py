@@ -8,8 +8,8 @@ from typing import Any
 
 Sections = dict[str, Any]
 
-# Of VICO-UoE/DatasetCondensation, utils.py: mean and deviation of each channel. Those of CIFAR-10
-# are means over images of the deviation within one image.
+# Mean and deviation of each channel, from utils.py of VICO-UoE/DatasetCondensation. The deviations
+# of CIFAR-10 are means over images of the deviation within one image.
 _CHANNELS: Mapping[str, tuple[list[float], list[float]]] = {
     "mnist": ([0.1307], [0.3081]),
     "fashion_mnist": ([0.2861], [0.353]),
@@ -98,10 +98,10 @@ def minimax() -> Sections:
         vimar-gu/MinimaxDiffusion (Gu et al., CVPR 2024), argument.py, data.py and train.py, with
         which IGD, MGD3 and DAP train too: images of 256 px that networks see at 224; ResNetAP-10,
         ConvNet-6 and ResNet-18 with instance norm; SGD at 0.01, times 0.2 after 2/3 and 5/6 of the
-        epochs; CutMix on every batch.
+        epochs; colour jitter, PCA lighting, and CutMix on every image.
 
     Differs:
-        Colour jitter and PCA lighting are missing. The last epoch counts, not the best.
+        The last epoch counts, not the best.
     """
     return {
         "dataset": {"size_px": 256, "channels": 3},
@@ -114,7 +114,7 @@ def minimax() -> Sections:
             "pixels": imagenet_pixels(),
             "hard": {
                 "epochs": 2000,
-                "augmentation": _views([0.5, 1.0]),
+                "augmentation": {**_views([0.5, 1.0]), "jitter": 0.4, "lighting": 0.1},
                 "optimizer": {
                     "name": "sgd",
                     "batch_size": 64,

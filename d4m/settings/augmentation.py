@@ -40,6 +40,19 @@ class AugmentationSettings(Section):
         default=0.0,
         description="Largest relative change of every pixel's distance from the mean level.",
     )
+    jitter: Share = Field(
+        default=0.0,
+        description=(
+            "Largest relative change of brightness, contrast and saturation, in an order that is "
+            "drawn too."
+        ),
+    )
+    lighting: Share = Field(
+        default=0.0,
+        description=(
+            "Deviation of shifts along the axes of natural colours, relative to their own spread."
+        ),
+    )
     cutout: Share = Field(
         default=0.0,
         description="Edge of a square that is set to mid-grey, as a share of the image.",
@@ -48,7 +61,7 @@ class AugmentationSettings(Section):
         default=False,
         description=(
             "If true, each view gets one kind of change, drawn evenly from those that are "
-            "on: crop, flip, rotation, shift, zoom, levels, cutout (as in DSA)."
+            "on: crop, flip, rotation, shift, zoom, levels, cutout, colour (similar to DSA)."
         ),
     )
     cutmix: Share = Field(default=1.0, description="Probability of CutMix with another image.")
@@ -68,7 +81,9 @@ class AugmentationSettings(Section):
         """Return the settings that views depend on.
 
         Views with crops bear a mark, because crops were once drawn differently
-        (docs/explanation/decisions/crops-as-torchvision-draws-them.md).
+        (docs/explanation/decisions/crops-as-torchvision-draws-them.md). Settings that came later
+        are left out where they are off, so that older keys hold.
         """
         mark: dict[str, JsonValue] = {"crops": "redrawn"} if self.crop_scale[0] < 1 else {}
-        return self.model_dump(mode="json") | mark
+        off = {name for name in ("jitter", "lighting") if getattr(self, name) == 0}
+        return self.model_dump(mode="json", exclude=off) | mark

@@ -17,6 +17,7 @@ from torch import Tensor
 from d4m.images.spool import Spool
 from d4m.seeds import uniforms
 from d4m.settings import AugmentationSettings
+from d4m.training.colour import apply_tints, draw_tints
 from d4m.training.crops import draw_crops
 
 _DRAWS = 22
@@ -35,6 +36,8 @@ class Views:
         partners: the view that CutMix or MixUp mixes in; the image's own view if neither applies.
         boxes: top, bottom, left, right, in pixels, of the box that CutMix pastes; may be empty.
         weights: the weight of the image's own view in MixUp; 1 without MixUp.
+        tints: changes of colour, as `d4m.training.colour.draw_tints` returns them; None: no image
+            is changed.
     """
 
     crops: Float32[np.ndarray, "image 4"]
@@ -45,6 +48,7 @@ class Views:
     partners: Int64[np.ndarray, "image"]
     boxes: Int16[np.ndarray, "image 4"]
     weights: Float32[np.ndarray, "image"]
+    tints: Float32[np.ndarray, "image 7"] | None = None
 
     def own_shares(self, size_px: int) -> Float64[np.ndarray, "image"]:
         """Return each image's share of its own view: by area in CutMix, by weight in MixUp."""
@@ -94,6 +98,7 @@ def draw_views(
         partners=partners,
         boxes=boxes,
         weights=weights,
+        tints=_draw_tints(settings, on["colour"], seed=seed, epoch=epoch),
     )
 
 
@@ -137,6 +142,7 @@ def _masks(
         "zoom": settings.zoom - 1,
         "levels": settings.brightness + settings.contrast,
         "cutout": settings.cutout,
+        "colour": settings.jitter + settings.lighting,
     }
     active = [name for name, strength in strengths.items() if strength > 0]
     picked = np.floor(draws * len(active))
@@ -154,6 +160,13 @@ def _draw_levels(
     factor = 1 + settings.contrast * (2 * draws[1] - 1)
     added = settings.brightness * (draws[0] - 0.5)
     return np.stack([np.where(on, factor, 1), np.where(on, added, 0)], axis=1).astype(np.float32)
+
+
+def _draw_tints(
+    settings: AugmentationSettings, on: Bool[np.ndarray, "image"], *, seed: int, epoch: int
+) -> Float32[np.ndarray, "image 7"] | None:
+    strengths = {"jitter": settings.jitter, "lighting": settings.lighting}
+    return draw_tints(on, **strengths, seed=seed, epoch=epoch) if on.any() else None
 
 
 def _draw_blanks(
@@ -190,8 +203,12 @@ def _unmixed(
     views: Views,
     rows: Int64[np.ndarray, "row"],
 ) -> Float[Tensor, "row channel height width"]:
-    """Make views without CutMix and MixUp: resample, then change levels, then blank."""
+    """Make views without CutMix and MixUp: resample, then change colours and levels, then blank."""
     own = _warp(pixels, views, rows)
+    tints = None if views.tints is None else views.tints[rows]
+    if tints is not None and (tinted := tints.any(axis=1)).any():
+        chosen = torch.from_numpy(np.flatnonzero(tinted)).to(own.device)
+        own = own.index_copy(0, chosen, apply_tints(own[chosen], tints[tinted]))
     levels = views.levels[rows]
     levelled = (levels != (1, 0)).any(axis=1)  # all other views must keep their bits
     if levelled.any():

@@ -59,7 +59,8 @@ def _sides(
 
 
 def _fits(sides: Int64[np.ndarray, "2 image"], size_px: int) -> Bool[np.ndarray, "image"]:
-    return ((sides > 0) & (sides <= size_px)).all(axis=0)
+    inside = (sides > 0) & (sides <= size_px)
+    return inside[0] & inside[1]
 
 
 def _first_that_fits(

@@ -1,4 +1,4 @@
-"""Which weights decay, and when the rate changes."""
+"""Weight decay reaches the weights that it should, and rates change when they should."""
 
 import math
 
