@@ -42,6 +42,7 @@ class AugmentationSettings(Section):
     )
     jitter: Share = Field(
         default=0.0,
+        exclude_if=lambda value: value == 0,
         description=(
             "Largest relative change of brightness, contrast and saturation, in an order that is "
             "drawn too."
@@ -49,6 +50,7 @@ class AugmentationSettings(Section):
     )
     lighting: Share = Field(
         default=0.0,
+        exclude_if=lambda value: value == 0,
         description=(
             "Deviation of shifts along the axes of natural colours, relative to their own spread."
         ),
@@ -81,9 +83,7 @@ class AugmentationSettings(Section):
         """Return the settings that views depend on.
 
         Views with crops bear a mark, because crops were once drawn differently
-        (docs/explanation/decisions/crops-as-torchvision-draws-them.md). Settings that came later
-        are left out where they are off, so that older keys hold.
+        (docs/explanation/decisions/crops-as-torchvision-draws-them.md).
         """
         mark: dict[str, JsonValue] = {"crops": "redrawn"} if self.crop_scale[0] < 1 else {}
-        off = {name for name in ("jitter", "lighting") if getattr(self, name) == 0}
-        return self.model_dump(mode="json", exclude=off) | mark
+        return self.model_dump(mode="json") | mark

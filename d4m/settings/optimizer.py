@@ -7,7 +7,6 @@ from pydantic import Field, JsonValue
 from d4m.settings.section import Section, Share
 
 Precision = Literal["float32", "bfloat16"]
-_LATER = ("decayed", "steps", "step_factor", "rate_changes")
 
 
 class OptimizerSettings(Section):
@@ -29,6 +28,7 @@ class OptimizerSettings(Section):
     weight_decay: float = Field(default=0.01, ge=0, description="Weight decay.")
     decayed: Literal["all", "matrices"] = Field(
         default="all",
+        exclude_if=lambda value: value == "all",
         description=(
             "Weights that `weight_decay` applies to. `all`: every one. `matrices`: those named "
             "`weight` with at least two dimensions, so neither norms nor biases (as in FKD)."
@@ -44,14 +44,20 @@ class OptimizerSettings(Section):
     )
     steps: tuple[Share, ...] = Field(
         default=(0.5,),
+        exclude_if=lambda value: value == (0.5,),
         min_length=1,
         description="Points at which the schedule `step` lowers the rate, as shares of the epochs.",
     )
     step_factor: float = Field(
-        default=0.1, gt=0, lt=1, description="Factor of the rate at each of `steps`."
+        default=0.1,
+        gt=0,
+        lt=1,
+        exclude_if=lambda value: value == 0.1,
+        description="Factor of the rate at each of `steps`.",
     )
     rate_changes: Literal["per_step", "per_epoch"] = Field(
         default="per_step",
+        exclude_if=lambda value: value == "per_step",
         description="Whether the schedule advances after each step or after each epoch.",
     )
     warmup: float = Field(
@@ -69,13 +75,8 @@ class OptimizerSettings(Section):
     )
 
     def used(self) -> dict[str, JsonValue]:
-        """Return the settings that a fit depends on.
-
-        Settings that came later are left out at their defaults, so that older keys hold.
-        """
+        """Return the settings that a fit depends on."""
         unused = set[str]() if self.name == "sgd" else {"momentum"}
         if self.schedule != "step":
             unused |= {"steps", "step_factor"}
-        fields = type(self).model_fields
-        unused |= {name for name in _LATER if getattr(self, name) == fields[name].default}
         return self.model_dump(mode="json", exclude=unused)

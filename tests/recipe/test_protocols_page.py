@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic_core import to_jsonable_python
 
 from d4m.recipe.presets import PRESETS
 from d4m.recipe.recipe import load_recipe
@@ -25,7 +26,7 @@ def _rows(name):
 def _settings(name, tmp_path):
     path = tmp_path / "shown.yaml"
     path.write_text(f"preset: {name}\ndataset: {{source: image_folder, path: images}}\n")
-    return load_recipe(path).settings.model_dump(mode="json")
+    return load_recipe(path).settings
 
 
 def _flat(sections, path=""):
@@ -37,13 +38,12 @@ def _flat(sections, path=""):
 
 
 def _value(settings, key):
-    """The value of a key as a recipe would have it: plain students by their names."""
+    """The value of a key as JSON has it; plain students by their names."""
     for name in key.split("."):
-        settings = settings[name]
+        settings = getattr(settings, name)
     if key == "evaluation.students":
-        plain = all(not each["options"] and not each["name"] for each in settings)
-        return [each["architecture"] for each in settings] if plain else settings
-    return settings
+        settings = [each if each.options or each.name else each.architecture for each in settings]
+    return to_jsonable_python(settings)
 
 
 def test_every_protocol_has_a_table():
