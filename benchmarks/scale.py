@@ -31,7 +31,7 @@ soft_labels: {{epochs: 4, epochs_per_block: 2}}
 evaluation:
   students: [{{architecture: resnet18, options: *narrow}}]
   seeds: 1
-  full_data_epochs: 1
+  full_data: {{epochs: 1}}
 """
 
 

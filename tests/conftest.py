@@ -55,7 +55,7 @@ prototypes: {ipc: 3, starts: 1}
 synthesis: {num_inference_steps: 4}
 teacher: {epochs: 2, optimizer: {batch_size: 128}}
 soft_labels: {epochs: 4, epochs_per_block: 2}
-evaluation: {students: [convnet3, test_vit], seeds: 2, full_data_epochs: 1}
+evaluation: {students: [convnet3, test_vit], seeds: 2, full_data: {epochs: 1}}
 """
 
 # As little as a folder of images needs; `Workspace.draw` fills the folder.

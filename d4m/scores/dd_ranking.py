@@ -62,7 +62,7 @@ def label_robust_score(
         - They take the best of several accuracies late in training, at the best of several learning
           rates, and pick both by the test images. We take the accuracy at the end of training, and
           every training set uses the recipe's settings; `real_hard` is the full_data row, which is
-          trained for `evaluation.full_data_epochs`.
+          trained as `evaluation.full_data` says.
 
     Example:
         >>> label_robust_score(real_hard=0.9, synthetic_hard=0.9, synthetic=0.8, random=0.8).score

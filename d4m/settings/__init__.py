@@ -22,11 +22,14 @@ from d4m.settings.dataset import ImageFolderSettings as ImageFolderSettings
 from d4m.settings.dataset import MnistSettings as MnistSettings
 from d4m.settings.dataset import SplitFolderSettings as SplitFolderSettings
 from d4m.settings.evaluation import Baseline as Baseline
+from d4m.settings.evaluation import BatchChange as BatchChange
 from d4m.settings.evaluation import CentreCropSettings as CentreCropSettings
 from d4m.settings.evaluation import EvaluationSettings as EvaluationSettings
+from d4m.settings.evaluation import FullDataSettings as FullDataSettings
 from d4m.settings.evaluation import HardLabelSettings as HardLabelSettings
 from d4m.settings.evaluation import Labels as Labels
 from d4m.settings.evaluation import MatchingSettings as MatchingSettings
+from d4m.settings.evaluation import PixelSettings as PixelSettings
 from d4m.settings.generator import AutoencoderSettings as AutoencoderSettings
 from d4m.settings.generator import CompactSettings as CompactSettings
 from d4m.settings.generator import DenoiserSettings as DenoiserSettings

@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from d4m.settings.section import Section, Share
 
@@ -40,6 +40,21 @@ class AugmentationSettings(Section):
         default=0.0,
         description="Largest relative change of every pixel's distance from the mean level.",
     )
+    jitter: Share = Field(
+        default=0.0,
+        exclude_if=lambda value: value == 0,
+        description=(
+            "Largest relative change of brightness, contrast and saturation, in an order that is "
+            "drawn too."
+        ),
+    )
+    lighting: Share = Field(
+        default=0.0,
+        exclude_if=lambda value: value == 0,
+        description=(
+            "Deviation of shifts along the axes of natural colours, relative to their own spread."
+        ),
+    )
     cutout: Share = Field(
         default=0.0,
         description="Edge of a square that is set to mid-grey, as a share of the image.",
@@ -48,7 +63,7 @@ class AugmentationSettings(Section):
         default=False,
         description=(
             "If true, each view gets one kind of change, drawn evenly from those that are "
-            "on: crop, flip, rotation, shift, zoom, levels, cutout (as in DSA)."
+            "on: crop, flip, rotation, shift, zoom, levels, cutout, colour (similar to DSA)."
         ),
     )
     cutmix: Share = Field(default=1.0, description="Probability of CutMix with another image.")
@@ -63,3 +78,12 @@ class AugmentationSettings(Section):
             msg = "crop_scale must be [lowest, highest] with 0 < lowest <= highest"
             raise ValueError(msg)
         return self
+
+    def used(self) -> dict[str, JsonValue]:
+        """Return the settings that views depend on.
+
+        Views with crops bear a mark, because crops were once drawn differently
+        (docs/explanation/decisions/crops-as-torchvision-draws-them.md).
+        """
+        mark: dict[str, JsonValue] = {"crops": "redrawn"} if self.crop_scale[0] < 1 else {}
+        return self.model_dump(mode="json") | mark

@@ -1,6 +1,7 @@
 """Students: their training on each training set, and the images they are scored on."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
@@ -11,6 +12,41 @@ from d4m.settings.section import Resampling, Section
 
 Baseline = Literal["random_real", "nearest_real", "decoded_prototypes", "from_noise", "full_data"]
 Labels = Literal["soft", "hard"]
+BatchChange = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
+Channels = tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+
+
+class PixelSettings(Section):
+    """The numbers in which students see pixels."""
+
+    standardise: bool = Field(
+        default=False,
+        description=(
+            "If true, students see each channel minus its `mean`, divided by its `deviation`. "
+            "Otherwise black is -1 and white is 1."
+        ),
+    )
+    mean: Channels | None = Field(
+        default=None,
+        description=(
+            "Mean of each channel, or of all, where black is 0 and white is 1. With `null`, that "
+            "of the training images. Used by `standardise` and by `hard.batch_changes`."
+        ),
+    )
+    deviation: Channels | None = Field(
+        default=None, description="Standard deviation of each channel. With `null`, as for `mean`."
+    )
+
+    @model_validator(mode="after")
+    def _statistics_are_a_pair(self) -> Self:
+        counts = len(self.mean or ()), len(self.deviation or ())
+        if counts not in ((0, 0), (1, 1), (3, 3)):
+            msg = (
+                "`mean` and `deviation` must both be null, or both have a number for all channels "
+                f"or one for each of 3; found {counts[0]} and {counts[1]} numbers"
+            )
+            raise ValueError(msg)
+        return self
 
 
 class HardLabelSettings(Section):
@@ -28,6 +64,40 @@ class HardLabelSettings(Section):
     optimizer: OptimizerSettings | None = Field(
         default=None,
         description="How a student's weights are fitted. With `null`, as for soft labels.",
+    )
+    batch_changes: tuple[BatchChange, ...] = Field(
+        default=(),
+        description=(
+            "DSA's changes, of which one kind is drawn per batch of views. They are measured in "
+            "deviations of the data; `color` is brightness, saturation and contrast."
+        ),
+    )
+
+    @field_validator("batch_changes")
+    @classmethod
+    def _changes_differ(cls, changes: tuple[BatchChange, ...]) -> tuple[BatchChange, ...]:
+        if len(set(changes)) != len(changes):
+            msg = "names must not repeat"
+            raise ValueError(msg)
+        return changes
+
+
+class FullDataSettings(Section):
+    """How students are trained in the row `full_data`: on all real images, with class labels.
+
+    The defaults are those of a teacher.
+    """
+
+    epochs: int = Field(default=40, ge=1, le=100_000, description="Passes over the images.")
+    augmentation: AugmentationSettings | None = Field(
+        default=None,
+        description=(
+            "Views of the images. With `null`, as for class labels, with their `batch_changes`."
+        ),
+    )
+    optimizer: OptimizerSettings = Field(
+        default_factory=lambda: OptimizerSettings(batch_size=64, learning_rate=2e-3),
+        description="How a student's weights are fitted.",
     )
 
 
@@ -137,6 +207,9 @@ class EvaluationSettings(Section):
             "256, crop_px: 224}. With `null`, as training images are (`dataset.resize`)."
         ),
     )
+    pixels: PixelSettings = Field(
+        default_factory=PixelSettings, description="The numbers in which students see pixels."
+    )
     matching: MatchingSettings = Field(
         default_factory=MatchingSettings, description="The loss with soft labels."
     )
@@ -153,9 +226,22 @@ class EvaluationSettings(Section):
             "augmentation, for DD-Ranking's augmentation-robust score."
         ),
     )
-    full_data_epochs: int = Field(
-        default=30, ge=1, description="Passes over the real images in the row `full_data`."
+    full_data: FullDataSettings = Field(
+        default_factory=FullDataSettings, description="Training in the row `full_data`."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_name(cls, values: object) -> object:
+        """Read `full_data_epochs`, as `full_data.epochs` was called once."""
+        if not isinstance(values, Mapping) or "full_data_epochs" not in values:
+            return values
+        named = cast("Mapping[str, Any]", values)
+        others = {name: value for name, value in named.items() if name != "full_data_epochs"}
+        if "full_data" in others:
+            msg = "`full_data_epochs` is now `full_data.epochs`; leave the former out"
+            raise ValueError(msg)
+        return others | {"full_data": {"epochs": named["full_data_epochs"]}}
 
     @field_validator("students")
     @classmethod

@@ -128,7 +128,10 @@ def _write_labels(context: StageContext, folder: Path, recipe: RecipeSettings) -
     write_group_in_pieces(
         folder / "views.zarr",
         "views",
-        ({n: getattr(v, n)[None] for n in names} for v in map(labels.views, range(len(labels)))),
+        (
+            {n: array[None] for n in names if (array := getattr(views, n)) is not None}
+            for views in map(labels.views, range(len(labels)))
+        ),
         rows=len(labels),
         attributes={},
     )

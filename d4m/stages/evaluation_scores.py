@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from d4m.images.statistics import ChannelStatistics, measure_channels
 from d4m.seeds import stream_seed
 from d4m.settings import (
     AugmentationSettings,
@@ -21,7 +22,7 @@ from d4m.stages.context import Inputs, StageContext
 from d4m.stages.soft_labels import StoredLabels, label_seed, read_label_settings
 from d4m.stages.student_runs import read_scored_set, run_inputs, scored_inputs, student_runs
 from d4m.stages.teacher import load_teacher, teacher_inputs, teachers_of
-from d4m.stages.training_sets import cluster_weights
+from d4m.stages.training_sets import cluster_weights, real_batches
 from d4m.stages.unit_names import seed_number_of, teacher_score_unit
 from d4m.store.reference import Unit
 
@@ -88,6 +89,7 @@ class _Laboratory:
         self._context = context
         self._set: tuple[Any, ImageSet] | None = None
         self._scored: ImageSet | None = None
+        self._measured: ChannelStatistics | None = None
 
     def train_and_score(self, unit: Unit) -> dict[str, np.ndarray]:
         """Return the arrays of one student's unit."""
@@ -101,6 +103,8 @@ class _Laboratory:
             classes=len(context.class_ids),
             seed=stream_seed(settings["seed"], "weights"),
         ).to(context.device)
+        if settings.get("standardise"):
+            model = self._standardise(settings, model)
         train = self._train_softly if settings["labels"] == "soft" else self._train_hard
         optimizer = OptimizerSettings.among(settings["optimizer"])
         curve = train(unit, model, optimizer)
@@ -152,9 +156,14 @@ class _Laboratory:
     def _train_hard(
         self, unit: Unit, model: "nn.Module", optimizer: OptimizerSettings
     ) -> "LearningCurve":
+        from d4m.training.dsa import BatchChanges
         from d4m.training.train import Training, train_with_hard_labels
 
         settings = unit.settings
+        changes = None
+        if kinds := settings.get("batch_changes"):
+            seed = stream_seed(settings["seed"], "batch changes")
+            changes = BatchChanges(kinds, self._statistics(settings), seed)
         return train_with_hard_labels(
             model,
             self._images(unit),
@@ -165,7 +174,26 @@ class _Laboratory:
                 probe=self._probe(settings, optimizer.precision),
             ),
             augmentation=AugmentationSettings.among(settings["augmentation"]),
+            changes=changes,
         )
+
+    def _standardise(self, settings: Mapping[str, Any], model: "nn.Module") -> "nn.Module":
+        """Return the model with an input of standardised pixels."""
+        from d4m.classifiers.timm_models import Standardised
+
+        statistics = self._statistics(settings)
+        standardised = Standardised(model, statistics.mean, statistics.deviation)
+        return standardised.to(self._context.device)
+
+    def _statistics(self, settings: Mapping[str, Any]) -> ChannelStatistics:
+        """Return the statistics among a unit's settings, or those of the training images."""
+        if "mean" in settings:
+            named = ChannelStatistics(tuple(settings["mean"]), tuple(settings["deviation"]))
+            return named.for_channels(self._context.source.channels)
+        if self._measured is None:
+            batches = real_batches(self._context, "train", size_px=settings["size_px"])
+            self._measured = measure_channels(batches)
+        return self._measured
 
     def _images(self, unit: Unit) -> "ImageSet":
         name = _images_name(unit)

@@ -99,9 +99,10 @@ def _explaining_inputs(context: StageContext) -> Inputs:
     settings = context.recipe.settings
     refine = settings.prototypes.refinement_steps > 0
     unused = set[str]() if refine else {"cutmix", "mixup"}  # mixes play no part in the choice
+    views = settings.teacher.augmentation.used()
     choice = Inputs(
         {
-            "views": settings.teacher.augmentation.model_dump(mode="json", exclude=unused),
+            "views": {n: v for n, v in views.items() if n not in unused},
             "views_seed": stream_seed(settings.seed, "explaining"),
             "size_px": view_size_px(context),
             "decoding": dict(context.source.decoding),

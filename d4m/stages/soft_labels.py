@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 import numpy as np
 
 from d4m.seeds import stream_seed
-from d4m.settings import RecipeSettings, SoftLabelSettings
+from d4m.settings import AugmentationSettings, RecipeSettings, SoftLabelSettings
 from d4m.stages.base import Product, Stage
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.teacher import load_teacher, teacher_inputs, teachers_of
@@ -80,7 +80,7 @@ def label_settings(
         teacher: whose labels.
     """
     return {
-        "augmentation": labels.augmentation.model_dump(mode="json"),
+        "augmentation": labels.augmentation.used(),
         "format": labels.format if labels.mode == "stored" else None,
         "top_k": labels.top_k if (labels.mode, labels.format) == ("stored", "top_k") else None,
         "precision": teachers_of(recipe)[teacher].optimizer.precision,
@@ -90,8 +90,9 @@ def label_settings(
 
 def read_label_settings(settings: Mapping[str, Any], **more: Any) -> SoftLabelSettings:
     """Return the views and the format among a unit's `label_settings`, with more that it says."""
-    own = {name: settings[name] for name in ("augmentation", "format", "top_k")}
-    return SoftLabelSettings(**{n: v for n, v in own.items() if v is not None}, **more)
+    views = AugmentationSettings.among(settings["augmentation"])
+    own = {name: settings[name] for name in ("format", "top_k") if settings[name] is not None}
+    return SoftLabelSettings(augmentation=views, **own, **more)
 
 
 def label_seed(root_seed: int, *images_name: str | int) -> int:

@@ -8,6 +8,7 @@ from d4m.classifiers.timm_names import describe_fit
 from d4m.seeds import stream_seed
 from d4m.settings import (
     AugmentationSettings,
+    BatchChange,
     CentreCropSettings,
     Labels,
     OptimizerSettings,
@@ -146,6 +147,7 @@ def _soft_inputs(context: StageContext, run: StudentRun) -> Inputs:
             "matching": matching.used() | {"cluster_weights": weighted},
         }
     )
+    training |= _pixel_inputs(context)
     weights = context.all_of("prototypes") if weighted else Inputs()
     if _reads_stored_labels(labels, run):
         return training | weights | context.all_of("soft_labels")
@@ -160,16 +162,31 @@ def _reads_stored_labels(labels: SoftLabelSettings, run: StudentRun) -> bool:
 
 
 def _hard_inputs(context: StageContext, run: StudentRun) -> Inputs:
-    """Return how class labels are learnt: as soft ones, but for what `evaluation.hard` says."""
+    """Return how class labels are learnt: as soft ones, but for what the recipe says of these."""
     recipe = context.recipe.settings
-    soft, evaluation, hard = recipe.soft_labels, recipe.evaluation, recipe.evaluation.hard
+    soft, evaluation = recipe.soft_labels, recipe.evaluation
+    hard, full = evaluation.hard, evaluation.full_data
     whole = run.training_set == "full_data"
-    augmentation: AugmentationSettings = hard.augmentation or soft.augmentation
+    views: AugmentationSettings = hard.augmentation or soft.augmentation
     optimizer: OptimizerSettings = hard.optimizer or evaluation.optimizer
-    return Inputs(
+    training = Inputs(
         {
-            "epochs": evaluation.full_data_epochs if whole else hard.epochs or soft.epochs,
-            "augmentation": augmentation.model_dump(mode="json"),
-            "optimizer": optimizer.used(),
+            "epochs": full.epochs if whole else hard.epochs or soft.epochs,
+            "augmentation": ((whole and full.augmentation) or views).used(),
+            "optimizer": (full.optimizer if whole else optimizer).used(),
         }
     )
+    changes = () if whole and full.augmentation else hard.batch_changes
+    return training | _pixel_inputs(context, changes)
+
+
+def _pixel_inputs(context: StageContext, changes: Sequence[BatchChange] = ()) -> Inputs:
+    """Return what batches are changed by and how pixels are standardised, where they are."""
+    pixels = context.recipe.settings.evaluation.pixels
+    used: dict[str, Any] = {"batch_changes": list(changes)} if changes else {}
+    used |= {"standardise": True} if pixels.standardise else {}
+    if not used:
+        return Inputs()
+    if pixels.mean is None:
+        return Inputs(used) | context.all_of("real_images", "train-")
+    return Inputs(used | pixels.model_dump(mode="json", include={"mean", "deviation"}))

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from d4m.classifiers.timm_names import describe_fit, name_network, name_weights
 from d4m.errors import ClassifierError
 from d4m.seeds import stream_seed
-from d4m.settings import InputSettings, LabellerSettings, RecipeSettings
+from d4m.settings import (
+    AugmentationSettings,
+    ClassifierSettings,
+    InputSettings,
+    LabellerSettings,
+    OptimizerSettings,
+    RecipeSettings,
+)
 from d4m.stages.base import Product, Stage
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.training_sets import real_set, view_size_px
@@ -71,7 +78,8 @@ class Teacher(Stage):
         training = Inputs(
             {
                 "decoding": dict(context.source.decoding),
-                **settings.model_dump(mode="json", include={"epochs", "augmentation"}),
+                "epochs": settings.epochs,
+                "augmentation": settings.augmentation.used(),
                 "optimizer": settings.optimizer.used(),
                 "seed": seed,
             }
@@ -178,7 +186,7 @@ def _build_as_published(settings: Mapping[str, Any], *, with_weights: bool) -> "
     from d4m.classifiers.timm_models import load_timm_model
 
     return load_timm_model(
-        LabellerSettings.among(settings),
+        ClassifierSettings.among(settings),
         channels=settings["channels"],
         classes=settings["classes"],
         with_weights=with_weights,
@@ -189,7 +197,7 @@ def _build(settings: Mapping[str, Any], seed: int) -> "nn.Module":
     from d4m.classifiers.registry import build_classifier
 
     return build_classifier(
-        LabellerSettings.among(settings),
+        ClassifierSettings.among(settings),
         channels=settings["channels"],
         size_px=settings["size_px"],
         classes=settings["classes"],
@@ -215,17 +223,17 @@ def _load_weights(model: "nn.Module", path: Path, settings: Mapping[str, Any]) -
 def _train(context: StageContext, settings: Mapping[str, Any]) -> "nn.Module":
     from d4m.training.train import Training, train_with_hard_labels
 
-    training = LabellerSettings.among(settings)
+    optimizer = OptimizerSettings.among(settings["optimizer"])
     images = real_set(context, "train", size_px=settings["size_px"])
     model = _build(settings, stream_seed(settings["seed"], "weights")).to(context.device)
     train_with_hard_labels(
         model,
         images,
         Training(
-            epochs=training.epochs,
-            optimizer=training.optimizer,
+            epochs=settings["epochs"],
+            optimizer=optimizer,
             seed=stream_seed(settings["seed"], "views"),
         ),
-        augmentation=training.augmentation,
+        augmentation=AugmentationSettings.among(settings["augmentation"]),
     )
     return model

@@ -86,6 +86,9 @@ LAYOUTS: Mapping[str, Mapping[str, ArrayLayout]] = {
         "partners": ArrayLayout(("epoch", "image"), "int64", compressed=True),
         "boxes": ArrayLayout(("epoch", "image", "edge"), "int16", compressed=True),
         "weights": ArrayLayout(("epoch", "image"), "float32", compressed=True),
+        "tints": ArrayLayout(
+            ("epoch", "image", "amount"), "float32", compressed=True, optional=True
+        ),
     },
     "image_fidelity": {
         name: ArrayLayout((), "float64")

@@ -17,8 +17,9 @@ from torch import Tensor
 from d4m.images.spool import Spool
 from d4m.seeds import uniforms
 from d4m.settings import AugmentationSettings
+from d4m.training.colour import apply_tints, draw_tints
+from d4m.training.crops import draw_crops
 
-_ASPECT = (3 / 4, 4 / 3)
 _DRAWS = 22
 
 
@@ -35,6 +36,8 @@ class Views:
         partners: the view that CutMix or MixUp mixes in; the image's own view if neither applies.
         boxes: top, bottom, left, right, in pixels, of the box that CutMix pastes; may be empty.
         weights: the weight of the image's own view in MixUp; 1 without MixUp.
+        tints: changes of colour, as `d4m.training.colour.draw_tints` returns them; None: no image
+            is changed.
     """
 
     crops: Float32[np.ndarray, "image 4"]
@@ -45,6 +48,7 @@ class Views:
     partners: Int64[np.ndarray, "image"]
     boxes: Int16[np.ndarray, "image 4"]
     weights: Float32[np.ndarray, "image"]
+    tints: Float32[np.ndarray, "image 7"] | None = None
 
     def own_shares(self, size_px: int) -> Float64[np.ndarray, "image"]:
         """Return each image's share of its own view: by area in CutMix, by weight in MixUp."""
@@ -65,20 +69,22 @@ def draw_views(
         size_px: height and width of the images.
 
     Source:
-        RandomResizedCrop as in torchvision; CutMix (Yun et al. 2019) and MixUp (Zhang et al. 2018)
-        with Beta(1, 1), as in FKD; the rest as in DSA (Zhao & Bilen 2021).
+        RandomResizedCrop of torchvision; CutMix (Yun et al. 2019) and MixUp (Zhang et al. 2018)
+        with Beta(1, 1), as in FKD; the rest after DSA (Zhao & Bilen 2021).
 
     Differs:
-        Corners of crops are not rounded to pixels. A crop that does not fit is narrowed instead of
-        drawn again. Partners are drawn from the whole set and not from the batch, and the changes
-        that DSA draws per batch are drawn per image, so that views do not depend on the batch.
-        Beyond the image's border its outermost pixels are repeated, where DSA has zeros.
+        Partners and boxes of CutMix are drawn per image from the whole set, where FKD draws a
+        permutation and one box per batch, and the changes that DSA draws per batch are drawn per
+        image, so that views do not depend on the batch. Beyond the image's border its outermost
+        pixels are repeated, where DSA has the data's mean. `d4m.training.dsa` is DSA itself.
     """
     draws = uniforms(seed, epoch=epoch, items=np.arange(images), draws=_DRAWS).T
     on = _masks(settings, draws[19])
-    crops = _draw_crops(draws[:4], settings.crop_scale) if settings.crop_scale[0] < 1 else None
-    whole = np.tile(np.array([0.5, 0.5, 1.0, 1.0]), (images, 1))
-    crops = whole if crops is None else np.where(on["crop"][:, None], crops, whole)
+    crops = np.tile(np.array([0.5, 0.5, 1.0, 1.0]), (images, 1))
+    if settings.crop_scale[0] < 1:
+        place = {"seed": seed, "epoch": epoch, "size_px": size_px}
+        drawn = draw_crops(draws[:4], settings.crop_scale, **place)
+        crops = np.where(on["crop"][:, None], drawn, crops)
     crops[:, 2:] *= np.where(on["zoom"], settings.zoom ** (2 * draws[13:15] - 1), 1.0).T
     crops[:, :2] += np.where(on["shift"], settings.shift * (2 * draws[11:13] - 1), 0.0).T
     turn = np.where(on["rotation"], 2 * draws[4] - 1, 0.0)
@@ -92,6 +98,7 @@ def draw_views(
         partners=partners,
         boxes=boxes,
         weights=weights,
+        tints=_draw_tints(settings, on["colour"], seed=seed, epoch=epoch),
     )
 
 
@@ -135,6 +142,7 @@ def _masks(
         "zoom": settings.zoom - 1,
         "levels": settings.brightness + settings.contrast,
         "cutout": settings.cutout,
+        "colour": settings.jitter + settings.lighting,
     }
     active = [name for name, strength in strengths.items() if strength > 0]
     picked = np.floor(draws * len(active))
@@ -146,24 +154,19 @@ def _masks(
     }
 
 
-def _draw_crops(
-    draws: Float64[np.ndarray, "4 image"], scale: tuple[float, float]
-) -> Float64[np.ndarray, "image 4"]:
-    area = scale[0] + (scale[1] - scale[0]) * draws[0]
-    aspect = np.exp(np.log(_ASPECT[0]) + np.log(_ASPECT[1] / _ASPECT[0]) * draws[1])
-    width, height = (np.minimum(np.sqrt(a), 1.0) for a in (area * aspect, area / aspect))
-    centre_x, centre_y = (
-        size / 2 + (1 - size) * draw for size, draw in zip((width, height), draws[2:], strict=True)
-    )
-    return np.stack([centre_x, centre_y, width, height], axis=1)
-
-
 def _draw_levels(
     settings: AugmentationSettings, draws: Float64[np.ndarray, "2 image"], on: Bool[np.ndarray, "_"]
 ) -> Float32[np.ndarray, "image 2"]:
     factor = 1 + settings.contrast * (2 * draws[1] - 1)
     added = settings.brightness * (draws[0] - 0.5)
     return np.stack([np.where(on, factor, 1), np.where(on, added, 0)], axis=1).astype(np.float32)
+
+
+def _draw_tints(
+    settings: AugmentationSettings, on: Bool[np.ndarray, "image"], *, seed: int, epoch: int
+) -> Float32[np.ndarray, "image 7"] | None:
+    strengths = {"jitter": settings.jitter, "lighting": settings.lighting}
+    return draw_tints(on, **strengths, seed=seed, epoch=epoch) if on.any() else None
 
 
 def _draw_blanks(
@@ -200,8 +203,12 @@ def _unmixed(
     views: Views,
     rows: Int64[np.ndarray, "row"],
 ) -> Float[Tensor, "row channel height width"]:
-    """Make views without CutMix and MixUp: resample, then change levels, then blank."""
+    """Make views without CutMix and MixUp: resample, then change colours and levels, then blank."""
     own = _warp(pixels, views, rows)
+    tints = None if views.tints is None else views.tints[rows]
+    if tints is not None and (tinted := tints.any(axis=1)).any():
+        chosen = torch.from_numpy(np.flatnonzero(tinted)).to(own.device)
+        own = own.index_copy(0, chosen, apply_tints(own[chosen], tints[tinted]))
     levels = views.levels[rows]
     levelled = (levels != (1, 0)).any(axis=1)  # all other views must keep their bits
     if levelled.any():

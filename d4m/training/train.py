@@ -1,6 +1,5 @@
 """Train a classifier: a student on views with soft labels, or any classifier on class labels."""
 
-import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from d4m.progress import track
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import AugmentationSettings, MatchingSettings, OptimizerSettings
 from d4m.training.augment import Views, replay_views
+from d4m.training.dsa import BatchChanges
 from d4m.training.losses import class_loss, kl_loss, mse_loss
+from d4m.training.optimizers import build_optimizer, build_schedule
 from d4m.training.soft_labels import EpochLabels, draw_epoch
 
 Rows = Int64[np.ndarray, "row"]
@@ -108,6 +109,7 @@ def train_with_hard_labels(
     training: Training,
     *,
     augmentation: AugmentationSettings,
+    changes: BatchChanges | None = None,
 ) -> LearningCurve:
     """Train a classifier on class labels, mixed in the same shares as CutMix and MixUp mix images.
 
@@ -116,13 +118,14 @@ def train_with_hard_labels(
         images: the training set.
         training: epochs, optimizer and seed.
         augmentation: how views are drawn.
+        changes: further changes of whole batches of views.
     """
 
     def labelled(epoch: int) -> Epoch:
         views = draw_epoch(images, augmentation, seed=training.seed, epoch=epoch)
         return views, _class_losses(images, views)
 
-    return _TrainingLoop(model, images, training).run(labelled)
+    return _TrainingLoop(model, images, training, changes).run(labelled)
 
 
 def _class_losses(images: ImageSet, views: Views) -> Callable[[Tensor, Rows], Tensor]:
@@ -143,15 +146,14 @@ class _TrainingLoop:
     model: nn.Module
     images: ImageSet
     training: Training
+    changes: BatchChanges | None = None
 
     def run(self, labelled: Callable[[int], Epoch]) -> LearningCurve:
         """Train the model and leave it in evaluation mode."""
         epochs, settings = self.training.epochs, self.training.optimizer
         steps = -(-len(self.images) // min(settings.batch_size, len(self.images)))
-        optimizer = _build_optimizer(self.model, settings)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: _share_of_peak(settings, step / (epochs * steps))
-        )
+        optimizer = build_optimizer(self.model, settings)
+        schedule = build_schedule(optimizer, settings, epochs=epochs, steps=steps)
         curve_epochs = {
             epochs * point // _CURVE_POINTS - 1 for point in range(1, _CURVE_POINTS + 1)
         }
@@ -185,7 +187,10 @@ class _TrainingLoop:
         order = stream_generator(self.training.seed, "order", epoch).permutation(len(self.images))
         self.model.train()
         total = torch.zeros((), device=self.images.pixels.device)
-        for rows, pixels in self._batches(views, np.array_split(order, steps)):
+        batches = self._batches(views, np.array_split(order, steps))
+        for number, (rows, pixels) in enumerate(batches):
+            if self.changes is not None:
+                pixels = self.changes.change(pixels, rows, epoch=epoch, batch=number)  # noqa: PLW2901
             batch_losses = losses(self._logits(pixels), rows)
             if self.images.weights is not None:
                 batch_losses = batch_losses * self.images.weights[rows]
@@ -230,57 +235,3 @@ def _gradients_added_in_order(device: torch.device) -> Generator[None]:
     finally:
         torch.set_deterministic_debug_mode(before)
         memory.fill_uninitialized_memory = filled
-
-
-def _build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    parameters, rate, decay = model.parameters(), settings.learning_rate, settings.weight_decay
-    match settings.name:
-        case "adamw":
-            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
-        case "adam":
-            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
-        case "sgd":
-            return torch.optim.SGD(
-                parameters, lr=rate, weight_decay=decay, momentum=settings.momentum
-            )
-        case "muon":
-            return _muon(list(parameters), rate, decay)
-
-
-def _muon(parameters: Sequence[nn.Parameter], rate: float, decay: float) -> torch.optim.Optimizer:
-    """Build Muon, which takes orthogonal steps for hidden layers' matrices (Jordan et al., 2024).
-
-    AdamW with Nesterov momentum trains all other weights: the first and the last matrix, depthwise
-    convolutions, embeddings, norms and biases. Swin's tables of position biases are matrices, so
-    Muon trains them too. timm scales the steps of Muon to the size of AdamW's, so one learning rate
-    and one weight decay serve both.
-    """
-    from timm.optim.muon import Muon
-
-    matrices = [each for each in parameters if each.ndim in (2, 4)]
-    hidden = {id(each) for each in matrices[1:-1] if each.shape[1] > 1}
-    groups: list[tuple[bool, list[nn.Parameter]]] = [
-        (orthogonal, [each for each in parameters if (id(each) in hidden) == orthogonal])
-        for orthogonal in (True, False)
-    ]
-    used = [{"params": group, "use_fallback": not each} for each, group in groups if group]
-    return Muon(used, lr=rate, weight_decay=decay, nesterov=True)
-
-
-def _share_of_peak(settings: OptimizerSettings, progress: float) -> float:
-    """Return the learning rate as a share of its peak, after a share p of all steps.
-
-        cosine            w (1 + cos(pi p)) / 2
-        smoothed_cosine   w (1 + cos(pi p / 2)) / 2
-        step              w, and w / 10 from p = 1/2
-
-    Here w = min(1, p / warmup) is the warm-up.
-    """
-    rise = min(1.0, progress / settings.warmup) if settings.warmup else 1.0
-    match settings.schedule:
-        case "cosine":
-            return rise * (1 + math.cos(math.pi * progress)) / 2
-        case "smoothed_cosine":
-            return rise * (1 + math.cos(math.pi * progress / 2)) / 2
-        case "step":
-            return rise * (0.1 if progress >= 0.5 else 1.0)

@@ -28,6 +28,7 @@ RECIPES = {
     "uint8": {"soft_labels.format": "uint8"},
     "top_k": {"soft_labels.format": "top_k", "soft_labels.top_k": 3},
     "again": {"soft_labels.labelled_epochs": 2},
+    "tinted": {"soft_labels.augmentation": {"jitter": 0.4, "lighting": 0.1, "crop_scale": [1, 1]}},
     "ensemble": {"teacher.members": 2},
     "others": {
         "teacher.others": [

@@ -137,7 +137,7 @@ def test_more_labelled_epochs_keep_the_blocks_that_are_there(finished):
     finished.write(
         "tiny",
         TINY_RECIPE.replace("epochs: 4", "epochs: 5").replace(
-            "seeds: 2, full_data_epochs: 1", "seeds: 1, full_data_epochs: 1, baselines: []"
+            "seeds: 2, full_data: {epochs: 1}", "seeds: 1, full_data: {epochs: 1}, baselines: []"
         ),
     )
     assert finished.run()["soft_labels"] == ("epochs-000004",)

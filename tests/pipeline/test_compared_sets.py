@@ -7,20 +7,27 @@ import pytest
 import torch
 
 import d4m.training.soft_labels
+from d4m.classifiers.timm_models import Standardised
 from d4m.errors import RecipeError
 from d4m.images.pixels import to_pixels
+from d4m.images.statistics import ChannelStatistics
 from d4m.pipeline import STAGES
 from d4m.scores.dd_ranking import augmentation_robust_score, label_robust_score
+from d4m.seeds import stream_seed
+from d4m.settings import AugmentationSettings
 from d4m.stages.compared_sets import read_training_set, training_set_inputs
 from d4m.stages.soft_labels import StoredLabels, read_label_settings
-from d4m.stages.training_sets import cluster_weights, synthetic_set
+from d4m.stages.training_sets import cluster_weights, real_batches, synthetic_set
 from d4m.training.augment import replay_views
+from d4m.training.dsa import BatchChanges
 from d4m.training.losses import kl_loss
+from d4m.training.train import Training, train_with_hard_labels
 from tests.pipeline.laboratory import (
     BASELINES,
     BOTH,
     CLASSES,
     RECIPES,
+    TRAIN,
     accuracy_on,
     recipe_text,
     row_names,
@@ -95,8 +102,11 @@ def test_class_labels_alone_have_rows_of_class_labels_alone(lab):
     assert row_names(context) == [(name, "hard", True) for name in sets]
     settings = unit_of(context, "synthetic-hard-convnet3-00").inputs["settings"]
     assert settings["epochs"] == 3
-    assert settings["augmentation"]["one_of"]
-    assert settings["augmentation"]["rotation_degrees"] == 15
+    assert settings["batch_changes"] == ["color", "crop", "cutout", "scale", "rotate"]
+    assert settings["standardise"]
+    assert "mean" not in settings  # the digits' own, so the unit reads the training images
+    reads = unit_of(context, "synthetic-hard-convnet3-00").inputs["upstream"]
+    assert [name for name in reads if name.startswith("real_images/train-")] == TRAIN
     optimizer = settings["optimizer"]
     assert [optimizer[key] for key in ("name", "learning_rate", "schedule")] == [
         "sgd",
@@ -106,6 +116,36 @@ def test_class_labels_alone_have_rows_of_class_labels_alone(lab):
     assert scores_of(context, "synthetic-hard-convnet3-00")["curve_epochs"].tolist() == [1, 2, 3]
     assert scores_of(context, "full_data-hard-convnet3-00")["curve_epochs"].tolist() == [1]
     assert not [line for line in shown_lines(lab, "hard") if "DD-Ranking" in line]
+
+
+def test_students_of_dc_see_standardised_pixels_that_are_changed_batch_by_batch(lab):
+    context = lab.context("hard")
+    levels = np.concatenate(list(real_batches(context, "train"))) / 255
+    statistics = ChannelStatistics((float(levels.mean()),), (float(levels.std()),))
+    protocol = context.recipe.settings.evaluation.hard
+    model, seed = untrained_student()
+    curve = train_with_hard_labels(
+        Standardised(model, statistics.mean, statistics.deviation),
+        synthetic_set(context),
+        Training(epochs=3, optimizer=protocol.optimizer, seed=seed),
+        augmentation=AugmentationSettings(crop_scale=(1.0, 1.0), flip=0.0, cutmix=0.0),
+        changes=BatchChanges(
+            ("color", "crop", "cutout", "scale", "rotate"),
+            statistics,
+            stream_seed(stream_seed(0, "student", "convnet3", 0), "batch changes"),
+        ),
+    )
+    found = scores_of(context, "synthetic-hard-convnet3-00")["curve_losses"]
+    assert found == pytest.approx(curve.losses, rel=1e-5)
+    # Without any of this, the first loss is another one.
+    plain, seed = untrained_student()
+    other = train_with_hard_labels(
+        plain,
+        synthetic_set(context),
+        Training(epochs=1, optimizer=protocol.optimizer, seed=seed),
+        augmentation=AugmentationSettings(crop_scale=(1.0, 1.0), flip=0.0, cutmix=0.0),
+    )
+    assert abs(other.losses[0] - found[0]) > 1e-3
 
 
 def test_students_without_augmentation_see_the_images_as_they_are(lab):

@@ -122,7 +122,7 @@ def test_the_highest_labels_are_replayed_within_half_a_step_and_so_is_the_mass_o
     assert (stored[..., 3:] == stored[..., 3:4]).all()
 
 
-@pytest.mark.parametrize("name", ["tiny", "uint8", "top_k", "again"])
+@pytest.mark.parametrize("name", ["tiny", "uint8", "top_k", "again", "tinted"])
 def test_the_data_set_that_is_taken_away_holds_the_labels_as_stored_and_their_views(lab, name):
     context = lab.context(name)
     labels = StoredLabels.of_recipe(context, synthetic_set(context), context.recipe.settings)
@@ -132,6 +132,7 @@ def test_the_data_set_that_is_taken_away_holds_the_labels_as_stored_and_their_vi
     views = zarr.open_group(folder / "views.zarr", mode="r")
     assert len(labels) == {"again": 2}.get(name, 4)
     assert np.array_equal(unpack_logits(arrays, 10), np.stack([each.logits for each in labels]))
+    assert ("tints" in views) == (name == "tinted")
     for key in views.array_keys():
         assert np.array_equal(views[key][:], np.stack([getattr(e.views, key) for e in labels]))
     card = (folder / "README.md").read_text()

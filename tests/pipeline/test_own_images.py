@@ -23,7 +23,7 @@ prototypes: {{ipc: 2, starts: 1}}
 synthesis: {{num_inference_steps: 4, scheduler: ddim}}
 teacher: {{epochs: 2}}
 soft_labels: {{epochs: 2, epochs_per_block: 1}}
-evaluation: {{seeds: 1, full_data_epochs: 1}}
+evaluation: {{seeds: 1, full_data: {{epochs: 1}}}}
 """
 Computed = dict[str, tuple[str, ...]]
 

@@ -1,6 +1,8 @@
 """Presets hold the published settings, fit the recipe's sections, and give way to the recipe."""
 
 import pytest
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from d4m.errors import RecipeError
 from d4m.recipe.presets import PRESETS, fill_in
@@ -34,13 +36,15 @@ def test_paper_is_what_was_published(tmp_path):
     assert (teacher.architecture, teacher.weights) == ("resnet18.tv_in1k", "timm")
     assert (student.label, student.options) == ("resnet18", {"zero_init_last": False})
     assert settings.evaluation.matching.temperature == 20.0
+    assert settings.evaluation.optimizer.decayed == "matrices"
+    assert "full_data" not in settings.evaluation.baselines
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_key_of_a_preset_is_a_setting(tmp_path, name):
-    settings = _load(tmp_path, f"preset: {name}\n{FOLDER}").model_dump(mode="json")
+    settings = _load(tmp_path, f"preset: {name}\n{FOLDER}")
     for section, keys in PRESETS[name]().items():
-        assert _within(keys, settings[section]), section
+        assert _within(keys, getattr(settings, section)), section
 
 
 @pytest.mark.parametrize("source", ["digits", "mnist", "fashion_mnist", "cifar10", "cifar100"])
@@ -52,13 +56,51 @@ def test_every_preset_goes_with_every_data_set(tmp_path, name, source):
         assert (settings.dataset.size_px, settings.dataset.channels) == (512, 3)
 
 
+def test_a_preset_follows_what_else_the_recipe_says(tmp_path):
+    def load(preset, source, ipc=10):
+        dataset = f"dataset: {{source: {source}}}\n"
+        text = f"preset: [{preset}]\n{dataset}prototypes: {{ipc: {ipc}}}\n"
+        return _load(tmp_path, text).evaluation
+
+    changes = [load("dc", s).hard.batch_changes for s in ("mnist", "digits", "fashion_mnist")]
+    assert ["flip" in each for each in changes] == [False, False, True]
+    assert load("dc", "mnist").pixels.mean == (0.1307,)
+    assert load("dc", "cifar10").pixels.deviation == (0.2023, 0.1994, 0.201)
+    assert load("dc", "digits").pixels.mean is None  # measured
+    assert [load("rded", "cifar100", ipc).optimizer.batch_size for ipc in (1, 10, 50)] == [
+        20,
+        100,
+        200,
+    ]
+    assert [load("minimax", "cifar10", ipc).hard.epochs for ipc in (10, 11, 100, 500, 501)] == [
+        2000,
+        1500,
+        1000,
+        500,
+        300,
+    ]
+    # The recipe overrides what follows from it, too.
+    own = "evaluation: {hard: {batch_changes: [flip]}, pixels: {mean: [0.5], deviation: [0.5]}}\n"
+    kept = _load(tmp_path, f"preset: dc\ndataset: {{source: mnist}}\n{own}").evaluation
+    assert kept.hard.batch_changes == ("flip",)
+    assert kept.pixels.mean == (0.5,)
+
+
+@pytest.mark.parametrize("dataset", ["3", "{source: [mnist]}", "[]"])
+def test_presets_that_follow_the_recipe_bear_nonsense(tmp_path, dataset):
+    text = f"preset: [dc, minimax, rded]\ndataset: {dataset}\nprototypes: {{ipc: [1]}}\n"
+    with pytest.raises(RecipeError, match=r"dataset"):
+        _load(tmp_path, text)
+
+
 def _within(part, whole):
     if isinstance(part, dict):
-        return all(key in whole and _within(value, whole[key]) for key, value in part.items())
-    if isinstance(part, list) and isinstance(whole[0], dict):
+        fields = dict(whole)
+        return all(key in fields and _within(value, fields[key]) for key, value in part.items())
+    if isinstance(part, list) and whole and isinstance(whole[0], BaseModel):
         named = [{"architecture": one} if isinstance(one, str) else one for one in part]
         return all(_within(*pair) for pair in zip(named, whole, strict=True))
-    return part == whole
+    return part == to_jsonable_python(whole)
 
 
 def test_the_recipe_goes_before_the_preset_and_the_rest_keeps_its_default(tmp_path):
@@ -103,6 +145,6 @@ def test_an_unknown_preset_is_refused_with_its_line(tmp_path, preset, found):
     with pytest.raises(RecipeError) as caught:
         _load(tmp_path, f"{FOLDER}preset: {preset}\n")
     assert str(caught.value).endswith(
-        f"mine.yaml:2: preset: wanted one of paper, fast, rectified, dc, hard or a list of them; "
-        f"found {found}"
+        f"mine.yaml:2: preset: wanted one of paper, fast, rectified, rded, minimax, dc, "
+        f"dd_ranking, hard or a list of them; found {found}"
     )

@@ -267,12 +267,24 @@ EDITS = {
     ),
     "the students' learning rate": (
         {"evaluation.optimizer": {"learning_rate": 0.01}},
-        {"evaluation_scores": ("synthetic-*", "random_real-*", "nearest_real-*", "full_data-*")},
+        {"evaluation_scores": ("synthetic-*", "random_real-*", "nearest_real-*")},
         ONLY_DATASET,
         (
-            "evaluation_scores/full_data-hard-convnet3-00",
+            "evaluation_scores/nearest_real-hard-convnet3-00",
             "optimizer.learning_rate changed from 0.001 to 0.01",
         ),
+    ),
+    "the training on all real images": (
+        {"evaluation.full_data": {"epochs": 2, "optimizer": {"decayed": "matrices"}}},
+        {"evaluation_scores": ("full_data-*",)},
+        ONLY_DATASET,
+        ("evaluation_scores/full_data-hard-convnet3-00", "epochs changed from 1 to 2"),
+    ),
+    "standardised pixels": (
+        {"evaluation.pixels": {"standardise": True}},
+        {"evaluation_scores": ("synthetic-*", "random_real-*", "nearest_real-*", "full_data-*")},
+        ONLY_DATASET,
+        ("evaluation_scores/synthetic-soft-convnet3-00", "standardise"),
     ),
     "the denoiser's steps": (
         {"generator.compact.denoiser.steps": 21},

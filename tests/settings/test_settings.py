@@ -17,6 +17,7 @@ from d4m.settings import (
     MatchingSettings,
     MnistSettings,
     OptimizerSettings,
+    PixelSettings,
     PretrainedSettings,
     PromptSettings,
     PrototypeSettings,
@@ -252,6 +253,51 @@ def test_repeated_students_baselines_and_labels_are_refused():
         EvaluationSettings(labels=("soft", "soft"))
     with pytest.raises(ValidationError, match="labels"):
         EvaluationSettings(labels=())
+
+
+def test_the_former_name_of_the_epochs_on_full_data_is_read():
+    former = EvaluationSettings.model_validate({"full_data_epochs": 7})
+    assert former == EvaluationSettings.model_validate({"full_data": {"epochs": 7}})
+    assert former.full_data.epochs == 7
+    both = {"full_data_epochs": 7, "full_data": {"epochs": 7}}
+    with pytest.raises(ValidationError, match=r"is now `full_data\.epochs`; leave the former out"):
+        EvaluationSettings.model_validate(both)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [{"mean": [0.5]}, {"mean": [0.5], "deviation": [0.1, 0.2, 0.3]}, {"deviation": [0.1]}],
+)
+def test_mean_and_deviation_of_pixels_are_a_pair(pixels):
+    with pytest.raises(ValidationError, match="must both be null, or both have a number"):
+        PixelSettings.model_validate(pixels)
+    with pytest.raises(ValidationError, match="found 2 and 2 numbers"):
+        PixelSettings(mean=(0.5, 0.5), deviation=(0.1, 0.1))
+
+
+def test_repeated_changes_of_batches_are_refused():
+    with pytest.raises(ValidationError, match="must not repeat"):
+        HardLabelSettings(batch_changes=("flip", "flip"))
+
+
+def test_views_without_crops_have_the_former_keys_and_views_with_crops_bear_a_mark():
+    still = AugmentationSettings(crop_scale=(1.0, 1.0), flip=0.0, cutmix=0.0)
+    assert still.used() == {
+        "crop_scale": [1.0, 1.0],
+        "flip": 0.0,
+        "rotation_degrees": 0.0,
+        "shift": 0.0,
+        "zoom": 1.0,
+        "brightness": 0.0,
+        "contrast": 0.0,
+        "cutout": 0.0,
+        "one_of": False,
+        "cutmix": 0.0,
+        "mixup": 0.0,
+    }
+    cropped = still.model_copy(update={"crop_scale": (0.5, 1.0)})
+    assert cropped.used().keys() - still.used().keys() == {"crops"}
+    assert AugmentationSettings.among(cropped.used()) == cropped
 
 
 def test_a_student_is_a_name_or_a_name_with_options():
