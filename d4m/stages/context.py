@@ -1,15 +1,16 @@
 """The world as stages see it: a recipe, its images and generator, the store, earlier units."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from d4m.compute import Compute
-from d4m.errors import MissingUpstreamError
+from d4m.errors import MissingUpstreamError, SourceChangedError
 from d4m.generators.base import Generator
 from d4m.generators.registry import open_generator
 from d4m.recipe.recipe import Recipe
@@ -164,6 +165,42 @@ class StageContext:
             arrays["content_digests"],
             {str(file): str(reason) for file, reason in unreadable},
         )
+
+    def read_images(
+        self,
+        split: Split,
+        class_id: int,
+        index: ImageIndex,
+        *,
+        size_px: int | None = None,
+        batch_size: int = 256,
+    ) -> Iterator[UInt8[np.ndarray, "image height width channel"]]:
+        """Read real images as `ImageSource.read_images` does; forget all of them if one has changed.
+
+        Raises:
+            SourceChangedError: an image has changed since it was indexed; the next run reads all
+                images again.
+        """
+        try:
+            yield from self.source.read_images(
+                split, class_id, index, size_px=size_px, batch_size=batch_size
+            )
+        except SourceChangedError as failure:
+            self.forget_images(str(failure))
+            raise
+
+    def forget_images(self, reason: str) -> None:
+        """Forget all that is remembered of the recipe's image files, so that they are read again.
+
+        A change that size, times and inode of one file do not show casts doubt on all of them.
+
+        Args:
+            reason: why, for the log.
+        """
+        self.source.forget()
+        for record in self.upstream.get("real_images", {}).values():
+            if record is not None:
+                self.store.set_aside("real_images", record.key, reason)
 
     def _units(self, artifact: str) -> Mapping[str, UnitRecord | None]:
         if artifact not in self.upstream:

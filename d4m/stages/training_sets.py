@@ -130,5 +130,5 @@ def _real_batches(
         index = context.image_index(split, class_id)
         if choose is not None:
             index = index.subset(choose(class_id))
-        for batch in context.source.read_images(split, class_id, index, size_px=size_px):
+        for batch in context.read_images(split, class_id, index, size_px=size_px):
             yield class_id, batch
