@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from d4m.settings.section import Section, Share
 
@@ -56,6 +56,11 @@ class AugmentationSettings(Section):
         default=0.0,
         description="Probability of MixUp with another image, for views without CutMix.",
     )
+
+    def used(self) -> dict[str, JsonValue]:
+        """Return the settings that views depend on; MixUp is for views without CutMix."""
+        unused: dict[str, JsonValue] = {"mixup": 0.0} if self.cutmix == 1 else {}
+        return self.model_dump(mode="json") | unused
 
     @model_validator(mode="after")
     def _crop_scale_ascends(self) -> Self:

@@ -175,7 +175,7 @@ class StageContext:
         size_px: int | None = None,
         batch_size: int = 256,
     ) -> Iterator[UInt8[np.ndarray, "image height width channel"]]:
-        """Read real images as `ImageSource.read_images` does; forget all of them if one has changed.
+        """Read real images as `ImageSource.read_images` does; forget all if one has changed.
 
         Raises:
             SourceChangedError: an image has changed since it was indexed; the next run reads all

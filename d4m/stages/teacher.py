@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from d4m.errors import ClassifierError
 from d4m.seeds import stream_seed
-from d4m.settings import LabellerSettings, RecipeSettings
+from d4m.settings import LabellerSettings, OtherTeacherSettings, RecipeSettings
 from d4m.stages.base import Product, Stage
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.training_sets import real_set, view_size_px
-from d4m.stages.unit_names import THE_TEACHER, member_unit
+from d4m.stages.unit_names import THE_TEACHER, member_unit, name_teacher
 from d4m.store.digest import digest_file
 from d4m.store.reference import Unit
 
@@ -77,7 +77,8 @@ class Teacher(Stage):
         training = Inputs(
             {
                 "decoding": dict(context.source.decoding),
-                **settings.model_dump(mode="json", include={"epochs", "augmentation"}),
+                "epochs": settings.epochs,
+                "augmentation": settings.augmentation.used(),
                 "optimizer": settings.optimizer.used(),
                 "seed": seed,
             }
@@ -88,9 +89,14 @@ class Teacher(Stage):
 
 
 def teachers_of(settings: RecipeSettings) -> dict[str, LabellerSettings]:
-    """Return every teacher of a recipe: `THE_TEACHER`, then others by their names."""
+    """Return every teacher of a recipe: `THE_TEACHER`, then others as `name_teacher` calls them."""
     teacher = settings.teacher
-    return {THE_TEACHER: teacher, **{other.name: other for other in teacher.others}}
+    return {THE_TEACHER: teacher, **{name_teacher(other): other for other in teacher.others}}
+
+
+def label_of(teacher: LabellerSettings) -> str:
+    """Return a teacher's name in the score table; "" for the teacher of the data set."""
+    return teacher.name if isinstance(teacher, OtherTeacherSettings) else ""
 
 
 def teacher_inputs(context: StageContext, teacher: str = THE_TEACHER) -> Inputs:
