@@ -147,11 +147,18 @@ class Pipeline:
     def check(self, artifact: str, context: StageContext) -> list[tuple[Check, CheckResult]]:
         """Examine an artifact by the checks that look at it.
 
+        If a check meets an image that has changed since it was indexed, the next run reads all
+        images again.
+
         Args:
             artifact: its name.
             context: with the artifact's units.
         """
-        return [(check, check.examine(context)) for check in checks_of(artifact)]
+        results = [(check, check.examine(context)) for check in checks_of(artifact)]
+        changed = [result.changed for _, result in results if result.changed]
+        if changed:
+            context.forget_images(changed[0])
+        return results
 
     def present_context(self) -> StageContext:
         """Open the store, with those artifacts only that are whole for the present recipe."""

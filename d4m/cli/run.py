@@ -16,6 +16,7 @@ from d4m.cli.app import (
     print_checks,
 )
 from d4m.pipeline import Pipeline
+from d4m.reports.near_copies import compare_pictures
 from d4m.sources.class_table import own_prompts
 
 _REASONS = 3
@@ -154,4 +155,6 @@ def _verify_images(pipeline: Pipeline) -> bool:
     console.print(f"{same} images are as they were indexed, {changed} have changed")
     if changed:
         console.print("`d4m run` reads all images again")
+    else:
+        compare_pictures(pipeline.open_context(), most=None)  # for the check, which is printed next
     return not changed

@@ -58,7 +58,7 @@ def narrow_images(context: StageContext) -> UsedRange:
             index = context.image_index("train", class_id)
             order = np.lexsort(index.content_digests.T[::-1])[:per_class]
             chosen = index.subset(order)
-            for batch in context.read_images("train", class_id, chosen):
+            for batch in context.source.read_images("train", class_id, chosen):
                 flat = batch.reshape(len(batch), -1)
                 limits = flat.min(axis=1).tolist(), flat.max(axis=1).tolist()
                 levels += zip(chosen.image_ids, *limits, strict=True)

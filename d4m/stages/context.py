@@ -1,5 +1,6 @@
 """The world as stages see it: a recipe, its images and generator, the store, earlier units."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +20,8 @@ from d4m.sources.registry import open_source
 from d4m.stages.unit_names import split_unit
 from d4m.store.manifest import ManifestFolder, UnitRecord
 from d4m.store.store import ArtifactStore
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -197,10 +200,11 @@ class StageContext:
         Args:
             reason: why, for the log.
         """
+        _log.warning("the next run reads all images of %s again: %s", self.recipe.name, reason)
         self.source.forget()
         for record in self.upstream.get("real_images", {}).values():
             if record is not None:
-                self.store.set_aside("real_images", record.key, reason)
+                self.store.set_aside("real_images", record.key)
 
     def _units(self, artifact: str) -> Mapping[str, UnitRecord | None]:
         if artifact not in self.upstream:

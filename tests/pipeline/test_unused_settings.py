@@ -165,7 +165,7 @@ def test_a_damaged_block_is_made_again_in_its_place(lab):
     settings = {"soft_labels.format": "uint8", "teacher.epochs": 1}
     lab.edited("mended", settings, until="distilled_dataset")
     context = lab.edited("mended", settings | {"soft_labels.epochs_per_block": 3}, until="teacher")
-    context.store.set_aside("soft_labels", context.upstream["soft_labels"][BLOCKS[1]].key, "test")
+    context.store.set_aside("soft_labels", context.upstream["soft_labels"][BLOCKS[1]].key)
     computed = {stage: units for stage, units in lab.run("mended").items() if units}
     assert computed == {"soft_labels": (BLOCKS[1],)}
 
