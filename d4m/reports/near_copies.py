@@ -99,8 +99,8 @@ def compare_pictures(context: StageContext, *, most: int | None = MOST_IMAGES) -
     try:
         for number in track(len(missing), "thumbnails", unit="unit"):
             key = missing[number]
-            found[key] = _draw(context, *key, indexes[key])
-            _remember(places[key], found[key])
+            found[key] = drawn = _draw(context, *key, indexes[key])
+            _remember(places[key], drawn)
     except SourceChangedError as failure:
         return NearCopies(0, 0, (), str(failure), changed=str(failure))
     train, evaluated = (

@@ -42,8 +42,9 @@ class ListedFile:
         Args:
             before_ns: when the file was about to be read.
         """
-        last = max(self.mtime_ns, *self.stamp[1:])
-        return bool(self.stamp) and last < before_ns - SETTLED_NS
+        if not self.stamp:
+            return False
+        return max(self.mtime_ns, self.stamp[1]) < before_ns - SETTLED_NS
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,8 @@ def find_near_copies(
     basis = _low_frequencies(images.shape[1])
     tree = KDTree(other @ basis)
     farthest = np.sqrt(2 * (1 - LEAST_CORRELATION))
-    count = min(_NEIGHBOURS, len(other))
-    _, found = tree.query(one @ basis, k=[*range(1, count + 1)], distance_upper_bound=farthest)
+    nearest = tree.query(one @ basis, k=_NEIGHBOURS, distance_upper_bound=float(farthest))
+    found = np.asarray(nearest[1])  # padded with the number of the others
     rows, ranks = np.nonzero(found < len(other))
     partners = found[rows, ranks]
     correlations = np.einsum("ij,ij->i", one[rows], other[partners]).astype(np.float64)

@@ -30,8 +30,10 @@ def stamp(status: os.stat_result) -> tuple[int, ...]:
         status: what the system says of the file.
 
     Example:
-        >>> written_after_its_change = os.stat_result((0, 7, 0, 1, 0, 0, 5, 0, 2000, 1000))
-        >>> stamp(written_after_its_change)
+        >>> times = {"st_mtime_ns": 2000, "st_ctime_ns": 2500}
+        >>> stamp(os.stat_result((0, 7, 0, 1, 0, 0, 5, 0, 0, 0), times))
+        (7, 2500)
+        >>> stamp(os.stat_result((0, 7, 0, 1, 0, 0, 5, 0, 0, 0), {**times, "st_ctime_ns": 1000}))
         ()
     """
     changed, written = status.st_ctime_ns, status.st_mtime_ns
