@@ -156,5 +156,7 @@ def _verify_images(pipeline: Pipeline) -> bool:
     if changed:
         console.print("`d4m run` reads all images again")
     else:
-        compare_pictures(pipeline.open_context(), most=None)  # for the check, which is printed next
+        compare_pictures(
+            pipeline.open_context(), all_images=True
+        )  # for the check, which is printed next
     return not changed

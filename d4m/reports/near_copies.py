@@ -69,14 +69,14 @@ class _Pictures:
     thumbnails: UInt8[np.ndarray, "image side side"]
 
 
-def compare_pictures(context: StageContext, *, most: int | None = MOST_IMAGES) -> NearCopies:
+def compare_pictures(context: StageContext, *, all_images: bool = False) -> NearCopies:
     """Compare every test and validation image with all training images of all classes.
 
     Thumbnails are kept in the store's cache, so that an image is decoded once for this.
 
     Args:
         context: with the index of the real images.
-        most: images to decode at most; None: all.
+        all_images: whether to decode more than `MOST_IMAGES` where they are not decoded yet.
     """
     keys: list[tuple[Split, int]] = [
         (split, class_id) for split in context.source.splits for class_id in context.class_ids
@@ -90,9 +90,9 @@ def compare_pictures(context: StageContext, *, most: int | None = MOST_IMAGES) -
     }
     missing = [key for key, thumbnails in found.items() if thumbnails is None]
     count = sum(len(indexes[key].image_ids) for key in missing)
-    if most is not None and count > most:
+    if count > MOST_IMAGES and not all_images:
         problem = (
-            f"{count} images are more than a check decodes ({most}); `d4m verify "
+            f"{count} images are more than a check decodes ({MOST_IMAGES}); `d4m verify "
             f"{context.recipe.name} --images` decodes and compares them"
         )
         return NearCopies(0, 0, (), problem)
