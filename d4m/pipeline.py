@@ -155,9 +155,8 @@ class Pipeline:
             context: with the artifact's units.
         """
         results = [(check, check.examine(context)) for check in checks_of(artifact)]
-        changed = [result.changed for _, result in results if result.changed]
-        if changed:
-            context.forget_images(changed[0])
+        if any(result.changed for _, result in results):
+            context.forget_images()
         return results
 
     def present_context(self) -> StageContext:

@@ -31,7 +31,7 @@ class CheckResult:
         severity: `error` where the artifact should not be used; `warning` where it may be.
         figures: the figures by name, in JSON's types.
         rows: the single findings, such as files, as rows with the same columns.
-        changed: the first image found to have changed since it was indexed, in words; or "".
+        changed: whether an image was found to have changed since it was indexed.
     """
 
     passed: bool
@@ -39,7 +39,7 @@ class CheckResult:
     severity: Literal["error", "warning"] = "error"
     figures: Mapping[str, Any] = field(default_factory=dict[str, Any])
     rows: Sequence[Mapping[str, str]] = ()
-    changed: str = ""
+    changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _value_range(context: StageContext) -> CheckResult:
         severity="warning",
         figures={"images": found.images, "narrow": found.narrow, "brightest": found.brightest},
         rows=found.rows,
-        changed=found.changed,
+        changed=bool(found.changed),
     )
 
 

@@ -25,7 +25,7 @@ def verify_images(context: StageContext) -> Iterator[tuple[str, str, str]]:
         MissingUpstreamError: the images have not been indexed.
         SourceError: the recipe's images cannot be found.
     """
-    changed = ""
+    changed = False
     with ThreadPoolExecutor(thread_count()) as pool:
         for _, unit in context.all_of(RealImages.name).reads:
             split = split_of(unit)
@@ -35,7 +35,7 @@ def verify_images(context: StageContext) -> Iterator[tuple[str, str, str]]:
                 rows = range(start, min(start + _AT_A_TIME, images))
                 found = pool.map(partial(context.source.find_change, split, index), rows)
                 for row, change in zip(rows, found, strict=True):
-                    changed = changed or (change and f"{index.image_ids[row]}: {change}")
+                    changed = changed or bool(change)
                     yield split, index.image_ids[row], change
     if changed:
-        context.forget_images(changed)
+        context.forget_images()

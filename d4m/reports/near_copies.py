@@ -37,14 +37,14 @@ class NearCopies:
         evaluated: number of test and validation images.
         rows: the nearest pairs, one row each.
         problem: why images were not compared; "" if all were.
-        changed: the same, where an image has changed since it was indexed; else "".
+        changed: whether that is because an image has changed since it was indexed.
     """
 
     near: int
     evaluated: int
     rows: Sequence[Mapping[str, str]]
     problem: str = ""
-    changed: str = ""
+    changed: bool = False
 
     @property
     def summary(self) -> str:
@@ -102,7 +102,7 @@ def compare_pictures(context: StageContext, *, all_images: bool = False) -> Near
             found[key] = drawn = _draw(context, *key, indexes[key])
             _remember(places[key], drawn)
     except SourceChangedError as failure:
-        return NearCopies(0, 0, (), str(failure), changed=str(failure))
+        return NearCopies(0, 0, (), str(failure), changed=True)
     train, evaluated = (
         _gather(context, indexes, found, [key for key in keys if (key[0] == "train") is of_train])
         for of_train in (True, False)

@@ -1,6 +1,5 @@
 """The world as stages see it: a recipe, its images and generator, the store, earlier units."""
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,8 +19,6 @@ from d4m.sources.registry import open_source
 from d4m.stages.unit_names import split_unit
 from d4m.store.manifest import ManifestFolder, UnitRecord
 from d4m.store.store import ArtifactStore
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -188,19 +185,15 @@ class StageContext:
             yield from self.source.read_images(
                 split, class_id, index, size_px=size_px, batch_size=batch_size
             )
-        except SourceChangedError as failure:
-            self.forget_images(str(failure))
+        except SourceChangedError:
+            self.forget_images()
             raise
 
-    def forget_images(self, reason: str) -> None:
+    def forget_images(self) -> None:
         """Forget all that is remembered of the recipe's image files, so that they are read again.
 
         A change that size, times and inode of one file do not show casts doubt on all of them.
-
-        Args:
-            reason: why, for the log.
         """
-        _log.warning("the next run reads all images of %s again: %s", self.recipe.name, reason)
         self.source.forget()
         for record in self.upstream.get("real_images", {}).values():
             if record is not None:
