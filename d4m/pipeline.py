@@ -9,6 +9,7 @@ from d4m.compute import Compute
 from d4m.errors import DamagedUnitError, MissingUpstreamError, StoreError
 from d4m.recipe.recipe import Recipe
 from d4m.reports.checks import Check, CheckResult, checks_of
+from d4m.reports.image_changes import verify_images
 from d4m.reports.plan_ahead import PlannedUnit, plan_ahead
 from d4m.reports.preflight.check import check_recipe
 from d4m.reports.present import ShownDataset, find_shown, present_context
@@ -146,11 +147,17 @@ class Pipeline:
     def check(self, artifact: str, context: StageContext) -> list[tuple[Check, CheckResult]]:
         """Examine an artifact by the checks that look at it.
 
+        If a check meets an image that has changed since it was indexed, the next run reads all
+        images again.
+
         Args:
             artifact: its name.
             context: with the artifact's units.
         """
-        return [(check, check.examine(context)) for check in checks_of(artifact)]
+        results = [(check, check.examine(context)) for check in checks_of(artifact)]
+        if any(result.changed for _, result in results):
+            context.forget_images()
+        return results
 
     def present_context(self) -> StageContext:
         """Open the store, with those artifacts only that are whole for the present recipe."""
@@ -180,6 +187,20 @@ class Pipeline:
                     yield stage, name, damage.reason
                 else:
                     yield stage, name, ""
+
+    def verify_images(self) -> Iterator[tuple[str, str, str]]:
+        """Read every real image of the current index, and compare its bytes with the index.
+
+        If one has changed, the next run reads all images again.
+
+        Yields:
+            Split, image, and how it has changed, or "".
+
+        Raises:
+            MissingUpstreamError: the images have not been indexed.
+            SourceError: the recipe's images cannot be found.
+        """
+        yield from verify_images(self.open_context())
 
 
 def _with_manifests(context: StageContext) -> StageContext:

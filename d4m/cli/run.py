@@ -1,6 +1,7 @@
 """Make artifacts, list the units that would be made, check stored units."""
 
 import time
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -14,6 +15,8 @@ from d4m.cli.app import (
     open_pipeline,
     print_checks,
 )
+from d4m.pipeline import Pipeline
+from d4m.reports.near_copies import compare_pictures
 from d4m.sources.class_table import own_prompts
 
 _REASONS = 3
@@ -104,11 +107,28 @@ def prompts(recipe: RecipeArgument) -> None:
 
 
 @app.command()
-def verify(recipe: RecipeArgument) -> None:
-    """Read every stored unit of the recipe and check its digest."""
-    good = 0
-    damaged = list[str]()
+def verify(
+    recipe: RecipeArgument,
+    images: Annotated[bool, typer.Option("--images", help="Also read every real image.")] = False,
+) -> None:
+    """Read every stored unit of the recipe and check its digest.
+
+    With `--images`, also compare every real image with its digest, whatever its size and times.
+    Exit code 1: a unit is damaged or an image has changed. `d4m run` then mends both.
+    """
     pipeline = open_pipeline(recipe)
+    good = _verify_units(pipeline)
+    if images:
+        good &= _verify_images(pipeline)
+    if not good:
+        raise typer.Exit(1)
+    present = pipeline.present_context()
+    print_checks(pipeline, present.upstream, present)
+
+
+def _verify_units(pipeline: Pipeline) -> bool:
+    """Print the damaged units; return whether there are none."""
+    good, damaged = 0, list[str]()
     for stage, unit, reason in pipeline.verify():
         if reason:
             damaged.append(f"{stage}/{unit}: {reason}")
@@ -119,6 +139,24 @@ def verify(recipe: RecipeArgument) -> None:
     console.print(f"{good} units are intact, {len(damaged)} are damaged")
     if damaged:
         console.print("damaged units were set aside; `d4m run` computes them again")
-        raise typer.Exit(1)
-    present = pipeline.present_context()
-    print_checks(pipeline, present.upstream, present)
+    return not damaged
+
+
+def _verify_images(pipeline: Pipeline) -> bool:
+    """Print the images that have changed; return whether there are none."""
+    same, changed = 0, 0
+    for split, image, reason in pipeline.verify_images():
+        if reason:
+            changed += 1
+            line = escape(f"{split}: {image}: {reason}")
+            console.print(f"[red]changed[/red] {line}", soft_wrap=True)
+        else:
+            same += 1
+    console.print(f"{same} images are as they were indexed, {changed} have changed")
+    if changed:
+        console.print("`d4m run` reads all images again")
+    else:
+        compare_pictures(
+            pipeline.open_context(), all_images=True
+        )  # for the check, which is printed next
+    return not changed

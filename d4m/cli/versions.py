@@ -1,8 +1,10 @@
 """Trace artifacts, list and compare their versions, copy data sets out of the store."""
 
+import json
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,8 +29,11 @@ from d4m.reports.dataset_diff import DatasetVersion, compare_datasets, draw_side
 from d4m.reports.lineage import Origin, image_origins, trace
 from d4m.reports.present import ShownDataset
 from d4m.reports.versions import find_version, version_changes
+from d4m.settings import RecipeSettings
 from d4m.stages.context import StageContext
-from d4m.stages.distilled_dataset import DistilledDataset
+from d4m.stages.display_names import with_names
+from d4m.stages.distilled_dataset import DistilledDataset, write_json
+from d4m.stages.score_table import ScoreRow
 
 _DATASET = DistilledDataset.name
 _SIBLINGS = 3
@@ -135,7 +140,7 @@ def restore(
     settings = DatasetVersion.open(context, found).settings
     path = write_recipe(
         context.recipe.folder / f"{name}.yaml",  # where its relative paths mean the same
-        settings,
+        with_names(settings, context.recipe.settings),
         comment=f"Recipe {recipe} as it was in version {found.name}.",
     )
     console.print(f"wrote {escape(str(path))}", soft_wrap=True)
@@ -154,13 +159,21 @@ def export(
     pipeline = open_pipeline(recipe)
     context = pipeline.open_context()
     if version:
-        files = DatasetVersion.open(context, find_version(context, _DATASET, version)).folder
+        found = find_version(context, _DATASET, version)
+        shutil.copytree(DatasetVersion.open(context, found).folder, folder)
     else:
-        files = _present_files(recipe, pipeline.shown())
-    shutil.copytree(files, folder)
-    if not version:
+        shown = pipeline.shown()
+        shutil.copytree(_present_files(recipe, shown), folder)
+        _name_networks(folder, context.recipe.settings, shown.scores)
         _add_checks(pipeline, folder / "README.md")
     console.print(f"wrote {escape(str(folder))}", soft_wrap=True)
+
+
+def _name_networks(folder: Path, recipe: RecipeSettings, scores: Sequence[ScoreRow]) -> None:
+    """Give students and teachers of an exported data set the recipe's names, for people."""
+    settings = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+    write_json(folder / "recipe.json", with_names(settings, recipe))
+    write_json(folder / "scores.json", [asdict(row) for row in scores])
 
 
 def _present_files(recipe: str, shown: ShownDataset) -> Path:

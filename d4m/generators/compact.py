@@ -41,8 +41,10 @@ class CompactGenerator(Generator):
             **images.pixels,
             "seed": stream_seed(seed, "generator", "vae"),
         }
+        own = self._settings.denoiser
         denoiser = {
-            **self._settings.denoiser.model_dump(mode="json"),
+            **own.model_dump(mode="json"),
+            "attention_from": min(own.attention_from, len(own.channels)),
             **images.pixels,
             "class_names": list(images.class_names),
             "sub_words": MERGES_VERSION,

@@ -21,6 +21,7 @@ from d4m.generators.weight_files import (
     tensor_names,
 )
 from d4m.settings import PretrainedSettings
+from d4m.store.file_stamps import describe_file
 
 COMPONENTS = ("vae", "text_encoder", "denoiser", "scheduler")
 _CONFIGS = ("*.json", "*.txt", "*.model")
@@ -62,8 +63,9 @@ def describe_origin(
 ) -> dict[str, dict[str, Any]]:
     """Describe what identifies each component, without reading weights.
 
-    A folder is described by size and time of each component's files, a single file by its own, a
-    hub id by its revision; all of them by the precision. A hub id that is not on this machine yet
+    A folder is described by size, times and inode of each component's files, a single file by its
+    own, a hub id by its revision; all of them by the precision. Files whose change times cannot be
+    trusted are read. A hub id that is not on this machine yet
     may turn out to have fewer components.
 
     Args:
@@ -223,7 +225,7 @@ def _describe_file(path: Path, precision: str) -> dict[str, dict[str, Any]]:
     from d4m.generators.single_file import local_configs
 
     configs = local_configs(path)
-    origin: dict[str, Any] = {"precision": precision, "file": _stamp(path)}
+    origin: dict[str, Any] = {"precision": precision, "file": describe_file(path)}
     if configs is None:
         tensor_names(path)  # refuses what is not in safetensors format
         return {component: dict(origin) for component in COMPONENTS}
@@ -237,11 +239,7 @@ def _describe_files(
     files = component_files(folder, kind, component, weights=weights)
     if component == "denoiser" and kind.options:
         files.append(folder / "model_index.json")
-    return {path.relative_to(folder).as_posix(): _stamp(path) for path in files}
-
-
-def _stamp(path: Path) -> list[int]:
-    return [path.stat().st_size, path.stat().st_mtime_ns]
+    return {path.relative_to(folder).as_posix(): describe_file(path) for path in files}
 
 
 def _cached_folder(settings: PretrainedSettings) -> Path | None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from d4m.reports.image_copies import count_copies
+from d4m.reports.near_copies import compare_pictures
 from d4m.reports.used_range import narrow_images
 from d4m.settings import FileImageSettings
 from d4m.sources.copies import LEFT_OUT
@@ -30,6 +31,7 @@ class CheckResult:
         severity: `error` where the artifact should not be used; `warning` where it may be.
         figures: the figures by name, in JSON's types.
         rows: the single findings, such as files, as rows with the same columns.
+        changed: whether an image was found to have changed since it was indexed.
     """
 
     passed: bool
@@ -37,6 +39,7 @@ class CheckResult:
     severity: Literal["error", "warning"] = "error"
     figures: Mapping[str, Any] = field(default_factory=dict[str, Any])
     rows: Sequence[Mapping[str, str]] = ()
+    changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,19 @@ def _duplicates(context: StageContext) -> CheckResult:
     )
 
 
+def _near_copies(context: StageContext) -> CheckResult:
+    """Count test images that are nearly training images; a warning, for people to look at."""
+    found = compare_pictures(context)
+    return CheckResult(
+        found.near == 0,
+        found.summary,
+        severity="warning",
+        figures={"near": found.near, "evaluated": found.evaluated},
+        rows=found.rows,
+        changed=found.changed,
+    )
+
+
 def _value_range(context: StageContext) -> CheckResult:
     found = narrow_images(context)
     return CheckResult(
@@ -114,6 +130,7 @@ def _value_range(context: StageContext) -> CheckResult:
         severity="warning",
         figures={"images": found.images, "narrow": found.narrow, "brightest": found.brightest},
         rows=found.rows,
+        changed=bool(found.changed),
     )
 
 
@@ -201,6 +218,12 @@ CHECKS: tuple[Check, ...] = (
         "real_images",
         "No two images have the same bytes, in a split or across splits and classes.",
         _duplicates,
+    ),
+    Check(
+        "near_copies",
+        "real_images",
+        "No test or validation image is nearly a training image.",
+        _near_copies,
     ),
     Check(
         "value_range",

@@ -10,6 +10,7 @@ from d4m.reports.dataset_diff import DatasetVersion
 from d4m.reports.plan_ahead import look_ahead, plan_ahead
 from d4m.stages.base import Stage, records
 from d4m.stages.context import StageContext
+from d4m.stages.display_names import with_names
 from d4m.stages.distilled_dataset import DistilledDataset
 from d4m.stages.evaluation_scores import EvaluationScores
 from d4m.stages.image_fidelity import FidelityRow, ImageFidelity, fidelity_rows
@@ -120,8 +121,11 @@ def _changes(stages: Sequence[Stage], context: StageContext) -> list[str]:
     versions = context.manifests.versions(_DATASET)
     if not versions:
         return []
-    made_with = DatasetVersion.open(context, versions[-1]).settings
-    changes = setting_changes(made_with, context.recipe.settings.model_dump(mode="json"))
+    present = context.recipe.settings
+    made_with = with_names(DatasetVersion.open(context, versions[-1]).settings, present)
+    now = present.model_dump(mode="json")
+    now["soft_labels"] |= {"epochs_per_block": made_with["soft_labels"]["epochs_per_block"]}
+    changes = setting_changes(made_with, now)
     planned = plan_ahead(stages, context)
     missing = [unit for units in planned.values() for unit in units if unit.state == "compute"]
     return changes or [f"{unit.label}: {unit.reason}" for unit in missing]

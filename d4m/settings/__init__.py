@@ -42,10 +42,12 @@ from d4m.settings.prompts import PromptSettings as PromptSettings
 from d4m.settings.prototypes import PrototypeSettings as PrototypeSettings
 from d4m.settings.section import Resampling as Resampling
 from d4m.settings.section import Section as Section
+from d4m.settings.soft_labels import EPOCHS_PER_BLOCK as EPOCHS_PER_BLOCK
 from d4m.settings.soft_labels import SoftLabelSettings as SoftLabelSettings
 from d4m.settings.synthesis import SynthesisSettings as SynthesisSettings
 from d4m.settings.teacher import InputSettings as InputSettings
 from d4m.settings.teacher import LabellerSettings as LabellerSettings
+from d4m.settings.teacher import OtherTeacherSettings as OtherTeacherSettings
 from d4m.settings.teacher import TeacherSettings as TeacherSettings
 
 

@@ -82,8 +82,9 @@ class AugmentationSettings(Section):
     def used(self) -> dict[str, JsonValue]:
         """Return the settings that views depend on.
 
-        Views with crops bear a mark, because crops were once drawn differently
-        (docs/explanation/decisions/crops-as-torchvision-draws-them.md).
+        MixUp is for views without CutMix. Views with crops bear a mark, because crops were once
+        drawn differently (docs/explanation/decisions/crops-as-torchvision-draws-them.md).
         """
+        unused: dict[str, JsonValue] = {"mixup": 0.0} if self.cutmix == 1 else {}
         mark: dict[str, JsonValue] = {"crops": "redrawn"} if self.crop_scale[0] < 1 else {}
-        return self.model_dump(mode="json") | mark
+        return self.model_dump(mode="json") | unused | mark

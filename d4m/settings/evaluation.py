@@ -250,6 +250,15 @@ class EvaluationSettings(Section):
         if len(set(labels)) != len(labels):
             msg = "students must differ in `name` or, without one, in `architecture`"
             raise ValueError(msg)
+        networks = [(student.architecture, student.options) for student in students]
+        for place, network in enumerate(networks):
+            if network in networks[:place]:
+                first = labels[networks.index(network)]
+                msg = (
+                    f"`{first}` and `{labels[place]}` are the same network under two names; remove "
+                    f"one, or raise `evaluation.seeds` to train it more often"
+                )
+                raise ValueError(msg)
         return students
 
     @field_validator("baselines", "labels")

@@ -7,6 +7,9 @@ from pydantic import Field
 from d4m.settings.augmentation import AugmentationSettings
 from d4m.settings.section import Section
 
+EPOCHS_PER_BLOCK = 50
+"""The default number of epochs per unit of soft labels."""
+
 
 class SoftLabelSettings(Section):
     """The teacher's labels for every epoch's views (D4M, section 3.4)."""
@@ -22,7 +25,14 @@ class SoftLabelSettings(Section):
             "all epochs are labelled."
         ),
     )
-    epochs_per_block: int = Field(default=50, ge=1, description="Epochs per stored unit.")
+    epochs_per_block: int = Field(
+        default=EPOCHS_PER_BLOCK,
+        ge=1,
+        description=(
+            "Epochs per unit, for labels that are not stored yet; a unit is made in memory. Labels "
+            "that are stored keep their units."
+        ),
+    )
     mode: Literal["stored", "online"] = Field(
         default="stored",
         description=(

@@ -124,4 +124,13 @@ class TeacherSettings(LabellerSettings):
         if len({other.name for other in others}) != len(others):
             msg = "other teachers must differ in `name`"
             raise ValueError(msg)
+        unnamed = [other.model_dump(exclude={"name"}) for other in others]
+        for place, settings in enumerate(unnamed):
+            if settings in unnamed[:place]:
+                first, again = others[unnamed.index(settings)].name, others[place].name
+                msg = (
+                    f"`{first}` and `{again}` are the same teacher under two names; remove one, or "
+                    f"raise `members` to train it from several seeds"
+                )
+                raise ValueError(msg)
         return others

@@ -76,6 +76,18 @@ class ImageSource(ABC):
         """Return in one line what was taken for what, and what is left out; "" if that is clear."""
         return ""
 
+    def forget(self) -> None:  # noqa: B027 - only sources with a memory have something to forget
+        """Forget what is remembered of files, so that each is read when it is next indexed."""
+
+    def find_change(self, split: Split, index: ImageIndex, row: int) -> str:
+        """Return how an image differs from its index, or "" if its bytes are the same."""
+        try:
+            content = self._content(split, index.image_ids[row])
+        except OSError as failure:
+            return str(failure)
+        same = content_digest(content).tobytes() == index.content_digests[row].tobytes()
+        return "" if same else "its bytes differ"
+
     @abstractmethod
     def _content(self, split: Split, image_id: str) -> bytes:
         """Return the bytes that one image is made from."""

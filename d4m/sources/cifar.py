@@ -18,6 +18,7 @@ from d4m.sources.class_table import shipped_class_table
 from d4m.sources.decode import raw_decoding
 from d4m.sources.labelled_arrays import LabelledArraysSource
 from d4m.store.digest import digest_json
+from d4m.store.file_stamps import describe_file
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -84,13 +85,12 @@ class CifarSource(LabelledArraysSource):
         self._loaded = dict[Split, tuple[np.ndarray, np.ndarray]]()
 
     def fingerprint(self, split: Split, class_id: int) -> str:
-        """Return a digest of the class and of the split's files by name, size and time."""
+        """Return a digest of the class and of the split's files by name, size, times and inode."""
         files = _FILES[self._name]
-        stats = {
-            name: (self._folder / files.folder / name).stat()
+        described = {
+            name: describe_file(self._folder / files.folder / name)
             for name in (*files.batches[split], files.names)
         }
-        described = {name: [each.st_size, each.st_mtime_ns] for name, each in stats.items()}
         return digest_json({"files": described, "split": split, "class_id": class_id})
 
     def count(self, split: Split, class_id: int) -> int:

@@ -46,6 +46,10 @@ class DistinctSource(ImageSource):
         """Return the number of images of one class, copies included."""
         return self._source.count(split, class_id)
 
+    def forget(self) -> None:
+        """Forget what the source remembers of files."""
+        self._source.forget()
+
     def describe(self) -> str:
         """Return what the source says, and that copies are left out."""
         said = self._source.describe()

@@ -5,7 +5,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from d4m.sources.image_formats import ALL_FORMATS, formats_of
 
 _log = logging.getLogger(__name__)
 _BUSY_S = 30.0
-SETTLED_NS = 2_000_000_000
 _MOST_THREADS = 8
 _TABLE = """
-CREATE TABLE IF NOT EXISTS files (
-    version INTEGER, folder BLOB, name TEXT, size INTEGER, mtime_ns INTEGER,
-    digest BLOB, reason TEXT, PRIMARY KEY (version, folder, name)
+CREATE TABLE IF NOT EXISTS stamped_files (
+    version INTEGER, folder BLOB, name TEXT, size INTEGER, mtime_ns INTEGER, inode INTEGER,
+    ctime_ns INTEGER, digest BLOB, reason TEXT, PRIMARY KEY (version, folder, name)
 ) WITHOUT ROWID"""
+_OLD_TABLE = "DROP TABLE IF EXISTS files"  # its files have no inode and no change time
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,12 @@ class ImageCheck:
 
 
 class FileDigests:
-    """A cache of image checks, by a file's absolute path, size and time of the last change.
+    """A cache of image checks, by a file's absolute path, size, times and inode.
 
     The cache is one SQLite file that several processes share. If the cache cannot be read or
-    written, image files are read again, and nothing fails. A file that changed less than two
-    seconds ago is not remembered, because another change could leave its time the same.
+    written, image files are read again, and nothing fails. A file is not remembered if it changed
+    less than two seconds ago, because another change could leave its time the same, or if it has no
+    stamp, because its file system does not reveal every change.
 
     Args:
         folder: the folder of `file_digests.sqlite`; made when there is something to remember.
@@ -75,30 +76,36 @@ class FileDigests:
             names = [file.name for file in fresh]
             found = pool.map(check_image, readers, names)
             checks = dict(zip(map(_key, fresh), found, strict=True))
-        settled = [
-            (file, checks[_key(file)]) for file in fresh if file.mtime_ns < start_ns - SETTLED_NS
-        ]
+        settled = [(file, checks[_key(file)]) for file in fresh if file.has_settled(start_ns)]
         self._remember(root / folder, [(file, c) for file, c in settled if c.repeatable])
         known |= checks
         return [ImageCheck(b"", f.problem) if f.problem else known[_key(f)] for f in files]
 
-    def _remembered(self, folder: Path) -> dict[tuple[str, int, int], ImageCheck]:
+    def forget(self, folders: Iterable[Path]) -> None:
+        """Forget every file of some class folders, given by their absolute paths."""
+        if not self._path.is_file():
+            return
+        rows = [(os.fsencode(folder),) for folder in folders]
+        delete = "DELETE FROM stamped_files WHERE folder=?"
+        self._ask(lambda database: database.executemany(delete, rows).fetchall())
+
+    def _remembered(self, folder: Path) -> dict[tuple[str | int, ...], ImageCheck]:
         if not self._path.is_file():
             return {}
         query = (
-            "SELECT name, size, mtime_ns, digest, reason FROM files WHERE folder=? "
-            "AND (version=? AND digest<>x'' OR version=?) ORDER BY version"
+            "SELECT digest, reason, name, size, mtime_ns, inode, ctime_ns FROM stamped_files "
+            "WHERE version=? AND folder=?"
         )
-        key = (os.fsencode(folder), DECODER_VERSION, _version())
+        key = (_version(), os.fsencode(folder))
         rows = self._ask(lambda database: database.execute(query, key).fetchall()) or []
-        return {(name, size, mtime): ImageCheck(*found) for name, size, mtime, *found in rows}
+        return {tuple(file): ImageCheck(digest, reason) for digest, reason, *file in rows}
 
     def _remember(self, folder: Path, checks: Sequence[tuple[ListedFile, ImageCheck]]) -> None:
         if not checks:
             return
         key = (_version(), os.fsencode(folder))
         rows = [(*key, *_key(file), check.digest, check.reason) for file, check in checks]
-        insert = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)"
+        insert = "INSERT OR REPLACE INTO stamped_files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
         self._ask(lambda database: database.executemany(insert, rows).fetchall())
 
     def _ask(self, work: Callable[[sqlite3.Connection], list[Any]]) -> list[Any] | None:
@@ -109,6 +116,7 @@ class FileDigests:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.execute("PRAGMA synchronous = NORMAL")
                 database.execute(_TABLE)
+                database.execute(_OLD_TABLE)
                 return work(database)
         except (sqlite3.OperationalError, OSError) as failure:
             _log.warning("cannot use %s (%s); image files are read again", self._path, failure)
@@ -130,16 +138,12 @@ class FileDigests:
 
 
 def _version() -> int:
-    """Return the version of new entries.
-
-    Entries of `DECODER_VERSION` itself are from before more formats were read: the images among
-    them are still images, and the others are looked at once more.
-    """
+    """Return the version of entries, which changes with the decoder and the formats it reads."""
     return 100 * DECODER_VERSION + len(ALL_FORMATS)
 
 
-def _key(file: ListedFile) -> tuple[str, int, int]:
-    return (file.name, file.size, file.mtime_ns)
+def _key(file: ListedFile) -> tuple[str | int, ...]:
+    return (file.name, file.size, file.mtime_ns, *file.stamp)
 
 
 def thread_count() -> int:

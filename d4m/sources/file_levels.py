@@ -4,11 +4,12 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from d4m.errors import UnreadableImageError
 from d4m.sources.decode import DECODER_VERSION, highest_level, quiet_pillow
-from d4m.sources.file_digests import SETTLED_NS, thread_count
+from d4m.sources.file_digests import thread_count
 from d4m.sources.file_listing import ListedFile
 from d4m.sources.image_formats import formats_of
 from d4m.store.digest import digest_json
@@ -17,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class FileLevels:
-    """A cache of levels, one small file per list of a class's files by name, size and time.
+    """A cache of levels, one small file per list of a class's files by name, size, times and inode.
 
     If the cache cannot be read or written, image files are read again, and nothing fails.
 
@@ -36,17 +37,25 @@ class FileLevels:
             root: the folder of class folders, absolute.
             files: the files of a class folder.
         """
-        listed = [[file.name, file.size, file.mtime_ns, file.problem] for file in files]
-        described = {"decoder": DECODER_VERSION, "root": str(root), "files": listed}
-        place = self._folder / digest_json(described)
+        place = self._place(root, files)
         try:
             return int(place.read_text(encoding="ascii"))
         except (OSError, ValueError):
             start_ns = time.time_ns()
             level = _highest(root, files)
-            if all(file.mtime_ns < start_ns - SETTLED_NS for file in files):
+            if all(file.problem or file.has_settled(start_ns) for file in files):
                 self._remember(place, level)
             return level
+
+    def forget(self, root: Path, files: Sequence[ListedFile]) -> None:
+        """Forget the highest level of such files; the arguments are those of `highest`."""
+        with suppress(OSError):
+            self._place(root, files).unlink()
+
+    def _place(self, root: Path, files: Sequence[ListedFile]) -> Path:
+        listed = [[f.name, f.size, f.mtime_ns, *f.stamp, f.problem] for f in files]
+        described = {"decoder": DECODER_VERSION, "root": str(root), "files": listed}
+        return self._folder / digest_json(described)
 
     def _remember(self, place: Path, level: int) -> None:
         try:

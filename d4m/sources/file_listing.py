@@ -1,4 +1,4 @@
-"""The image files of a class folder, listed by name, size and time without opening them."""
+"""The image files of a class folder, listed by name, size and times without opening them."""
 
 import os
 import stat
@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d4m.sources.junk import is_junk_file, is_junk_folder
+from d4m.store.file_stamps import stamp
+
+SETTLED_NS = 2_000_000_000
+"""A file that was changed less than two seconds ago is not remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,8 @@ class ListedFile:
     Attributes:
         name: path relative to the folder of class folders, with forward slashes.
         size: size in bytes.
-        mtime_ns: time of the last change.
+        mtime_ns: time of the last write.
+        stamp: inode and change time, as `stamp` returns them; empty where these reveal no change.
         problem: why the file cannot be read, if that is known without opening it. The text is
             stored with the index and is part of fingerprints: do not reword it.
     """
@@ -26,7 +31,20 @@ class ListedFile:
     name: str
     size: int = 0
     mtime_ns: int = 0
+    stamp: tuple[int, ...] = ()
     problem: str = ""
+
+    def has_settled(self, before_ns: int) -> bool:
+        """Return whether its stamp will reveal a later change, as it was last changed long before.
+
+        Two changes within one tick of a file system's clock have the same time.
+
+        Args:
+            before_ns: when the file was about to be read.
+        """
+        if not self.stamp:
+            return False
+        return max(self.mtime_ns, self.stamp[1]) < before_ns - SETTLED_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +171,7 @@ def _listed(name: str, entry: "os.DirEntry[str]") -> ListedFile:
         return ListedFile(name, problem=describe(failure))
     if not stat.S_ISREG(status.st_mode):
         return ListedFile(name, problem="neither a file nor a folder")
-    return ListedFile(name, status.st_size, status.st_mtime_ns)
+    return ListedFile(name, status.st_size, status.st_mtime_ns, stamp(status))
 
 
 def _as_text(name: str) -> str:

@@ -64,6 +64,10 @@ class HeldOutSource(ImageSource):
         held_out = _count_held_out(count, self._share)
         return held_out if split == "validation" else count - held_out
 
+    def forget(self) -> None:
+        """Forget what the source remembers of files."""
+        self._source.forget()
+
     def describe(self) -> str:
         """Return what the source says, and the share that is held out."""
         own = f"validation: {self._share:.0%} of the training images (`dataset.validation_share`)"

@@ -18,10 +18,13 @@ from d4m.sources.class_rows import class_table, describe_lookalikes, match_rows,
 from d4m.sources.class_table import ClassRow
 from d4m.sources.decode import DECODER_VERSION, decode_file, file_decoding, quiet_pillow
 from d4m.sources.file_digests import check_image, thread_count
+from d4m.sources.file_listing import describe
 from d4m.sources.held_out_share import held_out
+from d4m.sources.huggingface_columns import check_columns
 from d4m.sources.unicode_names import Names
 from d4m.sources.value_range import FULL_RANGE
 from d4m.store.digest import digest_arrays, digest_json
+from d4m.store.file_stamps import describe_file
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -74,15 +77,22 @@ class HuggingFaceSource(ImageSource):
             self._class_ids[split] = np.array([own[label] for label in found], np.int64)
 
     def fingerprint(self, split: Split, class_id: int) -> str:
-        """Return a digest of the class's rows and of the split's files by name, size and time."""
+        """Return a digest of the class's rows and of its files by name, size, times and inode.
+
+        These are the split's tables, and the image files that rows of the class name instead of
+        holding an image's bytes.
+        """
         dataset = self._splits.get(split, self._splits["train"])
-        files = [Path(cast(str, file["filename"])) for file in dataset.cache_files]
-        stats = {str(file): file.stat() for file in files}
-        described = {name: [each.st_size, each.st_mtime_ns] for name, each in stats.items()}
-        rows = digest_arrays({"rows": self._rows(split, class_id)})
-        column = self._settings.image_column
-        version = DECODER_VERSION
-        return digest_json({"files": described, "rows": rows, "column": column, "decoder": version})
+        files = [cast(str, file["filename"]) for file in dataset.cache_files]
+        described = {name: describe_file(Path(name)) for name in files}
+        rows = self._rows(split, class_id)
+        content = {
+            "files": described | self._describe_named_files(split, rows),
+            "rows": digest_arrays({"rows": rows}),
+            "column": self._settings.image_column,
+            "decoder": DECODER_VERSION,
+        }
+        return digest_json(content)
 
     def index(self, split: Split, class_id: int) -> ImageIndex:
         """Read and decode every image of the class, and list the usable and the unreadable ones."""
@@ -108,6 +118,27 @@ class HuggingFaceSource(ImageSource):
         text += held if settings.test_split is None else f"split {settings.test_split}"
         alike = describe_lookalikes(self.class_table.names)
         return f"{text}; {alike}" if alike else text
+
+    def _describe_named_files(
+        self, split: Split, rows: Int64[np.ndarray, "row"]
+    ) -> dict[str, list[int | str]]:
+        """Describe the image files that rows name; a table that holds all bytes names none."""
+        dataset, column = (
+            self._images.get(split, self._images["train"]),
+            self._settings.image_column,
+        )
+        chunks = dataset.data.column(column).chunks
+        if not any(chunk.field("bytes").null_count for chunk in chunks):
+            return {}
+        values = list(dataset.select(rows)[column])
+        names = [value["path"] for value in values if value and value["bytes"] is None]
+        described = dict[str, list[int | str]]()
+        for name in filter(None, names):
+            try:
+                described[name] = describe_file(Path(name))
+            except OSError as failure:
+                described[name] = [describe(failure)]
+        return described
 
     def _content(self, split: Split, image_id: str) -> bytes:
         dataset = self._images.get(split, self._images["train"])
@@ -163,7 +194,7 @@ class HuggingFaceSource(ImageSource):
                     f"{named(list(loaded))}; name one of them"
                 ) + ("" if split == "train" else ", or write null to hold out a share")
                 raise SourceError(msg)
-            _check_columns(settings, name, loaded[name])
+            check_columns(settings, name, loaded[name])
         if settings.test_split == settings.train_split:
             msg = (
                 f"`dataset.test_split` is the training split, '{settings.test_split}', itself; "
@@ -254,33 +285,3 @@ def _load(settings: HuggingFaceSettings, folder: Path | None) -> Mapping[str, "D
 
 
 _SAVED = ("dataset_dict.json", "state.json")
-
-
-def _check_columns(settings: HuggingFaceSettings, split: str, dataset: "Dataset") -> None:
-    kinds = {name: _kind(feature) for name, feature in dataset.features.items()}
-    wanted = {
-        "image": (settings.image_column, ("Image", "binary", "large_binary")),
-        "label": (settings.label_column, ("ClassLabel", *_TEXT, *_WHOLE)),
-    }
-    for role, (column, allowed) in wanted.items():
-        if kinds.get(column) not in allowed:
-            listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
-            msg = (
-                f"`dataset.{role}_column`: wanted a column '{column}' of type {allowed[0]} (or "
-                f"{', '.join(allowed[1:3])}) in split '{split}' of {settings.path}; it has "
-                f"{listed}; name one of them"
-            )
-            raise SourceError(msg)
-
-
-_TEXT = ("string", "large_string")
-_WHOLE = ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool")
-
-
-def _kind(feature: Any) -> str:
-    """Return the type of a column's values: Arrow's name for it, or the library's."""
-    return (
-        getattr(feature, "dtype", "")
-        if type(feature).__name__ == "Value"
-        else type(feature).__name__
-    )

@@ -18,6 +18,7 @@ from d4m.sources.class_table import ClassTable
 from d4m.sources.decode import raw_decoding
 from d4m.sources.labelled_arrays import LabelledArraysSource
 from d4m.store.digest import digest_json
+from d4m.store.file_stamps import describe_file
 
 _SIDE = 28
 _UNSIGNED_BYTE = 0x08
@@ -80,12 +81,8 @@ class IdxSource(LabelledArraysSource):
         self._read_labels = dict[Split, np.ndarray]()
 
     def fingerprint(self, split: Split, class_id: int) -> str:
-        """Return a digest of the data set, class and files by name, size and time."""
-        stats = [path.stat() for path in self._files[split]]
-        files = [
-            [path.name, stat.st_size, stat.st_mtime_ns]
-            for path, stat in zip(self._files[split], stats, strict=True)
-        ]
+        """Return a digest of the data set, class and files by name, size, times and inode."""
+        files = [[path.name, *describe_file(path)] for path in self._files[split]]
         return digest_json({"source": self._settings.source, "files": files, "class_id": class_id})
 
     def count(self, split: Split, class_id: int) -> int:

@@ -18,12 +18,12 @@ from d4m.sources.class_table import ClassRow
 from d4m.sources.decode import DECODER_VERSION, decode_file, file_decoding
 from d4m.sources.file_digests import FileDigests
 from d4m.sources.file_levels import FileLevels
-from d4m.sources.file_listing import FolderListing, ListedFile, list_folder
+from d4m.sources.file_listing import FolderListing, ListedFile, describe, list_folder
 from d4m.sources.held_out_share import held_out
 from d4m.sources.split_folders import SplitFolders, find_split_folders
 from d4m.sources.unicode_names import Names
 from d4m.sources.value_range import FULL_RANGE, whole_bits
-from d4m.store.digest import digest_json
+from d4m.store.digest import digest_file, digest_json
 
 _log = logging.getLogger(__name__)
 
@@ -71,14 +71,18 @@ class ImageFolderSource(ImageSource):
         self._folders = {s: _folders(self._found, s, matched, subset) for s in self.splits}
         self._listings = dict[tuple[Path, int], FolderListing]()
         self._listed = dict[tuple[Split, int], tuple[ListedFile, ...]]()
-        self._white = self._find_white(levels)
+        self._levels = levels
+        self._white = self._find_white()
         self.decoding = file_decoding(settings, self._white)
         _log.info("%s: %s", path, self._found.describe(settings.test_share))
 
     def fingerprint(self, split: Split, class_id: int) -> str:
-        """Return a digest of the class's files by name, size and time."""
+        """Return a digest of the class's files by name, size, times and inode.
+
+        A file without a stamp is read.
+        """
         files = [
-            [file.name, file.size, file.mtime_ns, file.problem]
+            [file.name, file.size, file.mtime_ns, file.problem, *self._stamp(split, file)]
             for file in self._files(split, class_id)
         ]
         return digest_json({"decoder": DECODER_VERSION, "split": split, "files": files})
@@ -100,6 +104,15 @@ class ImageFolderSource(ImageSource):
         """Return the number of the class's files, without those that cannot be listed."""
         return sum(not file.problem for file in self._files(split, class_id))
 
+    def forget(self) -> None:
+        """Forget the digests and levels of all files, so that each is read when it is next used."""
+        for split in self.splits:
+            folders = [self._roots[split] / folder for folder in self._folders[split]]
+            self._digests.forget(folders)
+        if self._levels is not None:
+            for class_id in range(len(self.class_table)):
+                self._levels.forget(self._roots["train"], self._files("train", class_id))
+
     def describe(self) -> str:
         """Return which folders are the splits, and what is left out."""
         parts = [self._found.describe(self._settings.test_share)]
@@ -117,6 +130,15 @@ class ImageFolderSource(ImageSource):
         if alike := describe_lookalikes(self.class_table.names):
             parts.append(alike)
         return "; ".join(parts)
+
+    def _stamp(self, split: Split, file: ListedFile) -> tuple[int | str, ...]:
+        """Return what reveals a change of a file's content: its stamp, or else its digest."""
+        if file.stamp or file.problem:
+            return file.stamp
+        try:
+            return (digest_file(self._roots[split] / file.name),)
+        except OSError as failure:
+            return (describe(failure),)
 
     def _content(self, split: Split, image_id: str) -> bytes:
         return (self._roots[split] / image_id).read_bytes()
@@ -144,15 +166,15 @@ class ImageFolderSource(ImageSource):
             self._listings[root, class_id] = list_folder(root, self._folders[split][class_id])
         return self._listings[root, class_id]
 
-    def _find_white(self, levels: FileLevels | None) -> int:
+    def _find_white(self) -> int:
         """Return the level of 16 bits that becomes white."""
         chosen = self._settings.value_range
         if isinstance(chosen, int):
             return chosen
-        if chosen == "full" or levels is None:
+        if chosen == "full" or self._levels is None:
             return FULL_RANGE
         root, classes = self._roots["train"], range(len(self.class_table))
-        highest = max(levels.highest(root, self._files("train", c)) for c in classes)
+        highest = max(self._levels.highest(root, self._files("train", c)) for c in classes)
         return whole_bits(highest) if highest else FULL_RANGE
 
 

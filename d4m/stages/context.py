@@ -1,18 +1,20 @@
 """The world as stages see it: a recipe, its images and generator, the store, earlier units."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from d4m.compute import Compute
-from d4m.errors import MissingUpstreamError
+from d4m.errors import MissingUpstreamError, SourceChangedError
 from d4m.generators.base import Generator
 from d4m.generators.registry import open_generator
 from d4m.recipe.recipe import Recipe
+from d4m.settings import CentreCropSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split
 from d4m.sources.registry import open_source
 from d4m.stages.unit_names import split_unit
@@ -164,6 +166,40 @@ class StageContext:
             arrays["content_digests"],
             {str(file): str(reason) for file, reason in unreadable},
         )
+
+    def read_images(
+        self,
+        split: Split,
+        class_id: int,
+        index: ImageIndex,
+        *,
+        size_px: int | None = None,
+        crop: CentreCropSettings | None = None,
+        batch_size: int = 256,
+    ) -> Iterator[UInt8[np.ndarray, "image height width channel"]]:
+        """Read real images as `ImageSource.read_images` does; forget all if one has changed.
+
+        Raises:
+            SourceChangedError: an image has changed since it was indexed; the next run reads all
+                images again.
+        """
+        try:
+            yield from self.source.read_images(
+                split, class_id, index, size_px=size_px, crop=crop, batch_size=batch_size
+            )
+        except SourceChangedError:
+            self.forget_images()
+            raise
+
+    def forget_images(self) -> None:
+        """Forget all that is remembered of the recipe's image files, so that they are read again.
+
+        A change that size, times and inode of one file do not show casts doubt on all of them.
+        """
+        self.source.forget()
+        for record in self.upstream.get("real_images", {}).values():
+            if record is not None:
+                self.store.set_aside("real_images", record.key)
 
     def _units(self, artifact: str) -> Mapping[str, UnitRecord | None]:
         if artifact not in self.upstream:

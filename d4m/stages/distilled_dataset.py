@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from d4m.images.contact_sheet import draw_contact_sheet
-from d4m.settings import SECTIONS, RecipeSettings
+from d4m.settings import EPOCHS_PER_BLOCK, SECTIONS, RecipeSettings
 from d4m.stages.base import Product, Stage
 from d4m.stages.context import Inputs, StageContext
+from d4m.stages.display_names import without_names
 from d4m.stages.score_table import score_rows
-from d4m.stages.soft_labels import StoredLabels
+from d4m.stages.soft_labels import StoredLabels, block_size
 from d4m.stages.training_sets import synthetic_classes, synthetic_set
 from d4m.store.layout import LAYOUTS, write_group_in_pieces
 from d4m.store.reference import Unit
@@ -65,7 +66,7 @@ class DistilledDataset(Stage):
         table, prompts = context.source.class_table, context.recipe.settings.prompts
         packed = {
             "recipe": context.recipe.name,
-            "settings": context.recipe.settings.model_dump(mode="json"),
+            "settings": _stored_settings(context).model_dump(mode="json"),
             "classes": [
                 {"class_id": c, "name": table.names[c], "prompt": table.prompt(c, prompts)}
                 for c in context.class_ids
@@ -88,14 +89,24 @@ class DistilledDataset(Stage):
             yield unit, write
 
 
+def _stored_settings(context: StageContext) -> RecipeSettings:
+    """Return the settings without names, and with the blocks that the soft labels have."""
+    settings = without_names(context.recipe.settings)
+    labels = settings.soft_labels
+    blocks = [unit for _, unit in context.all_of("soft_labels").reads]
+    size = block_size(blocks, labels.labelled) if blocks else EPOCHS_PER_BLOCK
+    stored = labels.model_copy(update={"epochs_per_block": size})
+    return settings.model_copy(update={"soft_labels": stored})
+
+
 def _write(context: StageContext, folder: Path, packed: dict[str, Any]) -> None:
     recipe = RecipeSettings.from_dump(packed["settings"])
     counts = _write_images(context, folder, packed["classes"], recipe.prototypes.ipc)
     if context.all_of("soft_labels").reads:
         _write_labels(context, folder, recipe)
-    _write_json(folder / "classes.json", packed["classes"])
-    _write_json(folder / "recipe.json", packed["settings"])
-    _write_json(folder / "scores.json", [asdict(row) for row in score_rows(context, recipe)])
+    write_json(folder / "classes.json", packed["classes"])
+    write_json(folder / "recipe.json", packed["settings"])
+    write_json(folder / "scores.json", [asdict(row) for row in score_rows(context, recipe)])
     card = _card(packed["recipe"], recipe, counts)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
@@ -177,5 +188,6 @@ def _write_pngs(folder: Path, images: np.ndarray) -> None:
         )
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as one of the JSON files of a data set."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False), encoding="utf-8")

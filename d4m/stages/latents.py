@@ -40,7 +40,7 @@ class Latents(Stage):
         vae = load_vae(context)
         for unit in missing:
             class_id = class_id_of(unit.name)
-            batches = context.source.read_images(
+            batches = context.read_images(
                 "train",
                 class_id,
                 context.image_index("train", class_id),

@@ -98,11 +98,11 @@ def _explaining_inputs(context: StageContext) -> Inputs:
     """Return what else the prototypes of all classes depend on where they are chosen together."""
     settings = context.recipe.settings
     refine = settings.prototypes.refinement_steps > 0
-    unused = set[str]() if refine else {"cutmix", "mixup"}  # mixes play no part in the choice
+    mixes = set[str]() if refine else {"cutmix", "mixup"}  # which play no part in the choice
     views = settings.teacher.augmentation.used()
     choice = Inputs(
         {
-            "views": {n: v for n, v in views.items() if n not in unused},
+            "views": {name: value for name, value in views.items() if name not in mixes},
             "views_seed": stream_seed(settings.seed, "explaining"),
             "size_px": view_size_px(context),
             "decoding": dict(context.source.decoding),

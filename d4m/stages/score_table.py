@@ -12,7 +12,7 @@ from d4m.settings import Labels, RecipeSettings
 from d4m.stages.compared_sets import TrainingSet
 from d4m.stages.context import StageContext
 from d4m.stages.student_runs import StudentRun, student_runs
-from d4m.stages.teacher import teachers_of
+from d4m.stages.teacher import label_of, teachers_of
 from d4m.stages.unit_names import teacher_score_unit
 
 
@@ -130,7 +130,7 @@ def _row(
         labels=run.labels,
         student=run.student,
         augmented=run.augmented,
-        teacher=run.teacher,
+        teacher=label_of(teachers_of(recipe)[run.teacher]),
         ipc=None if run.training_set == "full_data" else recipe.prototypes.ipc,
         seeds=len(units),
         top1=top1,
@@ -145,12 +145,13 @@ def _row(
 
 def _teacher_row(context: StageContext, recipe: RecipeSettings, teacher: str) -> ScoreRow:
     unit = context.read("evaluation_scores", teacher_score_unit(teacher))
+    settings = teachers_of(recipe)[teacher]
     return ScoreRow(
         training_set="teacher",
         labels="hard",
-        student=teachers_of(recipe)[teacher].architecture,
+        student=settings.architecture,
         augmented=True,
-        teacher=teacher,
+        teacher=label_of(settings),
         ipc=None,
         seeds=1,
         top1=float(unit["top1"]),

@@ -1,14 +1,14 @@
 """Artifact `soft_labels`: the teacher's logits for every epoch's views (D4M, section 3.4)."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 
 from d4m.seeds import stream_seed
-from d4m.settings import AugmentationSettings, RecipeSettings, SoftLabelSettings
-from d4m.stages.base import Product, Stage
+from d4m.settings import EPOCHS_PER_BLOCK, AugmentationSettings, RecipeSettings, SoftLabelSettings
+from d4m.stages.base import Product, Stage, is_known
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.teacher import load_teacher, teacher_inputs, teachers_of
 from d4m.stages.training_sets import synthetic_set
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class SoftLabels(Stage):
     """The soft labels. Unit: a block of epochs; none where the teacher labels online.
 
+    Labels that are stored already are used in the blocks in which they are stored.
     Views are not stored: seed, epoch and image number make the very same ones again.
     """
 
@@ -39,16 +40,22 @@ class SoftLabels(Stage):
         if labels.mode == "online":
             return []
         shared = (
-            Inputs(label_settings(context.recipe.settings, labels))
+            Inputs(label_settings(context, labels))
             | context.all_of("synthetic_images")
             | teacher_inputs(context)
         )
-        starts = range(0, labels.labelled, labels.epochs_per_block)
-        ends = (min(start + labels.epochs_per_block, labels.labelled) for start in starts)
-        return [
-            self.unit(context, block_unit(start), shared | Inputs({"epochs": [start, end]}))
-            for start, end in zip(starts, ends, strict=True)
-        ]
+
+        def cut(size: int) -> list[Unit]:
+            return [
+                self.unit(
+                    context,
+                    block_unit(start),
+                    shared | Inputs({"epochs": [start, min(start + size, labels.labelled)]}),
+                )
+                for start in range(0, labels.labelled, size)
+            ]
+
+        return _find_stored(context, cut, labels) or cut(labels.epochs_per_block)
 
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
@@ -69,20 +76,70 @@ class SoftLabels(Stage):
             yield unit, {name: np.stack([each[name] for each in epochs]) for name in epochs[0]}
 
 
+def _find_stored(
+    context: StageContext, cut: Callable[[int], list[Unit]], labels: SoftLabelSettings
+) -> list[Unit] | None:
+    """Return the blocks in which the same labels are stored already, whatever size is asked for.
+
+    Looked at are the recipe's current blocks, blocks of the size that it asks for, those of its
+    earlier versions, and blocks of the default size.
+
+    Args:
+        context: where labels are stored.
+        cut: plans blocks of a size.
+        labels: number of epochs, and the size that is asked for.
+    """
+    current = context.manifests.current(SoftLabels.name)
+    if current is not None:
+        units = cut(block_size(current.units, labels.labelled))
+        known = {name: record.key for name, record in current.units.items()}
+        if all(map(is_known, units)) and {unit.name: unit.key for unit in units} == known:
+            return units  # a damaged block is made again in its place
+
+    def sizes() -> Iterator[int]:
+        yield labels.epochs_per_block
+        yield EPOCHS_PER_BLOCK
+        for version in context.manifests.versions(SoftLabels.name):
+            yield block_size(version.manifest.units, labels.labelled)
+
+    for size in sizes():
+        units = cut(size)
+        if not all(map(is_known, units)):
+            return None
+        if all(context.store.find(unit.stage, unit.key) for unit in units):
+            return units
+    return None
+
+
+def block_size(blocks: Iterable[str], labelled: int) -> int:
+    """Return the number of epochs per block, from the blocks' names.
+
+    A single block may be of any size from all labelled epochs; it counts as one of default size
+    where that is large enough.
+
+    Example:
+        >>> block_size(["epochs-000000", "epochs-000020"], 30), block_size(["epochs-000000"], 30)
+        (20, 50)
+    """
+    starts = sorted(map(first_epoch_of, blocks))
+    return starts[1] if len(starts) > 1 else max(EPOCHS_PER_BLOCK, labelled)
+
+
 def label_settings(
-    recipe: RecipeSettings, labels: SoftLabelSettings, teacher: str = THE_TEACHER
+    context: StageContext, labels: SoftLabelSettings, teacher: str = THE_TEACHER
 ) -> dict[str, Any]:
     """Return what labels depend on, apart from images, teacher and epoch.
 
     Args:
-        recipe: all settings.
+        context: the recipe, and how many classes there are.
         labels: views and format; those of the recipe, or others for students that see other views.
         teacher: whose labels.
     """
+    recipe, format_ = context.recipe.settings, labels.format if labels.mode == "stored" else None
     return {
         "augmentation": labels.augmentation.used(),
-        "format": labels.format if labels.mode == "stored" else None,
-        "top_k": labels.top_k if (labels.mode, labels.format) == ("stored", "top_k") else None,
+        "format": format_,
+        "top_k": min(labels.top_k, len(context.class_ids)) if format_ == "top_k" else None,
         "precision": teachers_of(recipe)[teacher].optimizer.precision,
         "seed": label_seed(recipe.seed, "synthetic"),
     }

@@ -18,9 +18,9 @@ from d4m.settings import (
 from d4m.stages.compared_sets import TrainingSet, training_set_inputs
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.soft_labels import label_settings
-from d4m.stages.teacher import teacher_inputs
+from d4m.stages.teacher import teacher_inputs, teachers_of
 from d4m.stages.training_sets import real_set, view_size_px
-from d4m.stages.unit_names import THE_TEACHER, student_unit
+from d4m.stages.unit_names import THE_TEACHER, name_students, student_unit
 
 if TYPE_CHECKING:
     from d4m.images.image_set import ImageSet
@@ -36,16 +36,19 @@ class StudentRun:
     Attributes:
         training_set: the images that it is trained on.
         labels: the teacher's, or the class's own.
-        student: its name.
+        student: its name in the score table.
+        network: its name in the names of units.
         seed: which of the seeds.
         augmented: whether it sees random views, or the images as they are.
-        teacher: whose labels it learns, where not those of the distilled data set.
+        teacher: whose labels it learns, where not those of the distilled data set; by its name in
+            the names of units.
     """
 
     training_set: TrainingSet
     labels: Labels
     student: str
-    seed: int
+    network: str
+    seed: int = 0
     augmented: bool = True
     teacher: str = THE_TEACHER
 
@@ -55,7 +58,7 @@ class StudentRun:
         return student_unit(
             self.training_set,
             self.labels,
-            self.student,
+            self.network,
             seed=self.seed,
             augmented=self.augmented,
             teacher=self.teacher,
@@ -65,26 +68,27 @@ class StudentRun:
 def student_runs(recipe: RecipeSettings) -> list[StudentRun]:
     """Return every student of the score table, row by row."""
     settings = recipe.evaluation
-    first = settings.students[0].label
+    labels = [student.label for student in settings.students]
+    students = list(zip(labels, name_students(settings.students), strict=True))
+    first = students[0]
     rows = list[StudentRun]()
     if "soft" in settings.labels:
-        others = [other.name for other in recipe.teacher.others]
         rows += [
-            StudentRun("synthetic", "soft", student.label, 0, teacher=teacher)
-            for teacher in (THE_TEACHER, *others)
-            for student in settings.students
+            StudentRun("synthetic", "soft", *student, teacher=teacher)
+            for teacher in teachers_of(recipe)
+            for student in students
         ]
     if "hard" in settings.labels:
-        students = settings.students[:1] if "soft" in settings.labels else settings.students
-        rows += [StudentRun("synthetic", "hard", student.label, 0) for student in students]
+        chosen = students[:1] if "soft" in settings.labels else students
+        rows += [StudentRun("synthetic", "hard", *student) for student in chosen]
     for baseline in settings.baselines:
         kinds: Sequence[Labels] = ("hard",) if baseline == "full_data" else settings.labels
-        rows += [StudentRun(baseline, labels, first, 0) for labels in kinds]
+        rows += [StudentRun(baseline, labels, *first) for labels in kinds]
     if settings.without_augmentation and "soft" in settings.labels:
         plain: list[TrainingSet] = ["synthetic"]
         if "random_real" in settings.baselines:
             plain.append("random_real")
-        rows += [StudentRun(each, "soft", first, 0, augmented=False) for each in plain]
+        rows += [StudentRun(each, "soft", *first, augmented=False) for each in plain]
     return [replace(row, seed=seed) for row in rows for seed in range(settings.seeds)]
 
 
@@ -95,7 +99,7 @@ def run_inputs(context: StageContext, run: StudentRun) -> Inputs:
     own: dict[str, Any] = {
         "labels": run.labels,
         "student": student.model_dump(mode="json", exclude={"name"}),
-        "seed": stream_seed(recipe.seed, "student", run.student, run.seed),
+        "seed": stream_seed(recipe.seed, "student", student.architecture, run.seed),
         **describe_fit(student.architecture, view_size_px(context)),
     }
     training = (_soft_inputs if run.labels == "soft" else _hard_inputs)(context, run)
@@ -142,7 +146,7 @@ def _soft_inputs(context: StageContext, run: StudentRun) -> Inputs:
             "epochs": labels.epochs,
             "labelled_epochs": labels.labelled,
             "mode": labels.mode,
-            "soft_labels": label_settings(recipe, labels, run.teacher),
+            "soft_labels": label_settings(context, labels, run.teacher),
             "optimizer": recipe.evaluation.optimizer.used(),
             "matching": matching.used() | {"cluster_weights": weighted},
         }

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from d4m.seeds import stream_seed
-from d4m.settings import SynthesisSettings
+from d4m.settings import PromptSettings, SynthesisSettings
 from d4m.stages.base import Product, Stage
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.teacher import load_teacher, teacher_inputs
@@ -169,9 +169,18 @@ def _drawing_inputs(context: StageContext, class_id: int) -> Inputs:
             # A VAE that does not divide the data set's size decodes smaller images.
             "size_px": view_size_px(context),
             "prompt": context.source.class_table.prompt(class_id, settings.prompts),
-            "negative_prompt": settings.prompts.negative,
+            "negative_prompt": _negative_prompt(context),
         }
     )
+
+
+def _negative_prompt(context: StageContext) -> str:
+    """Return the recipe's negative prompt; the default one where the generator reads none."""
+    settings = context.recipe.settings
+    components = {name for _, name in context.all_of("generator").reads}
+    is_dit = settings.generator.kind == "pretrained" and "text_encoder" not in components
+    guided = settings.synthesis.guidance_scale > 1
+    return settings.prompts.negative if guided and not is_dit else PromptSettings().negative
 
 
 def _prepared_pipeline(

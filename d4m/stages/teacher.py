@@ -14,12 +14,13 @@ from d4m.settings import (
     InputSettings,
     LabellerSettings,
     OptimizerSettings,
+    OtherTeacherSettings,
     RecipeSettings,
 )
 from d4m.stages.base import Product, Stage
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.training_sets import real_set, view_size_px
-from d4m.stages.unit_names import THE_TEACHER, member_unit
+from d4m.stages.unit_names import THE_TEACHER, member_unit, name_teacher
 from d4m.store.digest import digest_file
 from d4m.store.reference import Unit
 
@@ -108,9 +109,14 @@ def network_settings(context: StageContext, settings: LabellerSettings) -> dict[
 
 
 def teachers_of(settings: RecipeSettings) -> dict[str, LabellerSettings]:
-    """Return every teacher of a recipe: `THE_TEACHER`, then others by their names."""
+    """Return every teacher of a recipe: `THE_TEACHER`, then others as `name_teacher` calls them."""
     teacher = settings.teacher
-    return {THE_TEACHER: teacher, **{other.name: other for other in teacher.others}}
+    return {THE_TEACHER: teacher, **{name_teacher(other): other for other in teacher.others}}
+
+
+def label_of(teacher: LabellerSettings) -> str:
+    """Return a teacher's name in the score table; "" for the teacher of the data set."""
+    return teacher.name if isinstance(teacher, OtherTeacherSettings) else ""
 
 
 def teacher_inputs(context: StageContext, teacher: str = THE_TEACHER) -> Inputs:

@@ -134,6 +134,5 @@ def _real_batches(
         index = context.image_index(split, class_id)
         if choose is not None:
             index = index.subset(choose(class_id))
-        batches = context.source.read_images(split, class_id, index, size_px=size_px, crop=crop)
-        for batch in batches:
+        for batch in context.read_images(split, class_id, index, size_px=size_px, crop=crop):
             yield class_id, batch

@@ -5,19 +5,59 @@
 | real_images | `train-00003`, `test-00003`, `validation-00003`: one class of one split |
 | generator | `vae`, `text_encoder`, `denoiser`, `scheduler` |
 | latents, prototypes, synthetic_images | `class-00003` |
-| teacher | `teacher`, `teacher-01`; `other-NAME`, `other-NAME-01`: members of an ensemble |
+| teacher | `teacher`, `teacher-01`; `other-OTHER`, `other-OTHER-01`: members of an ensemble |
 | soft_labels | `epochs-000050`: the block that begins with this epoch |
-| evaluation_scores | `synthetic-soft-convnet3-00`: a student; `teacher`, `teacher-NAME` |
+| evaluation_scores | `synthetic-soft-convnet3-00`: a student; `teacher`, `teacher-OTHER` |
 | image_fidelity | `synthetic`, `random_real`, ...: a training set |
 | distilled_dataset | `distilled_dataset` |
+
+OTHER is a further teacher: its architecture and a digest of its other settings. Names that a recipe
+gives to students and teachers are in no unit's name, so that renaming one computes nothing.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import cast, get_args
 
+from d4m.settings import OtherTeacherSettings, StudentSettings
 from d4m.sources.base import Split
+from d4m.store.digest import digest_json
 
 THE_TEACHER = ""
-"""The teacher whose labels the distilled data set has; others have names."""
+"""The teacher whose labels the distilled data set has; for the others see `name_teacher`."""
+
+
+def name_students(students: Sequence[StudentSettings]) -> list[str]:
+    """Return what tells students apart in the names of units, whatever the recipe calls them.
+
+    It is the architecture, and where several students share that, a digest of the options too.
+
+    Example:
+        >>> name_students([StudentSettings(name="wide"), StudentSettings(architecture="resnet18")])
+        ['convnet3', 'resnet18']
+    """
+    counts = Counter(student.architecture for student in students)
+    return [
+        _name_network(student) if counts[student.architecture] > 1 else student.architecture
+        for student in students
+    ]
+
+
+def name_teacher(teacher: OtherTeacherSettings) -> str:
+    """Return what tells a further teacher from others, whatever the recipe calls it.
+
+    Example:
+        >>> one, same = (OtherTeacherSettings(name=name, epochs=2) for name in ("one", "same"))
+        >>> name_teacher(one) == name_teacher(same), name_teacher(one).partition(".")[0]
+        (True, 'convnet3')
+    """
+    return _name_network(teacher)
+
+
+def _name_network(network: StudentSettings | OtherTeacherSettings) -> str:
+    unnamed = {"name", "architecture"}
+    own = network.model_dump(mode="json", exclude=unnamed, exclude_defaults=True)
+    return f"{network.architecture}.{digest_json(own)[:8]}" if own else network.architecture
 
 
 def class_unit(class_id: int) -> str:
@@ -67,8 +107,8 @@ def member_unit(teacher: str, member: int) -> str:
     """Return the name of one member of a teacher.
 
     Example:
-        >>> member_unit(THE_TEACHER, 0), member_unit("quick", 1)
-        ('teacher', 'other-quick-01')
+        >>> member_unit(THE_TEACHER, 0), member_unit("resnet18.3fa2c1b0", 1)
+        ('teacher', 'other-resnet18.3fa2c1b0-01')
     """
     name = f"other-{teacher}" if teacher else "teacher"
     return f"{name}-{member:02d}" if member else name
@@ -85,8 +125,8 @@ def student_unit(
     """Return the name of the unit of a student's score.
 
     Example:
-        >>> student_unit("synthetic", "soft", "resnet10", seed=2, augmented=True, teacher="quick")
-        'synthetic-soft-by-quick-resnet10-02'
+        >>> student_unit("synthetic", "soft", "resnet10", seed=2, augmented=True, teacher="vit.3f")
+        'synthetic-soft-by-vit.3f-resnet10-02'
     """
     plain = "" if augmented else "-plain"
     by = f"-by-{teacher}" if teacher else ""

@@ -122,6 +122,10 @@ class ArtifactStore:
         else:
             self.open_files(stage, key)
 
+    def set_aside(self, stage: str, key: str) -> None:
+        """Hide a unit that is not what it should be, so that it is computed again."""
+        self._retire(self._reference_path(stage, key))
+
     def publish_arrays(
         self, unit: Unit, arrays: Mapping[str, np.ndarray], provenance: Mapping[str, Any]
     ) -> Reference:

@@ -26,6 +26,7 @@ def test_every_check_runs_also_when_everything_is_reused(result: dg.ExecuteInPro
     assert names == {
         "readable_files",
         "duplicates",
+        "near_copies",
         "value_range",
         "no_blank_image",
         "ipc_images_per_class",

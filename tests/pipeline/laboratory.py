@@ -13,11 +13,11 @@ from d4m.classifiers.registry import build_classifier
 from d4m.cli import app
 from d4m.pipeline import STAGES
 from d4m.seeds import stream_seed
-from d4m.settings import StudentSettings
+from d4m.settings import OtherTeacherSettings, StudentSettings
 from d4m.stages.score_table import score_rows
 from d4m.stages.teacher import load_teacher, teacher_inputs
 from d4m.stages.training_sets import real_set
-from d4m.stages.unit_names import THE_TEACHER
+from d4m.stages.unit_names import THE_TEACHER, name_teacher
 from tests.conftest import TINY_RECIPE, Workspace
 
 BOTH = ("soft", "hard")
@@ -63,6 +63,11 @@ RECIPES = {
         "evaluation.baselines": ["full_data"],
     },
 }
+QUICK, TWO = (
+    name_teacher(OtherTeacherSettings.model_validate(other))
+    for other in RECIPES["others"]["teacher.others"]
+)
+"""The names of the other teachers' units, whatever the recipe calls them."""
 CLASSES = tuple(f"class-{class_id:05d}" for class_id in range(10))
 BLOCKS = ("epochs-000000", "epochs-000002")
 SOFT = tuple(f"{name}-soft-convnet3-00" for name in ("synthetic", "random_real", "nearest_real"))
@@ -143,7 +148,7 @@ def rows_of(context):
 
 
 def teacher_of(context, name=THE_TEACHER):
-    """A teacher of the recipe, by its name."""
+    """A teacher of the recipe, by its name in the names of units."""
     members = [unit for _, unit in teacher_inputs(context, name).reads]
     return load_teacher(context, members)
 

@@ -12,6 +12,8 @@ from d4m.training.augment import replay_views
 from d4m.training.losses import kl_loss
 from tests.conftest import TINY_RECIPE
 from tests.pipeline.laboratory import (
+    QUICK,
+    TWO,
     accuracy_on,
     recipe_text,
     rows_of,
@@ -58,7 +60,7 @@ def test_another_teacher_labels_for_students_of_its_own(lab):
     images, model = synthetic_set(context), untrained_student()[0]
     views = StoredLabels.of_recipe(context, images, context.recipe.settings).views(0)
     pixels = replay_views(images.pixels, views, np.arange(30))
-    for name in ("quick", "two"):
+    for name in (QUICK, TWO):
         teacher = teacher_of(context, name)
         assert teachers_own_top1(context, f"teacher-{name}") == pytest.approx(
             accuracy_on(context, teacher, "test")
@@ -68,7 +70,7 @@ def test_another_teacher_labels_for_students_of_its_own(lab):
             loss = kl_loss(model(pixels), logits, temperature=20.0).mean()
         found = scores_of(context, f"synthetic-soft-by-{name}-convnet3-00")["curve_losses"][0]
         assert found == pytest.approx(float(loss), rel=1e-3)
-    assert len(teacher_of(context, "two").members) == 2
+    assert len(teacher_of(context, TWO).members) == 2
 
 
 def test_teachers_and_students_make_a_matrix(lab):
@@ -76,8 +78,8 @@ def test_teachers_and_students_make_a_matrix(lab):
     matrix = teacher_by_student(rows)
     units = {
         "": "synthetic-soft",
-        "quick": "synthetic-soft-by-quick",
-        "two": "synthetic-soft-by-two",
+        "quick": f"synthetic-soft-by-{QUICK}",
+        "two": f"synthetic-soft-by-{TWO}",
     }
     assert list(matrix) == list(units)
     for teacher, unit in units.items():

@@ -5,9 +5,12 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
+from d4m.reports import near_copies
 from d4m.reports.checks import checks_of
 from d4m_assets.assets.real_images import _describe
+from tests.cli.commands import call
 from tests.conftest import Workspace
 from tests.sources.folders import write_levels
 
@@ -122,3 +125,77 @@ def test_an_image_that_changed_meanwhile_is_said(workspace: Workspace, images):
         Image.new("RGB", (8, 8), "red").save(path)
     found = _examine(context, "value_range")
     assert "not measured: image ant/" in found.summary
+
+
+def _as_jpeg(path, target):
+    """Save a picture again, in the format and quality that most cameras and sites write."""
+    with Image.open(path) as picture:
+        picture.resize((64, 64), Image.Resampling.BICUBIC).save(target, quality=90)
+
+
+@pytest.fixture
+def pictures(workspace: Workspace):
+    """The digits 0 and 1, real pictures, as files: 30 + 10 of each."""
+    digits = load_digits()
+    for digit in (0, 1):
+        rows = np.flatnonzero(digits.target == digit)[:40]
+        for number, row in enumerate(rows):
+            folder = workspace.folder / "images" / ("train" if number < 30 else "test") / str(digit)
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = (digits.images[row] * 15).astype(np.uint8)
+            Image.fromarray(pixels).resize((32, 32)).save(folder / f"{number}.png")
+    return workspace.folder / "images"
+
+
+def test_distinct_pictures_are_no_near_copies(workspace: Workspace, pictures):
+    assert pictures.is_dir()
+    found = _examine(_open(workspace), "near_copies")
+    assert found.passed
+    assert found.figures == {"near": 0, "evaluated": 20}
+    assert found.summary.startswith("0 of 20 test or validation images (0.00%) are nearly a train")
+
+
+def test_a_test_picture_saved_again_among_the_training_ones_is_named(workspace, pictures):
+    _as_jpeg(pictures / "test" / "1" / "33.png", pictures / "train" / "1" / "again.jpg")
+    _as_jpeg(pictures / "test" / "0" / "35.png", pictures / "train" / "1" / "wrong.jpg")
+    shutil.copy(pictures / "test" / "0" / "36.png", pictures / "train" / "0" / "same.png")
+    context = _open(workspace)
+    found = _examine(context, "near_copies")
+    assert (found.passed, found.severity) == (False, "warning")
+    assert found.figures == {"near": 2, "evaluated": 20}
+    assert {(row["image"], row["training image"]) for row in found.rows} == {
+        ("test: 1/33.png (1)", "train: 1/again.jpg (1)"),
+        ("test: 0/35.png (0)", "train: 1/wrong.jpg (1)"),
+    }
+    assert all(0.998 <= float(row["correlation"]) <= 1 for row in found.rows)
+    assert "2 of 20 test or validation images (10.00%)" in found.summary
+    assert "remove the training images that are copies" in found.summary
+    # The copy with the same bytes is the other check's.
+    assert _examine(context, "duplicates").figures["leaked"] == 1
+
+
+def test_pictures_are_decoded_once_for_this_check(workspace: Workspace, pictures):
+    first = _examine(_open(workspace), "near_copies")
+    places = list((workspace.store / "cache" / "thumbnails").iterdir())
+    assert len(places) == 4
+    for path in pictures.rglob("*.png"):
+        path.write_bytes(b"gone")
+    context = workspace.pipeline("own").open_context()
+    assert _examine(context, "near_copies") == first
+    places[0].write_bytes(b"no thumbnails")
+    assert "has changed since it was indexed" in _examine(context, "near_copies").summary
+
+
+def test_a_check_decodes_no_large_data_set_and_verify_does(workspace, pictures, monkeypatch):
+    monkeypatch.setattr(near_copies, "MOST_IMAGES", 79)
+    assert pictures.is_dir()
+    context = _open(workspace)
+    found = _examine(context, "near_copies")
+    assert found.passed
+    assert found.summary == (
+        "not compared: 80 images are more than a check decodes (79); `d4m verify own --images` "
+        "decodes and compares them"
+    )
+    lines = call(workspace, "verify", "own", "--images")
+    assert "80 images are as they were indexed, 0 have changed" in lines
+    assert _examine(context, "near_copies").figures == {"near": 0, "evaluated": 20}

@@ -3,15 +3,19 @@
 import logging
 import multiprocessing
 import os
+import shutil
 import sqlite3
+import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from d4m.sources import file_digests
+from d4m.sources import file_digests, file_listing
 from d4m.sources.base import content_digest
 from d4m.sources.file_digests import FileDigests
 from d4m.sources.file_listing import list_images
@@ -43,7 +47,9 @@ def reads(monkeypatch):
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path, monkeypatch):
+    """Files that the cache remembers at once."""
+    monkeypatch.setattr(file_listing, "SETTLED_NS", 0)
     folder = tmp_path / "images" / "a"
     folder.mkdir(parents=True)
     for number in range(FILES):
@@ -54,7 +60,7 @@ def root(tmp_path):
 
 
 def _write(path, level, time=1000):
-    """Write an image with an old modification time, which makes the cache remember it."""
+    """Write an image with an old modification time."""
     Image.new("L", (8, 8), level).save(path)
     os.utime(path, (time, time))
 
@@ -96,8 +102,8 @@ def test_a_changed_and_an_added_file_are_the_only_ones_read(root, reads):
     assert [check.digest for check in checks] == _expected(root)
 
 
-@pytest.mark.parametrize("what", ["size", "time", "name", "folder"])
-def test_another_size_time_name_or_folder_is_another_file(root, reads, what):
+@pytest.mark.parametrize("what", ["size", "time", "change time", "inode", "name", "folder"])
+def test_another_size_time_inode_name_or_folder_is_another_file(root, reads, what):
     _examine(root)
     path = root / "a" / "3.png"
     if what == "size":
@@ -105,6 +111,11 @@ def test_another_size_time_name_or_folder_is_another_file(root, reads, what):
         os.utime(path, (1000, 1000))
     elif what == "time":
         os.utime(path, ns=(0, 1000 * 10**9 + 1))
+    elif what == "change time":
+        path.chmod(0o600)
+    elif what == "inode":
+        shutil.copy2(path, path.with_name("new"))
+        path.with_name("new").replace(path)
     elif what == "name":
         path.rename(path.with_name("3b.png"))
     else:
@@ -115,15 +126,12 @@ def test_another_size_time_name_or_folder_is_another_file(root, reads, what):
     assert [check.digest for check in checks] == _expected(root)
 
 
-def test_a_file_changed_just_now_is_read_again_next_time(root, reads):
-    path = root / "a" / "3.png"
-    stat = path.stat()
-    path.write_bytes(path.read_bytes())  # now
-    _examine(root)
-    reads.take()
-    _examine(root)
-    assert reads.take() == ["3.png"]
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+def test_a_file_changed_just_now_is_read_again_next_time(root, reads, monkeypatch):
+    monkeypatch.setattr(file_listing, "SETTLED_NS", 10**12)
+    for _ in range(2):
+        _examine(root)
+        assert len(reads.take()) == FILES + 1
+    monkeypatch.setattr(file_listing, "SETTLED_NS", 0)
     _examine(root)
     reads.take()
     _examine(root)
@@ -142,23 +150,65 @@ def test_another_decoder_version_reads_all_files_again(root, reads, monkeypatch)
     assert reads.take() == []
 
 
-def test_of_entries_from_before_more_formats_were_read_images_stay_and_others_are_read_again(
-    root, reads
-):
-    Image.new("L", (8, 8), 9).save(root / "a" / "web.jpg", format="AVIF")
-    os.utime(root / "a" / "web.jpg", (1000, 1000))
-    _examine(root)
-    with sqlite3.connect(root.parent / "cache" / "file_digests.sqlite") as database:
-        database.execute("UPDATE files SET version=1")
-        refused = "UPDATE files SET digest=x'', reason='not an image' WHERE name='a/web.jpg'"
-        database.execute(refused)
-    database.close()
+def test_a_cache_without_inodes_and_change_times_is_read_anew(root, reads, caplog):
+    path = root.parent / "cache" / "file_digests.sqlite"
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(
+            "CREATE TABLE files (version INTEGER, folder BLOB, name TEXT, size INTEGER, "
+            "mtime_ns INTEGER, digest BLOB, reason TEXT, PRIMARY KEY (version, folder, name)) "
+            "WITHOUT ROWID"
+        )
+        for file in (root / "a").iterdir():
+            stat = file.stat()
+            row = (1, bytes(root / "a"), f"a/{file.name}", stat.st_size, stat.st_mtime_ns)
+            database.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, '')", (*row, bytes(32)))
+        database.commit()
+    expected = _expected(root)
     reads.take()
-    web = _examine(root)[-1]
-    assert web.digest == content_digest((root / "a" / "web.jpg").read_bytes()).tobytes()
-    assert reads.take() == ["broken.jpg", "web.jpg", "web.jpg"]
+    assert [check.digest for check in _examine(root)] == expected
+    assert len(reads.take()) == FILES + 1
     _examine(root)
     assert reads.take() == []
+    assert caplog.text == ""
+    with closing(sqlite3.connect(path)) as database:
+        tables = database.execute("SELECT name FROM sqlite_master WHERE type='table'").fetchall()
+    assert tables == [("stamped_files",)]
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_a_file_whose_change_time_shows_nothing_is_read_every_time(root, reads, number):
+    """One written after its last change, and one on a file system that repeats another time."""
+    path = root / "a" / "3.png"
+    if number == 0:
+        os.utime(path, ns=(0, time.time_ns() + 10**12))
+        assert list_images(root, "a")[3].stamp == ()
+        files = list_images(root, "a")
+    else:
+        files = [
+            replace(file, stamp=()) if "3.png" in file.name else file
+            for file in list_images(root, "a")
+        ]
+    digests = FileDigests(root.parent / "cache")
+    for _ in range(3):
+        digests.examine(root, "a", files)
+    assert reads.take().count("3.png") == 3
+
+
+def test_forgotten_files_are_read_again_and_those_of_other_folders_are_not(root, reads):
+    other = root / "b"
+    other.mkdir()
+    _write(other / "9.png", 9)
+    digests = FileDigests(root.parent / "cache")
+    for _ in range(2):
+        digests.examine(root, "b", list_images(root, "b"))
+        _examine(root)
+    reads.take()
+    digests.forget([root / "a"])
+    digests.examine(root, "b", list_images(root, "b"))
+    assert reads.take() == []
+    _examine(root)
+    assert len(reads.take()) == FILES + 1
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "empty", "other table", "flipped page"])
@@ -175,7 +225,7 @@ def test_a_broken_cache_is_replaced_and_changes_no_result(root, reads, caplog, d
     elif damage == "other table":
         path.unlink()
         with sqlite3.connect(path) as database:
-            database.execute("CREATE TABLE files (something INTEGER)")
+            database.execute("CREATE TABLE stamped_files (something INTEGER)")
         database.close()
     else:
         path.write_bytes(content[:4096] + bytes(4096) + content[8192:])
@@ -227,6 +277,7 @@ def _in_a_process(root):
 
 def test_several_processes_share_one_cache(root, reads):
     expected = _expected(root)
+    time.sleep(2.1)  # so that the files have settled in the other processes too
     with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert list(pool.map(_in_a_process, [root] * 8)) == [expected] * 8
     reads.take()

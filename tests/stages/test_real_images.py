@@ -1,12 +1,12 @@
 """The index of the real images as a stage: what is stored, and classes too small for a recipe."""
 
-import os
 import sqlite3
 
 import pytest
 from PIL import Image
 
 from d4m.errors import RecipeError, SourceError
+from d4m.sources import file_listing
 from tests.conftest import Workspace
 
 RECIPE = """\
@@ -46,13 +46,12 @@ def test_how_images_are_decoded_makes_no_new_index(workspace: Workspace):
     assert _run(workspace) == ("train-00001",)
 
 
-def test_digests_are_remembered_beside_the_artifacts(workspace: Workspace):
+def test_digests_are_remembered_beside_the_artifacts(workspace: Workspace, monkeypatch):
+    monkeypatch.setattr(file_listing, "SETTLED_NS", 0)
     _fill(workspace, {"a": (3, 1), "b": (3, 1)})
-    for path in (workspace.folder / "images").rglob("*.png"):
-        os.utime(path, (1000, 1000))
     _run(workspace)
     database = sqlite3.connect(workspace.store / "cache" / "file_digests.sqlite")
-    assert database.execute("SELECT COUNT(*) FROM files").fetchone() == (8,)
+    assert database.execute("SELECT COUNT(*) FROM stamped_files").fetchone() == (8,)
     database.close()
 
 

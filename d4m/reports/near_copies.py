@@ -1,0 +1,192 @@
+"""Find test and validation images that are nearly a training image, by their thumbnails."""
+
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from d4m.errors import SourceChangedError
+from d4m.progress import track
+from d4m.sources.base import ImageIndex, Split
+from d4m.sources.decode import quiet_pillow
+from d4m.sources.file_digests import thread_count
+from d4m.sources.near_copies import LEAST_CORRELATION, THUMBNAIL_PX, find_near_copies, to_grey
+from d4m.stages.context import StageContext
+from d4m.stages.unit_names import split_unit
+from d4m.store.digest import digest_json
+
+_log = logging.getLogger(__name__)
+MOST_IMAGES = 200_000
+"""A check decodes no more images than that; `d4m verify --images` decodes all."""
+_MOST_LISTED = 100
+_AT_A_TIME = 256
+
+
+@dataclass(frozen=True)
+class NearCopies:
+    """Test and validation images that are nearly a training image, but with other bytes.
+
+    Attributes:
+        near: how many there are.
+        evaluated: number of test and validation images.
+        rows: the nearest pairs, one row each.
+        problem: why images were not compared; "" if all were.
+        changed: whether that is because an image has changed since it was indexed.
+    """
+
+    near: int
+    evaluated: int
+    rows: Sequence[Mapping[str, str]]
+    problem: str = ""
+    changed: bool = False
+
+    @property
+    def summary(self) -> str:
+        """The figures in a sentence, with what to do."""
+        if self.problem:
+            return f"not compared: {self.problem}"
+        text = (
+            f"{self.near} of {self.evaluated} test or validation images "
+            f"({self.near / max(1, self.evaluated):.2%}) are nearly a training image (thumbnails "
+            f"that correlate by {LEAST_CORRELATION} or more)"
+        )
+        advice = "look at these pairs, and remove the training images that are copies"
+        return f"{text}; {advice}" if self.near else text
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """The images of some splits, in the order of splits and class ids."""
+
+    names: list[str]
+    digests: UInt8[np.ndarray, "image 32"]
+    thumbnails: UInt8[np.ndarray, "image side side"]
+
+
+def compare_pictures(context: StageContext, *, all_images: bool = False) -> NearCopies:
+    """Compare every test and validation image with all training images of all classes.
+
+    Thumbnails are kept in the store's cache, so that an image is decoded once for this.
+
+    Args:
+        context: with the index of the real images.
+        all_images: whether to decode more than `MOST_IMAGES` where they are not decoded yet.
+    """
+    keys: list[tuple[Split, int]] = [
+        (split, class_id) for split in context.source.splits for class_id in context.class_ids
+    ]
+    indexes = {key: context.image_index(*key) for key in keys}
+    places = {key: _place(context, *key) for key in keys}
+    side = min(THUMBNAIL_PX, context.source.size_px)
+    found = {
+        key: _read(places[key], (len(index.image_ids), side, side))
+        for key, index in indexes.items()
+    }
+    missing = [key for key, thumbnails in found.items() if thumbnails is None]
+    count = sum(len(indexes[key].image_ids) for key in missing)
+    if count > MOST_IMAGES and not all_images:
+        problem = (
+            f"{count} images are more than a check decodes ({MOST_IMAGES}); `d4m verify "
+            f"{context.recipe.name} --images` decodes and compares them"
+        )
+        return NearCopies(0, 0, (), problem)
+    try:
+        for number in track(len(missing), "thumbnails", unit="unit"):
+            key = missing[number]
+            found[key] = drawn = _draw(context, *key, indexes[key])
+            _remember(places[key], drawn)
+    except SourceChangedError as failure:
+        return NearCopies(0, 0, (), str(failure), changed=True)
+    train, evaluated = (
+        _gather(context, indexes, found, [key for key in keys if (key[0] == "train") is of_train])
+        for of_train in (True, False)
+    )
+    return _report(evaluated, train)
+
+
+def _report(evaluated: _Pictures, train: _Pictures) -> NearCopies:
+    rows, partners, correlations = find_near_copies(evaluated.thumbnails, train.thumbnails)
+    others = (evaluated.digests[rows] != train.digests[partners]).any(axis=1)
+    pairs = list(
+        zip(rows[others], partners[others], correlations[others], strict=True)
+    )  # equal bytes are the business of another check
+    return NearCopies(
+        near=len(pairs),
+        evaluated=len(evaluated.names),
+        rows=[
+            {
+                "image": evaluated.names[row],
+                "training image": train.names[partner],
+                "correlation": f"{correlation:.4f}",
+            }
+            for row, partner, correlation in pairs[:_MOST_LISTED]
+        ],
+    )
+
+
+def _gather(
+    context: StageContext,
+    indexes: Mapping[tuple[Split, int], ImageIndex],
+    thumbnails: Mapping[tuple[Split, int], Any],
+    keys: Sequence[tuple[Split, int]],
+) -> _Pictures:
+    names = context.source.class_table.names
+    return _Pictures(
+        names=[
+            f"{split}: {image} ({names[class_id]})"
+            for split, class_id in keys
+            for image in indexes[split, class_id].image_ids
+        ],
+        digests=np.concatenate([indexes[key].content_digests for key in keys]),
+        thumbnails=np.concatenate([thumbnails[key] for key in keys]),
+    )
+
+
+def _place(context: StageContext, split: Split, class_id: int) -> Path:
+    """Return the file of one class's thumbnails, named by all that these depend on."""
+    made_of = {
+        "index": context.digest("real_images", split_unit(split, class_id)),
+        "decoding": dict(context.source.decoding),
+        "size_px": min(THUMBNAIL_PX, context.source.size_px),
+    }
+    return context.store.root / "cache" / "thumbnails" / digest_json(made_of)
+
+
+def _draw(
+    context: StageContext, split: Split, class_id: int, index: ImageIndex
+) -> UInt8[np.ndarray, "image side side"]:
+    """Decode one class's images to thumbnails."""
+    side = min(THUMBNAIL_PX, context.source.size_px)
+
+    def draw(start: int) -> UInt8[np.ndarray, "..."]:
+        rows = np.arange(start, min(start + _AT_A_TIME, len(index.image_ids)))
+        batches = context.source.read_images(split, class_id, index.subset(rows), size_px=side)
+        return to_grey(np.concatenate(list(batches)))
+
+    with quiet_pillow(), ThreadPoolExecutor(thread_count()) as pool:
+        parts = list(pool.map(draw, range(0, len(index.image_ids), _AT_A_TIME)))
+    return np.concatenate([np.zeros((0, side, side), np.uint8), *parts])
+
+
+def _read(place: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "image side side"] | None:
+    try:
+        found = np.load(place, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return found if found.shape == shape and found.dtype == np.uint8 else None
+
+
+def _remember(place: Path, thumbnails: UInt8[np.ndarray, "image side side"]) -> None:
+    unfinished = place.with_name(f".{secrets.token_hex(8)}.npy")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        np.save(unfinished, thumbnails)
+        unfinished.replace(place)
+    except OSError as failure:
+        _log.warning("cannot write %s (%s); images are decoded again", place, failure)
