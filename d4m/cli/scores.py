@@ -9,6 +9,7 @@ from rich.table import Table
 
 from d4m.cli.app import RecipeArgument, app, console, open_pipeline, print_checks, print_note
 from d4m.errors import D4MError
+from d4m.reports.standing import lead_rows, note_on
 from d4m.stages.image_fidelity import FidelityRow
 from d4m.stages.score_table import ScoreRow, rank
 
@@ -21,6 +22,7 @@ def show(recipe: RecipeArgument) -> None:
     print_note(recipe, shown)
     console.print(_score_table({recipe: shown.scores}, shown.split))
     _print_ranking(shown.scores)
+    _print_leads(shown.scores)
     if shown.fidelity:
         console.print(_fidelity_table(shown.fidelity))
     if not shown.version:
@@ -64,8 +66,10 @@ def compare(
 def _score_table(rows: Mapping[str, Sequence[ScoreRow]], split: str) -> Table:
     """Build the table of each recipe's rows, with a column for the recipe if there are several."""
     named = ["recipe"] if len(rows) > 1 else []
+    repeated = any(row.distillations > 1 for each in rows.values() for row in each)
     columns = ("training set", "IPC", "labels", "student", f"{split} top-1 %", "top-5 %", "seeds")
-    table = Table(*named, *columns, box=None)
+    errors = ("error", "± distillations", "± students") if repeated else ("error",)
+    table = Table(*named, *columns, *errors, box=None)
     for name, row in ((name, row) for name, each in rows.items() for row in each):
         table.add_row(
             *([escape(name)] if named else []),
@@ -73,11 +77,21 @@ def _score_table(rows: Mapping[str, Sequence[ScoreRow]], split: str) -> Table:
             str(row.ipc or "all"),
             _labels_of(row),
             row.student,
-            f"{100 * row.top1:.2f}" + (f" ± {100 * row.top1_std:.2f}" if row.seeds > 1 else ""),
+            f"{100 * row.top1:.2f}" + (f" ± {100 * row.top1_std:.2f}" if row.students > 1 else ""),
             f"{100 * row.top5:.2f}",
-            str(row.seeds),
+            f"{row.distillations} x {row.seeds}" if row.distillations > 1 else str(row.seeds),
+            *_spread_cells(row, repeated=repeated),
         )
     return table
+
+
+def _spread_cells(row: ScoreRow, *, repeated: bool) -> tuple[str, ...]:
+    """Return the error of the mean and, where there are several distillations, its two parts."""
+    spread = row.spread
+    if spread is None:
+        return ("", "", "") if repeated else ("",)
+    parts = (spread.between_distillations, spread.between_students) if repeated else ()
+    return tuple("" if e is None else f"{100 * e:.2f}" for e in (spread.error, *parts))
 
 
 def _labels_of(row: ScoreRow) -> str:
@@ -95,6 +109,20 @@ def _fidelity_table(rows: Sequence[FidelityRow]) -> Table:
         shares = (row.precision, row.recall, row.density, row.coverage)
         table.add_row(row.training_set, *distances, *(f"{share:.3f}" for share in shares))
     return table
+
+
+def _print_leads(rows: Sequence[ScoreRow]) -> None:
+    """Print where rows stand to random real images, if there are any."""
+    leads = lead_rows(rows)
+    if not leads:
+        return
+    title = "Top-1 minus that of random real images with the same distillation and seed, in points"
+    table = Table(*leads[0], box=None, title=title, title_justify="left", title_style="")
+    for lead in leads:
+        table.add_row(*map(escape, lead.values()))
+    console.print(table)
+    if note := note_on(rows):
+        console.print(escape(note), soft_wrap=True)
 
 
 def _print_ranking(rows: Sequence[ScoreRow]) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from d4m.errors import StoreError
 from d4m.images.contact_sheet import draw_contact_sheet
 from d4m.reports.changes import setting_changes
+from d4m.scores.spread import Spread
 from d4m.stages.context import StageContext
 from d4m.stages.distilled_dataset import DistilledDataset
 from d4m.stages.score_table import ScoreRow
@@ -133,6 +134,8 @@ def _row(stored: Mapping[str, Any]) -> ScoreRow:
     """Return a row of a score table from its JSON."""
     row: dict[str, Any] = dict(stored)
     row["curve"] = tuple((int(epoch), float(top1)) for epoch, top1 in stored["curve"])
+    for name in ("spread", "lead"):  # tables of earlier versions of d4m have neither
+        row[name] = Spread(**row[name]) if row.get(name) else None
     return ScoreRow(**row)
 
 

@@ -15,7 +15,7 @@ from d4m.generators.registry import open_generator
 from d4m.recipe.recipe import Recipe
 from d4m.sources.base import ImageIndex, ImageSource, Split
 from d4m.sources.registry import open_source
-from d4m.stages.unit_names import split_unit
+from d4m.stages.unit_names import distillation_of, of_distillation, split_unit
 from d4m.store.manifest import ManifestFolder, UnitRecord
 from d4m.store.store import ArtifactStore
 
@@ -133,9 +133,17 @@ class StageContext:
         """Return this context with the units of one more artifact."""
         return replace(self, upstream={**self.upstream, artifact: units})
 
-    def all_of(self, artifact: str, prefix: str = "") -> Inputs:
-        """Return all units of an upstream artifact as inputs; only those with this prefix."""
-        return self.some_of(artifact, (u for u in self._units(artifact) if u.startswith(prefix)))
+    def all_of(self, artifact: str, prefix: str = "", *, distillation: int = 0) -> Inputs:
+        """Return all units of an upstream artifact that one distillation has as inputs.
+
+        Args:
+            artifact: its name.
+            prefix: only units whose names begin so.
+            distillation: its number. What all distillations share is part of the first, number 0.
+        """
+        wanted = of_distillation(distillation, prefix)
+        units = (unit for unit in self._units(artifact) if distillation_of(unit) == distillation)
+        return self.some_of(artifact, (unit for unit in units if unit.startswith(wanted)))
 
     @staticmethod
     def some_of(artifact: str, units: Iterable[str]) -> Inputs:

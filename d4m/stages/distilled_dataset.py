@@ -54,7 +54,10 @@ _SHEET_ROWS = 100
 
 
 class DistilledDataset(Stage):
-    """The distilled data set. Unit: the whole, as a folder of plain files."""
+    """The distilled data set. Unit: the whole, as a folder of plain files.
+
+    The images and labels are those of the first distillation; the scores are over all.
+    """
 
     name: ClassVar[str] = "distilled_dataset"
     upstream: ClassVar[tuple[str, ...]] = ("synthetic_images", "soft_labels", "evaluation_scores")
@@ -74,6 +77,8 @@ class DistilledDataset(Stage):
         inputs = Inputs(packed)
         for artifact in self.upstream:
             inputs |= context.all_of(artifact)
+        for distillation in range(1, context.recipe.settings.evaluation.distillations):
+            inputs |= context.all_of("evaluation_scores", distillation=distillation)
         return [self.unit(context, "distilled_dataset", inputs)]
 
     def compute(

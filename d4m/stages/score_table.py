@@ -1,13 +1,15 @@
-"""The score table: one row per training set, kind of labels and student, over its seeds."""
+"""The score table: one row per training set, labels and student, over distillations and seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float64
 
 from d4m.scores.dd_ranking import LabelRobustness, augmentation_robust_score, label_robust_score
+from d4m.scores.spread import Spread, measure_spread
 from d4m.settings import Labels, RecipeSettings
 from d4m.stages.compared_sets import TrainingSet
 from d4m.stages.context import StageContext
@@ -15,10 +17,12 @@ from d4m.stages.student_runs import StudentRun, student_runs
 from d4m.stages.teacher import teachers_of
 from d4m.stages.unit_names import teacher_score_unit
 
+_Top1 = Float64[np.ndarray, "distillation student"]
+
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """A row; accuracies are shares of the scored images, deviations are over seeds.
+    """A row; accuracies are shares of the scored images.
 
     Attributes:
         training_set: the set that the students were trained on; `teacher` is a teacher itself.
@@ -27,10 +31,14 @@ class ScoreRow:
         augmented: whether the students saw random views, or the images as they are.
         teacher: whose labels they learnt, by its name; empty for the data set's own labels.
         ipc: images per class in the training set; None where it is the whole.
-        seeds: number of students.
-        top1: mean, and `top1_std` the sample standard deviation.
+        seeds: number of students of each distillation.
+        top1: mean, and `top1_std` the standard deviation of one student's score.
         top5: mean.
-        curve: (epoch, mean top-1 over the seeds), along the training.
+        curve: (epoch, mean top-1 over the students), along the training.
+        distillations: number of independent ones.
+        spread: of top-1, with the error of its mean; None for a teacher and in old tables.
+        lead: of the difference to random real images of the same distillation, labels, student
+            and seed; None where there are none.
     """
 
     training_set: TrainingSet | Literal["teacher"]
@@ -44,6 +52,14 @@ class ScoreRow:
     top1_std: float
     top5: float
     curve: tuple[tuple[int, float], ...]
+    distillations: int = 1
+    spread: Spread | None = None
+    lead: Spread | None = None
+
+    @property
+    def students(self) -> int:
+        """Number of students of all distillations."""
+        return self.distillations * self.seeds
 
     @property
     def label(self) -> str:
@@ -73,10 +89,16 @@ def score_rows(context: StageContext, recipe: RecipeSettings) -> list[ScoreRow]:
         context: with the units of `evaluation_scores`.
         recipe: the settings that the scores were made with.
     """
-    rows = [
-        _row(context, recipe, row, [run.unit_name for run in runs])
-        for row, runs in groupby(student_runs(recipe), key=lambda run: replace(run, seed=0))
-    ]
+    runs = groupby(student_runs(recipe), key=lambda run: replace(run, distillation=0, seed=0))
+    units = {
+        row: [context.read("evaluation_scores", run.unit_name) for run in each]
+        for row, each in runs
+    }
+    top1 = {
+        row: np.array([float(unit["top1"]) for unit in each]).reshape(-1, recipe.evaluation.seeds)
+        for row, each in units.items()
+    }
+    rows = [_row(recipe, row, each, top1) for row, each in units.items()]
     return [*rows, *(_teacher_row(context, recipe, teacher) for teacher in teachers_of(recipe))]
 
 
@@ -108,22 +130,13 @@ def rank(rows: Sequence[ScoreRow]) -> Ranking:
     return Ranking(label_robust, augmentation_robust)
 
 
-def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
-    """Return mean and sample standard deviation; the deviation of a single value is 0.
-
-    Example:
-        >>> mean_and_std([1.0, 2.0, 3.0])
-        (2.0, 1.0)
-    """
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return float(np.mean(values)), deviation
-
-
 def _row(
-    context: StageContext, recipe: RecipeSettings, run: StudentRun, names: Sequence[str]
+    recipe: RecipeSettings,
+    run: StudentRun,
+    units: Sequence[Mapping[str, np.ndarray]],
+    top1: Mapping[StudentRun, _Top1],
 ) -> ScoreRow:
-    units = [context.read("evaluation_scores", name) for name in names]
-    top1, top1_std = mean_and_std([float(unit["top1"]) for unit in units])
+    spread = measure_spread(top1[run])
     curve = np.mean([unit["curve_top1"] for unit in units], axis=0)
     return ScoreRow(
         training_set=run.training_set,
@@ -132,15 +145,26 @@ def _row(
         augmented=run.augmented,
         teacher=run.teacher,
         ipc=None if run.training_set == "full_data" else recipe.prototypes.ipc,
-        seeds=len(units),
-        top1=top1,
-        top1_std=top1_std,
-        top5=mean_and_std([float(unit["top5"]) for unit in units])[0],
+        seeds=top1[run].shape[1],
+        top1=spread.mean,
+        top1_std=spread.deviation or 0.0,
+        top5=float(np.mean([float(unit["top5"]) for unit in units])),
         curve=tuple(
             (int(epoch), float(value))
             for epoch, value in zip(units[0]["curve_epochs"], curve, strict=True)
         ),
+        distillations=len(top1[run]),
+        spread=spread,
+        lead=_lead(run, top1),
     )
+
+
+def _lead(run: StudentRun, top1: Mapping[StudentRun, _Top1]) -> Spread | None:
+    """Return the paired difference of a row to random real images, if the table has both."""
+    random = top1.get(replace(run, training_set="random_real"))
+    if random is None or run.training_set in ("random_real", "full_data"):
+        return None
+    return measure_spread(top1[run] - random)
 
 
 def _teacher_row(context: StageContext, recipe: RecipeSettings, teacher: str) -> ScoreRow:

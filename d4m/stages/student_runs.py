@@ -1,24 +1,25 @@
 """Every student of the score table: what it is trained on, how, and what that depends on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from d4m.seeds import stream_seed
+from d4m.seeds import distillation_seed, stream_seed
 from d4m.settings import (
     AugmentationSettings,
     CentreCropSettings,
+    EvaluationSettings,
     Labels,
     OptimizerSettings,
     RecipeSettings,
     SoftLabelSettings,
 )
-from d4m.stages.compared_sets import TrainingSet, training_set_inputs
+from d4m.stages.compared_sets import TrainingSet, baselines_of, training_set_inputs
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.soft_labels import label_settings
 from d4m.stages.teacher import teacher_inputs
 from d4m.stages.training_sets import real_set, view_size_px
-from d4m.stages.unit_names import THE_TEACHER, student_unit
+from d4m.stages.unit_names import THE_TEACHER, of_distillation, student_unit
 
 if TYPE_CHECKING:
     from d4m.images.image_set import ImageSet
@@ -29,7 +30,7 @@ _OF_PROTOTYPES = ("synthetic", "decoded_prototypes")
 
 @dataclass(frozen=True)
 class StudentRun:
-    """One student: a unit of the artifact and, over its seeds, a row of the score table.
+    """One student: a unit of the artifact. All distillations and seeds make a row of the table.
 
     Attributes:
         training_set: the images that it is trained on.
@@ -38,6 +39,7 @@ class StudentRun:
         seed: which of the seeds.
         augmented: whether it sees random views, or the images as they are.
         teacher: whose labels it learns, where not those of the distilled data set.
+        distillation: which of the independent distillations.
     """
 
     training_set: TrainingSet
@@ -46,11 +48,12 @@ class StudentRun:
     seed: int
     augmented: bool = True
     teacher: str = THE_TEACHER
+    distillation: int = 0
 
     @property
     def unit_name(self) -> str:
         """Name of its unit."""
-        return student_unit(
+        name = student_unit(
             self.training_set,
             self.labels,
             self.student,
@@ -58,45 +61,77 @@ class StudentRun:
             augmented=self.augmented,
             teacher=self.teacher,
         )
+        return of_distillation(self.distillation, name)
 
 
 def student_runs(recipe: RecipeSettings) -> list[StudentRun]:
-    """Return every student of the score table, row by row."""
+    """Return every student of the score table, row by row.
+
+    Each student that has a row of synthetic images has one of random real images too, with the same
+    labels. The other baselines have the first student only. A row has a student per distillation
+    and seed; all real images are the same in every distillation, so their row has one per seed.
+    """
     settings = recipe.evaluation
-    first = settings.students[0].label
-    rows = list[StudentRun]()
-    if "soft" in settings.labels:
-        others = [other.name for other in recipe.teacher.others]
-        rows += [
-            StudentRun("synthetic", "soft", student.label, 0, teacher=teacher)
-            for teacher in (THE_TEACHER, *others)
-            for student in settings.students
-        ]
-    if "hard" in settings.labels:
-        students = settings.students[:1] if "soft" in settings.labels else settings.students
-        rows += [StudentRun("synthetic", "hard", student.label, 0) for student in students]
-    for baseline in settings.baselines:
-        kinds: Sequence[Labels] = ("hard",) if baseline == "full_data" else settings.labels
-        rows += [StudentRun(baseline, labels, first, 0) for labels in kinds]
+    rows = _synthetic_rows(recipe)
+    for baseline in baselines_of(recipe):
+        rows += _baseline_rows(settings, baseline)
     if settings.without_augmentation and "soft" in settings.labels:
         plain: list[TrainingSet] = ["synthetic"]
         if "random_real" in settings.baselines:
             plain.append("random_real")
+        first = settings.students[0].label
         rows += [StudentRun(each, "soft", first, 0, augmented=False) for each in plain]
-    return [replace(row, seed=seed) for row in rows for seed in range(settings.seeds)]
+    return [
+        replace(row, distillation=distillation, seed=seed)
+        for row in rows
+        for distillation in range(1 if row.training_set == "full_data" else settings.distillations)
+        for seed in range(settings.seeds)
+    ]
+
+
+def _synthetic_rows(recipe: RecipeSettings) -> list[StudentRun]:
+    settings = recipe.evaluation
+    rows = list[StudentRun]()
+    if "soft" in settings.labels:
+        others = [other.name for other in recipe.teacher.others]
+        rows += [
+            StudentRun("synthetic", "soft", student, 0, teacher=teacher)
+            for teacher in (THE_TEACHER, *others)
+            for student in _learners(settings, "soft")
+        ]
+    if "hard" in settings.labels:
+        rows += [StudentRun("synthetic", "hard", each, 0) for each in _learners(settings, "hard")]
+    return rows
+
+
+def _baseline_rows(settings: EvaluationSettings, baseline: TrainingSet) -> list[StudentRun]:
+    if baseline == "full_data":
+        return [StudentRun(baseline, "hard", settings.students[0].label, 0)]
+    return [
+        StudentRun(baseline, labels, student, 0)
+        for labels in settings.labels
+        for student in _learners(settings, labels)[: None if baseline == "random_real" else 1]
+    ]
+
+
+def _learners(settings: EvaluationSettings, labels: Labels) -> list[str]:
+    """Return the students that learn from these labels: the first one alone from both kinds."""
+    alone = labels == "hard" and "soft" in settings.labels
+    return [student.label for student in settings.students[: 1 if alone else None]]
 
 
 def run_inputs(context: StageContext, run: StudentRun) -> Inputs:
     """Return all that a student's score depends on."""
     recipe = context.recipe.settings
+    root = distillation_seed(recipe.seed, run.distillation)
     student = next(each for each in recipe.evaluation.students if each.label == run.student)
     own = {
         "labels": run.labels,
         "student": student.model_dump(mode="json", exclude={"name"}),
-        "seed": stream_seed(recipe.seed, "student", run.student, run.seed),
+        "seed": stream_seed(root, "student", run.student, run.seed),
     }
     training = (_soft_inputs if run.labels == "soft" else _hard_inputs)(context, run)
-    images = training_set_inputs(context, run.training_set)
+    images = training_set_inputs(context, run.training_set, run.distillation)
     return scored_inputs(context) | images | Inputs(own) | training
 
 
@@ -139,15 +174,18 @@ def _soft_inputs(context: StageContext, run: StudentRun) -> Inputs:
             "epochs": labels.epochs,
             "labelled_epochs": labels.labelled,
             "mode": labels.mode,
-            "soft_labels": label_settings(recipe, labels, run.teacher),
+            "soft_labels": label_settings(
+                recipe, labels, run.teacher, distillation=run.distillation
+            ),
             "optimizer": recipe.evaluation.optimizer.used(),
             "matching": matching.used() | {"cluster_weights": weighted},
         }
     )
-    weights = context.all_of("prototypes") if weighted else Inputs()
+    if weighted:
+        training |= context.all_of("prototypes", distillation=run.distillation)
     if _reads_stored_labels(labels, run):
-        return training | weights | context.all_of("soft_labels")
-    return training | weights | teacher_inputs(context, run.teacher)
+        return training | context.all_of("soft_labels", distillation=run.distillation)
+    return training | teacher_inputs(context, run.teacher)
 
 
 def _reads_stored_labels(labels: SoftLabelSettings, run: StudentRun) -> bool:
