@@ -189,8 +189,8 @@ def _class_order(context: StageContext) -> CheckResult:
 def _beats_random_real(context: StageContext) -> CheckResult:
     """Fail where a row is behind random real images by more than chance; say where each stands.
 
-    A level row passes: with few students almost every row is level, and a warning that comes and
-    goes with chance would be learnt to be ignored. The summary says it in so many words.
+    A level row passes: with few students almost every row is level, and people learn to ignore a
+    warning that chance switches on and off. The summary calls the row level.
     """
     found = compare_with_random(score_rows(context, context.recipe.settings))
     return CheckResult(

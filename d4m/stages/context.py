@@ -139,7 +139,7 @@ class StageContext:
         Args:
             artifact: its name.
             prefix: only units whose names begin so.
-            distillation: its number. What all distillations share is part of the first, number 0.
+            distillation: its number. Units that all distillations share are part of the first, 0.
         """
         wanted = of_distillation(distillation, prefix)
         units = (unit for unit in self._units(artifact) if distillation_of(unit) == distillation)
