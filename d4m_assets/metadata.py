@@ -36,8 +36,9 @@ def picture(image: Image.Image) -> dg.MarkdownMetadataValue:
 def score_table(rows: Sequence[ScoreRow]) -> dg.TableMetadataValue:
     """Return scores in percent, one row per training set, kind of labels and student.
 
-    Teachers, views and distillations have columns only where rows differ in them, as the page is
-    narrow. Deviations are those of one student's score, errors those of the mean.
+    Teachers, augmentation and distillations have columns only where rows differ in them, as the
+    page is narrow. Deviations are those of one student's score, errors those of the mean. Figures
+    that a stored unit lacks are left empty.
     """
     has_teachers = any(row.teacher for row in rows)
     has_plain = not all(row.augmented for row in rows)
@@ -53,10 +54,12 @@ def score_table(rows: Sequence[ScoreRow]) -> dg.TableMetadataValue:
                     "top-1 %": round(100 * row.top1, 2),
                     "± over students": round(100 * row.top1_std, 2),
                     **_errors(row, repeated=repeated),
+                    "balanced %": _percent(row.balanced),
                     "top-5 %": round(100 * row.top5, 2),
+                    "views": row.views,
                     "seeds": row.seeds,
                     **({"teacher": row.teacher or "teacher"} if has_teachers else {}),
-                    **({"views": "random" if row.augmented else "none"} if has_plain else {}),
+                    **({"augmented": "yes" if row.augmented else "no"} if has_plain else {}),
                 }
             )
             for row in rows

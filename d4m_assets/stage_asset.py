@@ -64,15 +64,14 @@ def stage_asset(
                 f"{stage.name}[{context.partition_key}]: computed {len(report.computed)}, "
                 f"reused {len(report.reused)} in {report.seconds:.1f} s"
             )
-            made = pipeline.open_context()
-            checked = [(check, check.examine(made)) for check in checks]
+            checked = [(check, check.examine(report.context)) for check in checks]
             for check, found in checked:
                 if not found.passed:
                     log = context.log.error if found.severity == "error" else context.log.warning
                     log(f"{context.partition_key}, {check.name}: {found.summary}")
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(report.manifest.digest),
-                metadata={**describe(made), **_counts(report)},
+                metadata={**describe(report.context), **_counts(report)},
                 check_results=[check_result(check, found) for check, found in checked],
             )
         except D4MError as failure:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from d4m.reports.conditions import describe_differences, differing, find_conditions
 from d4m.reports.image_copies import count_copies
 from d4m.reports.standing import compare_with_random
 from d4m.reports.used_range import narrow_images
@@ -202,6 +203,28 @@ def _beats_random_real(context: StageContext) -> CheckResult:
     )
 
 
+def _same_conditions(context: StageContext) -> CheckResult:
+    """Compare device, threads and versions; a warning, as they change last digits only."""
+    rows = score_rows(context, context.recipe.settings)
+    found = differing(find_conditions({row.label: row for row in rows}))
+    lines = describe_differences(found)
+    return CheckResult(
+        not found,
+        f"rows of the score table differ in {'; '.join(lines)}"
+        if found
+        else "all rows were made with one kind of device, number of threads and set of versions",
+        severity="warning",
+        figures={
+            name: {value: len(rows) for value, rows in each.items()} for name, each in found.items()
+        },
+        rows=[
+            {"condition": name, "value": value, "rows": "; ".join(rows)}
+            for name, each in found.items()
+            for value, rows in each.items()
+        ],
+    )
+
+
 CHECKS: tuple[Check, ...] = (
     Check(
         "readable_files",
@@ -240,6 +263,12 @@ CHECKS: tuple[Check, ...] = (
         "No student learns less from synthetic images than from random real ones, by more than "
         "chance; each row is called ahead, level or behind, with its interval.",
         _beats_random_real,
+    ),
+    Check(
+        "same_conditions",
+        "evaluation_scores",
+        "All rows were made with one kind of device, number of threads and set of versions.",
+        _same_conditions,
     ),
 )
 """Every check, in the order of the artifacts."""

@@ -17,6 +17,7 @@ from d4m.sources.base import ImageIndex, ImageSource, Split
 from d4m.sources.registry import open_source
 from d4m.stages.unit_names import distillation_of, of_distillation, split_unit
 from d4m.store.manifest import ManifestFolder, UnitRecord
+from d4m.store.reference import Reference
 from d4m.store.store import ArtifactStore
 
 
@@ -162,6 +163,10 @@ class StageContext:
     def open_files(self, artifact: str, unit: str) -> Path:
         """Return the folder of an upstream unit, checked."""
         return self.store.open_files(artifact, self._record(artifact, unit).key)
+
+    def reference(self, artifact: str, unit: str) -> Reference | None:
+        """Return the published record of an upstream unit; None where the unit is gone."""
+        return self.store.find(artifact, self._record(artifact, unit).key)
 
     def image_index(self, split: Split, class_id: int) -> ImageIndex:
         """Return the index of one class's real images."""

@@ -104,7 +104,9 @@ class _Laboratory:
         train = self._train_softly if settings["labels"] == "soft" else self._train_hard
         optimizer = OptimizerSettings.among(settings["optimizer"])
         curve = train(unit, model, optimizer)
-        return self.score(model, settings, optimizer.precision, curve)
+        views = settings["epochs"] * len(self._images(unit))
+        scored = self.score(model, settings, optimizer.precision, curve)
+        return scored | {"views": np.array(views, np.int64)}
 
     def score(
         self,
@@ -124,6 +126,8 @@ class _Laboratory:
             "curve_epochs": np.array(curve.epochs if curve else [], np.int64),
             "curve_losses": np.array(curve.losses if curve else [], np.float64),
             "curve_top1": np.array(curve.top1 if curve else [], np.float64),
+            "class_hits": np.array(scores.class_hits, np.int64),
+            "class_images": np.array(scores.class_images, np.int64),
         }
 
     def _train_softly(

@@ -8,11 +8,13 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64
 
+from d4m.scores.balanced_accuracy import balanced_accuracy
 from d4m.scores.dd_ranking import LabelRobustness, augmentation_robust_score, label_robust_score
 from d4m.scores.spread import Spread, measure_spread
 from d4m.settings import Labels, RecipeSettings
 from d4m.stages.compared_sets import TrainingSet
 from d4m.stages.context import StageContext
+from d4m.stages.provenance import conditions
 from d4m.stages.student_runs import StudentRun, student_runs
 from d4m.stages.teacher import teachers_of
 from d4m.stages.unit_names import teacher_score_unit
@@ -39,6 +41,10 @@ class ScoreRow:
         spread: of top-1, with the error of its mean; None for a teacher and in old tables.
         lead: of the difference to random real images of the same distillation, labels, student
             and seed; None where there are none.
+        balanced: mean balanced accuracy; None where a unit of an earlier release lacks the counts.
+        views: images that one student saw in its training, each view counted; None for a teacher,
+            and where a unit of an earlier release lacks it.
+        made: the conditions that the students were trained under, each set of conditions once.
     """
 
     training_set: TrainingSet | Literal["teacher"]
@@ -55,6 +61,9 @@ class ScoreRow:
     distillations: int = 1
     spread: Spread | None = None
     lead: Spread | None = None
+    balanced: float | None = None
+    views: int | None = None
+    made: tuple[Mapping[str, str], ...] = ()
 
     @property
     def students(self) -> int:
@@ -90,15 +99,19 @@ def score_rows(context: StageContext, recipe: RecipeSettings) -> list[ScoreRow]:
         recipe: the settings that the scores were made with.
     """
     runs = groupby(student_runs(recipe), key=lambda run: replace(run, distillation=0, seed=0))
+    names = {row: [run.unit_name for run in each] for row, each in runs}
     units = {
-        row: [context.read("evaluation_scores", run.unit_name) for run in each]
-        for row, each in runs
+        row: [context.read("evaluation_scores", name) for name in each]
+        for row, each in names.items()
     }
     top1 = {
         row: np.array([float(unit["top1"]) for unit in each]).reshape(-1, recipe.evaluation.seeds)
         for row, each in units.items()
     }
-    rows = [_row(recipe, row, each, top1) for row, each in units.items()]
+    rows = [
+        replace(_row(recipe, row, each, top1), made=_made(context, names[row]))
+        for row, each in units.items()
+    ]
     return [*rows, *(_teacher_row(context, recipe, teacher) for teacher in teachers_of(recipe))]
 
 
@@ -156,6 +169,8 @@ def _row(
         distillations=len(top1[run]),
         spread=spread,
         lead=_lead(run, top1),
+        balanced=_balanced(units),
+        views=int(units[0]["views"]) if "views" in units[0] else None,
     )
 
 
@@ -181,7 +196,24 @@ def _teacher_row(context: StageContext, recipe: RecipeSettings, teacher: str) ->
         top1_std=0.0,
         top5=float(unit["top5"]),
         curve=(),
+        balanced=_balanced([unit]),
+        made=_made(context, [teacher_score_unit(teacher)]),
     )
+
+
+def _balanced(units: Sequence[Mapping[str, np.ndarray]]) -> float | None:
+    """Return the mean balanced accuracy of students; None where one has no counts per class."""
+    if not all("class_hits" in unit for unit in units):
+        return None
+    each = [balanced_accuracy(unit["class_hits"], unit["class_images"]) for unit in units]
+    return float(np.mean(each))
+
+
+def _made(context: StageContext, names: Sequence[str]) -> tuple[Mapping[str, str], ...]:
+    """Return the conditions that units were made under, each once, in the order of the units."""
+    references = (context.reference("evaluation_scores", name) for name in names)
+    made = [conditions(each.provenance) for each in references if each]
+    return tuple(one for place, one in enumerate(made) if one not in made[:place])
 
 
 def teacher_by_student(rows: Sequence[ScoreRow]) -> dict[str, dict[str, ScoreRow]]:

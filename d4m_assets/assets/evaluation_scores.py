@@ -1,10 +1,14 @@
 """Asset `evaluation_scores`."""
 
+from typing import Any
+
 import dagster as dg
 
+from d4m.reports.conditions import describe_device, find_conditions
 from d4m.stages.context import StageContext
 from d4m.stages.evaluation_scores import EvaluationScores
 from d4m.stages.score_table import rank, score_rows, teacher_by_student
+from d4m.stages.set_bytes import set_bytes
 from d4m_assets.metadata import (
     lead_table,
     learning_curves,
@@ -21,12 +25,17 @@ def _describe(context: StageContext) -> Metadata:
     if matrix := teacher_by_student(rows):
         pictures["teacher x student"] = matrix_picture(matrix)
     ranking = rank(rows)
-    scores: Metadata = {}
+    scores = dict[str, dg.MetadataValue[Any]]()
     if ranking.label_robust is not None:
         scores["DD-Ranking label-robust"] = _rounded(ranking.label_robust.score)
     if ranking.augmentation_robust is not None:
         scores["DD-Ranking augmentation-robust"] = _rounded(ranking.augmentation_robust)
     leads = {"minus random real": lead_table(rows)} if any(row.lead for row in rows) else {}
+    if device := describe_device(find_conditions({row.label: row for row in rows})):
+        scores["students trained on"] = dg.MetadataValue.text(device)
+    if weight := set_bytes(context):
+        scores["bytes of the images"] = dg.MetadataValue.int(weight.images)
+        scores["bytes of the soft labels"] = dg.MetadataValue.int(weight.labels)
     return {"scores": score_table(rows), **leads, **scores, **pictures}
 
 

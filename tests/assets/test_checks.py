@@ -31,6 +31,7 @@ def test_every_check_runs_also_when_everything_is_reused(result: dg.ExecuteInPro
         "ipc_images_per_class",
         "class_order",
         "beats_random_real",
+        "same_conditions",
     }
 
 

@@ -39,7 +39,8 @@ def test_show_prints_the_score_table_and_where_the_data_set_is(finished):
     ]
     mean, deviation = np.mean(scores), np.std(scores, ddof=1)
     assert rows[0][4:7] == [f"{mean:.2f}", "±", f"{deviation:.2f}"]
-    assert rows[0][8:] == ["2", f"{deviation / 2**0.5:.2f}"]  # seeds, error of the mean
+    assert rows[0][7] == f"{deviation / 2**0.5:.2f}"  # error of the mean
+    assert rows[0][10:] == ["120", "2"]  # 4 epochs of 30 images; seeds
     [sheet] = [line.split(": ")[1].strip() for line in lines if line.startswith("contact sheet")]
     with Image.open(sheet) as image:
         image.verify()
@@ -73,21 +74,24 @@ def test_compare_prints_the_rows_of_every_recipe_in_one_table(compared):
     lines = call(compared, "compare", "tiny", "other")
     assert lines[0].split()[:3] == ["recipe", "training", "set"]
     assert "test top-1 %" in lines[0]
-    for name, rows in (("tiny", lines[1:11]), ("other", lines[11:])):
+    for name, rows in (("tiny", lines[1:11]), ("other", lines[11:19])):
         alone = call(compared, "show", name)[1 : len(rows) + 1]
         assert [row.split() for row in rows] == [[name, *row.split()] for row in alone]
-    assert [line.split()[1] for line in lines[11:]] == [
+    assert [line.split()[1] for line in lines[11:19]] == [
         *("synthetic",) * 2,
         *("random_real",) * 2,
         *("nearest_real",) * 2,
         "full_data",
         "teacher",
     ]
+    for name in ("tiny", "other"):
+        [robust] = [line for line in call(compared, "show", name) if "label-robust" in line]
+        assert f"{name}: {robust}" in lines[19:]
 
 
 def test_compare_may_print_the_rows_of_one_training_set(compared):
     lines = call(compared, "compare", "tiny", "other", "--training-set", "synthetic")
-    assert [line.split()[:5] for line in lines[1:]] == [
+    assert [line.split()[:5] for line in lines[1:6]] == [
         ["tiny", "synthetic", "3", "soft", "convnet3"],
         ["tiny", "synthetic", "3", "soft", "test_vit"],
         ["tiny", "synthetic", "3", "hard", "convnet3"],
@@ -100,7 +104,8 @@ def test_compare_of_one_recipe_needs_no_column_for_its_name(finished):
     lines = call(finished, "compare", "tiny")
     shown = call(finished, "show", "tiny")
     assert lines == shown[: len(lines)]
-    assert len(lines) == 11
+    # The table, the meaning of its columns, one DD-Ranking, the bytes and the device.
+    assert len(lines) == 11 + 4
 
 
 def test_compare_refuses_scores_on_different_images(finished):
