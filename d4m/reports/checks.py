@@ -1,7 +1,8 @@
 """Check what must hold of stored artifacts; every check reads arrays and loads no model."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from d4m.reports.image_copies import count_copies
 from d4m.reports.standing import compare_with_random
 from d4m.reports.used_range import narrow_images
 from d4m.settings import FileImageSettings
+from d4m.sources.base import ImageIndex, Split
 from d4m.sources.copies import LEFT_OUT
 from d4m.stages.context import StageContext
 from d4m.stages.score_table import score_rows
@@ -64,36 +66,34 @@ def checks_of(artifact: str) -> list[Check]:
     return [check for check in CHECKS if check.artifact == artifact]
 
 
-def unreadable_rows(context: StageContext) -> list[Mapping[str, str]]:
+def unreadable_rows(indexes: Mapping[tuple[Split, int], ImageIndex]) -> list[Mapping[str, str]]:
     """Return the first images that are left out, one row each, with the reason."""
     found = (
         {"split": split, "file": file, "reason": reason}
-        for split in context.source.splits
-        for class_id in context.class_ids
-        for file, reason in context.image_index(split, class_id).unreadable.items()
+        for (split, _), index in indexes.items()
+        for file, reason in index.unreadable.items()
     )
-    return [row for row, _ in zip(found, range(_MOST_LISTED), strict=False)]
+    return list(islice(found, _MOST_LISTED))
 
 
-def count_unreadable(context: StageContext, *class_ids: int) -> int:
-    """Return how many images of these classes, or of all, cannot be read; left-out copies can."""
-    chosen = class_ids or context.class_ids
-    indexes = (context.image_index(s, c) for s in context.source.splits for c in chosen)
+def count_unreadable(indexes: Iterable[ImageIndex]) -> int:
+    """Return how many of the listed images cannot be read; left-out copies can."""
     reasons = (reason for index in indexes for reason in index.unreadable.values())
     return sum(not reason.startswith(LEFT_OUT) for reason in reasons)
 
 
 def _readable_files(context: StageContext) -> CheckResult:
-    indexes = [context.image_index(s, c) for s in context.source.splits for c in context.class_ids]
-    unreadable = count_unreadable(context)
-    share = unreadable / max(1, unreadable + sum(len(index.image_ids) for index in indexes))
+    indexes = context.image_indexes()
+    unreadable = count_unreadable(indexes.values())
+    images = sum(len(index.image_ids) for index in indexes.values())
+    share = unreadable / max(1, unreadable + images)
     dataset = context.recipe.settings.dataset
     limit = dataset.unreadable_share if isinstance(dataset, FileImageSettings) else 0.0
     return CheckResult(
         share <= limit,
         f"{unreadable} unreadable images, {share:.2%}; the limit is {limit:.2%}",
         figures={"unreadable": unreadable, "share": share, "limit": limit},
-        rows=unreadable_rows(context),
+        rows=unreadable_rows(indexes),
     )
 
 

@@ -178,6 +178,11 @@ class StageContext:
             {str(file): str(reason) for file, reason in unreadable},
         )
 
+    def image_indexes(self) -> dict[tuple[Split, int], ImageIndex]:
+        """Return the index of every class in every split."""
+        splits = self.source.splits
+        return {(s, c): self.image_index(s, c) for s in splits for c in self.class_ids}
+
     def _units(self, artifact: str) -> Mapping[str, UnitRecord | None]:
         if artifact not in self.upstream:
             msg = (
