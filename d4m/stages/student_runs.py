@@ -115,7 +115,7 @@ def _baseline_rows(settings: EvaluationSettings, baseline: TrainingSet) -> list[
 
 
 def _learners(settings: EvaluationSettings, labels: Labels) -> list[str]:
-    """Return the students that learn from these labels: the first one alone from both kinds."""
+    """Return the students with these labels; with both kinds, only the first has class labels."""
     alone = labels == "hard" and "soft" in settings.labels
     return [student.label for student in settings.students[: 1 if alone else None]]
 
