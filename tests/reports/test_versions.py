@@ -93,9 +93,9 @@ def test_two_data_sets_differ_in_what_was_edited_and_what_follows(edited):
     assert found.class_ids == [3]
     assert found.units["synthetic_images"] == (1, 10)
     assert found.units["soft_labels"] == (2, 2)
-    assert found.units["evaluation_scores"] == (6, 17)
+    assert found.units["evaluation_scores"] == (6, 19)
     by_row = {score.row: score for score in found.scores}
-    assert len(by_row) == 9
+    assert len(by_row) == 10
     assert by_row["full_data, hard, convnet3"].top1.difference == 0.0
     soft = by_row["synthetic, soft, convnet3"].balanced
     rows = [
