@@ -56,5 +56,5 @@ def score_variant(edits: Edits, *, baselines: list[str], seeds: int) -> dict[str
 
 def cell(row: ScoreRow) -> str:
     """Format a mean in percent, with the deviation if there are several students."""
-    spread = f" ± {100 * row.top1_std:.2f}" if row.seeds > 1 else ""
+    spread = f" ± {100 * row.top1_std:.2f}" if row.students > 1 else ""
     return f"{100 * row.top1:.2f}{spread}"

@@ -10,9 +10,9 @@ from d4m.errors import DamagedUnitError, MissingUpstreamError, StoreError
 from d4m.recipe.recipe import Recipe
 from d4m.reports.checks import Check, CheckResult, checks_of
 from d4m.reports.image_changes import verify_images
-from d4m.reports.plan_ahead import PlannedUnit, plan_ahead
+from d4m.reports.plan_ahead import Outlook, PlannedUnit, look_ahead
 from d4m.reports.preflight.check import check_recipe
-from d4m.reports.present import ShownDataset, find_shown, present_context
+from d4m.reports.present import ShownDataset, find_shown
 from d4m.stages.base import Stage, is_known
 from d4m.stages.context import StageContext
 from d4m.stages.distilled_dataset import DistilledDataset
@@ -142,7 +142,19 @@ class Pipeline:
         Raises:
             RecipeError: the recipe is wrong.
         """
-        return plan_ahead(STAGES, self._checked_context())
+        return self.look_ahead().explain()
+
+    def look_ahead(self, *, refuse: bool = True) -> Outlook:
+        """Plan all stages once, for several questions about what is stored and what is missing.
+
+        Args:
+            refuse: whether a wrong recipe is an error; reports about what was made do without.
+
+        Raises:
+            RecipeError: the recipe is wrong.
+            SourceError: its images cannot be listed.
+        """
+        return look_ahead(STAGES, self._checked_context() if refuse else self.open_context())
 
     def check(self, artifact: str, context: StageContext) -> list[tuple[Check, CheckResult]]:
         """Examine an artifact by the checks that look at it.
@@ -161,7 +173,7 @@ class Pipeline:
 
     def present_context(self) -> StageContext:
         """Open the store, with those artifacts only that are whole for the present recipe."""
-        return present_context(STAGES, self.open_context())
+        return self.look_ahead(refuse=False).present
 
     def shown(self) -> ShownDataset:
         """Find the data set to show: that of the present recipe, or the last one made.

@@ -37,6 +37,18 @@ def stream_seed(root_seed: int, *names: str | int) -> int:
     return int.from_bytes(hashlib.sha256(address.encode()).digest()[:8], "little") >> 1
 
 
+def distillation_seed(root_seed: int, distillation: int) -> int:
+    """Return the root of the random streams of one of a recipe's independent distillations.
+
+    The first distillation, number 0, has the recipe's own streams.
+
+    Example:
+        >>> distillation_seed(7, 0), distillation_seed(7, 1) == stream_seed(7, "distillation", 1)
+        (7, True)
+    """
+    return stream_seed(root_seed, "distillation", distillation) if distillation else root_seed
+
+
 def stream_generator(root_seed: int, *names: str | int) -> np.random.Generator:
     """Return a numpy generator at the start of the stream with these names."""
     return np.random.Generator(np.random.Philox(stream_seed(root_seed, *names)))

@@ -64,9 +64,8 @@ def stage_asset(
                 f"{stage.name}[{context.partition_key}]: computed {len(report.computed)}, "
                 f"reused {len(report.reused)} in {report.seconds:.1f} s"
             )
-            made = pipeline.open_context()
-            metadata = {**describe(made), **_counts(report)}
-            checked = pipeline.check(stage.name, made)
+            checked = [(check, check.examine(report.context)) for check in checks]
+            metadata = {**describe(report.context), **_counts(report)}
             for check, found in checked:
                 if not found.passed:
                     log = context.log.error if found.severity == "error" else context.log.warning

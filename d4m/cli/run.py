@@ -38,7 +38,7 @@ def run(recipe: RecipeArgument) -> None:
             f"{report.manifest.asset:<18} {len(report.computed):>5} computed "
             f"{len(report.reused):>5} reused {report.seconds:>8.1f} s"
         )
-        usable &= print_checks(pipeline, [report.manifest.asset], pipeline.open_context())
+        usable &= print_checks(pipeline, [report.manifest.asset], report.context)
     console.print(f"{computed} units computed in {time.monotonic() - start:.1f} s")
     if not usable:
         raise typer.Exit(FAILED_CHECK)
@@ -54,7 +54,8 @@ def status(recipe: RecipeArgument) -> None:
     table = Table("artifact", "cached", "to compute", "follows", box=None)
     reasons = list[str]()
     pipeline = open_pipeline(recipe)
-    for stage, units in pipeline.plan().items():
+    outlook = pipeline.look_ahead()
+    for stage, units in outlook.explain().items():
         states = [unit.state for unit in units]
         counts = [states.count(state) for state in ("cached", "compute", "follows")]
         table.add_row(stage, *map(str, counts))
@@ -63,7 +64,7 @@ def status(recipe: RecipeArgument) -> None:
         if len(why) > _REASONS:
             reasons.append(f"{stage}: and {len(why) - _REASONS} more units")
     console.print(table)
-    present = pipeline.present_context()
+    present = outlook.present
     if images := present.source.describe():
         console.print(f"images: {escape(images)}", soft_wrap=True)
     for reason in reasons:

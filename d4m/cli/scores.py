@@ -9,8 +9,21 @@ from rich.table import Table
 
 from d4m.cli.app import RecipeArgument, app, console, open_pipeline, print_checks, print_note
 from d4m.errors import D4MError
+from d4m.reports.conditions import describe_device, describe_differences, find_conditions
+from d4m.reports.present import ShownDataset
+from d4m.reports.standing import lead_rows, note_on
 from d4m.stages.image_fidelity import FidelityRow
-from d4m.stages.score_table import ScoreRow, rank
+from d4m.stages.score_table import ScoreRow
+from d4m.stages.score_text import (
+    LEGEND,
+    ranking_lines,
+    score_cells,
+    score_header,
+    spread_rows,
+)
+
+_MAY_WRAP = ("recipe", "training set", "labels", "student")
+_WIDE = 100  # columns of a terminal from which cells are two spaces apart
 
 
 @app.command()
@@ -20,12 +33,13 @@ def show(recipe: RecipeArgument) -> None:
     shown = pipeline.shown()
     print_note(recipe, shown)
     console.print(_score_table({recipe: shown.scores}, shown.split))
-    _print_ranking(shown.scores)
+    _print_facts({recipe: shown}, {row.label: row for row in shown.scores})
+    _print_parts({recipe: shown.scores})
+    _print_leads(shown.scores)
     if shown.fidelity:
         console.print(_fidelity_table(shown.fidelity))
-    if not shown.version:
-        present = pipeline.present_context()
-        print_checks(pipeline, present.upstream, present)
+    if shown.context is not None:
+        print_checks(pipeline, shown.context.upstream, shown.context)
     if shown.folder is None:
         console.print(f"distilled data set: not packed yet; `d4m run {recipe}` does")
         return
@@ -59,31 +73,41 @@ def compare(
     for name, each in shown.items():
         print_note(name, each)
     console.print(_score_table(rows, splits.pop()))
+    made = {f"{name}: {row.label}": row for name, each in rows.items() for row in each}
+    _print_facts(shown, made)
+    _print_parts(rows)
+    for line in describe_differences(find_conditions(made)):
+        console.print(f"[yellow]rows differ in[/yellow] {escape(line)}", soft_wrap=True)
 
 
 def _score_table(rows: Mapping[str, Sequence[ScoreRow]], split: str) -> Table:
     """Build the table of each recipe's rows, with a column for the recipe if there are several."""
-    named = ["recipe"] if len(rows) > 1 else []
-    columns = ("training set", "IPC", "labels", "student", f"{split} top-1 %", "top-5 %", "seeds")
-    table = Table(*named, *columns, box=None)
+    apart = 2 if console.width >= _WIDE else 1
+    table = Table(box=None, pad_edge=False, padding=(0, apart, 0, 0))
+    for name in [*(["recipe"] if len(rows) > 1 else []), *score_header(split)]:
+        table.add_column(name, no_wrap=name not in _MAY_WRAP, overflow="fold")
     for name, row in ((name, row) for name, each in rows.items() for row in each):
-        table.add_row(
-            *([escape(name)] if named else []),
-            row.training_set + ("" if row.augmented else ", as they are"),
-            str(row.ipc or "all"),
-            _labels_of(row),
-            row.student,
-            f"{100 * row.top1:.2f}" + (f" ± {100 * row.top1_std:.2f}" if row.seeds > 1 else ""),
-            f"{100 * row.top5:.2f}",
-            str(row.seeds),
-        )
+        cells = [*([name] if len(rows) > 1 else []), *score_cells(row)]
+        table.add_row(*map(escape, cells))
     return table
 
 
-def _labels_of(row: ScoreRow) -> str:
-    if row.training_set == "teacher":
-        return row.teacher or "-"
-    return row.labels + (f", {row.teacher}" if row.teacher else "")
+def _print_facts(shown: Mapping[str, ShownDataset], made: Mapping[str, ScoreRow]) -> None:
+    """Print below a score table what its figures mean and rest on.
+
+    Args:
+        shown: the data sets, by recipe.
+        made: the rows of the table.
+    """
+    console.print(LEGEND)
+    for name, each in shown.items():
+        facts = ranking_lines(each.scores)
+        if each.weight is not None:
+            facts.append(f"stored: {each.weight.text}")
+        for fact in facts:
+            console.print(escape(f"{name}: {fact}" if len(shown) > 1 else fact), soft_wrap=True)
+    if device := describe_device(find_conditions(made)):
+        console.print(f"students trained on: {escape(device)}", soft_wrap=True)
 
 
 def _fidelity_table(rows: Sequence[FidelityRow]) -> Table:
@@ -97,14 +121,32 @@ def _fidelity_table(rows: Sequence[FidelityRow]) -> Table:
     return table
 
 
-def _print_ranking(rows: Sequence[ScoreRow]) -> None:
-    ranking = rank(rows)
-    if ranking.label_robust is not None:
-        console.print(
-            f"DD-Ranking, label-robust score:        {ranking.label_robust.score:.1f} (hard-label "
-            f"recovery {100 * ranking.label_robust.hard_label_recovery:.2f}, improvement over "
-            f"random {100 * ranking.label_robust.improvement_over_random:.2f})",
-            soft_wrap=True,
-        )
-    if ranking.augmentation_robust is not None:
-        console.print(f"DD-Ranking, augmentation-robust score: {ranking.augmentation_robust:.1f}")
+def _print_parts(rows: Mapping[str, Sequence[ScoreRow]]) -> None:
+    """Print the two parts of the deviations, where rows are of several distillations."""
+    parts = [
+        {"recipe": name, **part} if len(rows) > 1 else part
+        for name, each in rows.items()
+        for part in spread_rows(each)
+    ]
+    title = "Deviation of top-1 between distillations, and between the students of one, in points"
+    _print_rows(parts, title)
+
+
+def _print_leads(rows: Sequence[ScoreRow]) -> None:
+    """Print where rows stand to random real images, if there are any."""
+    _print_rows(
+        lead_rows(rows),
+        "Top-1 minus that of random real images with the same distillation and seed, in points",
+    )
+    if note := note_on(rows):
+        console.print(escape(note), soft_wrap=True)
+
+
+def _print_rows(rows: Sequence[Mapping[str, str]], title: str) -> None:
+    if not rows:
+        return
+    console.print(title, soft_wrap=True)  # a table's own title is cut into lines of its width
+    table = Table(*rows[0], box=None)
+    for row in rows:
+        table.add_row(*map(escape, row.values()))
+    console.print(table)

@@ -2,9 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,19 +25,26 @@ from d4m.errors import D4MError, MissingUpstreamError, SourceError
 from d4m.pipeline import Pipeline
 from d4m.recipe.write import write_recipe
 from d4m.reports.changes import flatten
-from d4m.reports.dataset_diff import DatasetVersion, compare_datasets, draw_side_by_side
+from d4m.reports.conditions import describe_device, find_conditions
+from d4m.reports.dataset_diff import (
+    DatasetVersion,
+    ScoreChange,
+    compare_datasets,
+    draw_side_by_side,
+)
 from d4m.reports.lineage import Origin, image_origins, trace
-from d4m.reports.present import ShownDataset
+from d4m.reports.present import ShownDataset, shown_dataset
 from d4m.reports.versions import find_version, version_changes
 from d4m.settings import RecipeSettings
 from d4m.stages.context import StageContext
 from d4m.stages.display_names import with_names
-from d4m.stages.distilled_dataset import DistilledDataset, write_json
+from d4m.stages.distilled_dataset import DistilledDataset, score_json, write_json
 from d4m.stages.score_table import ScoreRow
 
 _DATASET = DistilledDataset.name
 _SIBLINGS = 3
 _SETTINGS_SHOWN = 12
+_SIDES = ("old", "new", "change")
 _AssetArgument = Annotated[str, typer.Argument(help="An artifact, such as synthetic_images.")]
 _VersionText = "The beginning of a version's name or digest, `current` or `previous`."
 
@@ -108,13 +115,10 @@ def diff(
         console.print(escape(text), soft_wrap=True)
     for asset, (changed, total) in found.units.items():
         console.print(f"{asset}: {changed} of {total} units changed")
-    table = Table("top-1 %", "old", "new", "difference", box=None)
+    kinds = ("top-1 %", "balanced %")
+    table = Table("row", *(f"{kind}: {each}" for kind in kinds for each in _SIDES), box=None)
     for score in found.scores:
-        change = "" if score.difference is None else f"{100 * score.difference:+.2f}"
-        cells = (
-            "" if each is None else f"{100 * each:.2f}" for each in (score.before, score.after)
-        )
-        table.add_row(escape(score.row), *cells, change)
+        table.add_row(escape(score.row), *_cells(score.top1), *_cells(score.balanced))
     console.print(table)
     if picture is not None:
         if not found.class_ids:
@@ -122,6 +126,12 @@ def diff(
             raise D4MError(msg)
         draw_side_by_side(was, now, found.class_ids).save(picture)
         console.print(f"wrote {escape(str(picture))}", soft_wrap=True)
+
+
+def _cells(score: ScoreChange) -> Iterator[str]:
+    """Yield both accuracies and their difference in percent; "" where there is none."""
+    for each, form in ((score.before, ".2f"), (score.after, ".2f"), (score.difference, "+.2f")):
+        yield "" if each is None else f"{100 * each:{form}}"
 
 
 @app.command()
@@ -157,15 +167,15 @@ def export(
         msg = f"wanted a folder that does not exist yet, found {folder}; choose another name"
         raise D4MError(msg)
     pipeline = open_pipeline(recipe)
-    context = pipeline.open_context()
     if version:
-        found = find_version(context, _DATASET, version)
-        shutil.copytree(DatasetVersion.open(context, found).folder, folder)
+        context = pipeline.open_context()
+        files = DatasetVersion.open(context, find_version(context, _DATASET, version)).folder
+        shutil.copytree(files, folder)
     else:
         shown = pipeline.shown()
         shutil.copytree(_present_files(recipe, shown), folder)
-        _name_networks(folder, context.recipe.settings, shown.scores)
-        _add_checks(pipeline, folder / "README.md")
+        _name_networks(folder, pipeline.recipe.settings, shown.scores)
+        _add_to_card(pipeline, shown, folder / "README.md")
     console.print(f"wrote {escape(str(folder))}", soft_wrap=True)
 
 
@@ -173,7 +183,7 @@ def _name_networks(folder: Path, recipe: RecipeSettings, scores: Sequence[ScoreR
     """Give students and teachers of an exported data set the recipe's names, for people."""
     settings = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
     write_json(folder / "recipe.json", with_names(settings, recipe))
-    write_json(folder / "scores.json", [asdict(row) for row in scores])
+    write_json(folder / "scores.json", [score_json(row) for row in scores])
 
 
 def _present_files(recipe: str, shown: ShownDataset) -> Path:
@@ -190,34 +200,36 @@ def _present_files(recipe: str, shown: ShownDataset) -> Path:
     return shown.folder
 
 
-def _add_checks(pipeline: Pipeline, card: Path) -> None:
-    """Add the checks that fail to the card of an exported data set."""
-    present = pipeline.present_context()
+def _add_to_card(pipeline: Pipeline, shown: ShownDataset, card: Path) -> None:
+    """Add to an exported card what is part of no digest: the device, and the checks that fail."""
+    assert shown.context is not None, "the data set belongs to the present recipe"
+    device = describe_device(find_conditions({row.label: row for row in shown.scores}))
     failed = [
         f"- {found.severity}: {check.artifact}, {check.name}: {found.summary}"
-        for artifact in present.upstream
-        for check, found in pipeline.check(artifact, present)
+        for artifact in shown.context.upstream
+        for check, found in pipeline.check(artifact, shown.context)
         if not found.passed
     ]
-    if failed:
-        text = "\n".join(["", "## Checks that fail", "", *failed, ""])
-        card.write_text(card.read_text(encoding="utf-8") + text, encoding="utf-8")
+    lines = ["", f"Students trained on: {device}."] if device else []
+    lines += ["", "## Checks that fail", "", *failed] if failed else []
+    text = card.read_text(encoding="utf-8") + "\n".join([*lines, ""])
+    card.write_text(text, encoding="utf-8")
 
 
 def _context_of(recipe: str, artifact: str) -> StageContext:
     """Open the present recipe's artifact; else the last one made, and say what has changed."""
     pipeline = open_pipeline(recipe)
-    context = pipeline.open_context()
     try:
-        present = pipeline.present_context()
+        outlook = pipeline.look_ahead(refuse=False)
     except SourceError as failure:
         console.print(escape(f"the images cannot be listed: {failure}"), soft_wrap=True)
-        return context
+        return pipeline.open_context()
+    context, present = outlook.context, outlook.present
     if artifact in present.upstream:
         return replace(context, upstream={**context.upstream, **present.upstream})
     if artifact in context.upstream:
         with suppress(MissingUpstreamError):
-            print_note(recipe, pipeline.shown())
+            print_note(recipe, shown_dataset(outlook))
     return context
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from d4m.errors import StoreError
 from d4m.images.contact_sheet import draw_contact_sheet
 from d4m.reports.changes import setting_changes
+from d4m.scores.spread import Spread
 from d4m.stages.context import StageContext
 from d4m.stages.distilled_dataset import DistilledDataset
 from d4m.stages.score_table import ScoreRow
@@ -70,9 +71,8 @@ class DatasetVersion:
 
 @dataclass(frozen=True)
 class ScoreChange:
-    """A row of two score tables: top-1 accuracies as shares, None where there is no such row."""
+    """One accuracy of a row of two score tables, as a share; None where there is none."""
 
-    row: str
     before: float | None
     after: float | None
 
@@ -82,6 +82,15 @@ class ScoreChange:
         if self.before is None or self.after is None:
             return None
         return self.after - self.before
+
+
+@dataclass(frozen=True)
+class RowChange:
+    """A row of two score tables."""
+
+    row: str
+    top1: ScoreChange
+    balanced: ScoreChange
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,7 @@ class DatasetDiff:
     settings: list[str]
     units: dict[str, tuple[int, int]]
     class_ids: list[int]
-    scores: list[ScoreChange]
+    scores: list[RowChange]
 
 
 def compare_datasets(old: DatasetVersion, new: DatasetVersion) -> DatasetDiff:
@@ -133,6 +142,8 @@ def _row(stored: Mapping[str, Any]) -> ScoreRow:
     """Return a row of a score table from its JSON."""
     row: dict[str, Any] = dict(stored)
     row["curve"] = tuple((int(epoch), float(top1)) for epoch, top1 in stored["curve"])
+    for name in ("spread", "lead"):  # tables of earlier versions of d4m have neither
+        row[name] = Spread(**row[name]) if row.get(name) else None
     return ScoreRow(**row)
 
 
@@ -162,7 +173,15 @@ def _prompt_changes(old: DatasetVersion, new: DatasetVersion) -> list[str]:
     ]
 
 
-def _score_changes(old: DatasetVersion, new: DatasetVersion) -> list[ScoreChange]:
-    was, now = ({row.label: row.top1 for row in each.scores} for each in (old, new))
+def _score_changes(old: DatasetVersion, new: DatasetVersion) -> list[RowChange]:
+    was, now = ({row.label: row for row in each.scores} for each in (old, new))
     names = [*now, *(name for name in was if name not in now)]
-    return [ScoreChange(name, was.get(name), now.get(name)) for name in names]
+    return [
+        RowChange(
+            name,
+            top1=ScoreChange(*(row and row.top1 for row in pair)),
+            balanced=ScoreChange(*(row and row.balanced for row in pair)),
+        )
+        for name in names
+        for pair in [(was.get(name), now.get(name))]
+    ]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from d4m.sources.copies import LEFT_OUT, Indexes, Place, find_copies
+from d4m.sources.copies import LEFT_OUT, Place, find_copies
 from d4m.stages.context import StageContext
 
 _MOST_LISTED = 100
@@ -58,11 +58,7 @@ class CopyCounts:
 
 def count_copies(context: StageContext) -> CopyCounts:
     """Compare the digests of all images of a recipe, whose files are not read."""
-    indexes: Indexes = {
-        (split, class_id): context.image_index(split, class_id)
-        for split in context.source.splits
-        for class_id in context.class_ids
-    }
+    indexes = context.image_indexes()
     groups = list(find_copies(indexes))
     reasons = (reason for index in indexes.values() for reason in index.unreadable.values())
     return CopyCounts(

@@ -1,7 +1,8 @@
 """Say what a run would do, and why: a dry run of the cache keys."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from d4m.reports.changes import describe_changes
@@ -36,40 +37,64 @@ class PlannedUnit:
         return f"{self.stage}/{self.name}" + (f" ({self.class_name})" if self.class_name else "")
 
 
-def plan_ahead(
-    stages: Sequence[Stage], context: StageContext
-) -> dict[str, tuple[PlannedUnit, ...]]:
-    """Return every unit of every stage, and why it is not cached; computes and writes nothing.
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage's units, in order, and by name the references of the stored ones."""
+
+    units: Sequence[Unit]
+    stored: Mapping[str, Reference]
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The plan of a whole recipe, made once for all who ask what is stored and what is missing.
+
+    Attributes:
+        context: recipe and store, with the current manifests of all stages.
+        planned: the plan of every stage, in the order in which they run.
+    """
+
+    context: StageContext
+    planned: Mapping[str, PlannedStage]
+
+    @cached_property
+    def present(self) -> StageContext:
+        """The context with those artifacts that are wholly stored for the present recipe."""
+        whole = {n: s.stored for n, s in self.planned.items() if len(s.stored) == len(s.units)}
+        return replace(self.context, upstream={name: records(all_) for name, all_ in whole.items()})
+
+    def explain(self) -> dict[str, tuple[PlannedUnit, ...]]:
+        """Return every unit of every stage, and why it is not cached."""
+        return {
+            name: tuple(
+                PlannedUnit(name, unit.name, "cached")
+                if unit.name in stage.stored
+                else _explain(self.context, unit)
+                for unit in stage.units
+            )
+            for name, stage in self.planned.items()
+        }
+
+
+def look_ahead(stages: Sequence[Stage], context: StageContext) -> Outlook:
+    """Plan stage after stage, each from the units that are stored for the stages before.
+
+    Nothing is computed or written.
 
     Args:
         stages: in the order in which they run.
-        context: recipe and store; its `upstream` is ignored.
+        context: recipe and store; its `upstream` is not used for planning.
+
+    Raises:
+        SourceError: the recipe's images cannot be listed, so nobody knows what belongs to it.
     """
-    return {
-        stage.name: tuple(
-            PlannedUnit(stage.name, unit.name, "cached")
-            if unit.name in stored
-            else _explain(context, unit)
-            for unit in units
-        )
-        for stage, units, stored in look_ahead(stages, context)
-    }
-
-
-def look_ahead(
-    stages: Sequence[Stage], context: StageContext
-) -> Iterator[tuple[Stage, list[Unit], dict[str, Reference]]]:
-    """Plan stage after stage, each from the units that are stored for the stages before.
-
-    Yields:
-        The stage, its units in order, and by name the references of the stored ones.
-    """
-    ahead = replace(context, upstream={})
+    ahead, planned = replace(context, upstream={}), dict[str, PlannedStage]()
     for stage in stages:
         units, stored = plan_stage(stage, ahead)
         known = records(stored)
         ahead = ahead.seeing(stage.name, {unit.name: known.get(unit.name) for unit in units})
-        yield stage, units, stored
+        planned[stage.name] = PlannedStage(units, stored)
+    return Outlook(context, planned)
 
 
 def _explain(context: StageContext, unit: Unit) -> PlannedUnit:

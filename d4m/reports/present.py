@@ -1,21 +1,21 @@
 """Find the data set that belongs to the present recipe; else the last one, and what changed."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from d4m.errors import MissingUpstreamError, SourceError
 from d4m.reports.changes import setting_changes
 from d4m.reports.dataset_diff import DatasetVersion
-from d4m.reports.plan_ahead import look_ahead, plan_ahead
-from d4m.stages.base import Stage, records
+from d4m.reports.plan_ahead import Outlook, look_ahead
+from d4m.stages.base import Stage
 from d4m.stages.context import StageContext
 from d4m.stages.display_names import with_names
 from d4m.stages.distilled_dataset import DistilledDataset
 from d4m.stages.evaluation_scores import EvaluationScores
 from d4m.stages.image_fidelity import FidelityRow, ImageFidelity, fidelity_rows
 from d4m.stages.score_table import ScoreRow, score_rows
-from d4m.store.manifest import UnitRecord
+from d4m.stages.set_bytes import SetBytes, set_bytes
 
 _DATASET = DistilledDataset.name
 _MOST_CHANGES = 4
@@ -30,6 +30,9 @@ class ShownDataset:
         scores: the rows of its score table.
         fidelity: how close its images are to real ones; empty for an earlier version.
         folder: its files; None where they are not packed yet.
+        weight: what its images and labels weigh; None for an earlier version, and where one of them
+            is not whole.
+        context: the recipe's artifacts that are whole; None for an earlier version.
         version: name of an earlier version; empty where it belongs to the present recipe.
         changes: how the present recipe differs from that version, in words.
     """
@@ -38,6 +41,8 @@ class ShownDataset:
     scores: list[ScoreRow]
     fidelity: list[FidelityRow]
     folder: Path | None
+    weight: SetBytes | None = None
+    context: StageContext | None = None
     version: str = ""
     changes: tuple[str, ...] = ()
 
@@ -53,23 +58,6 @@ class ShownDataset:
         )
 
 
-def present_context(stages: Sequence[Stage], context: StageContext) -> StageContext:
-    """Return a context with those artifacts that are wholly stored for the present recipe.
-
-    Args:
-        stages: in the order in which they run.
-        context: recipe and store; its `upstream` is replaced.
-
-    Raises:
-        SourceError: the recipe's images cannot be listed, so nobody knows what belongs to it.
-    """
-    upstream = dict[str, Mapping[str, UnitRecord | None]]()
-    for stage, units, stored in look_ahead(stages, context):
-        if len(stored) == len(units):
-            upstream[stage.name] = records(stored)
-    return replace(context, upstream=upstream)
-
-
 def find_shown(stages: Sequence[Stage], context: StageContext) -> ShownDataset:
     """Find the data set to show: that of the present recipe, or the last one that was made.
 
@@ -81,11 +69,21 @@ def find_shown(stages: Sequence[Stage], context: StageContext) -> ShownDataset:
         MissingUpstreamError: none has ever been made.
     """
     try:
-        present = present_context(stages, context)
+        outlook = look_ahead(stages, context)
     except SourceError as failure:
         return _last_version(context, (f"the images cannot be listed ({failure})",))
+    return shown_dataset(outlook)
+
+
+def shown_dataset(outlook: Outlook) -> ShownDataset:
+    """Return the data set of the present recipe, or the last one that was made.
+
+    Raises:
+        MissingUpstreamError: none has ever been made.
+    """
+    context, present = outlook.context, outlook.present
     if EvaluationScores.name not in present.upstream:
-        return _last_version(context, tuple(_changes(stages, context)))
+        return _last_version(context, tuple(_changes(outlook)))
     settings, packed = present.recipe.settings, _DATASET in present.upstream
     measured = ImageFidelity.name in present.upstream
     return ShownDataset(
@@ -93,6 +91,8 @@ def find_shown(stages: Sequence[Stage], context: StageContext) -> ShownDataset:
         scores=score_rows(present, settings),
         fidelity=fidelity_rows(present, settings) if measured else [],
         folder=present.open_files(_DATASET, _DATASET) if packed else None,
+        weight=set_bytes(present),
+        context=present,
     )
 
 
@@ -116,8 +116,9 @@ def _last_version(context: StageContext, changes: tuple[str, ...]) -> ShownDatas
     )
 
 
-def _changes(stages: Sequence[Stage], context: StageContext) -> list[str]:
+def _changes(outlook: Outlook) -> list[str]:
     """Describe how the present recipe differs from the last data set: settings, else images."""
+    context = outlook.context
     versions = context.manifests.versions(_DATASET)
     if not versions:
         return []
@@ -126,6 +127,7 @@ def _changes(stages: Sequence[Stage], context: StageContext) -> list[str]:
     now = present.model_dump(mode="json")
     now["soft_labels"] |= {"epochs_per_block": made_with["soft_labels"]["epochs_per_block"]}
     changes = setting_changes(made_with, now)
-    planned = plan_ahead(stages, context)
-    missing = [unit for units in planned.values() for unit in units if unit.state == "compute"]
-    return changes or [f"{unit.label}: {unit.reason}" for unit in missing]
+    if changes:
+        return changes
+    planned = (unit for units in outlook.explain().values() for unit in units)
+    return [f"{unit.label}: {unit.reason}" for unit in planned if unit.state == "compute"]

@@ -122,3 +122,11 @@ def as_written(dump: Mapping[str, Any]) -> dict[str, Any]:
 
 
 SECTIONS = tuple(RecipeSettings.model_fields)
+"""The sections of a recipe."""
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    **{section: (section,) for section in SECTIONS},
+    "distillations": ("evaluation", "distillations"),
+}
+"""The parts of a recipe that a stage may read: name -> keys. Stages that only repeat what they do
+for each distillation do not depend on the other keys of `evaluation`."""

@@ -171,17 +171,36 @@ class EvaluationSettings(Section):
         default=(StudentSettings(),),
         min_length=1,
         description=(
-            "Architectures, by name or with options. The first student is trained on every "
-            "training set."
+            "Architectures, by name or with options. Each is trained on synthetic and on random "
+            "real images; the first student is trained on every training set."
         ),
     )
-    seeds: int = Field(default=3, ge=1, le=100, description="Students per row of the score table.")
+    seeds: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description=(
+            "Students per distillation and row of the score table. A table of n rows trains n x "
+            "`distillations` x `seeds` students."
+        ),
+    )
+    distillations: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description=(
+            "Independent distillations, each with its own seeds for prototypes, noise, views and "
+            "students, so that the error of a score covers them. Latents, teacher and generator "
+            "are shared. The distilled data set is the first one."
+        ),
+    )
     baselines: tuple[Baseline, ...] = Field(
         default=("random_real", "nearest_real", "full_data"),
         description=(
-            "Training sets to compare with, for the first student: random real images; the "
-            "real images nearest the prototypes; the prototypes decoded without diffusion; "
-            "images diffused from noise without prototypes; all real images."
+            "Training sets to compare with. For every student: random real images. For the first "
+            "student: the real images nearest the prototypes (with `prototypes.representative: "
+            "explaining` the chosen ones, in a row `chosen_real`); the prototypes decoded without "
+            "diffusion; images diffused from noise without prototypes; all real images."
         ),
     )
     labels: tuple[Labels, ...] = Field(

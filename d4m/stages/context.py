@@ -17,8 +17,9 @@ from d4m.recipe.recipe import Recipe
 from d4m.settings import CentreCropSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split
 from d4m.sources.registry import open_source
-from d4m.stages.unit_names import split_unit
+from d4m.stages.unit_names import distillation_of, of_distillation, split_unit
 from d4m.store.manifest import ManifestFolder, UnitRecord
+from d4m.store.reference import Reference
 from d4m.store.store import ArtifactStore
 
 
@@ -135,9 +136,17 @@ class StageContext:
         """Return this context with the units of one more artifact."""
         return replace(self, upstream={**self.upstream, artifact: units})
 
-    def all_of(self, artifact: str, prefix: str = "") -> Inputs:
-        """Return all units of an upstream artifact as inputs; only those with this prefix."""
-        return self.some_of(artifact, (u for u in self._units(artifact) if u.startswith(prefix)))
+    def all_of(self, artifact: str, prefix: str = "", *, distillation: int = 0) -> Inputs:
+        """Return all units of an upstream artifact that one distillation has as inputs.
+
+        Args:
+            artifact: its name.
+            prefix: only units whose names begin so.
+            distillation: its number. Units that all distillations share are part of the first, 0.
+        """
+        wanted = of_distillation(distillation, prefix)
+        units = (unit for unit in self._units(artifact) if distillation_of(unit) == distillation)
+        return self.some_of(artifact, (unit for unit in units if unit.startswith(wanted)))
 
     @staticmethod
     def some_of(artifact: str, units: Iterable[str]) -> Inputs:
@@ -156,6 +165,10 @@ class StageContext:
     def open_files(self, artifact: str, unit: str) -> Path:
         """Return the folder of an upstream unit, checked."""
         return self.store.open_files(artifact, self._record(artifact, unit).key)
+
+    def reference(self, artifact: str, unit: str) -> Reference | None:
+        """Return the published record of an upstream unit; None where the unit is gone."""
+        return self.store.find(artifact, self._record(artifact, unit).key)
 
     def image_index(self, split: Split, class_id: int) -> ImageIndex:
         """Return the index of one class's real images."""
@@ -200,6 +213,11 @@ class StageContext:
         for record in self.upstream.get("real_images", {}).values():
             if record is not None:
                 self.store.set_aside("real_images", record.key)
+
+    def image_indexes(self) -> dict[tuple[Split, int], ImageIndex]:
+        """Return the index of every class in every split."""
+        splits = self.source.splits
+        return {(s, c): self.image_index(s, c) for s in splits for c in self.class_ids}
 
     def _units(self, artifact: str) -> Mapping[str, UnitRecord | None]:
         if artifact not in self.upstream:

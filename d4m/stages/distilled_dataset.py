@@ -13,7 +13,9 @@ from d4m.settings import EPOCHS_PER_BLOCK, SECTIONS, RecipeSettings
 from d4m.stages.base import Product, Stage
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.display_names import without_names
-from d4m.stages.score_table import score_rows
+from d4m.stages.score_table import ScoreRow, score_rows
+from d4m.stages.score_text import LEGEND, markdown_table, ranking_lines
+from d4m.stages.set_bytes import set_bytes
 from d4m.stages.soft_labels import StoredLabels, block_size
 from d4m.stages.training_sets import synthetic_classes, synthetic_set
 from d4m.store.layout import LAYOUTS, write_group_in_pieces
@@ -34,6 +36,14 @@ _CARD = """# {name}: a distilled data set
 | `contact_sheet.png` | the first hundred classes at a glance |
 
 {notes}
+
+## Scores
+
+Students of each training set, on {split} images that nothing was trained on. {legend}.
+
+{scores}
+
+{lines}
 """
 _LABEL_FILES = """\
 | `soft_labels.zarr` | the teacher's logits for every epoch's view of every image |
@@ -55,9 +65,13 @@ _SHEET_ROWS = 100
 
 
 class DistilledDataset(Stage):
-    """The distilled data set. Unit: the whole, as a folder of plain files."""
+    """The distilled data set. Unit: the whole, as a folder of plain files.
+
+    The images and labels are those of the first distillation; the scores are over all.
+    """
 
     name: ClassVar[str] = "distilled_dataset"
+    version: ClassVar[str] = "2"
     upstream: ClassVar[tuple[str, ...]] = ("synthetic_images", "soft_labels", "evaluation_scores")
     sections: ClassVar[tuple[str, ...]] = SECTIONS
 
@@ -75,6 +89,8 @@ class DistilledDataset(Stage):
         inputs = Inputs(packed)
         for artifact in self.upstream:
             inputs |= context.all_of(artifact)
+        for distillation in range(1, context.recipe.settings.evaluation.distillations):
+            inputs |= context.all_of("evaluation_scores", distillation=distillation)
         return [self.unit(context, "distilled_dataset", inputs)]
 
     def compute(
@@ -106,12 +122,27 @@ def _write(context: StageContext, folder: Path, packed: dict[str, Any]) -> None:
         _write_labels(context, folder, recipe)
     write_json(folder / "classes.json", packed["classes"])
     write_json(folder / "recipe.json", packed["settings"])
-    write_json(folder / "scores.json", [asdict(row) for row in score_rows(context, recipe)])
-    card = _card(packed["recipe"], recipe, counts)
+    rows = score_rows(context, recipe)
+    write_json(folder / "scores.json", list(map(score_json, rows)))
+    weight = set_bytes(context)
+    assert weight is not None, "the data set is packed from images and labels"
+    lines = [*ranking_lines(rows), f"Stored: {weight.text}."]
+    card = _card(packed["recipe"], recipe, counts, rows, lines)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _card(name: str, settings: RecipeSettings, counts: Sequence[int]) -> str:
+def score_json(row: ScoreRow) -> dict[str, Any]:
+    """Return a row without the conditions it was made under, which are part of no digest."""
+    return {name: value for name, value in asdict(row).items() if name != "made"}
+
+
+def _card(
+    name: str,
+    settings: RecipeSettings,
+    counts: Sequence[int],
+    rows: Sequence[ScoreRow],
+    lines: Sequence[str],
+) -> str:
     stored = settings.soft_labels.mode == "stored"
     notes = _LABEL_NOTES[settings.soft_labels.format] if stored else _ONLINE_NOTE
     return _CARD.format(
@@ -122,6 +153,10 @@ def _card(name: str, settings: RecipeSettings, counts: Sequence[int]) -> str:
         source=settings.dataset.source,
         labels=_LABEL_FILES if stored else "",
         notes=notes,
+        split=settings.evaluation.split,
+        legend=LEGEND,
+        scores=markdown_table(rows, settings.evaluation.split),
+        lines="  \n".join(lines),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from d4m.images.statistics import ChannelStatistics, measure_channels
-from d4m.seeds import stream_seed
+from d4m.seeds import distillation_seed, stream_seed
 from d4m.settings import (
     AugmentationSettings,
     ClassifierSettings,
@@ -23,7 +23,7 @@ from d4m.stages.soft_labels import StoredLabels, label_seed, read_label_settings
 from d4m.stages.student_runs import read_scored_set, run_inputs, scored_inputs, student_runs
 from d4m.stages.teacher import load_teacher, teacher_inputs, teachers_of
 from d4m.stages.training_sets import cluster_weights, real_batches
-from d4m.stages.unit_names import seed_number_of, teacher_score_unit
+from d4m.stages.unit_names import distillation_of, seed_number_of, teacher_score_unit
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class EvaluationScores(Stage):
     ) -> Iterator[tuple[Unit, Product]]:
         """Train and score student after student; those with the same images share them."""
         lab = _Laboratory(context)
-        for unit in missing:
+        for unit in _by_images(missing):
             if unit.settings["training_set"] == "teacher":
                 model = load_teacher(context, unit.reads("teacher"))
                 yield unit, lab.score(model, unit.settings, unit.settings["precision"])
@@ -108,7 +108,9 @@ class _Laboratory:
         train = self._train_softly if settings["labels"] == "soft" else self._train_hard
         optimizer = OptimizerSettings.among(settings["optimizer"])
         curve = train(unit, model, optimizer)
-        return self.score(model, settings, optimizer.precision, curve)
+        views = settings["epochs"] * len(self._images(unit))
+        scored = self.score(model, settings, optimizer.precision, curve)
+        return scored | {"views": np.array(views, np.int64)}
 
     def score(
         self,
@@ -128,6 +130,8 @@ class _Laboratory:
             "curve_epochs": np.array(curve.epochs if curve else [], np.int64),
             "curve_losses": np.array(curve.losses if curve else [], np.float64),
             "curve_top1": np.array(curve.top1 if curve else [], np.float64),
+            "class_hits": np.array(scores.class_hits, np.int64),
+            "class_images": np.array(scores.class_images, np.int64),
         }
 
     def _train_softly(
@@ -139,7 +143,9 @@ class _Laboratory:
         labels = self._labels(unit, images)
         matching = MatchingSettings.among(settings["matching"])
         if matching.cluster_weights:
-            images = replace(images, weights=cluster_weights(self._context))
+            images = replace(
+                images, weights=cluster_weights(self._context, distillation_of(unit.name))
+            )
         return train_with_soft_labels(
             model,
             images,
@@ -198,14 +204,20 @@ class _Laboratory:
     def _images(self, unit: Unit) -> "ImageSet":
         name = _images_name(unit)
         if self._set is None or self._set[0] != name:
-            seed_number = seed_number_of(unit.name)
-            self._set = name, read_training_set(self._context, unit.settings, seed_number)
+            images = read_training_set(
+                self._context,
+                unit.settings,
+                seed_number=seed_number_of(unit.name),
+                distillation=distillation_of(unit.name),
+            )
+            self._set = name, images
         return self._set[1]
 
     def _labels(self, unit: Unit, images: "ImageSet") -> "Sequence[EpochLabels]":
         from d4m.training.soft_labels import TeacherLabels
 
         settings, used = unit.settings, unit.settings["soft_labels"]
+        distillation, name = _images_name(unit)
         labels: SoftLabelSettings = read_label_settings(
             used,
             epochs=settings["epochs"],
@@ -213,13 +225,15 @@ class _Laboratory:
             mode=settings["mode"],
         )
         if unit.reads("soft_labels"):
-            return StoredLabels(self._context, images, labels, seed=used["seed"])
+            return StoredLabels(
+                self._context, images, labels, seed=used["seed"], distillation=distillation
+            )
         return TeacherLabels(
             images,
             load_teacher(self._context, unit.reads("teacher")),
             labels,
             precision=used["precision"],
-            seed=label_seed(self._context.seed, *_images_name(unit)),
+            seed=label_seed(distillation_seed(self._context.seed, distillation), *name),
         )
 
     def _scored_set(self, settings: Mapping[str, Any]) -> "ImageSet":
@@ -243,7 +257,19 @@ class _Laboratory:
         return lambda model: score_classifier(model, pixels, class_ids, precision).top1
 
 
-def _images_name(unit: Unit) -> tuple[str | int, ...]:
-    """Return what tells training sets apart: random ones are drawn again for every seed."""
+def _images_name(unit: Unit) -> tuple[int, tuple[str | int, ...]]:
+    """Return what tells training sets apart: the distillation, and a name within it.
+
+    Random images are drawn again for every seed.
+    """
     name = unit.settings["training_set"]
-    return (name, seed_number_of(unit.name)) if name == "random_real" else (name,)
+    own = (name, seed_number_of(unit.name)) if name == "random_real" else (name,)
+    return distillation_of(unit.name), own
+
+
+def _by_images(units: Sequence[Unit]) -> list[Unit]:
+    """Return units with the same images one after the other, so that these are read once."""
+    groups = dict[Any, list[Unit]]()
+    for unit in units:
+        groups.setdefault(_images_name(unit), []).append(unit)
+    return [unit for group in groups.values() for unit in group]

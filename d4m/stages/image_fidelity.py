@@ -9,7 +9,12 @@ import numpy as np
 from d4m.settings import RecipeSettings
 from d4m.stages import compared_sets
 from d4m.stages.base import Product, Stage
-from d4m.stages.compared_sets import TrainingSet, read_training_set, training_set_inputs
+from d4m.stages.compared_sets import (
+    TrainingSet,
+    baselines_of,
+    read_training_set,
+    training_set_inputs,
+)
 from d4m.stages.context import StageContext
 from d4m.stages.student_runs import read_scored_set, scored_inputs
 from d4m.stages.teacher import load_teacher, teacher_inputs
@@ -49,7 +54,7 @@ class FidelityRow:
 class ImageFidelity(Stage):
     """How close images are to real ones. Unit: one compared set.
 
-    The random real images are those of the first seed.
+    All are those of the first distillation; the random real images are those of the first seed.
     """
 
     name: ClassVar[str] = "image_fidelity"
@@ -97,7 +102,7 @@ def fidelity_rows(context: StageContext, recipe: RecipeSettings) -> list[Fidelit
 
 
 def _compared(recipe: RecipeSettings) -> list[TrainingSet]:
-    return ["synthetic", *(each for each in recipe.evaluation.baselines if each != "full_data")]
+    return ["synthetic", *(each for each in baselines_of(recipe) if each != "full_data")]
 
 
 def _features(teacher: "nn.Module", images: "ImageSet", most: int | None = None) -> np.ndarray:

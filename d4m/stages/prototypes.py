@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
 
 from d4m.errors import PrototypeError
-from d4m.seeds import stream_generator, stream_seed
+from d4m.seeds import distillation_seed, stream_generator, stream_seed
 from d4m.settings import AugmentationSettings, PrototypeSettings
 from d4m.stages.base import Product, Stage
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.teacher import load_teacher, teacher_inputs
 from d4m.stages.training_sets import real_set, view_size_px
-from d4m.stages.unit_names import class_id_of, class_unit
+from d4m.stages.unit_names import class_id_of, class_unit, distillation_of
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ MOST_EXPLAINING = 2000
 
 
 class Prototypes(Stage):
-    """The prototypes. Unit: one class.
+    """The prototypes. Unit: one class of one distillation.
 
     Where prototypes explain the teacher, each class depends on all others.
     """
@@ -47,43 +47,43 @@ class Prototypes(Stage):
         "prototypes",
         "synthesis",
         "teacher",
+        "distillations",
         "seed",
     )
 
     def plan(self, context: StageContext) -> list[Unit]:
-        """Return one unit per class, with a stream of its own."""
-        shared = _clustering_inputs(context)
-        explains = context.recipe.settings.prototypes.representative == "explaining"
-        if explains:
-            shared |= _explaining_inputs(context)
-        return [
-            self.unit(
-                context,
-                class_unit(class_id),
-                shared
-                | Inputs(
-                    {"seed": _seed(context, class_id)},
-                    () if explains else (("latents", class_unit(class_id)),),
-                ),
-            )
-            for class_id in context.class_ids
-        ]
+        """Return one unit per class and distillation, with a stream of its own."""
+        settings = context.recipe.settings
+        explains = settings.prototypes.representative == "explaining"
+        units = list[Unit]()
+        for distillation in range(settings.evaluation.distillations):
+            root = distillation_seed(settings.seed, distillation)
+            shared = _clustering_inputs(context)
+            if explains:
+                shared |= _explaining_inputs(context, root)
+            for class_id in context.class_ids:
+                reads = () if explains else (("latents", class_unit(class_id)),)
+                inputs = shared | Inputs({"seed": _seed(root, class_id)}, reads)
+                units.append(self.unit(context, class_unit(class_id, distillation), inputs))
+        return units
 
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
         """Cluster class after class; all of them first where one choice is made for all."""
-        settings = PrototypeSettings.among(missing[0].settings) if missing else PrototypeSettings()
-        explain = settings.representative == "explaining"
-        together = _explaining_prototypes(context, settings, missing[0]) if explain else []
-        for unit in missing:
-            class_id = class_id_of(unit.name)
-            fitted = together[class_id] if explain else _fit(context, settings, class_id)
-            yield unit, _arrays(fitted)
+        for distillation, units in groupby(missing, lambda unit: distillation_of(unit.name)):
+            root, own = distillation_seed(context.seed, distillation), list(units)
+            settings = PrototypeSettings.among(own[0].settings)
+            explain = settings.representative == "explaining"
+            together = _explaining_prototypes(context, settings, own[0], root) if explain else []
+            for unit in own:
+                class_id = class_id_of(unit.name)
+                fitted = together[class_id] if explain else _fit(context, settings, class_id, root)
+                yield unit, _arrays(fitted)
 
 
-def _seed(context: StageContext, class_id: int) -> int:
-    return stream_seed(context.seed, "prototypes", class_id)
+def _seed(root: int, class_id: int) -> int:
+    return stream_seed(root, "prototypes", class_id)
 
 
 def _clustering_inputs(context: StageContext) -> Inputs:
@@ -94,7 +94,7 @@ def _clustering_inputs(context: StageContext) -> Inputs:
     return Inputs(settings.model_dump(mode="json", exclude=unused))
 
 
-def _explaining_inputs(context: StageContext) -> Inputs:
+def _explaining_inputs(context: StageContext, root: int) -> Inputs:
     """Return what else the prototypes of all classes depend on where they are chosen together."""
     settings = context.recipe.settings
     refine = settings.prototypes.refinement_steps > 0
@@ -103,7 +103,7 @@ def _explaining_inputs(context: StageContext) -> Inputs:
     choice = Inputs(
         {
             "views": {name: value for name, value in views.items() if name not in mixes},
-            "views_seed": stream_seed(settings.seed, "explaining"),
+            "views_seed": stream_seed(root, "explaining"),
             "size_px": view_size_px(context),
             "decoding": dict(context.source.decoding),
         }
@@ -116,11 +116,13 @@ def _explaining_inputs(context: StageContext) -> Inputs:
     return inputs | Inputs(precision, (("generator", "vae"),))
 
 
-def _fit(context: StageContext, settings: PrototypeSettings, class_id: int) -> "PrototypeResult":
+def _fit(
+    context: StageContext, settings: PrototypeSettings, class_id: int, root: int
+) -> "PrototypeResult":
     from d4m.prototypes.clusters import fit_prototypes
 
     try:
-        return fit_prototypes(_latents(context, class_id), settings, seed=_seed(context, class_id))
+        return fit_prototypes(_latents(context, class_id), settings, seed=_seed(root, class_id))
     except PrototypeError as failure:
         name = context.source.class_table.names[class_id]
         msg = f"class {class_id} ('{name}'): {failure}"
@@ -132,7 +134,7 @@ def _latents(context: StageContext, class_id: int) -> np.ndarray:
 
 
 def _explaining_prototypes(
-    context: StageContext, settings: PrototypeSettings, unit: Unit
+    context: StageContext, settings: PrototypeSettings, unit: Unit, root: int
 ) -> "list[PrototypeResult]":
     """Return every class's clusters, represented by the images that together explain the teacher.
 
@@ -140,6 +142,7 @@ def _explaining_prototypes(
         context: latents, images and teacher.
         settings: how latents are clustered.
         unit: any class's, as all classes share the settings and reads of the choice.
+        root: of the random streams of the distillation.
     """
     from d4m.prototypes.clusters import represent_by
     from d4m.prototypes.kernel_choice import choose_images
@@ -151,8 +154,8 @@ def _explaining_prototypes(
             f"most {MOST_EXPLAINING}, found {count}; set it to `medoid`, or lower `prototypes.ipc`"
         )
         raise PrototypeError(msg)
-    clusters = [_fit(context, settings, class_id) for class_id in context.class_ids]
-    members = [_draw_members(context, class_id, fitted) for class_id, fitted in enumerate(clusters)]
+    clusters = [_fit(context, settings, class_id, root) for class_id in context.class_ids]
+    members = [_draw_members(root, class_id, fitted) for class_id, fitted in enumerate(clusters)]
     rows = [np.concatenate(each) for each in members]
     starts = np.cumsum([0, *(len(group) for each in members for group in each)])
     size_px = unit.settings["size_px"]
@@ -225,11 +228,9 @@ def _decoder(context: StageContext, size_px: int) -> "Decode":
     return decode
 
 
-def _draw_members(
-    context: StageContext, class_id: int, fitted: "PrototypeResult"
-) -> list[np.ndarray]:
+def _draw_members(root: int, class_id: int, fitted: "PrototypeResult") -> list[np.ndarray]:
     """Draw some images of each cluster of a class, the one nearest to its centre first."""
-    draw = stream_generator(context.seed, "explaining", class_id)
+    draw = stream_generator(root, "explaining", class_id)
     groups = list[np.ndarray]()
     for cluster, nearest in enumerate(fitted.nearest_images):
         others = np.flatnonzero(fitted.clusters == cluster)

@@ -1,23 +1,20 @@
 """Run a stage: plan, look up, compute what is missing, publish. The same for every stage."""
 
 import logging
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version as installed_version
 
 from tqdm import tqdm
 
 from d4m.errors import StoreError
 from d4m.stages.base import Product, Stage, is_known, plan_stage, records
 from d4m.stages.context import StageContext
+from d4m.stages.provenance import record_provenance
 from d4m.store.manifest import Manifest
 from d4m.store.reference import Reference, Unit
 
 _log = logging.getLogger(__name__)
-_LIBRARIES = ("d4m", "torch", "diffusers", "transformers", "timm", "scikit-learn", "zarr", "numpy")
 
 
 @dataclass(frozen=True)
@@ -29,12 +26,14 @@ class StageReport:
         computed: names of the units that were computed.
         reused: names of the units that were there already.
         seconds: wall-clock time.
+        context: with the artifact's units and those that the stage reads, for whoever looks at it.
     """
 
     manifest: Manifest
     computed: tuple[str, ...]
     reused: tuple[str, ...]
     seconds: float
+    context: StageContext
 
 
 def run_stage(stage: Stage, context: StageContext) -> StageReport:
@@ -60,10 +59,11 @@ def run_stage(stage: Stage, context: StageContext) -> StageReport:
     found = records(used)
     manifest = Manifest(stage.name, stage.version, {u.name: found[u.name] for u in units})
     context.manifests.publish(manifest)
-    stage.check(context.seeing(stage.name, manifest.units))
+    made = context.seeing(stage.name, manifest.units)
+    stage.check(made)
     reused = tuple(unit.name for unit in units if unit.name not in computed)
     done = tuple(unit.name for unit in units if unit.name in computed)
-    return StageReport(manifest, done, reused, time.monotonic() - start)
+    return StageReport(manifest, done, reused, time.monotonic() - start, made)
 
 
 def _is_ready(unit: Unit, used: Mapping[str, Reference]) -> bool:
@@ -84,14 +84,7 @@ def _compute(stage: Stage, context: StageContext, missing: Sequence[Unit]) -> li
 
 
 def _publish(context: StageContext, unit: Unit, product: Product) -> None:
-    provenance = {
-        "recipe": context.recipe.name,
-        "device": context.device,
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "libraries": {name: installed_version(name) for name in _LIBRARIES},
-        "computed_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    provenance = record_provenance(context)
     if callable(product):
         context.store.publish_files(unit, product, provenance)
     else:

@@ -1,24 +1,30 @@
-"""The score table: one row per training set, kind of labels and student, over its seeds."""
+"""The score table: one row per training set, labels and student, over distillations and seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float64
 
+from d4m.scores.balanced_accuracy import balanced_accuracy
 from d4m.scores.dd_ranking import LabelRobustness, augmentation_robust_score, label_robust_score
+from d4m.scores.spread import Spread, measure_spread
 from d4m.settings import Labels, RecipeSettings
 from d4m.stages.compared_sets import TrainingSet
 from d4m.stages.context import StageContext
+from d4m.stages.provenance import conditions
 from d4m.stages.student_runs import StudentRun, student_runs
 from d4m.stages.teacher import label_of, teachers_of
 from d4m.stages.unit_names import teacher_score_unit
 
+_Top1 = Float64[np.ndarray, "distillation student"]
+
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """A row; accuracies are shares of the scored images, deviations are over seeds.
+    """A row; accuracies are shares of the scored images.
 
     Attributes:
         training_set: the set that the students were trained on; `teacher` is a teacher itself.
@@ -27,10 +33,18 @@ class ScoreRow:
         augmented: whether the students saw random views, or the images as they are.
         teacher: whose labels they learnt, by its name; empty for the data set's own labels.
         ipc: images per class in the training set; None where it is the whole.
-        seeds: number of students.
-        top1: mean, and `top1_std` the sample standard deviation.
+        seeds: number of students of each distillation.
+        top1: mean, and `top1_std` the standard deviation of one student's score.
         top5: mean.
-        curve: (epoch, mean top-1 over the seeds), along the training.
+        curve: (epoch, mean top-1 over the students), along the training.
+        distillations: number of independent ones.
+        spread: of top-1, with the error of its mean; None for a teacher and in old tables.
+        lead: of the difference to random real images of the same distillation, labels, student
+            and seed; None where there are none.
+        balanced: mean balanced accuracy; None where a unit of an earlier release lacks the counts.
+        views: images that one student saw in its training, each view counted; None for a teacher,
+            and where a unit of an earlier release lacks it.
+        made: the conditions that the students were trained under, each set of conditions once.
     """
 
     training_set: TrainingSet | Literal["teacher"]
@@ -44,6 +58,17 @@ class ScoreRow:
     top1_std: float
     top5: float
     curve: tuple[tuple[int, float], ...]
+    distillations: int = 1
+    spread: Spread | None = None
+    lead: Spread | None = None
+    balanced: float | None = None
+    views: int | None = None
+    made: tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def students(self) -> int:
+        """Number of students of all distillations."""
+        return self.distillations * self.seeds
 
     @property
     def label(self) -> str:
@@ -73,9 +98,19 @@ def score_rows(context: StageContext, recipe: RecipeSettings) -> list[ScoreRow]:
         context: with the units of `evaluation_scores`.
         recipe: the settings that the scores were made with.
     """
+    runs = groupby(student_runs(recipe), key=lambda run: replace(run, distillation=0, seed=0))
+    names = {row: [run.unit_name for run in each] for row, each in runs}
+    units = {
+        row: [context.read("evaluation_scores", name) for name in each]
+        for row, each in names.items()
+    }
+    top1 = {
+        row: np.array([float(unit["top1"]) for unit in each]).reshape(-1, recipe.evaluation.seeds)
+        for row, each in units.items()
+    }
     rows = [
-        _row(context, recipe, row, [run.unit_name for run in runs])
-        for row, runs in groupby(student_runs(recipe), key=lambda run: replace(run, seed=0))
+        replace(_row(recipe, row, each, top1), made=_made(context, names[row]))
+        for row, each in units.items()
     ]
     return [*rows, *(_teacher_row(context, recipe, teacher) for teacher in teachers_of(recipe))]
 
@@ -108,22 +143,13 @@ def rank(rows: Sequence[ScoreRow]) -> Ranking:
     return Ranking(label_robust, augmentation_robust)
 
 
-def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
-    """Return mean and sample standard deviation; the deviation of a single value is 0.
-
-    Example:
-        >>> mean_and_std([1.0, 2.0, 3.0])
-        (2.0, 1.0)
-    """
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return float(np.mean(values)), deviation
-
-
 def _row(
-    context: StageContext, recipe: RecipeSettings, run: StudentRun, names: Sequence[str]
+    recipe: RecipeSettings,
+    run: StudentRun,
+    units: Sequence[Mapping[str, np.ndarray]],
+    top1: Mapping[StudentRun, _Top1],
 ) -> ScoreRow:
-    units = [context.read("evaluation_scores", name) for name in names]
-    top1, top1_std = mean_and_std([float(unit["top1"]) for unit in units])
+    spread = measure_spread(top1[run])
     curve = np.mean([unit["curve_top1"] for unit in units], axis=0)
     return ScoreRow(
         training_set=run.training_set,
@@ -132,15 +158,28 @@ def _row(
         augmented=run.augmented,
         teacher=label_of(teachers_of(recipe)[run.teacher]),
         ipc=None if run.training_set == "full_data" else recipe.prototypes.ipc,
-        seeds=len(units),
-        top1=top1,
-        top1_std=top1_std,
-        top5=mean_and_std([float(unit["top5"]) for unit in units])[0],
+        seeds=top1[run].shape[1],
+        top1=spread.mean,
+        top1_std=spread.deviation or 0.0,
+        top5=float(np.mean([float(unit["top5"]) for unit in units])),
         curve=tuple(
             (int(epoch), float(value))
             for epoch, value in zip(units[0]["curve_epochs"], curve, strict=True)
         ),
+        distillations=len(top1[run]),
+        spread=spread,
+        lead=_lead(run, top1),
+        balanced=_balanced(units),
+        views=int(units[0]["views"]) if "views" in units[0] else None,
     )
+
+
+def _lead(run: StudentRun, top1: Mapping[StudentRun, _Top1]) -> Spread | None:
+    """Return the paired difference of a row to random real images, if the table has both."""
+    random = top1.get(replace(run, training_set="random_real"))
+    if random is None or run.training_set in ("random_real", "full_data"):
+        return None
+    return measure_spread(top1[run] - random)
 
 
 def _teacher_row(context: StageContext, recipe: RecipeSettings, teacher: str) -> ScoreRow:
@@ -158,7 +197,24 @@ def _teacher_row(context: StageContext, recipe: RecipeSettings, teacher: str) ->
         top1_std=0.0,
         top5=float(unit["top5"]),
         curve=(),
+        balanced=_balanced([unit]),
+        made=_made(context, [teacher_score_unit(teacher)]),
     )
+
+
+def _balanced(units: Sequence[Mapping[str, np.ndarray]]) -> float | None:
+    """Return the mean balanced accuracy of students; None where one has no counts per class."""
+    if not all("class_hits" in unit for unit in units):
+        return None
+    each = [balanced_accuracy(unit["class_hits"], unit["class_images"]) for unit in units]
+    return float(np.mean(each))
+
+
+def _made(context: StageContext, names: Sequence[str]) -> tuple[Mapping[str, str], ...]:
+    """Return the conditions that units were made under, each once, in the order of the units."""
+    references = (context.reference("evaluation_scores", name) for name in names)
+    made = [conditions(each.provenance) for each in references if each]
+    return tuple(one for place, one in enumerate(made) if one not in made[:place])
 
 
 def teacher_by_student(rows: Sequence[ScoreRow]) -> dict[str, dict[str, ScoreRow]]:

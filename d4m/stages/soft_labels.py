@@ -2,17 +2,19 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 
-from d4m.seeds import stream_seed
+from d4m.seeds import distillation_seed, stream_seed
 from d4m.settings import EPOCHS_PER_BLOCK, AugmentationSettings, RecipeSettings, SoftLabelSettings
 from d4m.stages.base import Product, Stage, is_known
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.teacher import load_teacher, teacher_inputs, teachers_of
 from d4m.stages.training_sets import synthetic_set
-from d4m.stages.unit_names import THE_TEACHER, block_unit, first_epoch_of
+from d4m.stages.unit_names import THE_TEACHER, block_unit, distillation_of, first_epoch_of
+from d4m.store.manifest import Manifest
 from d4m.store.reference import Unit
 from d4m.training.label_formats import pack_logits, unpack_logits
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class SoftLabels(Stage):
-    """The soft labels. Unit: a block of epochs; none where the teacher labels online.
+    """The soft labels. Unit: a block of a distillation's epochs; none if labels are made online.
 
     Labels that are stored already are used in the blocks in which they are stored.
     Views are not stored: seed, epoch and image number make the very same ones again.
@@ -32,30 +34,15 @@ class SoftLabels(Stage):
     name: ClassVar[str] = "soft_labels"
     version: ClassVar[str] = "4"
     upstream: ClassVar[tuple[str, ...]] = ("synthetic_images", "teacher")
-    sections: ClassVar[tuple[str, ...]] = ("soft_labels", "teacher", "seed")
+    sections: ClassVar[tuple[str, ...]] = ("soft_labels", "teacher", "distillations", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per block; each depends on every image, as mixes may take from any."""
-        labels = context.recipe.settings.soft_labels
-        if labels.mode == "online":
+        settings = context.recipe.settings
+        if settings.soft_labels.mode == "online":
             return []
-        shared = (
-            Inputs(label_settings(context, labels))
-            | context.all_of("synthetic_images")
-            | teacher_inputs(context)
-        )
-
-        def cut(size: int) -> list[Unit]:
-            return [
-                self.unit(
-                    context,
-                    block_unit(start),
-                    shared | Inputs({"epochs": [start, min(start + size, labels.labelled)]}),
-                )
-                for start in range(0, labels.labelled, size)
-            ]
-
-        return _find_stored(context, cut, labels) or cut(labels.epochs_per_block)
+        distillations = range(settings.evaluation.distillations)
+        return [unit for each in distillations for unit in self._plan(context, each)]
 
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
@@ -63,21 +50,46 @@ class SoftLabels(Stage):
         """Label block after block; images and teacher stay on the device."""
         from d4m.training.soft_labels import draw_epoch, label_views
 
-        images = synthetic_set(context)
-        teacher = load_teacher(context, missing[0].reads("teacher")) if missing else None
-        for unit in missing:
-            assert teacher is not None
-            used, labels = unit.settings, read_label_settings(unit.settings)
-            epochs = list[dict[str, np.ndarray]]()
-            for epoch in range(*used["epochs"]):
-                views = draw_epoch(images, labels.augmentation, seed=used["seed"], epoch=epoch)
-                logits = label_views(images, teacher, views, used["precision"])
-                epochs.append(pack_logits(logits, labels))
-            yield unit, {name: np.stack([each[name] for each in epochs]) for name in epochs[0]}
+        if not missing:
+            return
+        teacher = load_teacher(context, missing[0].reads("teacher"))
+        for distillation, units in groupby(missing, lambda unit: distillation_of(unit.name)):
+            images = synthetic_set(context, distillation=distillation)
+            for unit in units:
+                used, labels = unit.settings, read_label_settings(unit.settings)
+                epochs = list[dict[str, np.ndarray]]()
+                for epoch in range(*used["epochs"]):
+                    views = draw_epoch(images, labels.augmentation, seed=used["seed"], epoch=epoch)
+                    logits = label_views(images, teacher, views, used["precision"])
+                    epochs.append(pack_logits(logits, labels))
+                yield unit, {name: np.stack([each[name] for each in epochs]) for name in epochs[0]}
+
+    def _plan(self, context: StageContext, distillation: int) -> list[Unit]:
+        labels = context.recipe.settings.soft_labels
+        shared = (
+            Inputs(label_settings(context, labels, distillation=distillation))
+            | context.all_of("synthetic_images", distillation=distillation)
+            | teacher_inputs(context)
+        )
+
+        def cut(size: int) -> list[Unit]:
+            return [
+                self.unit(
+                    context,
+                    block_unit(start, distillation),
+                    shared | Inputs({"epochs": [start, min(start + size, labels.labelled)]}),
+                )
+                for start in range(0, labels.labelled, size)
+            ]
+
+        return _find_stored(context, cut, labels, distillation) or cut(labels.epochs_per_block)
 
 
 def _find_stored(
-    context: StageContext, cut: Callable[[int], list[Unit]], labels: SoftLabelSettings
+    context: StageContext,
+    cut: Callable[[int], list[Unit]],
+    labels: SoftLabelSettings,
+    distillation: int,
 ) -> list[Unit] | None:
     """Return the blocks in which the same labels are stored already, whatever size is asked for.
 
@@ -88,11 +100,20 @@ def _find_stored(
         context: where labels are stored.
         cut: plans blocks of a size.
         labels: number of epochs, and the size that is asked for.
+        distillation: whose labels.
     """
+
+    def own(manifest: Manifest) -> dict[str, str]:
+        return {
+            name: record.key
+            for name, record in manifest.units.items()
+            if distillation_of(name) == distillation
+        }
+
     current = context.manifests.current(SoftLabels.name)
-    if current is not None:
-        units = cut(block_size(current.units, labels.labelled))
-        known = {name: record.key for name, record in current.units.items()}
+    known = {} if current is None else own(current)
+    if known:
+        units = cut(block_size(known, labels.labelled))
         if all(map(is_known, units)) and {unit.name: unit.key for unit in units} == known:
             return units  # a damaged block is made again in its place
 
@@ -100,7 +121,7 @@ def _find_stored(
         yield labels.epochs_per_block
         yield EPOCHS_PER_BLOCK
         for version in context.manifests.versions(SoftLabels.name):
-            yield block_size(version.manifest.units, labels.labelled)
+            yield block_size(own(version.manifest), labels.labelled)
 
     for size in sizes():
         units = cut(size)
@@ -126,7 +147,11 @@ def block_size(blocks: Iterable[str], labelled: int) -> int:
 
 
 def label_settings(
-    context: StageContext, labels: SoftLabelSettings, teacher: str = THE_TEACHER
+    context: StageContext,
+    labels: SoftLabelSettings,
+    teacher: str = THE_TEACHER,
+    *,
+    distillation: int,
 ) -> dict[str, Any]:
     """Return what labels depend on, apart from images, teacher and epoch.
 
@@ -134,6 +159,7 @@ def label_settings(
         context: the recipe, and how many classes there are.
         labels: views and format; those of the recipe, or others for students that see other views.
         teacher: whose labels.
+        distillation: the number of the one whose views are labelled.
     """
     recipe, format_ = context.recipe.settings, labels.format if labels.mode == "stored" else None
     return {
@@ -141,7 +167,7 @@ def label_settings(
         "format": format_,
         "top_k": min(labels.top_k, len(context.class_ids)) if format_ == "top_k" else None,
         "precision": teachers_of(recipe)[teacher].optimizer.precision,
-        "seed": label_seed(recipe.seed, "synthetic"),
+        "seed": label_seed(distillation_seed(recipe.seed, distillation), "synthetic"),
     }
 
 
@@ -158,24 +184,33 @@ def label_seed(root_seed: int, *images_name: str | int) -> int:
 
 
 class StoredLabels(Sequence["EpochLabels"]):
-    """Every labelled epoch of a recipe, in order, with one stored block in memory at a time.
+    """Every labelled epoch of a distillation, in order, with one stored block in memory at a time.
 
     Args:
         context: with the stored blocks as its `upstream`.
         images: the synthetic images, whose views are drawn again.
         settings: views and number of epochs.
         seed: of the views.
+        distillation: its number.
     """
 
     def __init__(
-        self, context: StageContext, images: "ImageSet", settings: SoftLabelSettings, *, seed: int
+        self,
+        context: StageContext,
+        images: "ImageSet",
+        settings: SoftLabelSettings,
+        *,
+        seed: int,
+        distillation: int = 0,
     ) -> None:
         """Read nothing before it is asked for."""
         self._context = context
         self._images = images
         self._settings = settings
         self._seed = seed
-        blocks = [unit for _, unit in context.all_of("soft_labels").reads]
+        self._distillation = distillation
+        stored = context.all_of("soft_labels", distillation=distillation)
+        blocks = [unit for _, unit in stored.reads]
         self._starts = sorted(map(first_epoch_of, blocks))
         self._block: tuple[int, dict[str, np.ndarray]] = (-1, {})
 
@@ -217,5 +252,6 @@ class StoredLabels(Sequence["EpochLabels"]):
 
     def _read_block(self, start: int) -> dict[str, np.ndarray]:
         if self._block[0] != start:
-            self._block = start, self._context.read("soft_labels", block_unit(start))
+            name = block_unit(start, self._distillation)
+            self._block = start, self._context.read("soft_labels", name)
         return self._block[1]

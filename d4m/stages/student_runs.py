@@ -5,22 +5,23 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from d4m.classifiers.timm_names import describe_fit
-from d4m.seeds import stream_seed
+from d4m.seeds import distillation_seed, stream_seed
 from d4m.settings import (
     AugmentationSettings,
     BatchChange,
     CentreCropSettings,
+    EvaluationSettings,
     Labels,
     OptimizerSettings,
     RecipeSettings,
     SoftLabelSettings,
 )
-from d4m.stages.compared_sets import TrainingSet, training_set_inputs
+from d4m.stages.compared_sets import TrainingSet, baselines_of, training_set_inputs
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.soft_labels import label_settings
 from d4m.stages.teacher import teacher_inputs, teachers_of
 from d4m.stages.training_sets import real_set, view_size_px
-from d4m.stages.unit_names import THE_TEACHER, name_students, student_unit
+from d4m.stages.unit_names import THE_TEACHER, name_students, of_distillation, student_unit
 
 if TYPE_CHECKING:
     from d4m.images.image_set import ImageSet
@@ -31,7 +32,7 @@ _OF_PROTOTYPES = ("synthetic", "decoded_prototypes")
 
 @dataclass(frozen=True)
 class StudentRun:
-    """One student: a unit of the artifact and, over its seeds, a row of the score table.
+    """One student: a unit of the artifact. All distillations and seeds make a row of the table.
 
     Attributes:
         training_set: the images that it is trained on.
@@ -42,6 +43,7 @@ class StudentRun:
         augmented: whether it sees random views, or the images as they are.
         teacher: whose labels it learns, where not those of the distilled data set; by its name in
             the names of units.
+        distillation: which of the independent distillations.
     """
 
     training_set: TrainingSet
@@ -51,11 +53,12 @@ class StudentRun:
     seed: int = 0
     augmented: bool = True
     teacher: str = THE_TEACHER
+    distillation: int = 0
 
     @property
     def unit_name(self) -> str:
         """Name of its unit."""
-        return student_unit(
+        name = student_unit(
             self.training_set,
             self.labels,
             self.network,
@@ -63,47 +66,84 @@ class StudentRun:
             augmented=self.augmented,
             teacher=self.teacher,
         )
+        return of_distillation(self.distillation, name)
 
 
 def student_runs(recipe: RecipeSettings) -> list[StudentRun]:
-    """Return every student of the score table, row by row."""
+    """Return every student of the score table, row by row.
+
+    Each student that has a row of synthetic images has one of random real images too, with the same
+    labels. The other baselines have the first student only. A row has a student per distillation
+    and seed; all real images are the same in every distillation, so their row has one per seed.
+    """
     settings = recipe.evaluation
-    labels = [student.label for student in settings.students]
-    students = list(zip(labels, name_students(settings.students), strict=True))
-    first = students[0]
+    rows = _synthetic_rows(recipe)
+    for baseline in baselines_of(recipe):
+        rows += _baseline_rows(settings, baseline)
+    if settings.without_augmentation and "soft" in settings.labels:
+        plain: list[TrainingSet] = ["synthetic"]
+        if "random_real" in settings.baselines:
+            plain.append("random_real")
+        rows += [
+            StudentRun(each, "soft", *_learners(settings, "soft")[0], augmented=False)
+            for each in plain
+        ]
+    return [
+        replace(row, distillation=distillation, seed=seed)
+        for row in rows
+        for distillation in range(1 if row.training_set == "full_data" else settings.distillations)
+        for seed in range(settings.seeds)
+    ]
+
+
+def _synthetic_rows(recipe: RecipeSettings) -> list[StudentRun]:
+    settings = recipe.evaluation
     rows = list[StudentRun]()
     if "soft" in settings.labels:
         rows += [
             StudentRun("synthetic", "soft", *student, teacher=teacher)
             for teacher in teachers_of(recipe)
-            for student in students
+            for student in _learners(settings, "soft")
         ]
     if "hard" in settings.labels:
-        chosen = students[:1] if "soft" in settings.labels else students
-        rows += [StudentRun("synthetic", "hard", *student) for student in chosen]
-    for baseline in settings.baselines:
-        kinds: Sequence[Labels] = ("hard",) if baseline == "full_data" else settings.labels
-        rows += [StudentRun(baseline, labels, *first) for labels in kinds]
-    if settings.without_augmentation and "soft" in settings.labels:
-        plain: list[TrainingSet] = ["synthetic"]
-        if "random_real" in settings.baselines:
-            plain.append("random_real")
-        rows += [StudentRun(each, "soft", *first, augmented=False) for each in plain]
-    return [replace(row, seed=seed) for row in rows for seed in range(settings.seeds)]
+        rows += [StudentRun("synthetic", "hard", *each) for each in _learners(settings, "hard")]
+    return rows
+
+
+def _baseline_rows(settings: EvaluationSettings, baseline: TrainingSet) -> list[StudentRun]:
+    if baseline == "full_data":
+        return [StudentRun(baseline, "hard", *_learners(settings, "hard")[0])]
+    return [
+        StudentRun(baseline, labels, *student)
+        for labels in settings.labels
+        for student in _learners(settings, labels)[: None if baseline == "random_real" else 1]
+    ]
+
+
+def _learners(settings: EvaluationSettings, labels: Labels) -> list[tuple[str, str]]:
+    """Return the students with these labels: their names for people and in the names of units.
+
+    With both kinds of labels, only the first student has class labels.
+    """
+    names = [student.label for student in settings.students]
+    learners = list(zip(names, name_students(settings.students), strict=True))
+    alone = labels == "hard" and "soft" in settings.labels
+    return learners[: 1 if alone else None]
 
 
 def run_inputs(context: StageContext, run: StudentRun) -> Inputs:
     """Return all that a student's score depends on."""
     recipe = context.recipe.settings
+    root = distillation_seed(recipe.seed, run.distillation)
     student = next(each for each in recipe.evaluation.students if each.label == run.student)
     own: dict[str, Any] = {
         "labels": run.labels,
         "student": student.model_dump(mode="json", exclude={"name"}),
-        "seed": stream_seed(recipe.seed, "student", student.architecture, run.seed),
+        "seed": stream_seed(root, "student", student.architecture, run.seed),
         **describe_fit(student.architecture, view_size_px(context)),
     }
     training = (_soft_inputs if run.labels == "soft" else _hard_inputs)(context, run)
-    images = training_set_inputs(context, run.training_set)
+    images = training_set_inputs(context, run.training_set, run.distillation)
     return scored_inputs(context) | images | Inputs(own) | training
 
 
@@ -146,16 +186,19 @@ def _soft_inputs(context: StageContext, run: StudentRun) -> Inputs:
             "epochs": labels.epochs,
             "labelled_epochs": labels.labelled,
             "mode": labels.mode,
-            "soft_labels": label_settings(context, labels, run.teacher),
+            "soft_labels": label_settings(
+                context, labels, run.teacher, distillation=run.distillation
+            ),
             "optimizer": recipe.evaluation.optimizer.used(),
             "matching": matching.used() | {"cluster_weights": weighted},
         }
     )
     training |= _pixel_inputs(context)
-    weights = context.all_of("prototypes") if weighted else Inputs()
+    if weighted:
+        training |= context.all_of("prototypes", distillation=run.distillation)
     if _reads_stored_labels(labels, run):
-        return training | weights | context.all_of("soft_labels")
-    return training | weights | teacher_inputs(context, run.teacher)
+        return training | context.all_of("soft_labels", distillation=run.distillation)
+    return training | teacher_inputs(context, run.teacher)
 
 
 def _reads_stored_labels(labels: SoftLabelSettings, run: StudentRun) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from d4m.seeds import stream_seed
+from d4m.seeds import distillation_seed, stream_seed
 from d4m.settings import PromptSettings, SynthesisSettings
 from d4m.stages.base import Product, Stage
 from d4m.stages.context import Inputs, StageContext
@@ -24,31 +24,26 @@ _OF_PROTOTYPES = ("strength", "mode_guidance", "mode_guidance_until", "candidate
 
 
 class SyntheticImages(Stage):
-    """The synthetic images. Unit: one class, which depends on no other class's prompt.
+    """The synthetic images. Unit: a class of a distillation; it depends on its own prompt alone.
 
     The teacher is read only where it chooses among candidates.
     """
 
     name: ClassVar[str] = "synthetic_images"
     upstream: ClassVar[tuple[str, ...]] = ("prototypes", "generator", "teacher")
-    sections: ClassVar[tuple[str, ...]] = ("dataset", "prompts", "synthesis", "seed")
+    sections: ClassVar[tuple[str, ...]] = (
+        "dataset",
+        "prompts",
+        "synthesis",
+        "distillations",
+        "seed",
+    )
 
     def plan(self, context: StageContext) -> list[Unit]:
-        """Return one unit per class: its prompt, its prototypes, the whole generator."""
-        settings = context.recipe.settings
-        chooses = settings.synthesis.candidates > 1
+        """Return one unit per class and distillation: prompt, prototypes, the whole generator."""
         return [
-            self.unit(
-                context,
-                class_unit(class_id),
-                _drawing_inputs(context, class_id)
-                | Inputs(
-                    {"seed": stream_seed(settings.seed, "synthesis", class_id)},
-                    (("prototypes", class_unit(class_id)),),
-                )
-                | context.all_of("generator")
-                | (teacher_inputs(context) if chooses else Inputs()),
-            )
+            self._plan(context, class_id, distillation)
+            for distillation in range(context.recipe.settings.evaluation.distillations)
             for class_id in context.class_ids
         ]
 
@@ -92,17 +87,31 @@ class SyntheticImages(Stage):
                 },
             )
 
+    def _plan(self, context: StageContext, class_id: int, distillation: int) -> Unit:
+        settings, name = context.recipe.settings, class_unit(class_id, distillation)
+        root = distillation_seed(settings.seed, distillation)
+        chooses = settings.synthesis.candidates > 1
+        return self.unit(
+            context,
+            name,
+            _drawing_inputs(context, class_id)
+            | Inputs({"seed": stream_seed(root, "synthesis", class_id)}, (("prototypes", name),))
+            | context.all_of("generator")
+            | (teacher_inputs(context) if chooses else Inputs()),
+        )
+
 
 def _find_name(context: StageContext, owners: Mapping[str, int], prompt: str) -> int:
     return context.source.class_table.find_name(owners[prompt], prompt)
 
 
-def noise_inputs(context: StageContext) -> Inputs:
-    """Return what `images_from_noise` depends on."""
+def noise_inputs(context: StageContext, distillation: int) -> Inputs:
+    """Return what `images_from_noise` depends on in one distillation."""
+    root = distillation_seed(context.recipe.settings.seed, distillation)
     return Inputs(
         {
             "ipc": context.recipe.settings.prototypes.ipc,
-            "noise": [_noise_settings(context, class_id) for class_id in context.class_ids],
+            "noise": [_noise_settings(context, class_id, root) for class_id in context.class_ids],
         }
     ) | context.all_of("generator")
 
@@ -145,12 +154,11 @@ def images_from_noise(
         yield row // settings["ipc"], image[None]
 
 
-def _noise_settings(context: StageContext, class_id: int) -> dict[str, Any]:
+def _noise_settings(context: StageContext, class_id: int, root: int) -> dict[str, Any]:
     settings = _drawing_inputs(context, class_id).settings
-    seed = stream_seed(context.recipe.settings.seed, "from_noise", class_id)
     return {name: value for name, value in settings.items() if name not in _OF_PROTOTYPES} | {
         "latents_px": context.source.size_px,  # whose latents have the size of the noise
-        "seed": seed,
+        "seed": stream_seed(root, "from_noise", class_id),
     }
 
 

@@ -71,19 +71,22 @@ def real_set(
 
 
 def synthetic_set(
-    context: StageContext, array: Literal["images", "decoded_prototypes"] = "images"
+    context: StageContext,
+    array: Literal["images", "decoded_prototypes"] = "images",
+    *,
+    distillation: int = 0,
 ) -> "ImageSet":
     """Return an array of `synthetic_images` as classifiers see it, in class order."""
-    arrays = enumerate(synthetic_classes(context))
+    arrays = enumerate(synthetic_classes(context, distillation=distillation))
     return image_set(context, ((class_id, each[array]) for class_id, each in arrays))
 
 
-def cluster_weights(context: StageContext) -> "Float[Tensor, 'image']":
+def cluster_weights(context: StageContext, distillation: int = 0) -> "Float[Tensor, 'image']":
     """Return the share of its class that each image's prototype stands for; 1 on average."""
     import torch
 
     shares = [
-        context.read("prototypes", class_unit(class_id))["cluster_shares"]
+        context.read("prototypes", class_unit(class_id, distillation))["cluster_shares"]
         for class_id in context.class_ids
     ]
     weights = np.concatenate([len(each) * each for each in shares])
@@ -116,11 +119,11 @@ def image_set(context: StageContext, batches: Iterable[tuple[int, Batch]]) -> "I
 
 
 def synthetic_classes(
-    context: StageContext, *, most_classes: int | None = None
+    context: StageContext, *, most_classes: int | None = None, distillation: int = 0
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield the arrays of `synthetic_images`, class by class; of the first classes where asked."""
     for class_id in context.class_ids[:most_classes]:
-        yield context.read("synthetic_images", class_unit(class_id))
+        yield context.read("synthetic_images", class_unit(class_id, distillation))
 
 
 def _real_batches(

@@ -13,8 +13,13 @@
 
 OTHER is a further teacher: its architecture and a digest of its other settings. Names that a recipe
 gives to students and teachers are in no unit's name, so that renaming one computes nothing.
+
+Where a recipe is distilled several times, units of the distillations after the first have the
+number of theirs in front: `set-01-class-00003`, `set-01-epochs-000050`,
+`set-01-synthetic-soft-convnet3-00`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import cast, get_args
@@ -60,9 +65,33 @@ def _name_network(network: StudentSettings | OtherTeacherSettings) -> str:
     return f"{network.architecture}.{digest_json(own)[:8]}" if own else network.architecture
 
 
-def class_unit(class_id: int) -> str:
+_SET = re.compile(r"set-(\d+)-")
+
+
+def of_distillation(distillation: int, unit: str) -> str:
+    """Return the name that a unit of the first distillation has in another one.
+
+    Example:
+        >>> of_distillation(0, "class-00003"), of_distillation(1, "class-00003")
+        ('class-00003', 'set-01-class-00003')
+    """
+    return f"set-{distillation:02d}-{unit}" if distillation else unit
+
+
+def distillation_of(unit: str) -> int:
+    """Return the number of the distillation that a unit is part of; 0 is the first.
+
+    Example:
+        >>> distillation_of("class-00003"), distillation_of("set-01-class-00003")
+        (0, 1)
+    """
+    found = _SET.match(unit)
+    return int(found.group(1)) if found else 0
+
+
+def class_unit(class_id: int, distillation: int = 0) -> str:
     """Return the name of the unit of one class."""
-    return f"class-{class_id:05d}"
+    return of_distillation(distillation, f"class-{class_id:05d}")
 
 
 def split_unit(split: Split, class_id: int) -> str:
@@ -81,8 +110,10 @@ def class_of(unit: str) -> int | None:
     Example:
         >>> class_of("class-00003"), class_of("train-00004"), class_of("epochs-000050")
         (3, 4, None)
+        >>> class_of("set-01-class-00003")
+        3
     """
-    kind, _, number = unit.rpartition("-")
+    kind, _, number = _SET.sub("", unit).rpartition("-")
     return int(number) if kind in ("class", *get_args(Split)) else None
 
 
@@ -93,9 +124,9 @@ def class_id_of(unit: str) -> int:
     return class_id
 
 
-def block_unit(first_epoch: int) -> str:
+def block_unit(first_epoch: int, distillation: int = 0) -> str:
     """Return the name of a block of labelled epochs."""
-    return f"epochs-{first_epoch:06d}"
+    return of_distillation(distillation, f"epochs-{first_epoch:06d}")
 
 
 def first_epoch_of(block: str) -> int:

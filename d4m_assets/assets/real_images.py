@@ -14,12 +14,12 @@ _ROWS = 100
 
 def _describe(context: StageContext) -> Metadata:
     splits = context.source.splits
-    indexes = {(s, c): context.image_index(s, c) for s in splits for c in context.class_ids}
+    indexes = context.image_indexes()
     rows = [
         dg.TableRecord(
             {"class_id": class_id, "name": name}
             | {split: len(indexes[split, class_id].image_ids) for split in splits}
-            | {"unreadable": count_unreadable(context, class_id)}
+            | {"unreadable": count_unreadable(indexes[split, class_id] for split in splits)}
         )
         for class_id, name in enumerate(context.source.class_table.names[:_ROWS])
     ]
@@ -28,8 +28,8 @@ def _describe(context: StageContext) -> Metadata:
         "images": dg.MetadataValue.int(sum(len(i.image_ids) for i in indexes.values())),
         "classes": dg.MetadataValue.table(rows),
         "folders": dg.MetadataValue.text(context.source.describe()),
-        "unreadable": dg.MetadataValue.int(count_unreadable(context)),
-        "unreadable_files": unreadable_table(unreadable_rows(context)),
+        "unreadable": dg.MetadataValue.int(count_unreadable(indexes.values())),
+        "unreadable_files": unreadable_table(unreadable_rows(indexes)),
         **{f"copies_{name}": dg.MetadataValue.int(n) for name, n in copies.figures.items()},
     }
 

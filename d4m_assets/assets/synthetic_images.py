@@ -19,7 +19,8 @@ def _describe(context: StageContext) -> Metadata:
         np.concatenate([arrays[name] for arrays in first])
         for name in ("images", "decoded_prototypes")
     )
-    ipc = context.recipe.settings.prototypes.ipc
+    settings = context.recipe.settings
+    images_per_class = settings.prototypes.ipc * settings.evaluation.distillations
     table, prompts = context.source.class_table, context.recipe.settings.prompts
     rows = [
         dg.TableRecord({"class_id": c, "name": table.names[c], "prompt": table.prompt(c, prompts)})
@@ -29,7 +30,7 @@ def _describe(context: StageContext) -> Metadata:
         "synthetic images": contact_sheet(images, class_ids, table.names),
         "their prototypes, decoded": contact_sheet(decoded, class_ids, table.names),
         "prompts": dg.MetadataValue.table(rows),
-        "dagster/row_count": dg.MetadataValue.int(len(context.class_ids) * ipc),
+        "dagster/row_count": dg.MetadataValue.int(len(context.class_ids) * images_per_class),
     }
 
 

@@ -67,6 +67,22 @@ def test_staleness_is_right_at_every_step(materialized: Instance):
     assert stale_assets(instance) == set()
 
 
+def test_only_a_number_of_distillations_makes_what_is_distilled_stale(materialized: Instance):
+    """Other settings of the evaluation do not, although that number is among them."""
+    instance = materialized
+    instance.workspace.write("tiny", TINY_RECIPE.replace("seeds: 2", "seeds: 3"))
+    instance.materialize(selection='key:"recipe/evaluation" or key:"recipe/distillations"')
+    of_scores = {"evaluation_scores", "image_fidelity", "distilled_dataset"}
+    assert stale_assets(instance) == of_scores
+    instance.workspace.write("tiny", TINY_RECIPE.replace("seeds: 2", "seeds: 2, distillations: 2"))
+    instance.materialize(selection='key:"recipe/evaluation" or key:"recipe/distillations"')
+    distilled = {"prototypes", "synthetic_images", "soft_labels"}
+    assert stale_assets(instance) == of_scores | distilled
+    result = instance.materialize(selection="key:prototypes+")
+    assert instance.computed(result)["prototypes"] == 10
+    assert stale_assets(instance) == set()
+
+
 def test_data_versions_are_digests_and_a_hit_gives_the_same_ones_again(materialized: Instance):
     instance = materialized
     first = data_versions(instance)

@@ -32,6 +32,7 @@ def test_every_check_runs_also_when_everything_is_reused(result: dg.ExecuteInPro
         "ipc_images_per_class",
         "class_order",
         "beats_random_real",
+        "same_conditions",
     }
 
 
@@ -43,9 +44,14 @@ def test_the_score_check_states_both_figures(result: dg.ExecuteInProcessResult):
     )
     synthetic = found.metadata["synthetic_top1"].value
     random = found.metadata["random_real_top1"].value
-    assert found.passed == (synthetic > random)
+    standings = [row.data["standing"] for row in found.metadata["rows"].value.records]
+    assert len(standings) == 3  # two students with soft labels, the first one with hard ones too
+    assert found.passed == ("behind" not in standings)
     assert found.severity == dg.AssetCheckSeverity.WARN
-    assert f"synthetic {synthetic:.2%}, random real {random:.2%}" in found.description
+    standing = found.metadata["standing"].value
+    difference = f"{standing}: {100 * (synthetic - random):+.2f} points (95 % interval "
+    text = f"soft, convnet3: synthetic {synthetic:.2%}, random real {random:.2%}, {difference}"
+    assert found.description.startswith(text)
 
 
 def examine(workspace: Workspace, name: str):
@@ -106,6 +112,32 @@ def test_contact_sheets_are_pictures_with_a_row_per_class(result: dg.ExecuteInPr
             assert sheet.size == (110 + 3 * 68 + 4, 10 * 68 + 4)
 
 
+def test_the_scores_have_their_errors_and_their_differences_to_random_images(
+    result: dg.ExecuteInProcessResult, finished_once: Workspace
+):
+    event = result.asset_materializations_for_node("evaluation_scores")[0]
+    context = finished_once.pipeline().open_context()
+    top1 = {
+        name: np.array(
+            [
+                100 * float(context.read("evaluation_scores", f"{name}-soft-convnet3-0{n}")["top1"])
+                for n in range(2)
+            ]
+        )
+        for name in ("synthetic", "random_real")
+    }
+    first = event.metadata["scores"].records[0].data
+    assert first["± over students"] == round(top1["synthetic"].std(ddof=1), 2)
+    assert first["error"] == round(top1["synthetic"].std(ddof=1) / 2**0.5, 2)
+    assert "distillations" not in first
+    lead = event.metadata["minus random real"].records[0].data
+    difference = top1["synthetic"] - top1["random_real"]
+    reach = 12.706204736 * difference.std(ddof=1) / 2**0.5  # t of 1 degree of freedom, at 97.5 %
+    mean = difference.mean()
+    assert lead["difference"] == f"{mean:+.2f}"
+    assert lead["95 % interval"] == f"{mean - reach:+.2f} to {mean + reach:+.2f}"
+
+
 def test_the_score_table_has_a_row_per_training_set_labels_and_student(
     result: dg.ExecuteInProcessResult,
 ):
@@ -116,6 +148,7 @@ def test_the_score_table_has_a_row_per_training_set_labels_and_student(
         ("synthetic", "soft", "test_vit"),
         ("synthetic", "hard", "convnet3"),
         ("random_real", "soft", "convnet3"),
+        ("random_real", "soft", "test_vit"),
         ("random_real", "hard", "convnet3"),
         ("nearest_real", "soft", "convnet3"),
         ("nearest_real", "hard", "convnet3"),

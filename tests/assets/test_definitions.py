@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from d4m.pipeline import STAGES
-from d4m.settings import SECTIONS
+from d4m.settings import PARTS
 from d4m_assets.asset_keys import GROUPS
 from d4m_assets.partitions import PARTITIONS
 from tests.assets.conftest import GRAPH
@@ -39,9 +39,9 @@ def test_processes_that_start_together_set_up_one_instance(workspace: Workspace)
         assert instance.get_dynamic_partitions(f"recipes in {workspace.recipes}") == ["tiny"]
 
 
-def test_there_is_an_asset_for_every_stage_and_every_section():
+def test_there_is_an_asset_for_every_stage_and_every_part_of_a_recipe():
     keys = {key.to_user_string() for key in GRAPH.get_all_asset_keys()}
-    assert keys == {stage.name for stage in STAGES} | {f"recipe/{name}" for name in SECTIONS}
+    assert keys == {stage.name for stage in STAGES} | {f"recipe/{name}" for name in PARTS}
 
 
 def test_every_asset_depends_on_exactly_what_its_stage_reads():

@@ -13,9 +13,9 @@ from tests.conftest import MADE
 D4M = Path(sys.executable).with_name("d4m")
 
 
-def call(workspace, *arguments):
+def call(workspace, *arguments, columns=200):
     """A command that succeeds, in this process: the lines it prints."""
-    environment = workspace.environment() | {"COLUMNS": "200"}
+    environment = workspace.environment() | {"COLUMNS": str(columns)}
     result = CliRunner().invoke(app, [*map(str, arguments)], env=environment)
     assert isinstance(result.exception, SystemExit | None), result.exception
     assert result.exit_code in (MADE if arguments[0] == "run" else (0,))

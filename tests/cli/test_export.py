@@ -30,7 +30,7 @@ def test_export_writes_plain_files_that_agree_with_the_store(finished, tmp_path)
             assert np.array_equal(np.asarray(opened), image[..., 0])
     classes = json.loads((tmp_path / "out" / "classes.json").read_text())
     assert classes[6] == {"class_id": 6, "name": "six", "prompt": "six"}
-    assert len(json.loads((tmp_path / "out" / "scores.json").read_text())) == 9
+    assert len(json.loads((tmp_path / "out" / "scores.json").read_text())) == 10
 
 
 def test_export_onto_something_that_exists_is_refused_and_leaves_it_alone(finished, tmp_path):

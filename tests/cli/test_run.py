@@ -4,7 +4,7 @@ from d4m.pipeline import STAGES
 from tests.cli.commands import call
 from tests.conftest import TINY_RECIPE
 
-UNITS = 77
+UNITS = 79
 
 
 def test_run_reports_every_stage_and_that_nothing_was_left_to_compute(finished):
@@ -29,15 +29,15 @@ def test_run_counts_what_it_computed(finished):
     finished.write("tiny", TINY_RECIPE.replace("test_vit", "test_resnet"))
     lines = call(finished, "run", "tiny")
     [line] = [line for line in lines if line.startswith("evaluation_scores ")]
-    assert line.split()[:5] == ["evaluation_scores", "2", "computed", "15", "reused"]
-    assert lines[-1].startswith("3 units computed in ")
+    assert line.split()[:5] == ["evaluation_scores", "4", "computed", "15", "reused"]
+    assert lines[-1].startswith("5 units computed in ")
 
 
 def test_status_of_a_finished_recipe_says_that_all_is_cached(finished):
     lines = call(finished, "status", "tiny")
     rows = {line.split()[0]: line.split()[1:4] for line in lines[1:11]}
     assert rows["real_images"] == ["20", "0", "0"]
-    assert rows["evaluation_scores"] == ["17", "0", "0"]
+    assert rows["evaluation_scores"] == ["19", "0", "0"]
     assert sum(int(row[0]) for row in rows.values()) == UNITS
     assert "everything is cached: a run would compute nothing" in lines
 
@@ -49,7 +49,7 @@ def test_status_shows_what_would_be_computed_what_follows_and_why(finished):
     assert rows["prototypes"] == ["10", "0", "0"]
     assert rows["synthetic_images"] == ["9", "1", "0"]
     assert rows["soft_labels"] == ["0", "0", "2"]
-    assert rows["evaluation_scores"] == ["11", "0", "6"]
+    assert rows["evaluation_scores"] == ["13", "0", "6"]
     assert rows["distilled_dataset"] == ["0", "0", "1"]
     text = "\n".join(lines)
     assert "class-00003 (three): prompt changed from 'three' to 'a [b]bold[/b] 3'" in text

@@ -19,12 +19,13 @@ def compared(finished):
 
 def test_show_prints_the_score_table_and_where_the_data_set_is(finished):
     lines = call(finished, "show", "tiny")
-    rows = [line.split() for line in lines[1:10]]
+    rows = [line.split() for line in lines[1:11]]
     assert [row[:4] for row in rows] == [
         ["synthetic", "3", "soft", "convnet3"],
         ["synthetic", "3", "soft", "test_vit"],
         ["synthetic", "3", "hard", "convnet3"],
         ["random_real", "3", "soft", "convnet3"],
+        ["random_real", "3", "soft", "test_vit"],
         ["random_real", "3", "hard", "convnet3"],
         ["nearest_real", "3", "soft", "convnet3"],
         ["nearest_real", "3", "hard", "convnet3"],
@@ -38,30 +39,59 @@ def test_show_prints_the_score_table_and_where_the_data_set_is(finished):
     ]
     mean, deviation = np.mean(scores), np.std(scores, ddof=1)
     assert rows[0][4:7] == [f"{mean:.2f}", "±", f"{deviation:.2f}"]
+    assert rows[0][7] == f"{deviation / 2**0.5:.2f}"  # error of the mean
+    assert rows[0][10:] == ["120", "2"]  # 4 epochs of 30 images; seeds
     [sheet] = [line.split(": ")[1].strip() for line in lines if line.startswith("contact sheet")]
     with Image.open(sheet) as image:
         image.verify()
+
+
+def test_show_says_where_each_row_stands_to_random_images(finished):
+    lines = call(finished, "show", "tiny")
+    [start] = [n for n, line in enumerate(lines) if line.startswith("Top-1 minus that of random")]
+    rows = [line.split() for line in lines[start + 2 : start + 7]]
+    assert [row[:3] for row in rows] == [
+        ["synthetic", "soft", "convnet3"],
+        ["synthetic", "soft", "test_vit"],
+        ["synthetic", "hard", "convnet3"],
+        ["nearest_real", "soft", "convnet3"],
+        ["nearest_real", "hard", "convnet3"],
+    ]
+    context = finished.pipeline().open_context()
+    difference = np.mean(
+        [
+            100 * float(context.read("evaluation_scores", f"synthetic-soft-test_vit-0{n}")["top1"])
+            - 100
+            * float(context.read("evaluation_scores", f"random_real-soft-test_vit-0{n}")["top1"])
+            for n in range(2)
+        ]
+    )
+    assert rows[1][3] == f"{difference:+.2f}"
+    assert lines[start + 7].startswith("with one distillation, intervals are over students only")
 
 
 def test_compare_prints_the_rows_of_every_recipe_in_one_table(compared):
     lines = call(compared, "compare", "tiny", "other")
     assert lines[0].split()[:3] == ["recipe", "training", "set"]
     assert "test top-1 %" in lines[0]
-    for name, rows in (("tiny", lines[1:10]), ("other", lines[10:])):
+    for name, rows in (("tiny", lines[1:11]), ("other", lines[11:19])):
         alone = call(compared, "show", name)[1 : len(rows) + 1]
         assert [row.split() for row in rows] == [[name, *row.split()] for row in alone]
-    assert [line.split()[1] for line in lines[10:]] == [
+    assert [line.split()[1] for line in lines[11:19]] == [
         *("synthetic",) * 2,
         *("random_real",) * 2,
         *("nearest_real",) * 2,
         "full_data",
         "teacher",
     ]
+    for name in ("tiny", "other"):
+        [robust] = [line for line in call(compared, "show", name) if "label-robust" in line]
+        assert f"{name}: {robust}" in lines[19:]
 
 
 def test_compare_may_print_the_rows_of_one_training_set(compared):
     lines = call(compared, "compare", "tiny", "other", "--training-set", "synthetic")
-    assert [line.split()[:5] for line in lines[1:]] == [
+    assert [line.split()[:5] for line in lines[1:6]] == [
         ["tiny", "synthetic", "3", "soft", "convnet3"],
         ["tiny", "synthetic", "3", "soft", "test_vit"],
         ["tiny", "synthetic", "3", "hard", "convnet3"],
@@ -74,7 +104,8 @@ def test_compare_of_one_recipe_needs_no_column_for_its_name(finished):
     lines = call(finished, "compare", "tiny")
     shown = call(finished, "show", "tiny")
     assert lines == shown[: len(lines)]
-    assert len(lines) == 10
+    # The table, the meaning of its columns, one DD-Ranking, the bytes and the device.
+    assert len(lines) == 11 + 4
 
 
 def test_compare_refuses_scores_on_different_images(finished):

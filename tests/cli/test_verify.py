@@ -2,7 +2,7 @@
 
 from tests.cli.commands import call, fail
 
-UNITS = 77
+UNITS = 79
 
 
 def test_verify_counts_the_units_that_are_what_was_written(finished):

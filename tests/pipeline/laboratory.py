@@ -41,6 +41,16 @@ RECIPES = {
     "refined": {"prototypes.representative": "explaining", "prototypes.refinement_steps": 4},
     "baselines": {"evaluation.baselines": BASELINES},
     "weighted": {"evaluation.matching.cluster_weights": True},
+    "repeated": {"evaluation.distillations": 2, "evaluation.seeds": 2},
+    "chosen": {
+        "prototypes.ipc": 2,
+        "prototypes.representative": "explaining",
+        "soft_labels.mode": "online",
+        "evaluation.distillations": 2,
+        "evaluation.labels": ["soft"],
+        "evaluation.baselines": ["nearest_real"],
+        "evaluation.matching.cluster_weights": True,
+    },
     "plain": {"evaluation.without_augmentation": True},
     "cropped": {
         "evaluation.test_crop": {"resize_px": 12, "crop_px": 8},
@@ -169,9 +179,9 @@ def shown_lines(lab, name):
     return result.stdout.splitlines()
 
 
-def untrained_student():
+def untrained_student(seed=None):
     """The first student before its training, and the stream of that training."""
-    seed = stream_seed(0, "student", "convnet3", 0)
+    seed = stream_seed(0, "student", "convnet3", 0) if seed is None else seed
     weights = stream_seed(seed, "weights")
     model = build_classifier(StudentSettings(), channels=1, size_px=8, classes=10, seed=weights)
     return model, stream_seed(seed, "training")

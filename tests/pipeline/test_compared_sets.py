@@ -192,9 +192,12 @@ def test_dd_ranking_is_that_of_the_rows(lab):
         f"DD-Ranking, augmentation-robust score: {augmented:.1f}",
     ]
     rows = [line.split()[:7] for line in shown_lines(lab, "plain") if ", as they are" in line]
-    assert rows == [
+    assert rows[:2] == [
         ["synthetic,", "as", "they", "are", "3", "soft", "convnet3"],
         ["random_real,", "as", "they", "are", "3", "soft", "convnet3"],
+    ]
+    assert [row[:6] for row in rows[2:]] == [
+        ["synthetic,", "as", "they", "are", "soft", "convnet3"]
     ]
 
 

@@ -25,6 +25,15 @@ from tests.pipeline.laboratory import (
     unit_of,
 )
 
+
+def second(names):
+    """The names of units of the second distillation."""
+    return tuple(f"set-01-{name}" for name in names)
+
+
+SECOND_PROTOTYPES = [f"prototypes/{name}" for name in second(CLASSES)]
+SECOND_SYNTHETIC = [f"synthetic_images/{name}" for name in second(CLASSES)]
+SECOND_LABELS = [f"soft_labels/{name}" for name in second(BLOCKS)]
 WITH_OTHER_PROTOTYPES = {
     "prototypes": CLASSES,
     "synthetic_images": CLASSES,
@@ -33,6 +42,12 @@ WITH_OTHER_PROTOTYPES = {
         f"{name}-{labels}-convnet3-00" for name in ("synthetic", "nearest_real") for labels in BOTH
     ),
     "image_fidelity": ("synthetic", "nearest_real"),
+}
+WITH_CHOSEN_PROTOTYPES = WITH_OTHER_PROTOTYPES | {
+    "evaluation_scores": tuple(
+        f"{name}-{labels}-convnet3-00" for name in ("synthetic", "chosen_real") for labels in BOTH
+    ),
+    "image_fidelity": ("synthetic", "chosen_real"),
 }
 COMPUTED = {
     "online": {"evaluation_scores": SOFT},
@@ -60,8 +75,19 @@ COMPUTED = {
         "evaluation_scores": ("synthetic-soft-convnet3-00", "synthetic-hard-convnet3-00"),
         "image_fidelity": ("synthetic",),
     },
-    "explaining": WITH_OTHER_PROTOTYPES,
-    "refined": WITH_OTHER_PROTOTYPES,
+    "explaining": WITH_CHOSEN_PROTOTYPES,
+    "refined": WITH_CHOSEN_PROTOTYPES,
+    "repeated": {
+        "prototypes": second(CLASSES),
+        "synthetic_images": second(CLASSES),
+        "soft_labels": second(BLOCKS),
+        "evaluation_scores": second(
+            f"{name}-{labels}-convnet3-0{seed}"
+            for name in ("synthetic", "random_real", "nearest_real")
+            for labels in BOTH
+            for seed in range(2)
+        ),
+    },
     "baselines": {
         "evaluation_scores": tuple(
             f"{name}-{labels}-convnet3-00"
@@ -98,6 +124,15 @@ READS = {
     ("baselines", "decoded_prototypes-hard-convnet3-00"): TEST + SYNTHETIC,
     ("baselines", "from_noise-soft-convnet3-00"): TEST + GENERATOR + TEACHER,
     ("baselines", "from_noise-hard-convnet3-00"): TEST + GENERATOR,
+    ("repeated", "synthetic-soft-convnet3-01"): TEST + SYNTHETIC + LABELS,
+    ("repeated", "set-01-synthetic-soft-convnet3-01"): TEST + SECOND_SYNTHETIC + SECOND_LABELS,
+    ("repeated", "set-01-synthetic-hard-convnet3-00"): TEST + SECOND_SYNTHETIC,
+    ("repeated", "set-01-random_real-soft-convnet3-00"): TEST + TRAIN + TEACHER,
+    ("repeated", "set-01-nearest_real-hard-convnet3-00"): TEST + TRAIN + SECOND_PROTOTYPES,
+    ("chosen", "synthetic-soft-convnet3-00"): TEST + SYNTHETIC + TEACHER + PROTOTYPES,
+    ("chosen", "set-01-synthetic-soft-convnet3-00"): (
+        TEST + SECOND_SYNTHETIC + TEACHER + SECOND_PROTOTYPES
+    ),
     ("weighted", "synthetic-soft-convnet3-00"): TEST + SYNTHETIC + LABELS + PROTOTYPES,
     ("weighted", "synthetic-hard-convnet3-00"): TEST + SYNTHETIC,
     ("plain", "synthetic-soft-plain-convnet3-00"): TEST + SYNTHETIC + TEACHER,

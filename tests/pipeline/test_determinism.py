@@ -19,4 +19,4 @@ def test_another_process_with_another_store_makes_every_unit_with_the_same_diges
         capture_output=True,
     )
     assert workspace.digests() == finished_once.digests()
-    assert sum(len(units) for units in workspace.digests().values()) == 77
+    assert sum(len(units) for units in workspace.digests().values()) == 79

@@ -28,19 +28,21 @@ def test_the_check_of_the_class_order_reads_any_format_and_none(lab):
 
 
 def test_the_check_of_the_scores_takes_no_row_of_another_kind(lab):
-    """Not those without augmentation; and without soft labels there is nothing to compare."""
+    """Not those without augmentation; and those with class labels where there are no others."""
     rows = {(r.training_set, r.labels, r.augmented): r for r in rows_of(lab.context("plain"))}
     outcome = examine(lab, "plain", "beats_random_real")
     for name in ("synthetic", "random_real"):
         assert outcome.figures[f"{name}_top1"] == rows[name, "soft", True].top1
     lab.computed("hard")
     outcome = examine(lab, "hard", "beats_random_real")
-    assert outcome.passed
-    assert outcome.summary == "the recipe has no rows of both with soft labels"
+    hard = {row.training_set: row.top1 for row in rows_of(lab.context("hard"))}
+    assert outcome.figures["synthetic_top1"] == hard["synthetic"]
+    assert outcome.figures["random_real_top1"] == hard["random_real"]
+    assert outcome.summary.startswith("hard, convnet3: synthetic ")
 
 
 def test_the_score_table_tells_rows_without_augmentation_apart(lab):
     records = [record.data for record in score_table(rows_of(lab.context("plain"))).records]
-    found = [(each["training set"], each["labels"], each["views"]) for each in records]
+    found = [(each["training set"], each["labels"], each["augmented"]) for each in records]
     assert len(set(found)) == len(found)
-    assert [each[0] for each in found if each[2] == "none"] == ["synthetic", "random_real"]
+    assert [each[0] for each in found if each[2] == "no"] == ["synthetic", "random_real"]

@@ -187,7 +187,7 @@ EDITS = {
     ),
     "another student": (
         {"evaluation.students": ["convnet3", "test_vit", "test_resnet"]},
-        {"evaluation_scores": ("synthetic-soft-test_resnet-*",)},
+        {"evaluation_scores": ("*-soft-test_resnet-*",)},
         ONLY_DATASET,
         ("evaluation_scores/synthetic-soft-test_resnet-01", "never computed for this recipe"),
     ),
@@ -205,6 +205,17 @@ EDITS = {
         {"evaluation_scores": ("*-02",)},
         ONLY_DATASET,
         ("evaluation_scores/full_data-hard-convnet3-02", "never computed for this recipe"),
+    ),
+    "a second distillation": (
+        {"evaluation.distillations": 2},
+        {"prototypes": ("set-01-*",), "evaluation_scores": ("set-01-random_real-*",)},
+        {
+            "synthetic_images": ("set-01-*",),
+            "soft_labels": ("set-01-*",),
+            "evaluation_scores": ("set-01-synthetic-*", "set-01-nearest_real-*"),
+            "distilled_dataset": ("*",),
+        },
+        ("prototypes/set-01-class-00003", "never computed for this recipe"),
     ),
     "two more baselines": (
         {
@@ -225,7 +236,7 @@ EDITS = {
     ),
     "class labels alone": (
         {"evaluation.labels": ["hard"]},
-        {"evaluation_scores": ("synthetic-hard-test_vit-*",)},
+        {"evaluation_scores": ("*-hard-test_vit-*",)},
         ONLY_DATASET,
         ("evaluation_scores/synthetic-hard-test_vit-00", "never computed for this recipe"),
     ),

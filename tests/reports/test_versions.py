@@ -93,10 +93,17 @@ def test_two_data_sets_differ_in_what_was_edited_and_what_follows(edited):
     assert found.class_ids == [3]
     assert found.units["synthetic_images"] == (1, 10)
     assert found.units["soft_labels"] == (2, 2)
-    assert found.units["evaluation_scores"] == (6, 17)
+    assert found.units["evaluation_scores"] == (6, 19)
     by_row = {score.row: score for score in found.scores}
-    assert len(by_row) == 9
-    assert by_row["full_data, hard, convnet3"].difference == 0.0
+    assert len(by_row) == 10
+    assert by_row["full_data, hard, convnet3"].top1.difference == 0.0
+    soft = by_row["synthetic, soft, convnet3"].balanced
+    rows = [
+        next(row for row in each.scores if row.label == "synthetic, soft, convnet3")
+        for each in (first, second)
+    ]
+    assert (soft.before, soft.after) == (rows[0].balanced, rows[1].balanced)
+    assert soft.difference == rows[1].balanced - rows[0].balanced
     assert compare_datasets(second, third).settings == ["prototypes.ipc changed from 3 to 2"]
     nothing = compare_datasets(third, third)
     assert (nothing.settings, nothing.class_ids) == ([], [])
@@ -121,9 +128,9 @@ def test_rows_of_one_version_alone_have_no_difference(edited):
     context = edited.pipeline().open_context()
     found = compare_datasets(_dataset(context, "previous"), _dataset(context, "current"))
     by_row = {score.row: score for score in found.scores}
-    assert by_row["synthetic, soft, test_vit"].after is None
-    assert by_row["synthetic, soft, test_resnet"].before is None
-    assert by_row["synthetic, soft, test_resnet"].difference is None
+    assert by_row["synthetic, soft, test_vit"].top1.after is None
+    assert by_row["synthetic, soft, test_resnet"].top1.before is None
+    assert by_row["synthetic, soft, test_resnet"].top1.difference is None
 
 
 def test_the_picture_shows_the_old_images_left_and_the_new_ones_right(edited):

@@ -20,7 +20,20 @@ def test_top1_and_top5_by_hand():
     ranking = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0]  # class 0 first, class 6 last
     class_ids = torch.tensor([0, 1, 4, 5])  # ranked first, second, fifth and sixth
     scores = score_classifier(nn.Flatten(), _as_images([ranking] * 4), class_ids)
-    assert scores == Scores(top1=1 / 4, top5=3 / 4)
+    counts = {"class_hits": (1, 0, 0, 0, 0, 0, 0), "class_images": (1, 1, 0, 0, 1, 1, 0)}
+    assert scores == Scores(top1=1 / 4, top5=3 / 4, **counts)
+    assert scores.balanced == 1 / 4
+
+
+def test_balanced_accuracy_of_a_test_set_with_60_percent_of_one_class():
+    """Ten images of classes 0 (six), 1 (three) and 2 (one); the class predicted of each."""
+    class_ids = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 1, 2])
+    predicted = torch.tensor([0, 0, 0, 0, 0, 1, 1, 0, 0, 0])
+    scores = score_classifier(nn.Flatten(), _as_images(torch.eye(3)[predicted]), class_ids)
+    assert scores.class_hits == (5, 1, 0)
+    assert scores.class_images == (6, 3, 1)
+    assert scores.top1 == pytest.approx(6 / 10)
+    assert scores.balanced == pytest.approx((5 / 6 + 1 / 3 + 0) / 3)
 
 
 @pytest.mark.parametrize("classes", [2, 5])

@@ -158,6 +158,7 @@ def test_settings_cannot_be_changed():
         (MatchingSettings, "temperature", (0.01, 100.0), (0.0, float("inf"))),
         (MatchingSettings, "ce_weight", (0.0, 10.0), (-0.001, float("inf"))),
         (EvaluationSettings, "seeds", (1, 100), (0, 101)),
+        (EvaluationSettings, "distillations", (1, 100), (0, 101)),
         (RecipeSettings, "seed", (0, 2**63 - 1), (-1, 2**63)),
     ],
 )

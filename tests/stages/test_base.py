@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from d4m.compute import Compute
 from d4m.errors import D4MError, MissingUpstreamError
@@ -180,4 +181,5 @@ def test_provenance_tells_recipe_device_and_versions(context):
     assert provenance["recipe"] == "tiny"
     assert provenance["device"] == "cpu"
     assert {"d4m", "torch", "diffusers", "zarr", "numpy"} <= set(provenance["libraries"])
+    assert provenance["threads"] == torch.get_num_threads()
     assert provenance["computed_at"].endswith("+00:00")

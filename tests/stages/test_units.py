@@ -19,6 +19,7 @@ STUDENTS = {
     "synthetic-soft-test_vit": SYNTHETIC + SOFT_LABELS,
     "synthetic-hard-convnet3": SYNTHETIC,
     "random_real-soft-convnet3": TRAIN + TEACHER,
+    "random_real-soft-test_vit": TRAIN + TEACHER,
     "random_real-hard-convnet3": TRAIN,
     "nearest_real-soft-convnet3": TRAIN + PROTOTYPES + TEACHER,
     "nearest_real-hard-convnet3": TRAIN + PROTOTYPES,

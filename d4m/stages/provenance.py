@@ -1,0 +1,85 @@
+"""The provenance of a unit: the recipe, machine, library versions and time that it was made with.
+
+Provenance is part of no key and of no digest. It says which units were made under the same
+conditions: a number that was computed on another device, with another number of threads or another
+version of a library may differ in its last digits.
+"""
+
+import platform
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+from d4m.stages.context import StageContext
+
+_LIBRARIES = (
+    *("d4m", "torch", "torchvision", "diffusers", "transformers", "timm"),
+    *("scikit-learn", "pillow", "zarr", "numpy"),
+)
+_CPU_FILE = Path("/proc/cpuinfo")
+
+
+def record_provenance(context: StageContext) -> dict[str, Any]:
+    """Return the provenance of a unit that this process makes now.
+
+    The number of threads is that of torch, and None in a process that has not imported torch.
+    """
+    torch = sys.modules.get("torch")
+    return {
+        "recipe": context.recipe.name,
+        "device": context.device,
+        "processor": _processor(context.device, computed=torch is not None),
+        "threads": torch.get_num_threads() if torch else None,
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "libraries": {name: installed_version(name) for name in _LIBRARIES},
+        "computed_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def conditions(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Return what may change the last digits of a unit's numbers, as far as it was recorded.
+
+    Two devices of one kind count as the same. Threads count only where the CPU computes.
+
+    Example:
+        >>> made = {"device": "cuda:1", "processor": "H100", "threads": 8}
+        >>> conditions(made | {"libraries": {"torch": "2.9.1"}})
+        {'device': 'cuda', 'processor': 'H100', 'torch': '2.9.1'}
+    """
+    device = str(provenance.get("device") or "").partition(":")[0]
+    found = {
+        "device": device,
+        "processor": provenance.get("processor"),
+        "threads": provenance.get("threads") if device == "cpu" else None,
+        **provenance.get("libraries", {}),
+    }
+    return {name: str(value) for name, value in found.items() if value}
+
+
+@cache
+def _processor(device: str, *, computed: bool) -> str:
+    """Return the name of the GPU, or that of the CPU if the CPU is the device or torch is unused.
+
+    Args:
+        device: its name in torch.
+        computed: whether torch has been imported; asking it for a name would import it.
+    """
+    if computed and device.partition(":")[0] in ("cuda", "xpu"):
+        import torch
+
+        return str(torch.get_device_module(device).get_device_name(device))
+    return _cpu_name()
+
+
+def _cpu_name() -> str:
+    try:
+        lines = _CPU_FILE.read_text(encoding="utf-8").splitlines()
+    except OSError:  # only Linux has this file
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
