@@ -9,8 +9,8 @@ LEAST_CORRELATION = 0.998
 
 Measured on thumbnails of 16 x 16: of Fashion-MNIST's test images saved again as JPEG, 100 % at
 quality 90 and 99 % at quality 75 correlate so much with themselves, and of those with noise of 3
-levels or other brightness 100 %. Of its 10,000 test images, 16 correlate so much with a training
-image, and all show the same garment to the eye; 913 reach 0.99, and most of these do not. No two
+levels or other brightness 100 %. 16 of its 10,000 test images correlate so much with a training
+image, and these look the same to the eye; 913 reach 0.99, and most of these do not. No two
 digits of 8 x 8 pixels reach 0.99.
 """
 _FLAT = 2.0  # grey levels: images of a smaller deviation have no shape to compare

@@ -18,7 +18,7 @@ QUICK = {"epochs": 1, "architecture": "test_vit"}
 SLOW = {"epochs": 3, "architecture": "test_vit"}
 STUDENTS, OTHERS = "evaluation.students", "teacher.others"
 EXPLAINING = {"prototypes.representative": "explaining"}
-# What a recipe says, and what may be changed in it without any effect.
+# A recipe, and the same recipe after a change that has no effect.
 UNUSED = {
     "one student's name": ({STUDENTS: [NARROW]}, {STUDENTS: [{**NARROW, "name": "mine"}]}),
     "two students' names": (

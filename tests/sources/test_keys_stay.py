@@ -40,7 +40,7 @@ def _digest(value):
 
 
 def _expected(root, split, names):
-    """The fingerprint of files, made anew."""
+    """Put a fingerprint of files together."""
     stats = {name: (root / name).stat() for name in names}
     files = [
         [name, 50, 1000 * 10**9, "", stat.st_ino, stat.st_ctime_ns] for name, stat in stats.items()
