@@ -17,11 +17,10 @@ def find_unknown(architecture: str) -> str:
     Args:
         architecture: timm's name, with or without the tag of its weights.
     """
-    source = _source()
-    name = architecture.partition(".")[0]
-    if not source or re.search(rf"\b{re.escape(name)}\b", source):
+    words = _words()
+    if not words or architecture.partition(".")[0] in words:
         return ""
-    return describe_unknown(architecture, _ENTRY.findall(source))
+    return describe_unknown(architecture, _ENTRY.findall(_source()))
 
 
 def describe_unknown(architecture: str, known: list[str]) -> str:
@@ -29,6 +28,11 @@ def describe_unknown(architecture: str, known: list[str]) -> str:
     close = difflib.get_close_matches(architecture, known, n=3)
     hint = f", such as {close}" if close else ""
     return f"no architecture '{architecture}'; wanted convnet3 or a timm name{hint}"
+
+
+@lru_cache(maxsize=1)
+def _words() -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", _source()))
 
 
 @lru_cache(maxsize=1)

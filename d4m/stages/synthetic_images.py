@@ -41,9 +41,9 @@ class SyntheticImages(Stage):
             self.unit(
                 context,
                 class_unit(class_id),
-                _drawing_inputs(context, class_id)
+                drawing_inputs(context, class_id)
                 | Inputs(
-                    {"seed": stream_seed(settings.seed, "synthesis", class_id)},
+                    {"seed": noise_seed(context, class_id)},
                     (("prototypes", class_unit(class_id)),),
                 )
                 | context.all_of("generator")
@@ -62,7 +62,7 @@ class SyntheticImages(Stage):
         if not missing:
             return
         settings = missing[0].settings  # classes differ in their prompts and seeds alone
-        pipeline = _prepared_pipeline(context, settings)
+        pipeline = prepared_pipeline(context, settings)
         owners = {unit.settings["prompt"]: class_id_of(unit.name) for unit in missing}
         check_prompts(pipeline, owners, lambda prompt: _find_name(context, owners, prompt))
         orders = _Orders(context, missing)
@@ -93,6 +93,11 @@ def _find_name(context: StageContext, owners: Mapping[str, int], prompt: str) ->
     return context.source.class_table.find_name(owners[prompt], prompt)
 
 
+def noise_seed(context: StageContext, class_id: int) -> int:
+    """Return the seed of the noise of a class's images; each image has a stream of its own."""
+    return stream_seed(context.seed, "synthesis", class_id)
+
+
 def noise_inputs(context: StageContext) -> Inputs:
     """Return what `images_from_noise` depends on."""
     return Inputs(
@@ -121,7 +126,7 @@ def images_from_noise(
     from d4m.synthesis.synthesize import ImageRequest
 
     classes = settings["noise"]
-    pipeline = _prepared_pipeline(context, classes[0])
+    pipeline = prepared_pipeline(context, classes[0])
     nothing = np.zeros(latent_shape(pipeline.vae, classes[0]["latents_px"]), np.float32)
     requests = (
         ImageRequest(nothing, each["prompt"], stream_seed(each["seed"], row))
@@ -142,7 +147,7 @@ def images_from_noise(
 
 
 def _noise_settings(context: StageContext, class_id: int) -> dict[str, Any]:
-    settings = _drawing_inputs(context, class_id).settings
+    settings = drawing_inputs(context, class_id).settings
     seed = stream_seed(context.recipe.settings.seed, "from_noise", class_id)
     return {name: value for name, value in settings.items() if name not in _OF_PROTOTYPES} | {
         "latents_px": context.source.size_px,  # whose latents have the size of the noise
@@ -150,7 +155,8 @@ def _noise_settings(context: StageContext, class_id: int) -> dict[str, Any]:
     }
 
 
-def _drawing_inputs(context: StageContext, class_id: int) -> Inputs:
+def drawing_inputs(context: StageContext, class_id: int) -> Inputs:
+    """Return what decides how images of a class are drawn, apart from prototypes and noise."""
     settings = context.recipe.settings
     unused = set[str]()
     if settings.synthesis.candidates == 1:
@@ -168,9 +174,7 @@ def _drawing_inputs(context: StageContext, class_id: int) -> Inputs:
     )
 
 
-def _prepared_pipeline(
-    context: StageContext, settings: Mapping[str, Any]
-) -> "ImageToImagePipeline":
+def prepared_pipeline(context: StageContext, settings: Mapping[str, Any]) -> "ImageToImagePipeline":
     """Return the generator with its sampler."""
     from d4m.stages.generator import load_pipeline
     from d4m.synthesis.synthesize import use_scheduler

@@ -148,7 +148,7 @@ class _TrainingLoop:
         """Train the model and leave it in evaluation mode."""
         epochs, settings = self.training.epochs, self.training.optimizer
         steps = -(-len(self.images) // min(settings.batch_size, len(self.images)))
-        optimizer = _build_optimizer(self.model, settings)
+        optimizer = build_optimizer(self.model, settings)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: _share_of_peak(settings, step / (epochs * steps))
         )
@@ -232,7 +232,8 @@ def _gradients_added_in_order(device: torch.device) -> Generator[None]:
         memory.fill_uninitialized_memory = filled
 
 
-def _build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """Build the optimizer of all weights of a model."""
     parameters, rate, decay = model.parameters(), settings.learning_rate, settings.weight_decay
     match settings.name:
         case "adamw":

@@ -60,6 +60,7 @@ COMPUTED = {
     },
     "explaining": WITH_OTHER_PROTOTYPES,
     "refined": WITH_OTHER_PROTOTYPES,
+    "classes": WITH_OTHER_PROTOTYPES,
     "baselines": {
         "evaluation_scores": tuple(
             f"{name}-{labels}-convnet3-00"

@@ -19,6 +19,7 @@ from tests.pipeline.laboratory import rows_of, teacher_of
 RECIPE = """\
 dataset: {source: digits}
 prompts: {template: "a handwritten {name}"}
+generator: {compact: {autoencoder: {steps: 250}, denoiser: {steps: 550}}}
 prototypes: {ipc: 1}
 synthesis: {strength: 0.5, guidance_scale: 6, num_inference_steps: 20}
 teacher:
@@ -28,7 +29,7 @@ soft_labels: {epochs: 300, augmentation: {crop_scale: [0.5, 1], flip: 0, cutmix:
 evaluation:
   matching: {temperature: 4}
   optimizer: {batch_size: 50, learning_rate: 1.0e-2}
-  full_data_epochs: 5
+  baselines: [random_real]
 """
 
 
