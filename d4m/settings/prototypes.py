@@ -2,9 +2,62 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
+from d4m.settings.augmentation import AugmentationSettings
+from d4m.settings.optimizer import Precision
 from d4m.settings.section import Section
+
+
+def _drawn_as_in_dsa() -> AugmentationSettings:
+    return AugmentationSettings(
+        one_of=True,
+        crop_scale=(1.0, 1.0),
+        rotation_degrees=15.0,
+        shift=0.125,
+        zoom=1.2,
+        brightness=0.7,
+        contrast=0.5,
+        cutout=0.5,
+        cutmix=0.0,
+    )
+
+
+class RefinementSettings(Section):
+    """Gradient steps that move all prototypes together, until a regression predicts better."""
+
+    steps: int = Field(default=400, ge=1, le=100_000, description="Number of gradient steps.")
+    labels: Literal["class", "teacher"] = Field(
+        default="class",
+        description=(
+            "What the regression predicts and is fitted to: the `class` of each image, or the "
+            "`teacher`'s logits. Choose the labels that students will be trained with. `teacher` "
+            "needs `representative: explaining`."
+        ),
+    )
+    through: Literal["synthesis", "vae"] = Field(
+        default="synthesis",
+        description=(
+            "What turns prototypes into the images that are judged. `synthesis`: the diffusion "
+            "of this recipe, with each image's own noise, so that the refined images are those "
+            "that come out. `vae`: the decoder alone, which takes less time, and suits a strength "
+            "close to 0."
+        ),
+    )
+    augmentation: AugmentationSettings = Field(
+        default_factory=_drawn_as_in_dsa,
+        description=(
+            "With `class`, how views are drawn; by default as in DSA. With `teacher`, views are "
+            "drawn as the teacher's."
+        ),
+    )
+    precision: Precision = Field(
+        default="float32",
+        description=(
+            "With `class`, the number format of the networks whose features the regression "
+            "takes. With `teacher` it is the teacher's."
+        ),
+    )
 
 
 class PrototypeSettings(Section):
@@ -48,9 +101,13 @@ class PrototypeSettings(Section):
         ge=0,
         le=100_000,
         description=(
-            "Gradient steps that move `explaining` prototypes, all together, so that the "
-            "regression predicts the teacher better."
+            "Short for `refinement: {steps: ..., labels: teacher, through: vae}`, which needs "
+            "`representative: explaining`."
         ),
+    )
+    refinement: RefinementSettings | None = Field(
+        default=None,
+        description="Moves prototypes so that their images teach more. With `null` they stay.",
     )
     batch_size: int = Field(
         default=1024, ge=1, description="Latents per mini-batch (`minibatch_kmeans` only)."
@@ -61,10 +118,36 @@ class PrototypeSettings(Section):
 
     @model_validator(mode="after")
     def _check_refinement(self) -> Self:
-        if self.refinement_steps and self.representative != "explaining":
+        if self.refinement_steps and self.refinement:
+            msg = "`refinement_steps` is short for `refinement`: wanted one of them, found both"
+            raise ValueError(msg)
+        refined = self.refined
+        if refined and refined.labels == "teacher" and self.representative != "explaining":
             msg = (
-                "refinement_steps move prototypes that explain the teacher: wanted "
-                f"`representative: explaining`, found {self.representative}"
+                "a refinement towards the teacher moves prototypes that explain it: wanted "
+                f"`representative: explaining`, found {self.representative}; or set "
+                "`refinement.labels: class`"
             )
             raise ValueError(msg)
         return self
+
+    @property
+    def refined(self) -> RefinementSettings | None:
+        """How prototypes are refined, by either of the two keys; None: not at all."""
+        if not self.refinement_steps:
+            return self.refinement
+        return RefinementSettings(steps=self.refinement_steps, labels="teacher", through="vae")
+
+    def used(self) -> dict[str, JsonValue]:
+        """Return the settings that prototypes depend on."""
+        unused = {"refinement"} if self.refinement is None else set[str]()
+        if not self.refinement_steps:
+            unused.add("refinement_steps")
+        if self.method != "minibatch_kmeans":
+            unused.add("batch_size")
+        used = self.model_dump(mode="json", exclude=unused)
+        if self.refinement and self.refinement.labels == "teacher":
+            used["refinement"] = self.refinement.model_dump(
+                mode="json", exclude={"augmentation", "precision"}
+            )
+        return used

@@ -1,41 +1,35 @@
 """Artifact `prototypes`: the cluster centres of each class's latents (D4M, section 3.2)."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from jaxtyping import Float
 
 from d4m.errors import PrototypeError
 from d4m.seeds import distillation_seed, stream_generator, stream_seed
 from d4m.settings import AugmentationSettings, PrototypeSettings
 from d4m.stages.base import Product, Stage
 from d4m.stages.context import Inputs, StageContext
+from d4m.stages.refined_prototypes import EXPLAINED, refine, refinement_inputs, some_real
 from d4m.stages.teacher import load_teacher, teacher_inputs
 from d4m.stages.training_sets import real_set, view_size_px
 from d4m.stages.unit_names import class_id_of, class_unit, distillation_of
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from d4m.images.image_set import ImageSet
     from d4m.prototypes.clusters import PrototypeResult
-    from d4m.prototypes.refinement import Decode
 
-# Where prototypes explain the teacher: real images looked at per cluster, images whose teacher
-# logits are to be explained, and how many prototypes one regression can be solved for.
+# Where prototypes explain the teacher: real images looked at per cluster, and how many prototypes
+# one regression can be solved for.
 _CANDIDATES = 25
-_TARGETS = 4000
 MOST_EXPLAINING = 2000
 
 
 class Prototypes(Stage):
     """The prototypes. Unit: one class of one distillation.
 
-    Where prototypes explain the teacher, each class depends on all others.
+    Where prototypes explain the teacher or are refined, each class depends on all others.
     """
 
     name: ClassVar[str] = "prototypes"
@@ -44,6 +38,7 @@ class Prototypes(Stage):
     sections: ClassVar[tuple[str, ...]] = (
         "dataset",
         "generator",
+        "prompts",
         "prototypes",
         "synthesis",
         "teacher",
@@ -53,16 +48,18 @@ class Prototypes(Stage):
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per class and distillation, with a stream of its own."""
-        settings = context.recipe.settings
-        explains = settings.prototypes.representative == "explaining"
+        settings = context.recipe.settings.prototypes
+        together = _together(settings)
         units = list[Unit]()
-        for distillation in range(settings.evaluation.distillations):
-            root = distillation_seed(settings.seed, distillation)
-            shared = _clustering_inputs(context)
-            if explains:
-                shared |= _explaining_inputs(context, root)
+        for distillation in range(context.recipe.settings.evaluation.distillations):
+            root = distillation_seed(context.seed, distillation)
+            shared = Inputs(settings.used())
+            if settings.representative == "explaining":
+                shared |= _choice_inputs(context, root)
+            if settings.refined:
+                shared |= refinement_inputs(context, settings.refined, root)
             for class_id in context.class_ids:
-                reads = () if explains else (("latents", class_unit(class_id)),)
+                reads = () if together else (("latents", class_unit(class_id)),)
                 inputs = shared | Inputs({"seed": _seed(root, class_id)}, reads)
                 units.append(self.unit(context, class_unit(class_id, distillation), inputs))
         return units
@@ -70,15 +67,15 @@ class Prototypes(Stage):
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
-        """Cluster class after class; all of them first where one choice is made for all."""
+        """Cluster class after class; all of them first where they are made together."""
         for distillation, units in groupby(missing, lambda unit: distillation_of(unit.name)):
             root, own = distillation_seed(context.seed, distillation), list(units)
             settings = PrototypeSettings.among(own[0].settings)
-            explain = settings.representative == "explaining"
-            together = _explaining_prototypes(context, settings, own[0], root) if explain else []
+            together = _together(settings)
+            found = _prototypes_together(context, settings, own[0], root) if together else []
             for unit in own:
                 class_id = class_id_of(unit.name)
-                fitted = together[class_id] if explain else _fit(context, settings, class_id, root)
+                fitted = found[class_id] if together else _fit(context, settings, class_id, root)
                 yield unit, _arrays(fitted)
 
 
@@ -86,19 +83,17 @@ def _seed(root: int, class_id: int) -> int:
     return stream_seed(root, "prototypes", class_id)
 
 
-def _clustering_inputs(context: StageContext) -> Inputs:
-    settings = context.recipe.settings.prototypes
-    unused = set[str]() if settings.refinement_steps else {"refinement_steps"}
-    if settings.method != "minibatch_kmeans":
-        unused.add("batch_size")
-    return Inputs(settings.model_dump(mode="json", exclude=unused))
+def _together(settings: PrototypeSettings) -> bool:
+    """Return whether the prototypes of all classes are made together."""
+    return settings.representative == "explaining" or settings.refined is not None
 
 
-def _explaining_inputs(context: StageContext, root: int) -> Inputs:
-    """Return what else the prototypes of all classes depend on where they are chosen together."""
+def _choice_inputs(context: StageContext, root: int) -> Inputs:
+    """Return what else prototypes depend on where those of all classes are chosen together."""
     settings = context.recipe.settings
-    refine = settings.prototypes.refinement_steps > 0
-    mixes = set[str]() if refine else {"cutmix", "mixup"}  # which play no part in the choice
+    refined = settings.prototypes.refined
+    refines = refined is not None and refined.labels == "teacher"
+    mixes = set[str]() if refines else {"cutmix", "mixup"}  # which play no part in the choice
     views = settings.teacher.augmentation.used()
     choice = Inputs(
         {
@@ -109,11 +104,7 @@ def _explaining_inputs(context: StageContext, root: int) -> Inputs:
         }
     )
     images = context.all_of("latents") | context.all_of("real_images", "train-")
-    inputs = choice | images | teacher_inputs(context)
-    if not refine:
-        return inputs
-    precision = {"precision": settings.teacher.optimizer.precision}
-    return inputs | Inputs(precision, (("generator", "vae"),))
+    return choice | images | teacher_inputs(context)
 
 
 def _fit(
@@ -133,17 +124,31 @@ def _latents(context: StageContext, class_id: int) -> np.ndarray:
     return context.read("latents", class_unit(class_id))["latents"]
 
 
-def _explaining_prototypes(
+def _prototypes_together(
     context: StageContext, settings: PrototypeSettings, unit: Unit, root: int
 ) -> "list[PrototypeResult]":
-    """Return every class's clusters, represented by the images that together explain the teacher.
+    """Return every class's prototypes, chosen or refined together.
 
     Args:
-        context: latents, images and teacher.
-        settings: how latents are clustered.
+        context: latents, images, and what else the units read.
+        settings: how latents are clustered, and which prototypes are wanted.
         unit: any class's, as all classes share the settings and reads of the choice.
         root: of the random streams of the distillation.
     """
+    found = [_fit(context, settings, class_id, root) for class_id in context.class_ids]
+    if settings.representative == "explaining":
+        found = _explaining(context, settings, found, unit, root)
+    return refine(context, settings, found, unit) if settings.refined else found
+
+
+def _explaining(
+    context: StageContext,
+    settings: PrototypeSettings,
+    clusters: "list[PrototypeResult]",
+    unit: Unit,
+    root: int,
+) -> "list[PrototypeResult]":
+    """Return every class's clusters, represented by images that together explain the teacher."""
     from d4m.prototypes.clusters import represent_by
     from d4m.prototypes.kernel_choice import choose_images
 
@@ -154,78 +159,23 @@ def _explaining_prototypes(
             f"most {MOST_EXPLAINING}, found {count}; set it to `medoid`, or lower `prototypes.ipc`"
         )
         raise PrototypeError(msg)
-    clusters = [_fit(context, settings, class_id, root) for class_id in context.class_ids]
     members = [_draw_members(root, class_id, fitted) for class_id, fitted in enumerate(clusters)]
     rows = [np.concatenate(each) for each in members]
     starts = np.cumsum([0, *(len(group) for each in members for group in each)])
     size_px = unit.settings["size_px"]
-    targets = real_set(
-        context, "train", size_px=size_px, choose=lambda class_id: _target_rows(context, class_id)
-    )
-    teacher = load_teacher(context, unit.reads("teacher"))
     chosen = choose_images(
         real_set(context, "train", size_px=size_px, choose=lambda class_id: rows[class_id]),
         [np.arange(start, stop) for start, stop in pairwise(starts)],
-        targets,
-        teacher,
+        some_real(context, EXPLAINED, size_px=size_px),
+        load_teacher(context, unit.reads("teacher")),
         augmentation=AugmentationSettings.among(unit.settings["views"]),
         seed=unit.settings["views_seed"],
     )
     own = np.split(np.concatenate(rows)[chosen], len(clusters))
-    found = [
+    return [
         represent_by(fitted, _latents(context, class_id), own[class_id])
         for class_id, fitted in enumerate(clusters)
     ]
-    if settings.refinement_steps == 0:
-        return found
-    return _refined(context, settings, found, targets, teacher, unit.settings)
-
-
-def _refined(
-    context: StageContext,
-    settings: PrototypeSettings,
-    found: "list[PrototypeResult]",
-    targets: "ImageSet",
-    teacher: "nn.Module",
-    used: Mapping[str, Any],
-) -> "list[PrototypeResult]":
-    """Return the same clusters and images, with prototypes that were moved together."""
-    import torch
-
-    from d4m.prototypes.refinement import refine_prototypes
-
-    refined = refine_prototypes(
-        np.concatenate([fitted.prototypes for fitted in found]),
-        torch.from_numpy(np.repeat(context.class_ids, settings.ipc)).to(context.device),
-        _decoder(context, used["size_px"]),
-        targets,
-        teacher,
-        steps=settings.refinement_steps,
-        augmentation=AugmentationSettings.among(used["views"]),
-        precision=used["precision"],
-        seed=stream_seed(used["views_seed"], "refinement"),
-    )
-    return [
-        replace(fitted, prototypes=prototypes)
-        for fitted, prototypes in zip(found, np.split(refined, len(found)), strict=True)
-    ]
-
-
-def _decoder(context: StageContext, size_px: int) -> "Decode":
-    """Return what makes pixels of scaled latents, in the teacher's size, with their gradient."""
-    from d4m.generators.autoencoder import unscale_latents
-    from d4m.images.pixels import resize_pixels
-    from d4m.stages.generator import load_vae
-
-    vae = load_vae(context).requires_grad_(False)
-
-    def decode(
-        latents: "Float[Tensor, 'image latent_channel latent_height latent_width']",
-    ) -> "Float[Tensor, 'image channel height width']":
-        pixels = vae.decode(unscale_latents(latents.to(vae.dtype), vae)).sample.float()
-        return resize_pixels(pixels, size_px)
-
-    return decode
 
 
 def _draw_members(root: int, class_id: int, fitted: "PrototypeResult") -> list[np.ndarray]:
@@ -237,12 +187,6 @@ def _draw_members(root: int, class_id: int, fitted: "PrototypeResult") -> list[n
         others = draw.permutation(others[others != nearest])[: _CANDIDATES - 1]
         groups.append(np.concatenate([[nearest], others]))
     return groups
-
-
-def _target_rows(context: StageContext, class_id: int) -> np.ndarray:
-    images = len(context.image_index("train", class_id).image_ids)
-    wanted = min(images, -(-_TARGETS // len(context.class_ids)))
-    return np.linspace(0, images - 1, wanted).round().astype(np.int64)
 
 
 def _arrays(fitted: "PrototypeResult") -> dict[str, np.ndarray]:

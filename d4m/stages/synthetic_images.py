@@ -57,7 +57,7 @@ class SyntheticImages(Stage):
         if not missing:
             return
         settings = missing[0].settings  # classes differ in their prompts and seeds alone
-        pipeline = _prepared_pipeline(context, settings)
+        pipeline = prepared_pipeline(context, settings)
         owners = {unit.settings["prompt"]: class_id_of(unit.name) for unit in missing}
         check_prompts(pipeline, owners, lambda prompt: _find_name(context, owners, prompt))
         orders, synthesis = _Orders(context, missing), SynthesisSettings.among(settings)
@@ -94,8 +94,8 @@ class SyntheticImages(Stage):
         return self.unit(
             context,
             name,
-            _drawing_inputs(context, class_id)
-            | Inputs({"seed": stream_seed(root, "synthesis", class_id)}, (("prototypes", name),))
+            drawing_inputs(context, class_id)
+            | Inputs({"seed": noise_seed(root, class_id)}, (("prototypes", name),))
             | context.all_of("generator")
             | (teacher_inputs(context) if chooses else Inputs()),
         )
@@ -103,6 +103,16 @@ class SyntheticImages(Stage):
 
 def _find_name(context: StageContext, owners: Mapping[str, int], prompt: str) -> int:
     return context.source.class_table.find_name(owners[prompt], prompt)
+
+
+def noise_seed(root: int, class_id: int) -> int:
+    """Return the seed of the noise of a class's images; each image has a stream of its own.
+
+    Args:
+        root: of the random streams of the distillation.
+        class_id: of the images.
+    """
+    return stream_seed(root, "synthesis", class_id)
 
 
 def noise_inputs(context: StageContext, distillation: int) -> Inputs:
@@ -134,7 +144,7 @@ def images_from_noise(
     from d4m.synthesis.synthesize import ImageRequest
 
     classes = settings["noise"]
-    pipeline = _prepared_pipeline(context, classes[0])
+    pipeline = prepared_pipeline(context, classes[0])
     nothing = np.zeros(latent_shape(pipeline.vae, classes[0]["latents_px"]), np.float32)
     requests = (
         ImageRequest(nothing, each["prompt"], stream_seed(each["seed"], row))
@@ -155,14 +165,15 @@ def images_from_noise(
 
 
 def _noise_settings(context: StageContext, class_id: int, root: int) -> dict[str, Any]:
-    settings = _drawing_inputs(context, class_id).settings
+    settings = drawing_inputs(context, class_id).settings
     return {name: value for name, value in settings.items() if name not in _OF_PROTOTYPES} | {
         "latents_px": context.source.size_px,  # whose latents have the size of the noise
         "seed": stream_seed(root, "from_noise", class_id),
     }
 
 
-def _drawing_inputs(context: StageContext, class_id: int) -> Inputs:
+def drawing_inputs(context: StageContext, class_id: int) -> Inputs:
+    """Return what decides how images of a class are drawn, apart from prototypes and noise."""
     settings = context.recipe.settings
     unused = set[str]()
     if settings.synthesis.candidates == 1:
@@ -191,9 +202,7 @@ def _negative_prompt(context: StageContext) -> str:
     return settings.prompts.negative if guided and not is_dit else PromptSettings().negative
 
 
-def _prepared_pipeline(
-    context: StageContext, settings: Mapping[str, Any]
-) -> "ImageToImagePipeline":
+def prepared_pipeline(context: StageContext, settings: Mapping[str, Any]) -> "ImageToImagePipeline":
     """Return the generator with its sampler."""
     from d4m.stages.generator import load_pipeline
     from d4m.synthesis.synthesize import use_scheduler

@@ -1,5 +1,6 @@
 """Make synthetic images from prototypes and prompts (D4M, section 3.3)."""
 
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -157,7 +158,9 @@ def synthesize_images(
 
     def draw(batch: Sequence[ImageRequest], size: int) -> UInt8[np.ndarray, "..."]:
         filled = [batch[row % len(batch)] for row in range(size)]
-        latents = _denoise(pipeline, filled, conditions, settings)
+        prototypes = torch.from_numpy(np.stack([request.prototype for request in filled]))
+        with torch.inference_mode():
+            latents = denoise(pipeline, prototypes, filled, conditions, settings)
         images = _decode(pipeline, latents, compute, settings.size_px, settings.resampling)
         return images[: len(batch)]
 
@@ -191,18 +194,30 @@ def decode_latents(
     return _decode(pipeline, torch.from_numpy(latents), compute, size_px, resampling)
 
 
-def _denoise(
+def denoise(
     pipeline: ImageToImagePipeline,
+    prototypes: Float[Tensor, "image latent_channel latent_height latent_width"],
     requests: Sequence[ImageRequest],
     conditions: Conditions,
     settings: SynthesisSettings,
 ) -> Float[Tensor, "image latent_channel latent_height latent_width"]:
-    prototypes = torch.from_numpy(np.stack([request.prototype for request in requests]))
+    """Add noise to prototypes and denoise them; where gradients are on, they reach the prototypes.
+
+    Args:
+        pipeline: a diffusers img2img pipeline, with the scheduler to use.
+        prototypes: scaled latents, which take the place of the requests' own.
+        requests: prompts and seeds.
+        conditions: of the pipeline.
+        settings: strength, guidance and number of steps.
+    """
     of_dit = (
         {} if settings.guided_channels is None else {"guided_channels": settings.guided_channels}
     )
-    with torch.inference_mode(), guide_to_modes(pipeline, prototypes, settings):
-        return pipeline(
+    # diffusers turns gradients off around this function.
+    call = inspect.unwrap(type(pipeline).__call__)
+    with guide_to_modes(pipeline, prototypes, settings):
+        return call(
+            pipeline,
             **conditions.arguments([request.prompt for request in requests]),
             image=prototypes,
             strength=settings.strength,

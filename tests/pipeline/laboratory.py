@@ -39,6 +39,11 @@ RECIPES = {
     "candidates": {"synthesis.candidates": 3, "synthesis.diversity": 0.0},
     "explaining": {"prototypes.representative": "explaining"},
     "refined": {"prototypes.representative": "explaining", "prototypes.refinement_steps": 4},
+    "classes": {
+        "prototypes.refinement": {"steps": 3},
+        "synthesis.strength": 0.5,
+        "synthesis.guidance_scale": 1,
+    },
     "baselines": {"evaluation.baselines": BASELINES},
     "weighted": {"evaluation.matching.cluster_weights": True},
     "repeated": {"evaluation.distillations": 2, "evaluation.seeds": 2},

@@ -77,6 +77,7 @@ COMPUTED = {
     },
     "explaining": WITH_CHOSEN_PROTOTYPES,
     "refined": WITH_CHOSEN_PROTOTYPES,
+    "classes": WITH_OTHER_PROTOTYPES,
     "repeated": {
         "prototypes": second(CLASSES),
         "synthetic_images": second(CLASSES),

@@ -11,6 +11,7 @@ from d4m.images.image_set import ImageSet
 from d4m.images.pixels import resize_pixels
 from d4m.prototypes.kernel_choice import kernel_network
 from d4m.prototypes.refinement import refine_prototypes
+from d4m.prototypes.teacher_regression import TeacherRegression
 from d4m.settings import (
     AugmentationSettings,
     MatchingSettings,
@@ -39,7 +40,7 @@ def _decode(latents):
 @pytest.fixture(autouse=True)
 def young_students(monkeypatch):
     """Train students on as few views as suit eight small images."""
-    monkeypatch.setattr("d4m.prototypes.refinement._STUDENT_VIEWS", (8, 500, 2000))
+    monkeypatch.setattr("d4m.prototypes.teacher_regression._STUDENT_VIEWS", (8, 500, 2000))
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +61,23 @@ def targets(teacher):
 PROTOTYPES = _blobs(1, 8, 4).numpy()
 
 
-def _refined(targets, teacher, **changed):
-    settings = {"steps": 40, "augmentation": VIEWS, "precision": "float32", "seed": 0} | changed
-    class_ids = torch.arange(4).repeat_interleave(2)
-    return refine_prototypes(PROTOTYPES, class_ids, _decode, targets, teacher, **settings)
+CLASS_IDS = torch.arange(4).repeat_interleave(2)
+
+
+def _draw(latents, rows):
+    assert len(latents) == len(rows)
+    return _decode(latents)
+
+
+def _refined(targets, teacher, *, steps=40, draw=_draw, **changed):
+    settings = {"augmentation": VIEWS, "precision": "float32", "seed": 0} | changed
+    objective = TeacherRegression(len(PROTOTYPES), targets, teacher, **settings)
+    return refine_prototypes(PROTOTYPES, CLASS_IDS, draw, objective, steps=steps)
 
 
 def _divergence(latents, targets, teacher, seed) -> float:
     """Train a student on the latents' images; return its divergence from the teacher on targets."""
-    images = ImageSet(_decode(torch.from_numpy(latents)), torch.arange(4).repeat_interleave(2))
+    images = ImageSet(_decode(torch.from_numpy(latents)), CLASS_IDS)
     student = kernel_network(images, classes=4, seed=seed)
     labels = SoftLabelSettings(mode="online", epochs=300, augmentation=CROPS)
     train_with_soft_labels(
@@ -104,30 +113,20 @@ def test_the_seed_decides_and_the_given_prototypes_stay_unchanged(targets, teach
     assert not np.array_equal(first, kept)
 
 
-def test_decoding_a_few_at_a_time_moves_prototypes_the_same(targets, teacher, monkeypatch):
+def test_drawing_a_few_at_a_time_moves_prototypes_the_same(targets, teacher, monkeypatch):
     together = _refined(targets, teacher, steps=3)
-    monkeypatch.setattr("d4m.prototypes.refinement._DECODED_AT_ONCE", 3)
+    monkeypatch.setattr("d4m.prototypes.refinement._DRAWN_AT_ONCE", 3)
     assert np.allclose(_refined(targets, teacher, steps=3), together, atol=1e-5)
 
 
 def test_nan_gradients_are_refused_at_once(targets, teacher):
-    def decode(latents):
-        return _decode(latents) + (latents - latents).abs().sqrt().mean()
+    def draw(latents, rows):
+        return _draw(latents, rows) + (latents - latents).abs().sqrt().mean()
 
     with pytest.raises(
         PrototypeError, match=r"step 1 of .* NaN .* `generator.pretrained.precision`"
     ):
-        refine_prototypes(
-            PROTOTYPES,
-            torch.arange(4).repeat_interleave(2),
-            decode,
-            targets,
-            teacher,
-            steps=5,
-            augmentation=VIEWS,
-            precision="float32",
-            seed=0,
-        )
+        _refined(targets, teacher, steps=5, draw=draw)
 
 
 def test_weights_of_the_teacher_do_not_change(targets, teacher):
@@ -140,7 +139,7 @@ def test_weights_of_the_teacher_do_not_change(targets, teacher):
 def test_if_a_regression_sees_only_some_prototypes_all_move_in_the_end(
     targets, teacher, monkeypatch
 ):
-    monkeypatch.setattr("d4m.prototypes.refinement._VIEWS", 3)
+    monkeypatch.setattr("d4m.prototypes.teacher_regression._VIEWS", 3)
     one, many = (_refined(targets, teacher, steps=steps) for steps in (1, 20))
     assert 0 < (one != PROTOTYPES).any(axis=(1, 2, 3)).sum() < len(PROTOTYPES)
     assert (many != PROTOTYPES).any(axis=(1, 2, 3)).all()

@@ -22,6 +22,7 @@ from d4m.settings import (
     PromptSettings,
     PrototypeSettings,
     RecipeSettings,
+    RefinementSettings,
     SoftLabelSettings,
     SynthesisSettings,
     TeacherSettings,
@@ -107,7 +108,19 @@ def test_the_sections_are_the_fields_of_a_recipe():
 def test_only_prototypes_that_explain_are_refined(representative):
     with pytest.raises(ValidationError, match=f"explaining`, found {representative}"):
         PrototypeSettings(representative=representative, refinement_steps=1)
-    assert PrototypeSettings(representative="explaining", refinement_steps=1).refinement_steps == 1
+    with pytest.raises(ValidationError, match=f"explaining`, found {representative}"):
+        PrototypeSettings(
+            representative=representative, refinement=RefinementSettings(labels="teacher")
+        )
+    refined = PrototypeSettings(representative="explaining", refinement_steps=3).refined
+    assert refined == RefinementSettings(steps=3, labels="teacher", through="vae")
+    with pytest.raises(ValidationError, match="wanted one of them, found both"):
+        PrototypeSettings(
+            representative="explaining", refinement_steps=3, refinement=RefinementSettings()
+        )
+    assert PrototypeSettings().refined is None
+    classes = PrototypeSettings(representative=representative, refinement=RefinementSettings())
+    assert classes.refined == RefinementSettings(labels="class", through="synthesis")
 
 
 def test_settings_cannot_be_changed():

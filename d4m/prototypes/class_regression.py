@@ -1,0 +1,210 @@
+"""The error with which images predict the classes of real images, by a regression on features.
+
+"Predict" means: a kernel regression from the images, labelled with their classes, to real images.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from d4m.classifiers.convnet import ConvNet
+from d4m.classifiers.precision import computing_in
+from d4m.images.image_set import ImageSet
+from d4m.prototypes.kernel_choice import RIDGE, kernel_network
+from d4m.seeds import stream_generator, stream_seed
+from d4m.settings import AugmentationSettings, OptimizerSettings, Precision
+from d4m.training.augment import replay_views
+from d4m.training.soft_labels import draw_epoch
+from d4m.training.train import build_optimizer
+
+_STUDENTS = 8
+_OLDEST = 150  # training steps after which a student gives way to a new one
+_BATCH = 50  # views per training step of a student
+_OPTIMIZER = OptimizerSettings(name="muon", learning_rate=2e-3, weight_decay=0.01)
+_CLASSES = 25  # classes per regression
+_VIEWS = 100  # views of images per regression
+_TARGETS = 400  # real images per regression
+_FEATURES_AT_ONCE = 50
+
+
+class ClassRegression:
+    """The error with which images predict real images' classes, by the features of eight students.
+
+    Each step draws one of the students and views of the images, and fits a kernel regression from
+    the views' features to their classes. The student is then trained by one step, on views of the
+    images with their classes. Students begin at unlike ages, and a new one takes the place of the
+    oldest, so that features of every age take part.
+
+    Args:
+        class_ids: the class of each image.
+        targets: real images, on the device of the students.
+        augmentation: how views are drawn, in the regression and in the training of students.
+        precision: number format of the students.
+        seed: the stream of views, students and targets.
+
+    Source:
+        FRePo (Zhou et al., NeurIPS 2022): the regression, and the pool of students that are trained
+        by one step when they are used. Views as in DSA (Zhao & Bilen, ICML 2021).
+
+    Differs:
+        Labels are not learnt: they are the classes that a student of the data set is trained with.
+        A regression looks at up to 25 classes and 100 views, so its size does not grow with the
+        number of images.
+    """
+
+    rate = 0.05
+    betas = (0.9, 0.99)
+
+    def __init__(
+        self,
+        class_ids: Int64[np.ndarray, "image"],
+        targets: ImageSet,
+        *,
+        augmentation: AugmentationSettings,
+        precision: Precision,
+        seed: int,
+    ) -> None:
+        """Group images and targets by class; build no student yet."""
+        self._own = _by_class(class_ids)
+        self._targets = targets
+        self._real = _by_class(targets.class_ids.cpu().numpy())
+        self._augmentation = augmentation
+        self._precision: Precision = precision
+        self._optimizer = _OPTIMIZER.model_copy(update={"precision": precision})
+        self._seed = seed
+        self._pool = list[_Student]()
+        self._used: _Student | None = None
+
+    def rows(self, step: int) -> Int64[np.ndarray, "row"]:
+        """Return some images of some classes, or all where these are few."""
+        draw = stream_generator(self._seed, "rows", step)
+        classes = np.sort(draw.permutation(len(self._own))[:_CLASSES])
+        most = max(1, _VIEWS // len(classes))
+        return np.concatenate([_some(draw, self._own[each], most) for each in classes])
+
+    def error(
+        self,
+        pixels: Float[Tensor, "row channel height width"],
+        class_ids: Int64[Tensor, "row"],
+        step: int,
+    ) -> Float[Tensor, ""]:
+        """Return how far the regression's predictions on real images are from their classes.
+
+        With X_s the features of views of the images, X_t the features of a sample of real images of
+        the same classes, y_s and y_t their one-hot classes less 1/C, and lambda = `RIDGE`:
+
+            error = mean |y_t - p|^2
+            p = K_ts (K_ss + lambda I)^-1 y_s,  where K_ab = X_a X_b'
+
+        Features are shifted and scaled so that X_t has mean 0 and mean squared norm 1.
+
+        Source:
+            FRePo (Zhou et al., NeurIPS 2022), whose loss is half of it.
+        """
+        draw = stream_generator(self._seed, "step", step)
+        student = self._next_student(ImageSet(pixels.detach(), class_ids), step, draw)
+        classes = class_ids.unique()
+        real = np.concatenate(
+            [
+                _some(draw, self._real[each], max(1, _TARGETS // len(classes)))
+                for each in classes.tolist()
+            ]
+        )
+        rows = torch.from_numpy(real)
+        # One-channel pixels that were NHWC keep channels-last strides, which make norms slow.
+        plain = self._targets.pixels[rows].clone(memory_format=torch.contiguous_format)
+        with torch.no_grad():
+            known = self._features(student, plain)
+        wanted = _one_hot(self._targets.class_ids[rows], classes)
+        views, labels = self._views(ImageSet(pixels, class_ids), "support", step, _VIEWS)
+        centre = known.mean(dim=0)
+        scale = (known - centre).square().sum(dim=1).mean().sqrt()
+        own = (self._features(student, views) - centre) / scale
+        kernel = own @ own.T + RIDGE * torch.eye(len(own), device=own.device)
+        solved = torch.linalg.solve(kernel, _one_hot(labels, classes))
+        predicted = (known - centre) / scale @ own.T @ solved
+        return (wanted - predicted).square().sum(dim=1).mean()
+
+    def _next_student(self, images: ImageSet, step: int, draw: np.random.Generator) -> ConvNet:
+        """Train the student of the last step, then draw the student of this one."""
+        if not self._pool:
+            ages = (_OLDEST * (number + 1) // _STUDENTS for number in range(_STUDENTS))
+            self._pool = [self._new_student(images, slot, left) for slot, left in enumerate(ages)]
+        if self._used is not None:
+            self._train(self._used, images, step)
+        slot = int(draw.integers(_STUDENTS))
+        if self._pool[slot].steps_left <= 0:
+            self._pool[slot] = self._new_student(images, _STUDENTS + step, _OLDEST)
+        self._used = self._pool[slot]
+        return self._used.network
+
+    def _new_student(self, images: ImageSet, number: int, steps_left: int) -> "_Student":
+        seed = stream_seed(self._seed, "student", number)
+        network = kernel_network(images, classes=len(self._own), seed=seed)
+        return _Student(network, build_optimizer(network, self._optimizer), steps_left)
+
+    def _train(self, student: "_Student", images: ImageSet, step: int) -> None:
+        """Train a student by one step on views of the images as they are now."""
+        views, labels = self._views(images, "training", step, _BATCH)
+        student.network.train()
+        student.optimizer.zero_grad(set_to_none=True)
+        for part, classes in zip(
+            views.split(_FEATURES_AT_ONCE), labels.split(_FEATURES_AT_ONCE), strict=True
+        ):
+            with computing_in(self._precision, part.device):
+                logits = student.network(part).float()
+            (F.cross_entropy(logits, classes, reduction="sum") / len(labels)).backward()
+        student.optimizer.step()
+        student.network.eval()
+        student.steps_left -= 1
+
+    def _views(
+        self, images: ImageSet, stream: str, step: int, most: int
+    ) -> tuple[Float[Tensor, "_view channel height width"], Int64[Tensor, "_view"]]:
+        """Make views of images: several of each where images are few, else of some."""
+        seed = stream_seed(self._seed, stream)
+        each = max(1, most // len(images))
+        rows = _some(stream_generator(seed, "images", step), np.arange(len(images)), most)
+        views = [
+            draw_epoch(images, self._augmentation, seed=seed, epoch=step * each + number)
+            for number in range(each)
+        ]
+        pixels = torch.cat([replay_views(images.pixels, view, rows) for view in views])
+        return pixels, images.class_ids[torch.from_numpy(rows)].repeat(each)
+
+    def _features(
+        self, student: ConvNet, pixels: Float[Tensor, "image channel height width"]
+    ) -> Float[Tensor, "image feature"]:
+        with computing_in(self._precision, pixels.device):
+            parts = [student.features(part).flatten(1) for part in pixels.split(_FEATURES_AT_ONCE)]
+        return torch.cat(parts).float()
+
+
+@dataclass
+class _Student:
+    """A network of the pool, and how many training steps it still has."""
+
+    network: ConvNet
+    optimizer: torch.optim.Optimizer
+    steps_left: int
+
+
+def _by_class(class_ids: Int64[np.ndarray, "image"]) -> list[Int64[np.ndarray, "_row"]]:
+    return [np.flatnonzero(class_ids == each) for each in range(int(class_ids.max()) + 1)]
+
+
+def _some(
+    draw: np.random.Generator, rows: Int64[np.ndarray, "_row"], most: int
+) -> Int64[np.ndarray, "_row"]:
+    return np.sort(draw.permutation(rows)[:most])
+
+
+def _one_hot(
+    class_ids: Int64[Tensor, "row"], classes: Int64[Tensor, "class"]
+) -> Float[Tensor, "row class"]:
+    """Return one-hot classes less the mean of a row."""
+    return (class_ids[:, None] == classes).float() - 1 / len(classes)

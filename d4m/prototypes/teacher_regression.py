@@ -1,0 +1,167 @@
+"""The error with which images predict a teacher, by a regression on the features of students.
+
+"Predict" means: a kernel regression from the images to the teacher's logits on real images.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from d4m.classifiers.convnet import ConvNet
+from d4m.classifiers.precision import computing_in
+from d4m.classifiers.predict import predict_logits
+from d4m.images.image_set import ImageSet
+from d4m.prototypes.kernel_choice import RIDGE, kernel_network
+from d4m.seeds import stream_generator, stream_seed
+from d4m.settings import (
+    AugmentationSettings,
+    MatchingSettings,
+    OptimizerSettings,
+    Precision,
+    SoftLabelSettings,
+)
+from d4m.training.augment import replay_views
+from d4m.training.losses import kl_loss
+from d4m.training.soft_labels import TeacherLabels, draw_epoch
+from d4m.training.train import Training, train_with_soft_labels
+
+_STEPS_PER_STUDENT = 25
+_STUDENT_VIEWS = (2500, 10000, 40000)  # training views of each student: new, older, oldest, new ...
+_MATCHING = MatchingSettings(temperature=4)
+_OPTIMIZER = OptimizerSettings(name="muon", batch_size=40, learning_rate=3e-3)
+_VIEWS = 200  # views of prototypes per regression
+_VIEWS_EACH = 8
+_TARGETS = 400
+_TEMPERATURE = 2.0
+
+
+class TeacherRegression:
+    """The error with which images predict a teacher, by the features of students of several ages.
+
+    Each step draws views of the images, has the teacher label those views, and fits a kernel
+    regression to them. The kernel is the inner product of a student's features. Every 25 steps a
+    new student is trained on the current images: briefly, longer, longest, and then briefly again.
+    The age of a student is the number of views it was trained on.
+
+    Args:
+        count: number of images.
+        targets: real images, on the teacher's device.
+        teacher: a classifier in evaluation mode.
+        augmentation: how views are drawn, in the regression and in the training of students.
+        precision: number format of the teacher and the students.
+        seed: the stream of views, students and targets.
+
+    Source:
+        FRePo (Zhou et al., NeurIPS 2022): regression from the features of networks of several ages.
+
+    Differs:
+        Labels are not learnt: the teacher labels each view again as the images move. FRePo trains
+        each network of a pool by one step when it is used; here each student is trained at once.
+    """
+
+    rate = 0.02
+    betas = (0.9, 0.999)
+
+    def __init__(
+        self,
+        count: int,
+        targets: ImageSet,
+        teacher: nn.Module,
+        *,
+        augmentation: AugmentationSettings,
+        precision: Precision,
+        seed: int,
+    ) -> None:
+        """Label the targets; train no student yet."""
+        self._count = count
+        self._targets = targets
+        self._teacher = teacher
+        self._target_logits = predict_logits(teacher, targets.pixels, precision).clone()
+        self._augmentation = augmentation
+        self._precision: Precision = precision
+        self._optimizer = _OPTIMIZER.model_copy(update={"precision": precision})
+        self._seed = seed
+        self._student: ConvNet | None = None
+
+    def rows(self, step: int) -> Int64[np.ndarray, "image"]:
+        """Return every image."""
+        del step
+        return np.arange(self._count)
+
+    def error(
+        self,
+        pixels: Float[Tensor, "row channel height width"],
+        class_ids: Int64[Tensor, "row"],
+        step: int,
+    ) -> Float[Tensor, ""]:
+        """Return how far the regression's predictions on the targets are from the teacher.
+
+        With X_s the features of views of the images, y_s the teacher's centred logits on those
+        views, X_t the features of a sample of the targets, y_t the teacher's logits on that sample,
+        lambda = `RIDGE`, and T = `_TEMPERATURE`:
+
+            error = mean KL(softmax(y_t / T) || softmax(p / T))
+            p = K_ts (K_ss + lambda I)^-1 y_s,  where K_ab = X_a X_b'
+
+        Features are shifted and scaled so that X_t has mean 0 and mean squared norm 1.
+
+        Source:
+            FRePo (Zhou et al., NeurIPS 2022), whose loss is |y_t - p|^2 / 2.
+        """
+        if self._student is None or step % _STEPS_PER_STUDENT == 0:
+            still = ImageSet(pixels.detach(), class_ids)
+            self._student = self._train_student(still, step // _STEPS_PER_STUDENT)
+        student = self._student
+        draw = stream_generator(self._seed, "step", step)
+        targets = _some(draw, len(self._targets), _TARGETS)
+        plain = self._targets.pixels[targets]
+        with torch.no_grad():
+            # One-channel pixels that were NHWC keep channels-last strides, which make norms slow.
+            known = self._features(student, plain.clone(memory_format=torch.contiguous_format))
+        views = torch.cat(list(self._views(ImageSet(pixels, class_ids), step, draw)))
+        centre = known.mean(dim=0)
+        scale = (known - centre).square().sum(dim=1).mean().sqrt()
+        own = (self._features(student, views) - centre) / scale
+        with computing_in(self._precision, views.device):
+            logits = self._teacher(views).float()
+        labels = logits - logits.mean(dim=1, keepdim=True)
+        kernel = own @ own.T + RIDGE * torch.eye(len(own), device=own.device)
+        predicted = (known - centre) / scale @ own.T @ torch.linalg.solve(kernel, labels)
+        return kl_loss(predicted, self._target_logits[targets], _TEMPERATURE).mean()
+
+    def _train_student(self, images: ImageSet, number: int) -> ConvNet:
+        """Train a new student on the images; its age cycles through `_STUDENT_VIEWS`."""
+        seed = stream_seed(self._seed, "student", number)
+        model = kernel_network(images, classes=self._target_logits.shape[1], seed=seed)
+        epochs = max(1, _STUDENT_VIEWS[number % len(_STUDENT_VIEWS)] // len(images))
+        labels = SoftLabelSettings(mode="online", epochs=epochs, augmentation=self._augmentation)
+        train_with_soft_labels(
+            model,
+            images,
+            TeacherLabels(images, self._teacher, labels, seed=seed, precision=self._precision),
+            Training(epochs=epochs, optimizer=self._optimizer, seed=seed),
+            matching=_MATCHING,
+        )
+        return model
+
+    def _views(
+        self, images: ImageSet, step: int, draw: np.random.Generator
+    ) -> Iterator[Float[Tensor, "_view channel height width"]]:
+        rows = _some(draw, len(images), _VIEWS)
+        for number in range(max(1, min(_VIEWS_EACH, _VIEWS // len(images)))):
+            epoch = step * _VIEWS_EACH + number
+            views = draw_epoch(images, self._augmentation, seed=self._seed, epoch=epoch)
+            yield replay_views(images.pixels, views, rows.numpy())
+
+    def _features(
+        self, student: ConvNet, pixels: Float[Tensor, "image channel height width"]
+    ) -> Float[Tensor, "image feature"]:
+        with computing_in(self._precision, pixels.device):
+            return student.features(pixels).flatten(1).float()
+
+
+def _some(draw: np.random.Generator, count: int, most: int) -> Int64[Tensor, "row"]:
+    return torch.from_numpy(np.sort(draw.permutation(count)[:most]))

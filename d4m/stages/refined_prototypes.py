@@ -1,0 +1,221 @@
+"""Refinement of prototypes: what it depends on, and the world in which it moves them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from d4m.seeds import stream_seed
+from d4m.settings import (
+    AugmentationSettings,
+    PrototypeSettings,
+    RefinementSettings,
+    SynthesisSettings,
+)
+from d4m.stages.context import Inputs, StageContext
+from d4m.stages.synthetic_images import drawing_inputs, noise_seed, prepared_pipeline
+from d4m.stages.teacher import load_teacher
+from d4m.stages.training_sets import real_set, view_size_px
+from d4m.store.reference import Unit
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from d4m.images.image_set import ImageSet
+    from d4m.prototypes.clusters import PrototypeResult
+    from d4m.prototypes.refinement import Draw, Objective, Rows
+
+EXPLAINED = 4000
+"""Real images whose teacher logits are to be explained."""
+_CLASSIFIED = 20_000  # real images whose classes are to be predicted
+
+
+def refinement_inputs(context: StageContext, refined: RefinementSettings, root: int) -> Inputs:
+    """Return what refined prototypes depend on, apart from clusters and the choice of images.
+
+    Args:
+        context: the recipe, its images and its generator.
+        refined: how they are refined.
+        root: of the random streams of the distillation.
+    """
+    inputs = Inputs()
+    if refined.labels == "teacher":
+        inputs |= Inputs({"precision": context.recipe.settings.teacher.optimizer.precision})
+    else:
+        inputs |= Inputs(
+            {
+                "refinement_seed": stream_seed(root, "refinement"),
+                "size_px": view_size_px(context),
+                "decoding": dict(context.source.decoding),
+            }
+        )
+        inputs |= context.all_of("latents") | context.all_of("real_images", "train-")
+    if refined.through == "vae":
+        return inputs | context.some_of("generator", ["vae"])
+    return inputs | _all_drawings(context, root) | context.all_of("generator")
+
+
+def refine(
+    context: StageContext,
+    settings: PrototypeSettings,
+    found: "Sequence[PrototypeResult]",
+    unit: Unit,
+) -> "list[PrototypeResult]":
+    """Return the same clusters and images, with prototypes that were moved together.
+
+    Args:
+        context: what the unit reads.
+        settings: with `refined`.
+        found: of every class, in order.
+        unit: any class's, as all share what the refinement depends on.
+    """
+    import torch
+
+    from d4m.prototypes.refinement import refine_prototypes
+
+    refined = settings.refined
+    assert refined is not None
+    class_ids = np.repeat(context.class_ids, settings.ipc)
+    moved = refine_prototypes(
+        np.concatenate([fitted.prototypes for fitted in found]),
+        torch.from_numpy(class_ids).to(context.device),
+        drawing(context, refined, unit.settings, class_ids),
+        _objective(context, refined, class_ids, unit),
+        steps=refined.steps,
+    )
+    return [
+        replace(fitted, prototypes=prototypes)
+        for fitted, prototypes in zip(found, np.split(moved, len(found)), strict=True)
+    ]
+
+
+def drawing(
+    context: StageContext,
+    refined: RefinementSettings,
+    used: Mapping[str, Any],
+    class_ids: np.ndarray,
+) -> "Draw":
+    """Return what makes pixels of prototypes, in the student's size, with their gradient.
+
+    Args:
+        context: with the generator's units.
+        refined: through what images are judged.
+        used: settings of a unit of prototypes.
+        class_ids: the class of each prototype.
+    """
+    if refined.through == "synthesis":
+        return _synthesis(context, used, class_ids)
+    from d4m.stages.generator import load_vae
+
+    decode = _decoder(load_vae(context), used["size_px"])
+    if refined.labels == "teacher":
+        return lambda latents, _: decode(latents)
+    return lambda latents, _: _clipped(decode(latents))
+
+
+def some_real(context: StageContext, most: int, *, size_px: int) -> "ImageSet":
+    """Return about `most` real training images, evenly from each class and within it."""
+
+    def choose(class_id: int) -> np.ndarray:
+        images = len(context.image_index("train", class_id).image_ids)
+        wanted = min(images, -(-most // len(context.class_ids)))
+        return np.linspace(0, images - 1, wanted).round().astype(np.int64)
+
+    return real_set(context, "train", size_px=size_px, choose=choose)
+
+
+def _all_drawings(context: StageContext, root: int) -> Inputs:
+    """Return how the images of all classes are drawn: one way, and a prompt and a seed for each."""
+    each = [drawing_inputs(context, class_id).settings for class_id in context.class_ids]
+    return Inputs(
+        {
+            "drawn": {
+                **each[0],
+                "prompt": [own["prompt"] for own in each],
+                "seed": [noise_seed(root, class_id) for class_id in context.class_ids],
+            }
+        }
+    )
+
+
+def _objective(
+    context: StageContext, refined: RefinementSettings, class_ids: np.ndarray, unit: Unit
+) -> "Objective":
+    used = unit.settings
+    if refined.labels == "class":
+        from d4m.prototypes.class_regression import ClassRegression
+
+        return ClassRegression(
+            class_ids,
+            some_real(context, _CLASSIFIED, size_px=used["size_px"]),
+            augmentation=refined.augmentation,
+            precision=refined.precision,
+            seed=used["refinement_seed"],
+        )
+    from d4m.prototypes.teacher_regression import TeacherRegression
+
+    return TeacherRegression(
+        len(class_ids),
+        some_real(context, EXPLAINED, size_px=used["size_px"]),
+        load_teacher(context, unit.reads("teacher")),
+        augmentation=AugmentationSettings.among(used["views"]),
+        precision=used["precision"],
+        seed=stream_seed(used["views_seed"], "refinement"),
+    )
+
+
+def _synthesis(context: StageContext, used: Mapping[str, Any], class_ids: np.ndarray) -> "Draw":
+    """Return what makes the pixels that synthesis will make, with their gradient."""
+    from torch import nn
+
+    from d4m.generators.conditions import Conditions
+    from d4m.synthesis.synthesize import ImageRequest, denoise
+
+    drawn, settings = used["drawn"], SynthesisSettings.among(used["drawn"])
+    pipeline: Any = prepared_pipeline(context, drawn)
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module):
+            part.requires_grad_(False)
+    conditions = Conditions(
+        pipeline,
+        drawn["negative_prompt"],
+        device=context.device,
+        guided=settings.guidance_scale > 1,
+    )
+    decode = _decoder(pipeline.vae, used["size_px"])
+    ipc, nothing = len(class_ids) // len(drawn["seed"]), np.zeros((0, 0, 0), np.float32)
+    requests = [
+        ImageRequest(
+            nothing, drawn["prompt"][class_id], stream_seed(drawn["seed"][class_id], row % ipc)
+        )
+        for row, class_id in enumerate(class_ids)
+    ]
+
+    def draw(latents: "Float[Tensor, 'row channel height width']", rows: "Rows") -> "Tensor":
+        own = [requests[row] for row in rows]
+        return _clipped(decode(denoise(pipeline, latents, own, conditions, settings)))
+
+    return draw
+
+
+def _clipped(pixels: "Tensor") -> "Tensor":
+    """Clip pixels as images are clipped, but not their gradient: what is black can grow lighter."""
+    return pixels + (pixels.clamp(-1, 1) - pixels).detach()
+
+
+def _decoder(
+    vae: Any, size_px: int
+) -> "Callable[[Float[Tensor, 'row channel height width']], Tensor]":
+    """Return what makes pixels of scaled latents."""
+    from d4m.generators.autoencoder import unscale_latents
+    from d4m.images.pixels import resize_pixels
+
+    vae.requires_grad_(False)
+
+    def decode(latents: "Float[Tensor, 'row channel height width']") -> "Tensor":
+        pixels = vae.decode(unscale_latents(latents.to(vae.dtype), vae)).sample.float()
+        return resize_pixels(pixels, size_px)
+
+    return decode

@@ -1,0 +1,49 @@
+"""Images that are refined towards their classes are the images that come out."""
+
+import numpy as np
+import torch
+
+from d4m.images.pixels import to_images
+from d4m.stages.prototypes import Prototypes
+from d4m.stages.refined_prototypes import drawing
+from tests.pipeline.laboratory import CLASSES, RECIPES, recipe_text, unit_of
+
+
+def _prototypes(context):
+    return np.concatenate([context.read("prototypes", name)["prototypes"] for name in CLASSES])
+
+
+def test_the_refinement_sees_the_images_that_synthesis_makes(lab):
+    context = lab.context("classes")
+    settings = context.recipe.settings.prototypes
+    class_ids = np.repeat(context.class_ids, settings.ipc)
+    used = Prototypes().plan(context)[0].settings
+    draw = drawing(context, settings.refined, used, class_ids)
+    latents = torch.from_numpy(_prototypes(context).astype(np.float32)).requires_grad_()
+    pixels = draw(latents, np.arange(len(latents)))
+    made = np.concatenate([context.read("synthetic_images", name)["images"] for name in CLASSES])
+    wrong = np.abs(to_images(pixels.detach()).astype(int) - made)
+    assert wrong.max() <= 1  # batches of other sizes
+    assert (wrong > 0).mean() < 0.01
+    pixels.square().sum().backward()
+    assert torch.isfinite(latents.grad).all()
+    assert (latents.grad.flatten(1).abs().sum(1) > 0).all()
+
+
+def test_prototypes_depend_on_the_diffusion_that_they_are_refined_through(lab):
+    reads = set(unit_of(lab.context("classes"), CLASSES[0], "prototypes").inputs["upstream"])
+    assert {"generator/vae", "generator/denoiser", "generator/scheduler"} <= reads
+    assert not any(each.startswith("teacher/") for each in reads)
+    lab.write("bolder", recipe_text(RECIPES["classes"] | {"prompts.per_class": {"three": "bold"}}))
+    plan = lab.pipeline("bolder").plan()
+    assert {unit.state for unit in plan["prototypes"]} == {"compute"}
+    assert {unit.state for unit in plan["latents"]} == {"cached"}
+
+
+def test_without_the_diffusion_prototypes_depend_on_the_decoder_alone(lab):
+    decoded = RECIPES["classes"] | {"prototypes.refinement": {"steps": 3, "through": "vae"}}
+    context = lab.edited("decoded", decoded, until="prototypes")
+    reads = set(unit_of(context, CLASSES[0], "prototypes").inputs["upstream"])
+    assert {each for each in reads if each.startswith("generator/")} == {"generator/vae"}
+    lab.write("bolder", recipe_text(decoded | {"prompts.per_class": {"three": "bold"}}))
+    assert {unit.state for unit in lab.pipeline("bolder").plan()["prototypes"]} == {"cached"}

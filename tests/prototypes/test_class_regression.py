@@ -1,0 +1,132 @@
+"""Refinement towards classes makes images better training data and treats every class alike."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from d4m.images.image_set import ImageSet
+from d4m.prototypes.class_regression import ClassRegression
+from d4m.prototypes.kernel_choice import RIDGE, kernel_network
+from d4m.prototypes.refinement import refine_prototypes
+from d4m.settings import AugmentationSettings, OptimizerSettings
+from d4m.training.train import Training, train_with_hard_labels
+
+PLAIN = AugmentationSettings(crop_scale=(1.0, 1.0), flip=0, cutmix=0)
+SHIFTS = PLAIN.model_copy(update={"shift": 0.1, "rotation_degrees": 10.0})
+DIGITS = load_digits()
+PIXELS = torch.from_numpy(DIGITS.images / 8 - 1).float()[:, None]
+TARGETS, UNSEEN = (
+    ImageSet(PIXELS[rows].contiguous(), torch.from_numpy(DIGITS.target[rows]))
+    for rows in (slice(0, 1200), slice(1200, None))
+)
+CLASS_IDS = np.arange(10)
+FIRST = [int(np.flatnonzero(DIGITS.target == digit)[3]) for digit in CLASS_IDS]
+PROTOTYPES = torch.atanh(0.95 * PIXELS[FIRST]).numpy()
+
+
+def _draw(latents, rows):
+    assert len(latents) == len(rows)
+    return torch.tanh(latents)
+
+
+def _objective(**changed):
+    settings = {"augmentation": SHIFTS, "precision": "float32", "seed": 0} | changed
+    return ClassRegression(CLASS_IDS, TARGETS, **settings)
+
+
+def _refined(*, steps, **changed):
+    class_ids = torch.from_numpy(CLASS_IDS)
+    return refine_prototypes(PROTOTYPES, class_ids, _draw, _objective(**changed), steps=steps)
+
+
+def _accuracy(latents, seed) -> float:
+    """Train a student on the latents' images with their classes; return its accuracy."""
+    images = ImageSet(_draw(torch.from_numpy(latents), CLASS_IDS), torch.from_numpy(CLASS_IDS))
+    student = kernel_network(images, classes=10, seed=seed)
+    training = Training(
+        epochs=100, optimizer=OptimizerSettings(batch_size=10, learning_rate=2e-3), seed=3
+    )
+    train_with_hard_labels(student, images, training, augmentation=SHIFTS)
+    with torch.inference_mode():
+        return float((student(UNSEEN.pixels).argmax(1) == UNSEEN.class_ids).float().mean())
+
+
+def test_students_learn_more_of_the_classes_from_images_that_were_moved():
+    refined = _refined(steps=60)
+    before, after = (
+        np.mean([_accuracy(latents, seed) for seed in (7, 8)]) for latents in (PROTOTYPES, refined)
+    )
+    assert after > before + 0.04
+
+
+def test_the_seed_decides_and_the_given_prototypes_stay_unchanged():
+    kept = PROTOTYPES.copy()
+    first = _refined(steps=10)
+    assert np.array_equal(first, _refined(steps=10))
+    assert not np.array_equal(first, _refined(steps=10, seed=1))
+    assert np.array_equal(PROTOTYPES, kept)
+
+
+def test_the_error_is_that_of_the_regression(monkeypatch):
+    """Solve the regression anew, on features of the very student, in double precision."""
+    monkeypatch.setattr("d4m.prototypes.class_regression._STUDENTS", 1)
+    monkeypatch.setattr("d4m.prototypes.class_regression._TARGETS", 10 * len(TARGETS))  # all
+    objective = _objective(augmentation=PLAIN)
+    pixels = _draw(torch.from_numpy(PROTOTYPES), CLASS_IDS)
+    class_ids = torch.from_numpy(CLASS_IDS)
+    error = float(objective.error(pixels, class_ids, step=0).detach())
+    student = objective._pool[0].network
+
+    def features(images):
+        with torch.inference_mode():
+            return student.forward_features(images).flatten(1).double()
+
+    known, own = features(TARGETS.pixels), features(pixels)
+    centre = known.mean(0)
+    scale = (known - centre).square().sum(1).mean().sqrt()
+    known, own = (known - centre) / scale, (own - centre) / scale
+    own = own.repeat(100 // len(own), 1)  # views without any change
+    labels = class_ids.repeat(100 // len(class_ids))
+    one_hot = torch.eye(10, dtype=torch.float64) - 1 / 10
+    weights = torch.linalg.solve(
+        own @ own.T + RIDGE * torch.eye(len(own), dtype=torch.float64), one_hot[labels]
+    )
+    wrong = one_hot[TARGETS.class_ids] - known @ own.T @ weights
+    assert error == pytest.approx(float(wrong.square().sum(1).mean()), rel=1e-3)
+
+
+def test_a_step_looks_at_some_classes_and_at_all_in_the_end(monkeypatch):
+    monkeypatch.setattr("d4m.prototypes.class_regression._CLASSES", 2)
+    objective = _objective()
+    seen = [CLASS_IDS[objective.rows(step)] for step in range(400)]
+    assert all(len(np.unique(classes)) == 2 for classes in seen)
+    counts = np.bincount(np.concatenate(seen), minlength=10)
+    assert counts.min() > 0.5 * counts.max()
+
+
+def test_many_images_of_a_class_take_turns(monkeypatch):
+    monkeypatch.setattr("d4m.prototypes.class_regression._VIEWS", 10)
+    class_ids = np.repeat(CLASS_IDS, 3)
+    settings = {"augmentation": SHIFTS, "precision": "float32", "seed": 0}
+    objective = ClassRegression(class_ids, TARGETS, **settings)
+    rows = [objective.rows(step) for step in range(30)]
+    assert all(np.array_equal(class_ids[each], CLASS_IDS) for each in rows)
+    assert np.array_equal(np.unique(np.concatenate(rows)), np.arange(30))
+
+
+def test_students_grow_old_and_are_replaced(monkeypatch):
+    monkeypatch.setattr("d4m.prototypes.class_regression._STUDENTS", 2)
+    monkeypatch.setattr("d4m.prototypes.class_regression._OLDEST", 4)
+    objective = _objective()
+    pixels, class_ids = _draw(torch.from_numpy(PROTOTYPES), CLASS_IDS), torch.from_numpy(CLASS_IDS)
+    networks = set[int]()
+    kept = list[torch.nn.Module]()  # so that no address is used again
+    for step in range(16):
+        objective.error(pixels, class_ids, step)
+        assert all(0 <= student.steps_left <= 4 for student in objective._pool)
+        kept += [
+            student.network for student in objective._pool if id(student.network) not in networks
+        ]
+        networks |= {id(student.network) for student in objective._pool}
+    assert len(networks) >= 4
