@@ -23,7 +23,7 @@ _DRAWN_AT_ONCE = 64
 
 @runtime_checkable
 class Objective(Protocol):
-    """What a set of images is to be good for, as an error that has a gradient.
+    """The purpose of a set of images, as an error that has a gradient.
 
     A step asks for `rows`, draws their images, and then asks for the `error` of these.
     """

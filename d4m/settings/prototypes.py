@@ -30,15 +30,15 @@ class RefinementSettings(Section):
     labels: Literal["class", "teacher"] = Field(
         default="class",
         description=(
-            "What the regression predicts and is fitted to: the `class` of each image, or the "
-            "`teacher`'s logits. Choose the labels that students will be trained with. `teacher` "
+            "The labels that the regression is fitted to and predicts: the `class` of each image, "
+            "or the `teacher`'s logits. Choose the labels that students will be trained with. `teacher` "
             "needs `representative: explaining`."
         ),
     )
     through: Literal["synthesis", "vae"] = Field(
         default="synthesis",
         description=(
-            "What turns prototypes into the images that are judged. `synthesis`: the diffusion "
+            "The way from prototypes to the images that are judged. `synthesis`: the diffusion "
             "of this recipe, with each image's own noise, so that the refined images are those "
             "that come out. `vae`: the decoder alone, which takes less time, and suits a strength "
             "close to 0."

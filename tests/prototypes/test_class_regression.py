@@ -1,4 +1,4 @@
-"""Refinement towards classes makes images better training data and treats every class alike."""
+"""Refinement towards classes makes images better training data and treats all classes the same way."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def test_the_seed_decides_and_the_given_prototypes_stay_unchanged():
 
 
 def test_the_error_is_that_of_the_regression(monkeypatch):
-    """Solve the regression anew, on features of the very student, in double precision."""
+    """Solve the regression again, on features of the very student, in double precision."""
     monkeypatch.setattr("d4m.prototypes.class_regression._STUDENTS", 1)
     monkeypatch.setattr("d4m.prototypes.class_regression._TARGETS", 10 * len(TARGETS))  # all
     objective = _objective(augmentation=PLAIN)
