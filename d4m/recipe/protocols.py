@@ -1,22 +1,12 @@
 """Published protocols of training and scoring students, as presets of a recipe.
 
-docs/reference/protocols.md compares each, setting by setting, with what was published.
+docs/reference/protocols.md compares each, setting by setting, with what was published. Keys that
+follow from the rest of a recipe are in `d4m.recipe.dependent_keys`.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 Sections = dict[str, Any]
-
-# Mean and deviation of each channel, from utils.py of VICO-UoE/DatasetCondensation. The deviations
-# of CIFAR-10 are means over images of the deviation within one image.
-_CHANNELS: Mapping[str, tuple[list[float], list[float]]] = {
-    "mnist": ([0.1307], [0.3081]),
-    "fashion_mnist": ([0.2861], [0.353]),
-    "cifar10": ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.201]),
-    "cifar100": ([0.5071, 0.4866, 0.4409], [0.2673, 0.2564, 0.2762]),
-}
-_DIGITS = ("mnist", "digits")  # which no flip leaves as they are
 
 
 def rectified() -> Sections:
@@ -47,7 +37,8 @@ def rectified() -> Sections:
 def rded() -> Sections:
     """Return the training that RDED's tables and many later ones use.
 
-    Batches have 100 images; 20 with `prototypes.ipc` below 10, and 200 from 50 on.
+    Batches have 100 images; 20 with `prototypes.ipc` below 10, and 200 from 50 on. With
+    `synthesis.size_px` 224, test images are resized to 256 px and cropped.
 
     Source:
         LINs-lab/RDED (Sun et al., CVPR 2024), argument.py and validation/main.py, for ImageNet-1K
@@ -81,18 +72,11 @@ def rded() -> Sections:
     }
 
 
-def _rded_by_recipe(sections: Mapping[str, Any]) -> Sections:
-    ipc = _ipc(sections)
-    if ipc is None or 10 <= ipc < 50:
-        return {}
-    return {"evaluation": {"optimizer": {"batch_size": 20 if ipc < 10 else 200}}}
-
-
 def minimax() -> Sections:
     """Return the training with class labels of the tables of ImageNette and ImageWoof.
 
     There are 2,000 epochs; 1,500 with `prototypes.ipc` above 10, 1,000 above 50, 500 above 200 and
-    300 above 500.
+    300 above 500. Test images are resized to `synthesis.size_px` and cropped to a square.
 
     Source:
         vimar-gu/MinimaxDiffusion (Gu et al., CVPR 2024), argument.py, data.py and train.py, with
@@ -104,8 +88,8 @@ def minimax() -> Sections:
         The last epoch counts, not the best.
     """
     return {
-        "dataset": {"size_px": 256, "channels": 3},
-        "synthesis": {"size_px": 224},
+        "dataset": {"size_px": 256, "channels": 3, "resampling": "bilinear"},
+        "synthesis": {"size_px": 224, "resampling": "bilinear"},
         "soft_labels": {"mode": "online"},
         "evaluation": {
             "students": ["resnet_ap10", "convnet6", "resnet18_instance"],
@@ -129,15 +113,6 @@ def minimax() -> Sections:
             },
         },
     }
-
-
-def _minimax_by_recipe(sections: Mapping[str, Any]) -> Sections:
-    ipc = _ipc(sections)
-    if ipc is None or ipc <= 10:
-        return {}
-    fewer = ((50, 1500), (200, 1000), (500, 500))
-    epochs = next((epochs for most, epochs in fewer if ipc <= most), 300)
-    return {"evaluation": {"hard": {"epochs": epochs}}}
 
 
 def dc() -> Sections:
@@ -181,21 +156,10 @@ def dc() -> Sections:
     }
 
 
-def _dc_by_recipe(sections: Mapping[str, Any]) -> Sections:
-    dataset = sections.get("dataset")
-    source = dataset.get("source") if isinstance(dataset, Mapping) else None
-    filled = Sections()
-    if isinstance(source, str) and source in _CHANNELS:
-        mean, deviation = _CHANNELS[source]
-        filled["pixels"] = {"mean": list(mean), "deviation": list(deviation)}
-    if source in _DIGITS:
-        changes = ["color", "crop", "cutout", "scale", "rotate"]
-        filled["hard"] = {"batch_changes": changes}
-    return {"evaluation": filled} if filled else {}
-
-
 def dd_ranking() -> Sections:
     """Return the training behind DD-Ranking's two scores of methods with soft labels.
+
+    With `synthesis.size_px` 224, test images are resized to 256 px and cropped.
 
     Source:
         NUS-HPC-AI-Lab/DD-Ranking (Li et al., 2025), configs/Demo_LRS_Soft_Label.yaml,
@@ -248,21 +212,6 @@ def dd_ranking() -> Sections:
     }
 
 
-def by_recipe(name: str, sections: Mapping[str, Any]) -> Sections:
-    """Return the keys of a preset that depend on what else the recipe says.
-
-    Args:
-        name: of the preset.
-        sections: the recipe's sections, with those of its presets.
-
-    Example:
-        >>> by_recipe("minimax", {"prototypes": {"ipc": 50}})
-        {'evaluation': {'hard': {'epochs': 1500}}}
-    """
-    depending = {"rded": _rded_by_recipe, "minimax": _minimax_by_recipe, "dc": _dc_by_recipe}
-    return depending[name](sections) if name in depending else {}
-
-
 def imagenet_pixels() -> Sections:
     """Return standardised pixels, by the numbers that ImageNet's networks have always used."""
     return {
@@ -274,10 +223,3 @@ def imagenet_pixels() -> Sections:
 
 def _views(crop_scale: list[float]) -> Sections:
     return {"crop_scale": crop_scale, "flip": 0.5, "cutmix": 1.0}
-
-
-def _ipc(sections: Mapping[str, Any]) -> int | None:
-    """Return the recipe's images per class; None where it says none, or nothing sensible."""
-    prototypes = sections.get("prototypes")
-    ipc = prototypes.get("ipc") if isinstance(prototypes, Mapping) else None
-    return ipc if isinstance(ipc, int) and not isinstance(ipc, bool) else None

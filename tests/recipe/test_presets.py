@@ -79,6 +79,11 @@ def test_a_preset_follows_what_else_the_recipe_says(tmp_path):
         500,
         300,
     ]
+    for preset, resized in (("rded", 256), ("dd_ranking", 256), ("minimax", 224)):
+        for size, wanted in (("", None if resized == 256 else 224), ("{size_px: 224}", resized)):
+            sections = f"dataset: {{source: cifar10}}\nsynthesis: {size or '{}'}\n"
+            crop = _load(tmp_path, f"preset: {preset}\n{sections}").evaluation.test_crop
+            assert (crop and (crop.resize_px, crop.crop_px)) == (wanted and (wanted, 224))
     # The recipe overrides what follows from it, too.
     own = "evaluation: {hard: {batch_changes: [flip]}, pixels: {mean: [0.5], deviation: [0.5]}}\n"
     kept = _load(tmp_path, f"preset: dc\ndataset: {{source: mnist}}\n{own}").evaluation
