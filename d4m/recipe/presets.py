@@ -7,9 +7,8 @@ preset overrides an earlier one.
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from d4m.recipe.dependent_keys import by_recipe
+from d4m.recipe.dependent_keys import Sections, by_recipe
 from d4m.recipe.protocols import (
-    Sections,
     dc,
     dd_ranking,
     imagenet_pixels,

@@ -4,9 +4,7 @@ docs/reference/protocols.md compares each, setting by setting, with what was pub
 follow from the rest of a recipe are in `d4m.recipe.dependent_keys`.
 """
 
-from typing import Any
-
-Sections = dict[str, Any]
+from d4m.recipe.dependent_keys import Sections
 
 
 def rectified() -> Sections:
