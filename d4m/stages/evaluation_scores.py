@@ -185,7 +185,7 @@ class _Laboratory:
 
     def _standardise(self, settings: Mapping[str, Any], model: "nn.Module") -> "nn.Module":
         """Return the model with an input of standardised pixels."""
-        from d4m.classifiers.timm_models import Standardised
+        from d4m.classifiers.standardised import Standardised
 
         statistics = self._statistics(settings)
         standardised = Standardised(model, statistics.mean, statistics.deviation)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import d4m.training.soft_labels
-from d4m.classifiers.timm_models import Standardised
+from d4m.classifiers.standardised import Standardised
 from d4m.errors import RecipeError
 from d4m.images.pixels import to_pixels
 from d4m.images.statistics import ChannelStatistics

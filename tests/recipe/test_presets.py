@@ -4,6 +4,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from d4m.classifiers.dry_build import find_refusal
 from d4m.errors import RecipeError
 from d4m.recipe.presets import PRESETS, fill_in
 from d4m.recipe.recipe import load_recipe
@@ -89,6 +90,14 @@ def test_a_preset_follows_what_else_the_recipe_says(tmp_path):
     kept = _load(tmp_path, f"preset: dc\ndataset: {{source: mnist}}\n{own}").evaluation
     assert kept.hard.batch_changes == ("flip",)
     assert kept.pixels.mean == (0.5,)
+
+
+@pytest.mark.parametrize("name", ["paper", "minimax", "dc"])
+def test_the_students_of_a_preset_can_be_built(tmp_path, name):
+    settings = _load(tmp_path, f"preset: {name}\n{FOLDER}")
+    size_px = settings.synthesis.size_px or 32
+    for student in settings.evaluation.students:
+        assert not find_refusal(student, channels=3, size_px=size_px, classes=10, weights=None)
 
 
 @pytest.mark.parametrize("dataset", ["3", "{source: [mnist]}", "[]"])

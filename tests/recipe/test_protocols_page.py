@@ -42,7 +42,10 @@ def _value(settings, key):
     for name in key.split("."):
         settings = getattr(settings, name)
     if key == "evaluation.students":
-        settings = [each if each.options or each.name else each.architecture for each in settings]
+        settings = [
+            each.model_dump(exclude_defaults=True) if each.options else each.architecture
+            for each in settings
+        ]
     return to_jsonable_python(settings)
 
 
