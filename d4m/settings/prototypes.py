@@ -31,8 +31,8 @@ class RefinementSettings(Section):
         default="class",
         description=(
             "The labels that the regression is fitted to and predicts: the `class` of each image, "
-            "or the `teacher`'s logits. Choose the labels that students will be trained with. `teacher` "
-            "needs `representative: explaining`."
+            "or the `teacher`'s logits. Choose the labels that students will be trained with. "
+            "`teacher` needs `representative: explaining`."
         ),
     )
     through: Literal["synthesis", "vae"] = Field(

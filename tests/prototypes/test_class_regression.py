@@ -1,4 +1,4 @@
-"""Refinement towards classes makes images better training data and treats all classes the same way."""
+"""Refinement towards classes makes images better training data and no class is left out."""
 
 import numpy as np
 import pytest
