@@ -70,6 +70,9 @@ def compare_with_random(rows: Sequence[ScoreRow]) -> Comparison:
     if len(compared) > 1:
         listed = ", ".join(f"{count} {standing}" for standing, count in sorted(counts.items()))
         summary += f"; all {len(compared)} rows: {listed}"
+    behind = [f"{row.labels} {row.student}" for row, own in compared if own.standing == "behind"]
+    if behind:
+        summary += f"; behind: {', '.join(behind)}"
     if note := note_on([first]):
         summary += f"; {note}"
     return Comparison(counts["behind"], summary, figures, lead_rows([row for row, _ in compared]))

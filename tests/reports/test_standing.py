@@ -52,7 +52,7 @@ def test_the_first_row_is_said_with_its_figures_and_the_others_are_counted():
     # Differences 10 and 11 points: error 0.5, and t is 12.706 for one degree of freedom.
     assert found.summary == (
         "soft, convnet3: synthetic 83.50%, random real 73.00%, ahead: +10.50 points (95 % interval "
-        "+4.15 to +16.85); all 3 rows: 1 ahead, 1 behind, 1 level"
+        "+4.15 to +16.85); all 3 rows: 1 ahead, 1 behind, 1 level; behind: hard convnet3"
     )
     assert found.figures["synthetic_top1"] == AHEAD.top1
     assert found.figures["random_real_top1"] == RANDOMS[0].top1
