@@ -68,11 +68,32 @@ def _networks(context: StageContext) -> Iterator[_Network]:
     for keys, teacher in {("teacher",): settings.teacher, **others}.items():
         alone = teacher.weights is None and _is_alone(real, teacher.optimizer)
         yield _Network(keys, teacher, (*keys, "optimizer", "batch_size"), alone, teacher.weights)
-    evaluation, distilled = settings.evaluation, settings.prototypes.ipc * len(context.class_ids)
-    batch = ("evaluation", "optimizer", "batch_size")
-    alone = _is_alone(distilled, evaluation.optimizer)
-    for place, student in enumerate(evaluation.students):
+    batch, alone = _smallest_batch(context, real)
+    for place, student in enumerate(settings.evaluation.students):
         yield _Network(("evaluation", "students", place), student, batch, alone)
+
+
+def _smallest_batch(context: StageContext, real: int) -> tuple[tuple[str, ...], bool]:
+    """Return the key of a batch size of students that leaves a single image in a batch, if any.
+
+    Args:
+        context: the recipe and its classes.
+        real: number of real training images.
+
+    Returns:
+        The key, and whether batches under it have a single image.
+    """
+    recipe = context.recipe.settings
+    evaluation, distilled = recipe.evaluation, recipe.prototypes.ipc * len(context.class_ids)
+    trainings = [("optimizer", evaluation.optimizer, distilled)]
+    if evaluation.hard.optimizer and "hard" in evaluation.labels:
+        trainings.append(("hard.optimizer", evaluation.hard.optimizer, distilled))
+    if "full_data" in evaluation.baselines:
+        trainings.append(("full_data.optimizer", evaluation.full_data.optimizer, real))
+    for section, optimizer, images in trainings:
+        if _is_alone(images, optimizer):
+            return ("evaluation", *section.split("."), "batch_size"), True
+    return ("evaluation", "optimizer", "batch_size"), False
 
 
 def _is_alone(images: int, optimizer: OptimizerSettings) -> bool:
