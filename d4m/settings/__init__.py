@@ -6,9 +6,11 @@ that were tuned on small images say so.
 """
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import getitem
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from d4m.settings.augmentation import AugmentationSettings as AugmentationSettings
 from d4m.settings.classifier import ClassifierSettings as ClassifierSettings
@@ -128,6 +130,16 @@ SECTIONS = tuple(RecipeSettings.model_fields)
 PARTS: Mapping[str, tuple[str, ...]] = {
     **{section: (section,) for section in SECTIONS},
     "distillations": ("evaluation", "distillations"),
+    "refinement_prompts": ("prompts",),
 }
 """The parts of a recipe that a stage may read: name -> keys. Stages that only repeat what they do
-for each distillation do not depend on the other keys of `evaluation`."""
+for each distillation do not depend on the other keys of `evaluation`, and prototypes depend on
+prompts only where they are refined through the diffusion."""
+
+
+def read_part(settings: RecipeSettings, part: str) -> JsonValue:
+    """Return the settings of one of the `PARTS`; None for prompts that no refinement reads."""
+    refined = settings.prototypes.refined
+    if part == "refinement_prompts" and (refined is None or refined.through == "vae"):
+        return None
+    return reduce(getitem, PARTS[part], settings.model_dump(mode="json"))

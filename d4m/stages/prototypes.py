@@ -38,7 +38,7 @@ class Prototypes(Stage):
     sections: ClassVar[tuple[str, ...]] = (
         "dataset",
         "generator",
-        "prompts",
+        "refinement_prompts",
         "prototypes",
         "synthesis",
         "teacher",

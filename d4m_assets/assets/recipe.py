@@ -1,13 +1,11 @@
 """The parts of a recipe as assets: an edit makes stale what it changes, nothing else."""
 
 from collections.abc import Iterator
-from functools import reduce
-from operator import getitem
 
 import dagster as dg
 
 from d4m.errors import D4MError
-from d4m.settings import PARTS, RecipeSettings, Section
+from d4m.settings import PARTS, RecipeSettings, Section, read_part
 from d4m.store.digest import digest_json
 from d4m_assets.asset_keys import section_key
 from d4m_assets.partitions import recipe_partitions
@@ -45,12 +43,12 @@ def recipe(
 ) -> Iterator[dg.MaterializeResult]:
     """Read the recipe; the data version of a part is the digest of its settings."""
     try:
-        settings = recipes.of_run(context.partition_key).settings.model_dump(mode="json")
+        settings = recipes.of_run(context.partition_key).settings
     except D4MError as failure:
         raise dg.Failure(str(failure), allow_retries=False) from failure
-    for part, keys in PARTS.items():
+    for part in PARTS:
         if section_key(part) in context.selected_asset_keys:
-            value = reduce(getitem, keys, settings)
+            value = read_part(settings, part)
             yield dg.MaterializeResult(
                 asset_key=section_key(part),
                 data_version=dg.DataVersion(digest_json(value)),
