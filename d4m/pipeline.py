@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from d4m.compute import Compute
-from d4m.errors import DamagedUnitError, MissingUpstreamError, StoreError
+from d4m.errors import DamagedUnitError, MissingUpstreamError, SourceChangedError, StoreError
 from d4m.recipe.recipe import Recipe
 from d4m.reports.checks import Check, CheckResult, checks_of
 from d4m.reports.image_changes import verify_images
@@ -156,7 +156,9 @@ class Pipeline:
         """
         return look_ahead(STAGES, self._checked_context() if refuse else self.open_context())
 
-    def check(self, artifact: str, context: StageContext) -> list[tuple[Check, CheckResult]]:
+    def check(
+        self, artifact: str, context: StageContext, *, running: bool = False
+    ) -> list[tuple[Check, CheckResult]]:
         """Examine an artifact by the checks that look at it.
 
         If a check meets an image that has changed since it was indexed, the next run reads all
@@ -165,10 +167,17 @@ class Pipeline:
         Args:
             artifact: its name.
             context: with the artifact's units.
+            running: whether a run goes on from here, which must not use images that have changed.
+
+        Raises:
+            SourceChangedError: a check of a run has met an image that has changed.
         """
         results = [(check, check.examine(context)) for check in checks_of(artifact)]
-        if any(result.changed for _, result in results):
+        changed = [result.summary for _, result in results if result.changed]
+        if changed:
             context.forget_images()
+        if changed and running:
+            raise SourceChangedError(changed[0])
         return results
 
     def present_context(self) -> StageContext:

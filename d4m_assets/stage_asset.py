@@ -64,7 +64,7 @@ def stage_asset(
                 f"{stage.name}[{context.partition_key}]: computed {len(report.computed)}, "
                 f"reused {len(report.reused)} in {report.seconds:.1f} s"
             )
-            checked = [(check, check.examine(report.context)) for check in checks]
+            checked = pipeline.check(stage.name, report.context, running=True)
             metadata = {**describe(report.context), **_counts(report)}
             for check, found in checked:
                 if not found.passed:

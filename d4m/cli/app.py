@@ -34,20 +34,23 @@ FAILED_CHECK = 3
 """Exit code of a command that did its work on artifacts of which a check says they are wrong."""
 
 
-def print_checks(pipeline: Pipeline, artifacts: Iterable[str], context: StageContext) -> bool:
+def print_checks(
+    pipeline: Pipeline, artifacts: Iterable[str], context: StageContext, *, running: bool = False
+) -> bool:
     """Print the checks that fail, with their figures.
 
     Args:
         pipeline: whose checks.
         artifacts: that are examined.
         context: with the units of these artifacts.
+        running: whether a run goes on from here.
 
     Returns:
         Whether all hold that say that an artifact must not be used; warnings do not count.
     """
     usable = True
     for artifact in artifacts:
-        for check, found in pipeline.check(artifact, context):
+        for check, found in pipeline.check(artifact, context, running=running):
             if found.passed:
                 continue
             usable &= found.severity != "error"

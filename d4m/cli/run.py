@@ -38,7 +38,8 @@ def run(recipe: RecipeArgument) -> None:
             f"{report.manifest.asset:<18} {len(report.computed):>5} computed "
             f"{len(report.reused):>5} reused {report.seconds:>8.1f} s"
         )
-        usable &= print_checks(pipeline, [report.manifest.asset], report.context)
+        made = [report.manifest.asset]
+        usable &= print_checks(pipeline, made, report.context, running=True)
     console.print(f"{computed} units computed in {time.monotonic() - start:.1f} s")
     if not usable:
         raise typer.Exit(FAILED_CHECK)
