@@ -11,13 +11,17 @@ from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
 
-from d4m.cli.app import FAILED_CHECK
+from d4m.cli.app import FAILED_CHECK, console
 from d4m.compute import Compute
 from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import load_recipe
 
 # Tests have instances of their own: whoever imports `d4m_assets` must not touch the user's.
 os.environ.pop("DAGSTER_HOME", None)
+
+# pytest's import of readline exports the terminal's size, so its workers start with a `$COLUMNS`,
+# at which the console stays; a command of a test is as wide as the `$COLUMNS` that the test sets.
+console._width = None
 
 # A run that made everything; the tiny recipe's teacher has learnt too little for a check.
 MADE = (0, FAILED_CHECK)

@@ -28,6 +28,7 @@ from d4m.reports.changes import flatten
 from d4m.reports.conditions import describe_device, find_conditions
 from d4m.reports.dataset_diff import (
     DatasetVersion,
+    RowChange,
     ScoreChange,
     compare_datasets,
     draw_side_by_side,
@@ -115,17 +116,25 @@ def diff(
         console.print(escape(text), soft_wrap=True)
     for asset, (changed, total) in found.units.items():
         console.print(f"{asset}: {changed} of {total} units changed")
-    kinds = ("top-1 %", "balanced %")
-    table = Table("row", *(f"{kind}: {each}" for kind in kinds for each in _SIDES), box=None)
-    for score in found.scores:
-        table.add_row(escape(score.row), *_cells(score.top1), *_cells(score.balanced))
-    console.print(table)
+    console.print(_score_changes(found.scores))
     if picture is not None:
         if not found.class_ids:
             msg = f"wrote no {picture}: the images of all classes are the same in both versions"
             raise D4MError(msg)
         draw_side_by_side(was, now, found.class_ids).save(picture)
         console.print(f"wrote {escape(str(picture))}", soft_wrap=True)
+
+
+def _score_changes(scores: Sequence[RowChange]) -> Table:
+    """Build the table of each row's scores, whose names are whole on a narrow terminal too."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("\nrow", overflow="fold")
+    for kind in ("top-1 %", "balanced %"):
+        for side in _SIDES:
+            table.add_column(f"{kind}\n{side}", no_wrap=True)
+    for score in scores:
+        table.add_row(escape(score.row), *_cells(score.top1), *_cells(score.balanced))
+    return table
 
 
 def _cells(score: ScoreChange) -> Iterator[str]:

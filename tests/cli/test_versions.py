@@ -71,6 +71,9 @@ def test_diff_prints_settings_units_and_scores_and_draws_the_changed_classes(edi
     assert "synthetic_images: 1 of 10 units changed" in lines
     [row] = [line for line in lines if line.strip().startswith("full_data")]
     assert row.split()[-1] == "+0.00"
+    narrow = call(edited, "diff", "tiny", columns=80)
+    for training_set in ("random_real", "nearest_real", "full_data"):  # their names are not cut
+        assert [line for line in narrow if line.startswith(f"{training_set}, ")], training_set
     with Image.open(picture) as image:
         assert image.height < 100
     error = refused(edited, "diff", "tiny", "current", "current", "--picture", tmp_path / "x.png")

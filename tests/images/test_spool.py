@@ -33,7 +33,9 @@ from d4m.training.train import Training, train_with_hard_labels, train_with_soft
 
 IN_MEMORY = 1 << 30
 SPILLED = 0
-VIEWS = AugmentationSettings(crop_scale=(0.5, 1.0), rotation_degrees=10.0, cutmix=0.6, mixup=0.5)
+VIEWS = AugmentationSettings(
+    crop_scale=(0.5, 1.0), rotation_degrees=10.0, jitter=0.4, cutmix=0.6, mixup=0.5
+)
 FAST = OptimizerSettings(batch_size=8, learning_rate=0.01)
 
 

@@ -138,7 +138,8 @@ READS = {
     ("weighted", "synthetic-hard-convnet3-00"): TEST + SYNTHETIC,
     ("plain", "synthetic-soft-plain-convnet3-00"): TEST + SYNTHETIC + TEACHER,
     ("plain", "random_real-soft-plain-convnet3-00"): TEST + TRAIN + TEACHER,
-    ("hard", "synthetic-hard-convnet3-00"): TEST + SYNTHETIC,
+    # its pixels are standardised by the training images' mean and deviation
+    ("hard", "synthetic-hard-convnet3-00"): TEST + TRAIN + SYNTHETIC,
     ("validated", "synthetic-soft-convnet3-00"): VALIDATION + SYNTHETIC + LABELS,
     ("validated", "full_data-hard-convnet3-00"): VALIDATION + TRAIN,
     ("validated", "teacher"): VALIDATION + TEACHER,

@@ -96,11 +96,11 @@ def test_students_are_trained_and_scored_at_that_size(sized, contexts):
         for record in context.upstream["evaluation_scores"].values():
             unit = context.store.find("evaluation_scores", record.key)
             assert unit.inputs["settings"]["size_px"] == size_px
-    assert len(sized.computed["evaluation_scores"]) == 9
+    assert len(sized.computed["evaluation_scores"]) == 10
     rows = rows_of(contexts[1])
     assert [row.training_set for row in rows] == [
         *("synthetic",) * 3,
-        *("random_real",) * 2,
+        *("random_real",) * 3,
         *("nearest_real",) * 2,
         "full_data",
         "teacher",

@@ -99,10 +99,10 @@ def _keys(workspace, text, *, packed):
     workspace.write("mine", text)
     context = workspace.pipeline("mine").open_context()
     return {
-        (stage.name, unit.name): unit.key
-        for stage, units, _ in look_ahead(STAGES, context)
-        if packed or stage.name != "distilled_dataset"
-        for unit in units
+        (stage, unit.name): unit.key
+        for stage, planned in look_ahead(STAGES, context).planned.items()
+        if packed or stage != "distilled_dataset"
+        for unit in planned.units
     }
 
 
