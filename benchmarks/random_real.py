@@ -1,4 +1,4 @@
-"""Random real images of Fashion-MNIST under `preset: [dc, hard]`, beside DC's published figures.
+"""Random real images of Fashion-MNIST under `preset: [dc, hard]`, and DC's published figures.
 
 The students are units of `evaluation_scores`, made by the pipeline's own stage; no generator is
 trained. Published: Zhao et al., "Dataset condensation with gradient matching" (ICLR 2021), table 1,

@@ -151,7 +151,7 @@ def test_the_first_image_of_a_class_is_chosen_by_its_probability_whatever_the_di
 def test_images_follow_the_teacher_only_where_it_chooses(lab):
     lab.computed("candidates")
     for edits, state in ((RECIPES["candidates"], "follows"), ({}, "cached")):
-        lab.write("tutored", recipe_text(edits | {"teacher.epochs": 3}))
+        lab.write("tutored", recipe_text(edits | {"teacher.epochs": 11}))
         plan = lab.pipeline("tutored").plan()
         assert [unit.state for unit in plan["teacher"]] == ["compute"]
         assert {unit.state for unit in plan["synthetic_images"]} == {state}
