@@ -23,7 +23,8 @@ from d4m.stages.score_text import (
 )
 
 _MAY_WRAP = ("recipe", "training set", "labels", "student")
-_WIDE = 100  # columns of a terminal from which cells are two spaces apart
+_WIDE = 100  # columns of a terminal that has room for all columns of a table
+_ONLY_WIDE = ("top-5 %", "views")
 
 
 @app.command()
@@ -82,13 +83,17 @@ def compare(
 
 def _score_table(rows: Mapping[str, Sequence[ScoreRow]], split: str) -> Table:
     """Build the table of each recipe's rows, with a column for the recipe if there are several."""
-    apart = 2 if console.width >= _WIDE else 1
+    wide = console.width >= _WIDE
+    apart = 2 if wide and len(rows) == 1 else 1
     table = Table(box=None, pad_edge=False, padding=(0, apart, 0, 0))
-    for name in [*(["recipe"] if len(rows) > 1 else []), *score_header(split)]:
+    header = [*(["recipe"] if len(rows) > 1 else []), *score_header(split)]
+    kept = [column for column, name in enumerate(header) if wide or name not in _ONLY_WIDE]
+    for column in kept:
+        name = header[column]
         table.add_column(name, no_wrap=name not in _MAY_WRAP, overflow="fold")
     for name, row in ((name, row) for name, each in rows.items() for row in each):
         cells = [*([name] if len(rows) > 1 else []), *score_cells(row)]
-        table.add_row(*map(escape, cells))
+        table.add_row(*(escape(cells[column]) for column in kept))
     return table
 
 
@@ -100,6 +105,8 @@ def _print_facts(shown: Mapping[str, ShownDataset], made: Mapping[str, ScoreRow]
         made: the rows of the table.
     """
     console.print(LEGEND)
+    if console.width < _WIDE:
+        console.print(f"{' and '.join(_ONLY_WIDE)}: on terminals of {_WIDE} columns")
     for name, each in shown.items():
         facts = ranking_lines(each.scores)
         if each.weight is not None:
