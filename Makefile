@@ -22,7 +22,7 @@ test-faults: $(READY)          ## Kills, damage, full disks and fuzz at length.
 	OMP_NUM_THREADS=1 D4M_FAULTS=long $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/faults
 
 test-browser: $(BROWSER)       ## The UI in a browser without a window.
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/browser
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -p no:randomly tests/browser
 
 check: $(READY)                ## Format, lint, types and layers.
 	$(BIN)/ruff format --check .
