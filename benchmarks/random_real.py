@@ -2,14 +2,13 @@
 
 The students are units of `evaluation_scores`, made by the pipeline's own stage; no generator is
 trained. Published: Zhao et al., "Dataset condensation with gradient matching" (ICLR 2021), table 1,
-column Random; the same figures stand in DSA's table 1 (ICML 2021).
+column Random.
 """
 
-import sys
+import argparse
 from pathlib import Path
+from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
-
-import numpy as np
 
 from d4m.environment import compute
 from d4m.pipeline import Pipeline
@@ -28,11 +27,14 @@ evaluation: {{seeds: {seeds}, baselines: [random_real]}}
 
 def main() -> None:
     """Train the students and print their accuracy."""
-    seeds = 5
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("ipc", nargs="*", type=int, default=[1, 10], help="1, 10 or 50")
+    parser.add_argument("--seeds", type=int, default=5, help="draws, with a student each")
+    asked = parser.parse_args()
     with TemporaryDirectory() as folder:
-        for ipc in [int(each) for each in sys.argv[1:]] or [1, 10]:
+        for ipc in asked.ipc:
             file = Path(folder) / f"random_{ipc}.yaml"
-            file.write_text(RECIPE.format(ipc=ipc, seeds=seeds), encoding="utf-8")
+            file.write_text(RECIPE.format(ipc=ipc, seeds=asked.seeds), encoding="utf-8")
             pipeline = Pipeline(load_recipe(file), Path(folder) / "store", compute())
             pipeline.run_stage("real_images")
             context, stage = pipeline.open_context(), EvaluationScores()
@@ -42,10 +44,11 @@ def main() -> None:
                 for run in runs
                 if run.training_set == "random_real"
             ]
-            found = [100 * float(made["top1"]) for _, made in stage.compute(context, units)]
+            found = [float(made["top1"]) for _, made in stage.compute(context, units)]
+            mean, deviation = fmean(found), stdev(found) if len(found) > 1 else 0.0
             print(
-                f"{ipc} per class: {np.mean(found):.1f} ± {np.std(found, ddof=1):.1f} over "
-                f"{len(found)} draws with a student each; published {PUBLISHED[ipc]}",
+                f"{ipc} per class: {100 * mean:.1f} ± {100 * deviation:.1f} over {len(found)} "
+                f"draws with a student each; published {PUBLISHED[ipc]}",
                 flush=True,
             )
 

@@ -21,7 +21,8 @@ from d4m.settings import SynthesisSettings
 from d4m.stages.context import StageContext
 from d4m.stages.generator import load_pipeline
 from d4m.stages.teacher import load_teacher
-from d4m.synthesis.synthesize import ImageRequest, synthesize_images, use_scheduler
+from d4m.synthesis.samplers import use_scheduler
+from d4m.synthesis.synthesize import ImageRequest, synthesize_images
 
 REFERENCE = ("ddim", 500)
 SAMPLERS = (

@@ -25,7 +25,8 @@ from d4m.recipe.presets import PRESETS
 from d4m.settings import SynthesisSettings
 from d4m.store.reference import Unit
 from d4m.store.store import ArtifactStore
-from d4m.synthesis.synthesize import ImageRequest, synthesize_images, use_scheduler
+from d4m.synthesis.samplers import use_scheduler
+from d4m.synthesis.synthesize import ImageRequest, synthesize_images
 
 NEGATIVE = "cartoon, anime, painting"
 LABELS = (

@@ -14,7 +14,7 @@ from torch import Tensor
 from d4m.classifiers.convnet import ConvNet
 from d4m.classifiers.precision import computing_in
 from d4m.images.image_set import ImageSet
-from d4m.prototypes.kernel_choice import RIDGE, kernel_network
+from d4m.prototypes.kernel_choice import kernel_network, regress
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import AugmentationSettings, OptimizerSettings, Precision
 from d4m.training.augment import replay_views
@@ -94,13 +94,10 @@ class ClassRegression:
     ) -> Float[Tensor, ""]:
         """Return how far the regression's predictions on real images are from their classes.
 
-        With X_s the features of views of the images, X_t the features of a sample of real images of
-        the same classes, y_s and y_t their one-hot classes less 1/C, and lambda = `RIDGE`:
+        With y_t the one-hot classes less 1/C of a sample of real images, and p their prediction by
+        `regress` from views of the images, labelled in the same way:
 
             error = mean |y_t - p|^2
-            p = K_ts (K_ss + lambda I)^-1 y_s,  where K_ab = X_a X_b'
-
-        Features are shifted and scaled so that X_t has mean 0 and mean squared norm 1.
 
         Source:
             FRePo (Zhou et al., NeurIPS 2022), whose loss is half of it.
@@ -121,12 +118,8 @@ class ClassRegression:
             known = self._features(student, plain)
         wanted = _one_hot(self._targets.class_ids[rows], classes)
         views, labels = self._views(ImageSet(pixels, class_ids), "support", step, _VIEWS)
-        centre = known.mean(dim=0)
-        scale = (known - centre).square().sum(dim=1).mean().sqrt()
-        own = (self._features(student, views) - centre) / scale
-        kernel = own @ own.T + RIDGE * torch.eye(len(own), device=own.device)
-        solved = torch.linalg.solve(kernel, _one_hot(labels, classes))
-        predicted = (known - centre) / scale @ own.T @ solved
+        own = self._features(student, views)
+        predicted = regress(known, own, _one_hot(labels, classes))
         return (wanted - predicted).square().sum(dim=1).mean()
 
     def _next_student(self, images: ImageSet, step: int, draw: np.random.Generator) -> ConvNet:

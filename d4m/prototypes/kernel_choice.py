@@ -7,6 +7,7 @@ The recipe calls this `representative: explaining`.
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -131,6 +132,31 @@ def choose_by_regression(
         if np.array_equal(chosen, before):
             break
     return chosen
+
+
+def regress(
+    known: Float[Tensor, "target feature"],
+    own: Float[Tensor, "view feature"],
+    labels: Float[Tensor, "view class"],
+) -> Float[Tensor, "target class"]:
+    """Predict the labels of targets by a kernel ridge regression from labelled views.
+
+    With X_t and X_s the features of targets and views, y_s the labels, and lambda = `RIDGE`:
+
+        p = K_ts (K_ss + lambda I)^-1 y_s,  where K_ab = X_a X_b'
+
+    Features are shifted and scaled so that X_t has mean 0 and mean squared norm 1.
+
+    Args:
+        known: features of the targets.
+        own: features of the views, through which gradients flow.
+        labels: of the views.
+    """
+    centre = known.mean(dim=0)
+    scale = (known - centre).square().sum(dim=1).mean().sqrt()
+    own = (own - centre) / scale
+    kernel = own @ own.T + RIDGE * torch.eye(len(own), device=own.device)
+    return (known - centre) / scale @ own.T @ torch.linalg.solve(kernel, labels)
 
 
 def kernel_network(images: ImageSet, *, classes: int, seed: int) -> ConvNet:

@@ -14,7 +14,7 @@ from d4m.classifiers.convnet import ConvNet
 from d4m.classifiers.precision import computing_in
 from d4m.classifiers.predict import predict_logits
 from d4m.images.image_set import ImageSet
-from d4m.prototypes.kernel_choice import RIDGE, kernel_network
+from d4m.prototypes.kernel_choice import kernel_network, regress
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import (
     AugmentationSettings,
@@ -99,14 +99,11 @@ class TeacherRegression:
     ) -> Float[Tensor, ""]:
         """Return how far the regression's predictions on the targets are from the teacher.
 
-        With X_s the features of views of the images, y_s the teacher's centred logits on those
-        views, X_t the features of a sample of the targets, y_t the teacher's logits on that sample,
-        lambda = `RIDGE`, and T = `_TEMPERATURE`:
+        With y_t the teacher's logits on a sample of the targets, p their prediction by `regress`
+        from views of the images, labelled with the teacher's centred logits, and
+        T = `_TEMPERATURE`:
 
             error = mean KL(softmax(y_t / T) || softmax(p / T))
-            p = K_ts (K_ss + lambda I)^-1 y_s,  where K_ab = X_a X_b'
-
-        Features are shifted and scaled so that X_t has mean 0 and mean squared norm 1.
 
         Source:
             FRePo (Zhou et al., NeurIPS 2022), whose loss is |y_t - p|^2 / 2.
@@ -122,14 +119,11 @@ class TeacherRegression:
             # One-channel pixels that were NHWC keep channels-last strides, which make norms slow.
             known = self._features(student, plain.clone(memory_format=torch.contiguous_format))
         views = torch.cat(list(self._views(ImageSet(pixels, class_ids), step, draw)))
-        centre = known.mean(dim=0)
-        scale = (known - centre).square().sum(dim=1).mean().sqrt()
-        own = (self._features(student, views) - centre) / scale
+        own = self._features(student, views)
         with computing_in(self._precision, views.device):
             logits = self._teacher(views).float()
         labels = logits - logits.mean(dim=1, keepdim=True)
-        kernel = own @ own.T + RIDGE * torch.eye(len(own), device=own.device)
-        predicted = (known - centre) / scale @ own.T @ torch.linalg.solve(kernel, labels)
+        predicted = regress(known, own, labels)
         return kl_loss(predicted, self._target_logits[targets], _TEMPERATURE).mean()
 
     def _train_student(self, images: ImageSet, number: int) -> ConvNet:

@@ -8,7 +8,7 @@ import numpy as np
 from d4m.seeds import distillation_seed, stream_generator, stream_seed
 from d4m.settings import Baseline, RecipeSettings
 from d4m.stages.context import Inputs, StageContext
-from d4m.stages.synthetic_images import images_from_noise, noise_inputs
+from d4m.stages.noise_images import images_from_noise, noise_inputs
 from d4m.stages.training_sets import image_set, real_set, synthetic_set
 from d4m.stages.unit_names import class_unit
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 EXPLAINED = 4000
 """Real images whose teacher logits are to be explained."""
+_OF_CANDIDATES = ("candidates", "diversity")  # the first candidate is the one that is refined
 _CLASSIFIED = 20_000  # real images whose classes are to be predicted
 
 
@@ -132,7 +133,7 @@ def _all_drawings(context: StageContext, root: int) -> Inputs:
     return Inputs(
         {
             "drawn": {
-                **each[0],
+                **{name: value for name, value in each[0].items() if name not in _OF_CANDIDATES},
                 "prompt": [own["prompt"] for own in each],
                 "seed": [noise_seed(root, class_id) for class_id in context.class_ids],
             }

@@ -20,8 +20,6 @@ from d4m.store.reference import Unit
 if TYPE_CHECKING:
     from d4m.synthesis.synthesize import ImageRequest, ImageToImagePipeline
 
-_OF_PROTOTYPES = ("strength", "mode_guidance", "mode_guidance_until", "candidates", "diversity")
-
 
 class SyntheticImages(Stage):
     """The synthetic images. Unit: a class of a distillation; it depends on its own prompt alone.
@@ -61,7 +59,7 @@ class SyntheticImages(Stage):
         owners = {unit.settings["prompt"]: class_id_of(unit.name) for unit in missing}
         check_prompts(pipeline, owners, lambda prompt: _find_name(context, owners, prompt))
         orders, synthesis = _Orders(context, missing), SynthesisSettings.among(settings)
-        batches = _draw(
+        batches = draw_images(
             context,
             pipeline,
             orders.requests(),
@@ -115,63 +113,6 @@ def noise_seed(root: int, class_id: int) -> int:
     return stream_seed(root, "synthesis", class_id)
 
 
-def noise_inputs(context: StageContext, distillation: int) -> Inputs:
-    """Return what `images_from_noise` depends on in one distillation."""
-    root = distillation_seed(context.recipe.settings.seed, distillation)
-    return Inputs(
-        {
-            "ipc": context.recipe.settings.prototypes.ipc,
-            "noise": [_noise_settings(context, class_id, root) for class_id in context.class_ids],
-        }
-    ) | context.all_of("generator")
-
-
-def images_from_noise(
-    context: StageContext, settings: Mapping[str, Any]
-) -> Iterator[tuple[int, Batch]]:
-    """Draw images of every class from noise alone, without prototypes.
-
-    Noise of full strength leaves nothing of the latent that it is added to.
-
-    Args:
-        context: with the generator's units.
-        settings: those of `noise_inputs`.
-
-    Yields:
-        (class id, one image), `ipc` of each class.
-    """
-    from d4m.generators.autoencoder import latent_shape
-    from d4m.synthesis.synthesize import ImageRequest
-
-    classes = settings["noise"]
-    pipeline = prepared_pipeline(context, classes[0])
-    nothing = np.zeros(latent_shape(pipeline.vae, classes[0]["latents_px"]), np.float32)
-    requests = (
-        ImageRequest(nothing, each["prompt"], stream_seed(each["seed"], row))
-        for each in classes
-        for row in range(settings["ipc"])
-    )
-    synthesis = SynthesisSettings.among({**classes[0], "strength": 1.0, "mode_guidance": 0.0})
-    batches = _draw(
-        context,
-        pipeline,
-        requests,
-        settings=synthesis,
-        negative_prompt=classes[0]["negative_prompt"],
-    )
-    images = (image for batch in batches for image in batch)
-    for row, image in enumerate(images):
-        yield row // settings["ipc"], image[None]
-
-
-def _noise_settings(context: StageContext, class_id: int, root: int) -> dict[str, Any]:
-    settings = drawing_inputs(context, class_id).settings
-    return {name: value for name, value in settings.items() if name not in _OF_PROTOTYPES} | {
-        "latents_px": context.source.size_px,  # whose latents have the size of the noise
-        "seed": stream_seed(root, "from_noise", class_id),
-    }
-
-
 def drawing_inputs(context: StageContext, class_id: int) -> Inputs:
     """Return what decides how images of a class are drawn, apart from prototypes and noise."""
     settings = context.recipe.settings
@@ -205,14 +146,14 @@ def _negative_prompt(context: StageContext) -> str:
 def prepared_pipeline(context: StageContext, settings: Mapping[str, Any]) -> "ImageToImagePipeline":
     """Return the generator with its sampler."""
     from d4m.stages.generator import load_pipeline
-    from d4m.synthesis.synthesize import use_scheduler
+    from d4m.synthesis.samplers import use_scheduler
 
     pipeline = load_pipeline(context)
     use_scheduler(pipeline, SynthesisSettings.among(settings))
     return pipeline
 
 
-def _draw(
+def draw_images(
     context: StageContext,
     pipeline: "ImageToImagePipeline",
     requests: "Iterable[ImageRequest]",
@@ -220,6 +161,7 @@ def _draw(
     settings: SynthesisSettings,
     negative_prompt: str,
 ) -> Iterator[Batch]:
+    """Return the images of requests, batch by batch."""
     from d4m.synthesis.synthesize import synthesize_images
 
     return synthesize_images(

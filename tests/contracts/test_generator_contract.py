@@ -27,7 +27,8 @@ from d4m.settings import (
     RecipeSettings,
     SynthesisSettings,
 )
-from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images, use_scheduler
+from d4m.synthesis.samplers import use_scheduler
+from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images
 from tests.tiny_pipelines import save_pipeline
 
 PROTOTYPES = np.random.default_rng(0).normal(size=(40, 4, 4, 4)).astype(np.float32)

@@ -18,7 +18,8 @@ from d4m.errors import GeneratorError
 from d4m.generators.conditions import check_prompts
 from d4m.generators.dit import DiTImg2ImgPipeline
 from d4m.settings import SynthesisSettings
-from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images, use_scheduler
+from d4m.synthesis.samplers import use_scheduler
+from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images
 from tests.tiny_pipelines import LABELS, LATENT, build_pipeline
 
 # diffusers 0.42 passes a tensor to `np.array` in a way that numpy 2 deprecates.

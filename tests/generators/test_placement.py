@@ -8,7 +8,8 @@ from d4m.errors import GeneratorError
 from d4m.generators.encode import encode_images
 from d4m.generators.placement import place_pipeline, place_vae
 from d4m.settings import SynthesisSettings
-from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images, use_scheduler
+from d4m.synthesis.samplers import use_scheduler
+from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images
 from tests.tiny_pipelines import IMAGE, LATENT, image_to_image
 
 KINDS = ("sd", "sdxl", "dit")

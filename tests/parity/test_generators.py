@@ -18,7 +18,8 @@ from d4m.generators.encode import encode_images
 from d4m.generators.placement import place_pipeline
 from d4m.images.pixels import to_images, to_pixels
 from d4m.settings import PretrainedSettings, SynthesisSettings
-from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images, use_scheduler
+from d4m.synthesis.samplers import use_scheduler
+from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images
 from tests.tiny_pipelines import IMAGE, LATENT, build_pipeline, save_pipeline
 
 pytestmark = [

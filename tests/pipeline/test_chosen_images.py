@@ -9,7 +9,8 @@ from d4m.images.pixels import to_pixels
 from d4m.prototypes.clusters import fit_prototypes
 from d4m.seeds import stream_seed
 from d4m.stages.generator import load_pipeline
-from d4m.synthesis.synthesize import ImageRequest, synthesize_images, use_scheduler
+from d4m.synthesis.samplers import use_scheduler
+from d4m.synthesis.synthesize import ImageRequest, synthesize_images
 from tests.pipeline.laboratory import (
     CLASSES,
     RECIPES,

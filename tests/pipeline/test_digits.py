@@ -12,7 +12,8 @@ from d4m.stages.generator import load_pipeline
 from d4m.stages.score_table import ScoreRow
 from d4m.stages.training_sets import synthetic_set
 from d4m.stages.unit_names import class_unit
-from d4m.synthesis.synthesize import ImageRequest, synthesize_images, use_scheduler
+from d4m.synthesis.samplers import use_scheduler
+from d4m.synthesis.synthesize import ImageRequest, synthesize_images
 from tests.conftest import Workspace
 from tests.pipeline.laboratory import rows_of, teacher_of
 

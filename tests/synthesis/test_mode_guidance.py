@@ -22,7 +22,8 @@ from d4m.synthesis.mode_guidance import (
     noise_deviation,
     pull_prediction,
 )
-from d4m.synthesis.synthesize import ImageRequest, synthesize_images, use_scheduler
+from d4m.synthesis.samplers import use_scheduler
+from d4m.synthesis.synthesize import ImageRequest, synthesize_images
 from tests.tiny_pipelines import LATENT, image_to_image
 
 # Raised by some of diffusers' samplers: see tests/synthesis/test_synthesize.py.

@@ -10,7 +10,8 @@ from d4m.compute import Compute
 from d4m.errors import GeneratorError
 from d4m.images.pixels import resize_images
 from d4m.settings import SynthesisSettings
-from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images, use_scheduler
+from d4m.synthesis.samplers import use_scheduler
+from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images
 from tests.tiny_pipelines import LATENT, image_to_image
 
 PROMPTS = ["crane", "a photo of kite", "hen", "crane", "kite", "hen"]

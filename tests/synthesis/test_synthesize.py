@@ -18,7 +18,8 @@ from d4m.errors import GeneratorError
 from d4m.generators import compact_model as compact
 from d4m.images.pixels import to_images
 from d4m.settings import AutoencoderSettings, DenoiserSettings, SynthesisSettings
-from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images, use_scheduler
+from d4m.synthesis.samplers import use_scheduler
+from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images
 
 # diffusers 0.42 passes a tensor to `np.array` in a way that numpy 2 deprecates.
 COPY_KEYWORD = pytest.mark.filterwarnings(
