@@ -47,6 +47,31 @@ class Objective(Protocol):
         ...
 
 
+class Alternating:
+    """Two objectives, one after the other: even steps have the first, odd steps the second.
+
+    The learning rate and the averages are the first one's.
+    """
+
+    def __init__(self, first: Objective, second: Objective) -> None:
+        """Keep both."""
+        self._both = (first, second)
+        self.rate, self.betas = first.rate, first.betas
+
+    def rows(self, step: int) -> Rows:
+        """Return the prototypes that the step's objective looks at."""
+        return self._both[step % 2].rows(step // 2)
+
+    def error(
+        self,
+        pixels: Float[Tensor, "row channel height width"],
+        class_ids: Int64[Tensor, "row"],
+        step: int,
+    ) -> Float[Tensor, ""]:
+        """Return the error by the step's objective."""
+        return self._both[step % 2].error(pixels, class_ids, step // 2)
+
+
 def refine_prototypes(
     prototypes: Float32[np.ndarray, "image latent_channel latent_height latent_width"],
     class_ids: Int64[Tensor, "image"],

@@ -29,7 +29,7 @@ MOST_EXPLAINING = 2000
 class Prototypes(Stage):
     """The prototypes. Unit: one class of one distillation.
 
-    Where prototypes explain the teacher or are refined, each class depends on all others.
+    Where prototypes explain the labels or are refined, each class depends on all others.
     """
 
     name: ClassVar[str] = "prototypes"
@@ -92,7 +92,7 @@ def _choice_inputs(context: StageContext, root: int) -> Inputs:
     """Return what else prototypes depend on where those of all classes are chosen together."""
     settings = context.recipe.settings
     refined = settings.prototypes.refined
-    refines = refined is not None and refined.labels == "teacher"
+    refines = refined is not None and refined.of_teacher
     mixes = set[str]() if refines else {"cutmix", "mixup"}  # which play no part in the choice
     views = settings.teacher.augmentation.used()
     choice = Inputs(
@@ -104,7 +104,8 @@ def _choice_inputs(context: StageContext, root: int) -> Inputs:
         }
     )
     images = context.all_of("latents") | context.all_of("real_images", "train-")
-    return choice | images | teacher_inputs(context)
+    explained = teacher_inputs(context) if settings.prototypes.explains_teacher else Inputs()
+    return choice | images | explained
 
 
 def _fit(
@@ -148,7 +149,7 @@ def _explaining(
     unit: Unit,
     root: int,
 ) -> "list[PrototypeResult]":
-    """Return every class's clusters, represented by images that together explain the teacher."""
+    """Return every class's clusters, represented by images that together explain the labels."""
     from d4m.prototypes.clusters import represent_by
     from d4m.prototypes.kernel_choice import choose_images
 
@@ -167,7 +168,7 @@ def _explaining(
         real_set(context, "train", size_px=size_px, choose=lambda class_id: rows[class_id]),
         [np.arange(start, stop) for start, stop in pairwise(starts)],
         some_real(context, EXPLAINED, size_px=size_px),
-        load_teacher(context, unit.reads("teacher")),
+        load_teacher(context, unit.reads("teacher")) if settings.explains_teacher else None,
         augmentation=AugmentationSettings.among(unit.settings["views"]),
         seed=unit.settings["views_seed"],
     )

@@ -42,9 +42,9 @@ def refinement_inputs(context: StageContext, refined: RefinementSettings, root: 
         root: of the random streams of the distillation.
     """
     inputs = Inputs()
-    if refined.labels == "teacher":
+    if refined.of_teacher:
         inputs |= Inputs({"precision": context.recipe.settings.teacher.optimizer.precision})
-    else:
+    if refined.of_classes:
         inputs |= Inputs(
             {
                 "refinement_seed": stream_seed(root, "refinement"),
@@ -111,7 +111,7 @@ def drawing(
     from d4m.stages.generator import load_vae
 
     decode = _decoder(load_vae(context), used["size_px"])
-    if refined.labels == "teacher":
+    if not refined.of_classes:
         return lambda latents, _: decode(latents)
     return lambda latents, _: _clipped(decode(latents))
 
@@ -144,18 +144,40 @@ def _all_drawings(context: StageContext, root: int) -> Inputs:
 def _objective(
     context: StageContext, refined: RefinementSettings, class_ids: np.ndarray, unit: Unit
 ) -> "Objective":
-    used = unit.settings
-    if refined.labels == "class":
-        from d4m.prototypes.class_regression import ClassRegression
+    from d4m.prototypes.refinement import Alternating
 
-        return ClassRegression(
-            class_ids,
-            some_real(context, _CLASSIFIED, size_px=used["size_px"]),
-            augmentation=refined.augmentation,
-            precision=refined.precision,
-            seed=used["refinement_seed"],
-        )
+    match refined.labels:
+        case "class":
+            return _towards_classes(context, refined, class_ids, unit)
+        case "teacher":
+            return _towards_teacher(context, class_ids, unit)
+        case "both":
+            return Alternating(
+                _towards_classes(context, refined, class_ids, unit),
+                _towards_teacher(context, class_ids, unit),
+            )
+
+
+def _towards_classes(
+    context: StageContext, refined: RefinementSettings, class_ids: np.ndarray, unit: Unit
+) -> "Objective":
+    from d4m.prototypes.class_regression import ClassRegression
+
+    used = unit.settings
+    return ClassRegression(
+        class_ids,
+        some_real(context, _CLASSIFIED, size_px=used["size_px"]),
+        augmentation=refined.augmentation,
+        precision=refined.precision,
+        seed=used["refinement_seed"],
+        networks=refined.students,
+    )
+
+
+def _towards_teacher(context: StageContext, class_ids: np.ndarray, unit: Unit) -> "Objective":
     from d4m.prototypes.teacher_regression import TeacherRegression
+
+    used = unit.settings
 
     return TeacherRegression(
         len(class_ids),
