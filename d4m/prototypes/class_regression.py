@@ -46,6 +46,7 @@ class ClassRegression:
         precision: number format of the students.
         seed: the stream of views, students and targets.
         networks: the students' architectures; of several, each student takes the next one.
+        tiles: images that are drawn of each prototype.
 
     Source:
         FRePo (Zhou et al., NeurIPS 2022): the regression, and the pool of students that are trained
@@ -69,6 +70,7 @@ class ClassRegression:
         precision: Precision,
         seed: int,
         networks: Sequence[ClassifierSettings] = (ClassifierSettings(),),
+        tiles: int = 1,
     ) -> None:
         """Group images and targets by class; build no student yet."""
         self._own = _by_class(class_ids)
@@ -79,6 +81,7 @@ class ClassRegression:
         self._optimizer = _OPTIMIZER.model_copy(update={"precision": precision})
         self._seed = seed
         self._networks = networks
+        self._tiles = tiles
         self._pool = list[_Student]()
         self._used: _Student | None = None
 
@@ -86,7 +89,7 @@ class ClassRegression:
         """Return some images of some classes, or all where these are few."""
         draw = stream_generator(self._seed, "rows", step)
         classes = np.sort(draw.permutation(len(self._own))[:_CLASSES])
-        most = max(1, _VIEWS // len(classes))
+        most = max(1, _VIEWS // (len(classes) * self._tiles))
         return np.concatenate([_some(draw, self._own[each], most) for each in classes])
 
     def error(

@@ -14,9 +14,10 @@ from d4m.progress import track
 Rows = Int64[np.ndarray, "row"]
 Draw = Callable[
     [Float[Tensor, "row latent_channel latent_height latent_width"], Rows],
-    Float[Tensor, "row channel height width"],
+    Float[Tensor, "_tile channel height width"],
 ]
-"""(scaled latents of some prototypes, which prototypes these are) -> pixels, with a gradient."""
+"""(scaled latents of some prototypes, which prototypes these are) -> pixels, with a gradient: one
+image per prototype, or as many tiles of it for each."""
 
 _DRAWN_AT_ONCE = 64
 
@@ -104,11 +105,14 @@ def refine_prototypes(
     for step in track(steps, "refine prototypes", unit="step"):
         rows = objective.rows(step)
         pixels = _drawn(draw, latents, rows).requires_grad_()
-        error = objective.error(pixels, class_ids[torch.from_numpy(rows)], step)
+        tiles = len(pixels) // len(rows)
+        shown = class_ids[torch.from_numpy(rows)].repeat_interleave(tiles)
+        error = objective.error(pixels, shown, step)
         (gradient,) = torch.autograd.grad(error, pixels)
         adam.zero_grad()
         for part in _parts(rows):
-            torch.autograd.backward(draw(latents[rows[part]], rows[part]), gradient[part])
+            own = gradient[part.start * tiles : part.stop * tiles]
+            torch.autograd.backward(draw(latents[rows[part]], rows[part]), own)
         _check_finite(latents, step)
         adam.step()
         schedule.step()
@@ -119,7 +123,7 @@ def _drawn(
     draw: Draw,
     latents: Float[Tensor, "image latent_channel latent_height latent_width"],
     rows: Rows,
-) -> Float[Tensor, "row channel height width"]:
+) -> Float[Tensor, "tile channel height width"]:
     with torch.no_grad():
         return torch.cat([draw(latents[rows[part]], rows[part]) for part in _parts(rows)])
 

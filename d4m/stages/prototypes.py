@@ -11,6 +11,7 @@ from d4m.seeds import distillation_seed, stream_generator, stream_seed
 from d4m.settings import AugmentationSettings, PrototypeSettings
 from d4m.stages.base import Product, Stage
 from d4m.stages.context import Inputs, StageContext
+from d4m.stages.mosaics import into_mosaics, mosaic_inputs, tiles_of
 from d4m.stages.refined_prototypes import EXPLAINED, refine, refinement_inputs, some_real
 from d4m.stages.teacher import load_teacher, teacher_inputs
 from d4m.stages.training_sets import real_set, view_size_px
@@ -53,7 +54,7 @@ class Prototypes(Stage):
         units = list[Unit]()
         for distillation in range(context.recipe.settings.evaluation.distillations):
             root = distillation_seed(context.seed, distillation)
-            shared = Inputs(settings.used())
+            shared = Inputs(settings.used()) | mosaic_inputs(context)
             if settings.representative == "explaining":
                 shared |= _choice_inputs(context, root)
             if settings.refined:
@@ -75,12 +76,21 @@ class Prototypes(Stage):
             found = _prototypes_together(context, settings, own[0], root) if together else []
             for unit in own:
                 class_id = class_id_of(unit.name)
-                fitted = found[class_id] if together else _fit(context, settings, class_id, root)
+                if together:
+                    fitted = found[class_id]
+                else:
+                    fitted = _fit(context, _of_clusters(settings, unit), class_id, root)
+                    (fitted,) = into_mosaics(context, [fitted], unit)
                 yield unit, _arrays(fitted)
 
 
 def _seed(root: int, class_id: int) -> int:
     return stream_seed(root, "prototypes", class_id)
+
+
+def _of_clusters(settings: PrototypeSettings, unit: Unit) -> PrototypeSettings:
+    """Return settings that count clusters, of which a mosaic holds several."""
+    return settings.model_copy(update={"ipc": settings.ipc * tiles_of(unit.settings)})
 
 
 def _together(settings: PrototypeSettings) -> bool:
@@ -136,9 +146,11 @@ def _prototypes_together(
         unit: any class's, as all classes share the settings and reads of the choice.
         root: of the random streams of the distillation.
     """
-    found = [_fit(context, settings, class_id, root) for class_id in context.class_ids]
+    clustered = _of_clusters(settings, unit)
+    found = [_fit(context, clustered, class_id, root) for class_id in context.class_ids]
     if settings.representative == "explaining":
-        found = _explaining(context, settings, found, unit, root)
+        found = _explaining(context, clustered, found, unit, root)
+    found = into_mosaics(context, found, unit)
     return refine(context, settings, found, unit) if settings.refined else found
 
 

@@ -14,6 +14,7 @@ from d4m.settings import (
     SynthesisSettings,
 )
 from d4m.stages.context import Inputs, StageContext
+from d4m.stages.mosaics import edge_of, tiles_of
 from d4m.stages.synthetic_images import drawing_inputs, noise_seed, prepared_pipeline
 from d4m.stages.teacher import load_teacher
 from d4m.stages.training_sets import real_set, view_size_px
@@ -82,7 +83,7 @@ def refine(
     moved = refine_prototypes(
         np.concatenate([fitted.prototypes for fitted in found]),
         torch.from_numpy(class_ids).to(context.device),
-        drawing(context, refined, unit.settings, class_ids),
+        _in_tiles(drawing(context, refined, unit.settings, class_ids), unit),
         _objective(context, refined, class_ids, unit),
         steps=refined.steps,
     )
@@ -90,6 +91,15 @@ def refine(
         replace(fitted, prototypes=prototypes)
         for fitted, prototypes in zip(found, np.split(moved, len(found)), strict=True)
     ]
+
+
+def _in_tiles(draw: "Draw", unit: Unit) -> "Draw":
+    """Return what makes the images that students train on: the tiles of mosaics."""
+    if (edge := edge_of(unit.settings)) == 1:
+        return draw
+    from d4m.images.mosaics import unpack_pixels
+
+    return lambda latents, rows: unpack_pixels(draw(latents, rows), edge)
 
 
 def drawing(
@@ -171,6 +181,7 @@ def _towards_classes(
         precision=refined.precision,
         seed=used["refinement_seed"],
         networks=refined.students,
+        tiles=tiles_of(used),
     )
 
 

@@ -89,10 +89,12 @@ def _smallest_batch(context: StageContext, real: int) -> tuple[tuple[str, ...], 
         The key, and whether batches under it have a single image.
     """
     recipe = context.recipe.settings
-    evaluation, distilled = recipe.evaluation, recipe.prototypes.ipc * len(context.class_ids)
-    trainings = [("optimizer", evaluation.optimizer, distilled)]
+    evaluation, stored = recipe.evaluation, recipe.prototypes.ipc * len(context.class_ids)
+    counts = dict.fromkeys((stored, stored * recipe.synthesis.tiles))  # of images, and of tiles
+    trainings = [("optimizer", evaluation.optimizer, count) for count in counts]
     if evaluation.hard.optimizer and "hard" in evaluation.labels:
-        trainings.append(("hard.optimizer", evaluation.hard.optimizer, distilled))
+        hard = evaluation.hard.optimizer
+        trainings += [("hard.optimizer", hard, count) for count in counts]
     if "full_data" in evaluation.baselines:
         trainings.append(("full_data.optimizer", evaluation.full_data.optimizer, real))
     for section, optimizer, images in trainings:
