@@ -3,20 +3,20 @@
 "Predict" means: a kernel regression from the images, labelled with their classes, to real images.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
-from d4m.classifiers.convnet import ConvNet
 from d4m.classifiers.precision import computing_in
 from d4m.images.image_set import ImageSet
-from d4m.prototypes.kernel_choice import kernel_network, regress
+from d4m.prototypes.kernel_choice import features_of, kernel_network, regress
 from d4m.seeds import stream_generator, stream_seed
-from d4m.settings import AugmentationSettings, OptimizerSettings, Precision
+from d4m.settings import AugmentationSettings, ClassifierSettings, OptimizerSettings, Precision
 from d4m.training.augment import replay_views
 from d4m.training.soft_labels import draw_epoch
 from d4m.training.train import build_optimizer
@@ -45,6 +45,8 @@ class ClassRegression:
         augmentation: how views are drawn, in the regression and in the training of students.
         precision: number format of the students.
         seed: the stream of views, students and targets.
+        networks: the students' architectures; of several, each student takes the next one.
+        tiles: images that are drawn of each prototype.
 
     Source:
         FRePo (Zhou et al., NeurIPS 2022): the regression, and the pool of students that are trained
@@ -67,6 +69,8 @@ class ClassRegression:
         augmentation: AugmentationSettings,
         precision: Precision,
         seed: int,
+        networks: Sequence[ClassifierSettings] = (ClassifierSettings(),),
+        tiles: int = 1,
     ) -> None:
         """Group images and targets by class; build no student yet."""
         self._own = _by_class(class_ids)
@@ -76,6 +80,8 @@ class ClassRegression:
         self._precision: Precision = precision
         self._optimizer = _OPTIMIZER.model_copy(update={"precision": precision})
         self._seed = seed
+        self._networks = networks
+        self._tiles = tiles
         self._pool = list[_Student]()
         self._used: _Student | None = None
 
@@ -83,7 +89,7 @@ class ClassRegression:
         """Return some images of some classes, or all where these are few."""
         draw = stream_generator(self._seed, "rows", step)
         classes = np.sort(draw.permutation(len(self._own))[:_CLASSES])
-        most = max(1, _VIEWS // len(classes))
+        most = max(1, _VIEWS // (len(classes) * self._tiles))
         return np.concatenate([_some(draw, self._own[each], most) for each in classes])
 
     def error(
@@ -122,22 +128,29 @@ class ClassRegression:
         predicted = regress(known, own, _one_hot(labels, classes))
         return (wanted - predicted).square().sum(dim=1).mean()
 
-    def _next_student(self, images: ImageSet, step: int, draw: np.random.Generator) -> ConvNet:
+    def _next_student(self, images: ImageSet, step: int, draw: np.random.Generator) -> nn.Module:
         """Train the student of the last step, then draw the student of this one."""
         if not self._pool:
             ages = (_OLDEST * (number + 1) // _STUDENTS for number in range(_STUDENTS))
-            self._pool = [self._new_student(images, slot, left) for slot, left in enumerate(ages)]
+            self._pool = [
+                self._new_student(images, slot, slot, left) for slot, left in enumerate(ages)
+            ]
         if self._used is not None:
             self._train(self._used, images, step)
         slot = int(draw.integers(_STUDENTS))
         if self._pool[slot].steps_left <= 0:
-            self._pool[slot] = self._new_student(images, _STUDENTS + step, _OLDEST)
+            self._pool[slot] = self._new_student(images, slot, _STUDENTS + step, _OLDEST)
         self._used = self._pool[slot]
         return self._used.network
 
-    def _new_student(self, images: ImageSet, number: int, steps_left: int) -> "_Student":
-        seed = stream_seed(self._seed, "student", number)
-        network = kernel_network(images, classes=len(self._own), seed=seed)
+    def _new_student(self, images: ImageSet, slot: int, number: int, steps_left: int) -> "_Student":
+        """Build a student of the architecture of its place in the pool."""
+        network = kernel_network(
+            images,
+            classes=len(self._own),
+            seed=stream_seed(self._seed, "student", number),
+            settings=self._networks[slot % len(self._networks)],
+        )
         return _Student(network, build_optimizer(network, self._optimizer), steps_left)
 
     def _train(self, student: "_Student", images: ImageSet, step: int) -> None:
@@ -170,10 +183,10 @@ class ClassRegression:
         return pixels, images.class_ids[torch.from_numpy(rows)].repeat(each)
 
     def _features(
-        self, student: ConvNet, pixels: Float[Tensor, "image channel height width"]
+        self, student: nn.Module, pixels: Float[Tensor, "image channel height width"]
     ) -> Float[Tensor, "image feature"]:
         with computing_in(self._precision, pixels.device):
-            parts = [student.features(part).flatten(1) for part in pixels.split(_FEATURES_AT_ONCE)]
+            parts = [features_of(student, part) for part in pixels.split(_FEATURES_AT_ONCE)]
         return torch.cat(parts).float()
 
 
@@ -181,7 +194,7 @@ class ClassRegression:
 class _Student:
     """A network of the pool, and how many training steps it still has."""
 
-    network: ConvNet
+    network: nn.Module
     optimizer: torch.optim.Optimizer
     steps_left: int
 

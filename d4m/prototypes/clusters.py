@@ -43,8 +43,8 @@ class PrototypeResult:
     """
 
     prototypes: Float32[np.ndarray, "prototype channel height width"]
-    cluster_shares: Float64[np.ndarray, "prototype"]
-    nearest_images: Int64[np.ndarray, "prototype"]
+    cluster_shares: Float64[np.ndarray, "cluster"]
+    nearest_images: Int64[np.ndarray, "cluster"]
     inertia: float
     clusters: Int64[np.ndarray, "image"]
 

@@ -5,15 +5,17 @@ The recipe calls this `representative: explaining`.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from d4m.classifiers.convnet import ConvNet
+from d4m.classifiers.base import Classifier
 from d4m.classifiers.predict import penultimate_features, predict_logits
 from d4m.classifiers.registry import build_classifier
+from d4m.classifiers.shrinking import Shrinking
 from d4m.images.image_set import ImageSet
 from d4m.images.spool import ranges
 from d4m.seeds import stream_seed
@@ -24,7 +26,7 @@ from d4m.training.soft_labels import draw_epoch, label_views
 VIEWS = 3
 RIDGE = 0.01
 SWEEPS = 3
-_KERNEL_SIZE_PX = 32
+KERNEL_SIZE_PX = 32  # of the images that a regression is made of, at most
 _BATCH = 500
 
 
@@ -32,23 +34,23 @@ def choose_images(
     candidates: ImageSet,
     groups: Sequence[Int64[np.ndarray, "_member"]],
     targets: ImageSet,
-    teacher: nn.Module,
+    teacher: nn.Module | None,
     *,
     augmentation: AugmentationSettings,
     seed: int,
 ) -> Int64[np.ndarray, "group"]:
-    """Choose one candidate image per group, so that together they predict the teacher best.
+    """Choose one candidate image per group, so that together they predict the labels best.
 
-    A kernel regression is fitted to three views of each chosen image, labelled with the teacher's
-    logits. The search looks for the images whose regression predicts the teacher's logits on the
-    targets with the lowest squared error. The kernel is the inner product of the features of an
-    untrained ConvNet, that is, of a student before training.
+    A kernel regression is fitted to three views of each chosen image, with their labels: the
+    teacher's logits, or the classes. The search looks for the images whose regression predicts the
+    labels of the targets with the lowest squared error. The kernel is the inner product of the
+    features of an untrained ConvNet, that is, of a student before training.
 
     Args:
         candidates: real images.
         groups: for each group, the rows of its candidates; the search starts at the first of each.
-        targets: real images on which the regression predicts the teacher's logits.
-        teacher: a classifier in evaluation mode, on the images' device.
+        targets: real images whose labels the regression predicts.
+        teacher: a classifier in evaluation mode, on the images' device; None: labels are classes.
         augmentation: how views are drawn; CutMix and MixUp are turned off.
         seed: the stream of the views and of the network's weights.
     """
@@ -57,19 +59,26 @@ def choose_images(
     features, logits = list[np.ndarray](), list[np.ndarray]()
     for number in range(VIEWS):
         drawn = draw_epoch(candidates, views, seed=seed, epoch=number)
-        logits.append(label_views(candidates, teacher, drawn))
+        if teacher is not None:
+            logits.append(label_views(candidates, teacher, drawn))
         seen = (
             replay_views(candidates.pixels, drawn, rows.numpy())
             for rows in ranges(len(candidates), _BATCH)
         )
         features.append(_features(network, seen))
     plain = (targets.pixels[rows] for rows in ranges(len(targets), _BATCH))
+    if teacher is None:
+        classes = int(targets.class_ids.max()) + 1
+        logits = [_one_hot(candidates, classes)] * VIEWS
+        wanted = _one_hot(targets, classes)
+    else:
+        wanted = predict_logits(teacher, targets.pixels).cpu().numpy()
     return choose_by_regression(
         np.stack(features, axis=1),
         _centred(np.stack(logits, axis=1)),
         groups,
         target_features=_features(network, plain),
-        target_logits=_centred(predict_logits(teacher, targets.pixels).cpu().numpy()),
+        target_logits=_centred(wanted),
     )
 
 
@@ -159,19 +168,34 @@ def regress(
     return (known - centre) / scale @ own.T @ torch.linalg.solve(kernel, labels)
 
 
-def kernel_network(images: ImageSet, *, classes: int, seed: int) -> ConvNet:
-    """Build an untrained ConvNet on the images' device; it shrinks larger images to 32 px."""
-    size_px = min(images.size_px, _KERNEL_SIZE_PX)
+def features_of(
+    network: nn.Module, pixels: Float[Tensor, "image channel height width"]
+) -> Float[Tensor, "image feature"]:
+    """Return the input of a network's last linear layer, with its gradient."""
+    classifier = cast(Classifier, network)
+    return classifier.forward_head(classifier.forward_features(pixels), pre_logits=True)
+
+
+def kernel_network(
+    images: ImageSet, *, classes: int, seed: int, settings: ClassifierSettings | None = None
+) -> nn.Module:
+    """Build an untrained classifier on the images' device; it shrinks larger images to 32 px.
+
+    Args:
+        images: whose size and channels it takes.
+        classes: number of classes.
+        seed: the stream of its weights.
+        settings: its architecture; None: ConvNet3.
+    """
+    size_px = min(images.size_px, KERNEL_SIZE_PX)
     network = build_classifier(
-        ClassifierSettings(),
+        settings or ClassifierSettings(),
         channels=images.pixels.shape[1],
         size_px=size_px,
         classes=classes,
         seed=seed,
     )
-    assert isinstance(network, ConvNet)
-    if size_px < images.size_px:
-        network.features.insert(0, nn.AdaptiveAvgPool2d(size_px))
+    network = Shrinking(network, size_px) if size_px < images.size_px else network
     return network.to(images.class_ids.device).eval()
 
 
@@ -179,6 +203,10 @@ def _features(
     network: nn.Module, batches: Iterable[Float[Tensor, "_image channel height width"]]
 ) -> Float[np.ndarray, "image feature"]:
     return np.concatenate([penultimate_features(network, each).cpu().numpy() for each in batches])
+
+
+def _one_hot(images: ImageSet, classes: int) -> Float[np.ndarray, "image class"]:
+    return np.eye(classes, dtype=np.float32)[images.class_ids.cpu().numpy()]
 
 
 def _centred(logits: Float[np.ndarray, "*rows class"]) -> Float[np.ndarray, "*rows class"]:

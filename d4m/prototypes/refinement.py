@@ -14,9 +14,10 @@ from d4m.progress import track
 Rows = Int64[np.ndarray, "row"]
 Draw = Callable[
     [Float[Tensor, "row latent_channel latent_height latent_width"], Rows],
-    Float[Tensor, "row channel height width"],
+    Float[Tensor, "_tile channel height width"],
 ]
-"""(scaled latents of some prototypes, which prototypes these are) -> pixels, with a gradient."""
+"""(scaled latents of some prototypes, which prototypes these are) -> pixels, with a gradient: one
+image per prototype, or as many tiles of it for each."""
 
 _DRAWN_AT_ONCE = 64
 
@@ -45,6 +46,31 @@ class Objective(Protocol):
     ) -> Float[Tensor, ""]:
         """Return the error of the images of these prototypes."""
         ...
+
+
+class Alternating:
+    """Two objectives, one after the other: even steps have the first, odd steps the second.
+
+    The learning rate and the averages are the first one's.
+    """
+
+    def __init__(self, first: Objective, second: Objective) -> None:
+        """Keep both."""
+        self._both = (first, second)
+        self.rate, self.betas = first.rate, first.betas
+
+    def rows(self, step: int) -> Rows:
+        """Return the prototypes that the step's objective looks at."""
+        return self._both[step % 2].rows(step // 2)
+
+    def error(
+        self,
+        pixels: Float[Tensor, "row channel height width"],
+        class_ids: Int64[Tensor, "row"],
+        step: int,
+    ) -> Float[Tensor, ""]:
+        """Return the error by the step's objective."""
+        return self._both[step % 2].error(pixels, class_ids, step // 2)
 
 
 def refine_prototypes(
@@ -79,11 +105,14 @@ def refine_prototypes(
     for step in track(steps, "refine prototypes", unit="step"):
         rows = objective.rows(step)
         pixels = _drawn(draw, latents, rows).requires_grad_()
-        error = objective.error(pixels, class_ids[torch.from_numpy(rows)], step)
+        tiles = len(pixels) // len(rows)
+        shown = class_ids[torch.from_numpy(rows)].repeat_interleave(tiles)
+        error = objective.error(pixels, shown, step)
         (gradient,) = torch.autograd.grad(error, pixels)
         adam.zero_grad()
         for part in _parts(rows):
-            torch.autograd.backward(draw(latents[rows[part]], rows[part]), gradient[part])
+            own = gradient[part.start * tiles : part.stop * tiles]
+            torch.autograd.backward(draw(latents[rows[part]], rows[part]), own)
         _check_finite(latents, step)
         adam.step()
         schedule.step()
@@ -94,7 +123,7 @@ def _drawn(
     draw: Draw,
     latents: Float[Tensor, "image latent_channel latent_height latent_width"],
     rows: Rows,
-) -> Float[Tensor, "row channel height width"]:
+) -> Float[Tensor, "tile channel height width"]:
     with torch.no_grad():
         return torch.cat([draw(latents[rows[part]], rows[part]) for part in _parts(rows)])
 

@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from d4m.classifiers.convnet import ConvNet
 from d4m.classifiers.precision import computing_in
 from d4m.classifiers.predict import predict_logits
 from d4m.images.image_set import ImageSet
-from d4m.prototypes.kernel_choice import kernel_network, regress
+from d4m.prototypes.kernel_choice import features_of, kernel_network, regress
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import (
     AugmentationSettings,
@@ -84,7 +83,7 @@ class TeacherRegression:
         self._precision: Precision = precision
         self._optimizer = _OPTIMIZER.model_copy(update={"precision": precision})
         self._seed = seed
-        self._student: ConvNet | None = None
+        self._student: nn.Module | None = None
 
     def rows(self, step: int) -> Int64[np.ndarray, "image"]:
         """Return every image."""
@@ -126,7 +125,7 @@ class TeacherRegression:
         predicted = regress(known, own, labels)
         return kl_loss(predicted, self._target_logits[targets], _TEMPERATURE).mean()
 
-    def _train_student(self, images: ImageSet, number: int) -> ConvNet:
+    def _train_student(self, images: ImageSet, number: int) -> nn.Module:
         """Train a new student on the images; its age cycles through `_STUDENT_VIEWS`."""
         seed = stream_seed(self._seed, "student", number)
         model = kernel_network(images, classes=self._target_logits.shape[1], seed=seed)
@@ -151,10 +150,10 @@ class TeacherRegression:
             yield replay_views(images.pixels, views, rows.numpy())
 
     def _features(
-        self, student: ConvNet, pixels: Float[Tensor, "image channel height width"]
+        self, student: nn.Module, pixels: Float[Tensor, "image channel height width"]
     ) -> Float[Tensor, "image feature"]:
         with computing_in(self._precision, pixels.device):
-            return student.features(pixels).flatten(1).float()
+            return features_of(student, pixels).float()
 
 
 def _some(draw: np.random.Generator, count: int, most: int) -> Int64[Tensor, "row"]:

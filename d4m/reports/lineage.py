@@ -115,19 +115,20 @@ def image_origins(context: StageContext, origin: Origin) -> list[ImageOrigin]:
     real = _find(origin, RealImages.name, split_unit("train", class_id_of(origin.unit)))
     if prototypes is None or real is None:
         return []
-    rows = _read(context, prototypes)["nearest_images"]
-    images = _read(context, real)
-    seeds: list[int | None] = [None] * len(rows)
+    found, images = _read(context, prototypes), _read(context, real)
+    rows = found["nearest_images"]
+    seeds: list[int | None] = [None] * len(found["prototypes"])
     if origin.asset == SyntheticImages.name:
         seeds = _read(context, origin)["seeds"].tolist()
+    tiles = len(rows) // len(seeds)
     return [
         ImageOrigin(
-            str(number),
+            str(number) if tiles == 1 else f"{number // tiles}, tile {number % tiles}",
             bytes(images["content_digests"][row]).hex(),
             str(images["image_ids"][row]),
-            seed,
+            seeds[number // tiles],
         )
-        for number, (row, seed) in enumerate(zip(rows, seeds, strict=True))
+        for number, row in enumerate(rows)
     ]
 
 

@@ -43,8 +43,9 @@ class StudentSettings(ClassifierSettings):
         return self.name or self.architecture
 
 
-def _named_student(value: object) -> object:
+def _named(value: object) -> object:
     return {"architecture": value} if isinstance(value, str) else value
 
 
-Student = Annotated[StudentSettings, BeforeValidator(_named_student)]
+Network = Annotated[ClassifierSettings, BeforeValidator(_named)]
+Student = Annotated[StudentSettings, BeforeValidator(_named)]

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from d4m.settings.augmentation import AugmentationSettings
+from d4m.settings.classifier import ClassifierSettings, Network
 from d4m.settings.optimizer import Precision
 from d4m.settings.section import Section
 
@@ -27,12 +28,13 @@ class RefinementSettings(Section):
     """Gradient steps that move all prototypes together, until a regression predicts better."""
 
     steps: int = Field(default=400, ge=1, le=100_000, description="Number of gradient steps.")
-    labels: Literal["class", "teacher"] = Field(
+    labels: Literal["class", "teacher", "both"] = Field(
         default="class",
         description=(
             "The labels that the regression is fitted to and predicts: the `class` of each image, "
-            "or the `teacher`'s logits. Choose the labels that students will be trained with. "
-            "`teacher` needs `representative: explaining`."
+            "the `teacher`'s logits, or `both`, in alternate steps. Choose the labels that "
+            "students will be trained with. `teacher` and `both` need `representative: "
+            "explaining` with `explained: teacher`."
         ),
     )
     through: Literal["synthesis", "vae"] = Field(
@@ -48,16 +50,35 @@ class RefinementSettings(Section):
         default_factory=_drawn_as_in_dsa,
         description=(
             "With `class`, how views are drawn; by default as in DSA. With `teacher`, views are "
-            "drawn as the teacher's."
+            "drawn as the teacher's. With `both`, each step has its own."
         ),
     )
     precision: Precision = Field(
         default="float32",
         description=(
             "With `class`, the number format of the networks whose features the regression "
-            "takes. With `teacher` it is the teacher's."
+            "takes. With `teacher` it is the teacher's. With `both`, each step has its own."
         ),
     )
+    students: tuple[Network, ...] = Field(
+        default=(ClassifierSettings(),),
+        min_length=1,
+        exclude_if=lambda value: value == (ClassifierSettings(),),
+        description=(
+            "With `class` and `both`, the networks whose features the regression takes, each in "
+            "as many steps as the others. Several make images that serve more architectures."
+        ),
+    )
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether the classes of real images are predicted."""
+        return self.labels != "teacher"
+
+    @property
+    def of_teacher(self) -> bool:
+        """Whether the teacher's logits on real images are predicted."""
+        return self.labels != "class"
 
 
 class PrototypeSettings(Section):
@@ -93,7 +114,16 @@ class PrototypeSettings(Section):
         description=(
             "`mean`: the mean of the cluster. `medoid`: the real latent nearest to the mean. "
             "`explaining`: one real latent per cluster, chosen together so that a kernel "
-            "regression on their images predicts the teacher's logits on other images."
+            "regression on their images predicts `explained` on other images."
+        ),
+    )
+    explained: Literal["teacher", "class"] = Field(
+        default="teacher",
+        exclude_if=lambda value: value == "teacher",
+        description=(
+            "With `explaining`, what is predicted: the `teacher`'s logits, or the `class` of each "
+            "image, for which no teacher is asked. Choose the labels that students will be "
+            "trained with."
         ),
     )
     refinement_steps: int = Field(
@@ -122,14 +152,19 @@ class PrototypeSettings(Section):
             msg = "`refinement_steps` is short for `refinement`: wanted one of them, found both"
             raise ValueError(msg)
         refined = self.refined
-        if refined and refined.labels == "teacher" and self.representative != "explaining":
+        if refined and refined.of_teacher and not self.explains_teacher:
             msg = (
                 "a refinement towards the teacher moves prototypes that explain it: wanted "
-                f"`representative: explaining`, found {self.representative}; or set "
-                "`refinement.labels: class`"
+                "`representative: explaining` with `explained: teacher`, found "
+                f"{self.representative} with {self.explained}; or set `refinement.labels: class`"
             )
             raise ValueError(msg)
         return self
+
+    @property
+    def explains_teacher(self) -> bool:
+        """Whether prototypes are chosen so that they predict the teacher."""
+        return self.representative == "explaining" and self.explained == "teacher"
 
     @property
     def refined(self) -> RefinementSettings | None:
@@ -145,9 +180,11 @@ class PrototypeSettings(Section):
             unused.add("refinement_steps")
         if self.method != "minibatch_kmeans":
             unused.add("batch_size")
+        if self.representative != "explaining":
+            unused.add("explained")
         used = self.model_dump(mode="json", exclude=unused)
         if self.refinement and self.refinement.labels == "teacher":
             used["refinement"] = self.refinement.model_dump(
-                mode="json", exclude={"augmentation", "precision"}
+                mode="json", exclude={"augmentation", "precision", "students"}
             )
         return used

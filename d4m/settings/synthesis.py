@@ -85,6 +85,17 @@ class SynthesisSettings(Section):
             "and students see. With `null`, the data set's own."
         ),
     )
+    mosaic: int = Field(
+        default=1,
+        ge=1,
+        le=8,
+        exclude_if=lambda value: value == 1,
+        description=(
+            "Tiles per row and column of each stored image. With 2, four images of half the size "
+            "are stored in one; where a student trains, tiles are cut out and enlarged. "
+            "`prototypes.ipc` counts stored images."
+        ),
+    )
     resampling: Resampling = Field(
         default="lanczos",
         exclude_if=lambda value: value == "lanczos",
@@ -93,3 +104,8 @@ class SynthesisSettings(Section):
             "The published code has `bicubic`."
         ),
     )
+
+    @property
+    def tiles(self) -> int:
+        """Training images per stored image."""
+        return self.mosaic**2

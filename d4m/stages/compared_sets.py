@@ -8,6 +8,7 @@ import numpy as np
 from d4m.seeds import distillation_seed, stream_generator, stream_seed
 from d4m.settings import Baseline, RecipeSettings
 from d4m.stages.context import Inputs, StageContext
+from d4m.stages.mosaics import edge_inputs, edge_of
 from d4m.stages.noise_images import images_from_noise, noise_inputs
 from d4m.stages.training_sets import image_set, real_set, synthetic_set
 from d4m.stages.unit_names import class_unit
@@ -40,15 +41,15 @@ def training_set_inputs(
     context: StageContext, training_set: TrainingSet, distillation: int = 0
 ) -> Inputs:
     """Return what decides which images a training set of one distillation has."""
-    own = Inputs({"training_set": training_set})
+    own, mosaic = Inputs({"training_set": training_set}), edge_inputs(context)
     match training_set:
         case "synthetic" | "decoded_prototypes":
-            return own | context.all_of("synthetic_images", distillation=distillation)
+            return own | mosaic | context.all_of("synthetic_images", distillation=distillation)
         case "from_noise":
             return own | noise_inputs(context, distillation)
         case "nearest_real" | "chosen_real":
             # One name in the key, so that units that were stored under the other one are found.
-            images = Inputs({"training_set": "nearest_real"})
+            images = Inputs({"training_set": "nearest_real"}) | mosaic
             images |= context.all_of("real_images", "train-")
             return images | context.all_of("prototypes", distillation=distillation)
         case "random_real":
@@ -75,12 +76,14 @@ def read_training_set(
         seed_number: random real images are others for every seed.
         distillation: its number.
     """
-    size_px = settings["size_px"]
+    size_px, mosaic = settings["size_px"], edge_of(settings)
     match settings["training_set"]:
         case "synthetic":
-            return synthetic_set(context, distillation=distillation)
+            return synthetic_set(context, distillation=distillation, mosaic=mosaic)
         case "decoded_prototypes":
-            return synthetic_set(context, "decoded_prototypes", distillation=distillation)
+            return synthetic_set(
+                context, "decoded_prototypes", distillation=distillation, mosaic=mosaic
+            )
         case "from_noise":
             return image_set(context, images_from_noise(context, settings))
         case "random_real":
@@ -98,6 +101,6 @@ def read_training_set(
                 name = class_unit(class_id, distillation)
                 return context.read("prototypes", name)["nearest_images"]
 
-            return real_set(context, "train", size_px=size_px, choose=choose)
+            return real_set(context, "train", size_px=size_px, choose=choose, mosaic=mosaic)
         case _:
             return real_set(context, "train", size_px=size_px)

@@ -162,7 +162,8 @@ def _card(
 
 def _write_labels(context: StageContext, folder: Path, recipe: RecipeSettings) -> None:
     """Write the stored labels, and next to them the views that they belong to."""
-    labels = StoredLabels.of_recipe(context, synthetic_set(context), recipe)
+    images = synthetic_set(context, mosaic=recipe.synthesis.mosaic)
+    labels = StoredLabels.of_recipe(context, images, recipe)
     write_group_in_pieces(
         folder / "soft_labels.zarr",
         "soft_labels",

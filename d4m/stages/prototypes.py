@@ -11,6 +11,7 @@ from d4m.seeds import distillation_seed, stream_generator, stream_seed
 from d4m.settings import AugmentationSettings, PrototypeSettings
 from d4m.stages.base import Product, Stage
 from d4m.stages.context import Inputs, StageContext
+from d4m.stages.mosaics import into_mosaics, mosaic_inputs, tiles_of
 from d4m.stages.refined_prototypes import EXPLAINED, refine, refinement_inputs, some_real
 from d4m.stages.teacher import load_teacher, teacher_inputs
 from d4m.stages.training_sets import real_set, view_size_px
@@ -29,7 +30,7 @@ MOST_EXPLAINING = 2000
 class Prototypes(Stage):
     """The prototypes. Unit: one class of one distillation.
 
-    Where prototypes explain the teacher or are refined, each class depends on all others.
+    Where prototypes explain the labels or are refined, each class depends on all others.
     """
 
     name: ClassVar[str] = "prototypes"
@@ -53,7 +54,7 @@ class Prototypes(Stage):
         units = list[Unit]()
         for distillation in range(context.recipe.settings.evaluation.distillations):
             root = distillation_seed(context.seed, distillation)
-            shared = Inputs(settings.used())
+            shared = Inputs(settings.used()) | mosaic_inputs(context)
             if settings.representative == "explaining":
                 shared |= _choice_inputs(context, root)
             if settings.refined:
@@ -75,12 +76,21 @@ class Prototypes(Stage):
             found = _prototypes_together(context, settings, own[0], root) if together else []
             for unit in own:
                 class_id = class_id_of(unit.name)
-                fitted = found[class_id] if together else _fit(context, settings, class_id, root)
+                if together:
+                    fitted = found[class_id]
+                else:
+                    fitted = _fit(context, _of_clusters(settings, unit), class_id, root)
+                    (fitted,) = into_mosaics(context, [fitted], unit)
                 yield unit, _arrays(fitted)
 
 
 def _seed(root: int, class_id: int) -> int:
     return stream_seed(root, "prototypes", class_id)
+
+
+def _of_clusters(settings: PrototypeSettings, unit: Unit) -> PrototypeSettings:
+    """Return settings that count clusters, of which a mosaic holds several."""
+    return settings.model_copy(update={"ipc": settings.ipc * tiles_of(unit.settings)})
 
 
 def _together(settings: PrototypeSettings) -> bool:
@@ -92,7 +102,7 @@ def _choice_inputs(context: StageContext, root: int) -> Inputs:
     """Return what else prototypes depend on where those of all classes are chosen together."""
     settings = context.recipe.settings
     refined = settings.prototypes.refined
-    refines = refined is not None and refined.labels == "teacher"
+    refines = refined is not None and refined.of_teacher
     mixes = set[str]() if refines else {"cutmix", "mixup"}  # which play no part in the choice
     views = settings.teacher.augmentation.used()
     choice = Inputs(
@@ -104,7 +114,8 @@ def _choice_inputs(context: StageContext, root: int) -> Inputs:
         }
     )
     images = context.all_of("latents") | context.all_of("real_images", "train-")
-    return choice | images | teacher_inputs(context)
+    explained = teacher_inputs(context) if settings.prototypes.explains_teacher else Inputs()
+    return choice | images | explained
 
 
 def _fit(
@@ -135,9 +146,11 @@ def _prototypes_together(
         unit: any class's, as all classes share the settings and reads of the choice.
         root: of the random streams of the distillation.
     """
-    found = [_fit(context, settings, class_id, root) for class_id in context.class_ids]
+    clustered = _of_clusters(settings, unit)
+    found = [_fit(context, clustered, class_id, root) for class_id in context.class_ids]
     if settings.representative == "explaining":
-        found = _explaining(context, settings, found, unit, root)
+        found = _explaining(context, clustered, found, unit, root)
+    found = into_mosaics(context, found, unit)
     return refine(context, settings, found, unit) if settings.refined else found
 
 
@@ -148,7 +161,7 @@ def _explaining(
     unit: Unit,
     root: int,
 ) -> "list[PrototypeResult]":
-    """Return every class's clusters, represented by images that together explain the teacher."""
+    """Return every class's clusters, represented by images that together explain the labels."""
     from d4m.prototypes.clusters import represent_by
     from d4m.prototypes.kernel_choice import choose_images
 
@@ -167,7 +180,7 @@ def _explaining(
         real_set(context, "train", size_px=size_px, choose=lambda class_id: rows[class_id]),
         [np.arange(start, stop) for start, stop in pairwise(starts)],
         some_real(context, EXPLAINED, size_px=size_px),
-        load_teacher(context, unit.reads("teacher")),
+        load_teacher(context, unit.reads("teacher")) if settings.explains_teacher else None,
         augmentation=AugmentationSettings.among(unit.settings["views"]),
         seed=unit.settings["views_seed"],
     )

@@ -62,7 +62,8 @@ class RealImages(Stage):
             SourceError: classes with fewer training images than `prototypes.ipc`, or without a
                 test image, or without a validation image where there is such a split.
         """
-        ipc = context.recipe.settings.prototypes.ipc
+        settings = context.recipe.settings
+        ipc = settings.prototypes.ipc * settings.synthesis.tiles
         found = (_describe_class(context, class_id, ipc) for class_id in context.class_ids)
         problems = [problem for problem in found if problem]
         if problems:

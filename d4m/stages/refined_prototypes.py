@@ -14,6 +14,7 @@ from d4m.settings import (
     SynthesisSettings,
 )
 from d4m.stages.context import Inputs, StageContext
+from d4m.stages.mosaics import edge_of, tiles_of
 from d4m.stages.synthetic_images import drawing_inputs, noise_seed, prepared_pipeline
 from d4m.stages.teacher import load_teacher
 from d4m.stages.training_sets import real_set, view_size_px
@@ -42,9 +43,9 @@ def refinement_inputs(context: StageContext, refined: RefinementSettings, root: 
         root: of the random streams of the distillation.
     """
     inputs = Inputs()
-    if refined.labels == "teacher":
+    if refined.of_teacher:
         inputs |= Inputs({"precision": context.recipe.settings.teacher.optimizer.precision})
-    else:
+    if refined.of_classes:
         inputs |= Inputs(
             {
                 "refinement_seed": stream_seed(root, "refinement"),
@@ -82,7 +83,7 @@ def refine(
     moved = refine_prototypes(
         np.concatenate([fitted.prototypes for fitted in found]),
         torch.from_numpy(class_ids).to(context.device),
-        drawing(context, refined, unit.settings, class_ids),
+        _in_tiles(drawing(context, refined, unit.settings, class_ids), unit),
         _objective(context, refined, class_ids, unit),
         steps=refined.steps,
     )
@@ -90,6 +91,15 @@ def refine(
         replace(fitted, prototypes=prototypes)
         for fitted, prototypes in zip(found, np.split(moved, len(found)), strict=True)
     ]
+
+
+def _in_tiles(draw: "Draw", unit: Unit) -> "Draw":
+    """Return what makes the images that students train on: the tiles of mosaics."""
+    if (edge := edge_of(unit.settings)) == 1:
+        return draw
+    from d4m.images.mosaics import unpack_pixels
+
+    return lambda latents, rows: unpack_pixels(draw(latents, rows), edge)
 
 
 def drawing(
@@ -111,7 +121,7 @@ def drawing(
     from d4m.stages.generator import load_vae
 
     decode = _decoder(load_vae(context), used["size_px"])
-    if refined.labels == "teacher":
+    if not refined.of_classes:
         return lambda latents, _: decode(latents)
     return lambda latents, _: _clipped(decode(latents))
 
@@ -144,18 +154,41 @@ def _all_drawings(context: StageContext, root: int) -> Inputs:
 def _objective(
     context: StageContext, refined: RefinementSettings, class_ids: np.ndarray, unit: Unit
 ) -> "Objective":
-    used = unit.settings
-    if refined.labels == "class":
-        from d4m.prototypes.class_regression import ClassRegression
+    from d4m.prototypes.refinement import Alternating
 
-        return ClassRegression(
-            class_ids,
-            some_real(context, _CLASSIFIED, size_px=used["size_px"]),
-            augmentation=refined.augmentation,
-            precision=refined.precision,
-            seed=used["refinement_seed"],
-        )
+    match refined.labels:
+        case "class":
+            return _towards_classes(context, refined, class_ids, unit)
+        case "teacher":
+            return _towards_teacher(context, class_ids, unit)
+        case "both":
+            return Alternating(
+                _towards_classes(context, refined, class_ids, unit),
+                _towards_teacher(context, class_ids, unit),
+            )
+
+
+def _towards_classes(
+    context: StageContext, refined: RefinementSettings, class_ids: np.ndarray, unit: Unit
+) -> "Objective":
+    from d4m.prototypes.class_regression import ClassRegression
+
+    used = unit.settings
+    return ClassRegression(
+        class_ids,
+        some_real(context, _CLASSIFIED, size_px=used["size_px"]),
+        augmentation=refined.augmentation,
+        precision=refined.precision,
+        seed=used["refinement_seed"],
+        networks=refined.students,
+        tiles=tiles_of(used),
+    )
+
+
+def _towards_teacher(context: StageContext, class_ids: np.ndarray, unit: Unit) -> "Objective":
     from d4m.prototypes.teacher_regression import TeacherRegression
+
+    used = unit.settings
 
     return TeacherRegression(
         len(class_ids),

@@ -11,6 +11,7 @@ from d4m.seeds import distillation_seed, stream_seed
 from d4m.settings import EPOCHS_PER_BLOCK, AugmentationSettings, RecipeSettings, SoftLabelSettings
 from d4m.stages.base import Product, Stage, is_known
 from d4m.stages.context import Inputs, StageContext
+from d4m.stages.mosaics import edge_inputs, edge_of
 from d4m.stages.teacher import load_teacher, teacher_inputs, teachers_of
 from d4m.stages.training_sets import synthetic_set
 from d4m.stages.unit_names import THE_TEACHER, block_unit, distillation_of, first_epoch_of
@@ -54,8 +55,11 @@ class SoftLabels(Stage):
             return
         teacher = load_teacher(context, missing[0].reads("teacher"))
         for distillation, units in groupby(missing, lambda unit: distillation_of(unit.name)):
-            images = synthetic_set(context, distillation=distillation)
-            for unit in units:
+            own = list(units)
+            images = synthetic_set(
+                context, distillation=distillation, mosaic=edge_of(own[0].settings)
+            )
+            for unit in own:
                 used, labels = unit.settings, read_label_settings(unit.settings)
                 epochs = list[dict[str, np.ndarray]]()
                 for epoch in range(*used["epochs"]):
@@ -68,6 +72,7 @@ class SoftLabels(Stage):
         labels = context.recipe.settings.soft_labels
         shared = (
             Inputs(label_settings(context, labels, distillation=distillation))
+            | edge_inputs(context)
             | context.all_of("synthetic_images", distillation=distillation)
             | teacher_inputs(context)
         )

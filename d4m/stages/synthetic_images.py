@@ -70,7 +70,7 @@ class SyntheticImages(Stage):
         for order, candidates in orders.fill(batches):
             rows = choose(candidates, order)
             decoded = decode_latents(
-                pipeline,
+                pipeline.vae,
                 order.prototypes,
                 compute=context.compute,
                 size_px=synthesis.size_px,
@@ -116,7 +116,7 @@ def noise_seed(root: int, class_id: int) -> int:
 def drawing_inputs(context: StageContext, class_id: int) -> Inputs:
     """Return what decides how images of a class are drawn, apart from prototypes and noise."""
     settings = context.recipe.settings
-    unused = set[str]()
+    unused = {"mosaic"}  # prototypes are mosaics already
     if settings.synthesis.candidates == 1:
         unused.add("diversity")
     if settings.synthesis.mode_guidance == 0:

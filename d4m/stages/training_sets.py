@@ -57,6 +57,7 @@ def real_set(
     size_px: int,
     crop: CentreCropSettings | None = None,
     choose: Callable[[int], Rows] | None = None,
+    mosaic: int = 1,
 ) -> "ImageSet":
     """Return real images as classifiers see them, in class order; of each class all, or some.
 
@@ -66,8 +67,12 @@ def real_set(
         size_px: height and width.
         crop: which centre of each image is read instead; None: as the data set's images are read.
         choose: class id -> the rows wanted of that class; None: all of them.
+        mosaic: tiles per row of the stored images that have room for these images' detail.
     """
-    return image_set(context, _real_batches(context, split, size_px, choose, crop))
+    from d4m.images.mosaics import coarsen_images
+
+    batches = _real_batches(context, split, size_px, choose, crop)
+    return image_set(context, ((own, coarsen_images(batch, mosaic)) for own, batch in batches))
 
 
 def synthetic_set(
@@ -75,10 +80,22 @@ def synthetic_set(
     array: Literal["images", "decoded_prototypes"] = "images",
     *,
     distillation: int = 0,
+    mosaic: int = 1,
 ) -> "ImageSet":
-    """Return an array of `synthetic_images` as classifiers see it, in class order."""
+    """Return an array of `synthetic_images` as classifiers see it, in class order.
+
+    Args:
+        context: with the images.
+        array: the images, or the prototypes that they were made of.
+        distillation: whose.
+        mosaic: tiles per row of each stored image, which are cut out.
+    """
+    from d4m.images.mosaics import unpack_images
+
     arrays = enumerate(synthetic_classes(context, distillation=distillation))
-    return image_set(context, ((class_id, each[array]) for class_id, each in arrays))
+    return image_set(
+        context, ((class_id, unpack_images(each[array], mosaic)) for class_id, each in arrays)
+    )
 
 
 def cluster_weights(context: StageContext, distillation: int = 0) -> "Float[Tensor, 'image']":

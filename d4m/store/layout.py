@@ -62,8 +62,8 @@ LAYOUTS: Mapping[str, Mapping[str, ArrayLayout]] = {
     "latents": {"latents": ArrayLayout(("image", *_LATENT), "float16")},
     "prototypes": {
         "prototypes": ArrayLayout(("prototype", *_LATENT), "float16"),
-        "cluster_shares": ArrayLayout(("prototype",), "float64"),
-        "nearest_images": ArrayLayout(("prototype",), "int64"),
+        "cluster_shares": ArrayLayout(("cluster",), "float64"),
+        "nearest_images": ArrayLayout(("cluster",), "int64"),
         "inertia": ArrayLayout((), "float64"),
     },
     "synthetic_images": {

@@ -106,7 +106,7 @@ def synthesize_images(
         prototypes = torch.from_numpy(np.stack([request.prototype for request in filled]))
         with torch.inference_mode():
             latents = denoise(pipeline, prototypes, filled, conditions, settings)
-        images = _decode(pipeline, latents, compute, settings.size_px, settings.resampling)
+        images = _decode(pipeline.vae, latents, compute, settings.size_px, settings.resampling)
         return images[: len(batch)]
 
     rows = iter(requests)
@@ -117,7 +117,7 @@ def synthesize_images(
 
 
 def decode_latents(
-    pipeline: ImageToImagePipeline,
+    vae: Any,
     latents: Float32[np.ndarray, "image latent_channel latent_height latent_width"],
     *,
     compute: Compute,
@@ -127,16 +127,16 @@ def decode_latents(
     """Decode scaled latents with the VAE, without any diffusion, in batches that fit in memory.
 
     Args:
-        pipeline: the pipeline whose VAE is used.
+        vae: a diffusers autoencoder.
         latents: scaled latents.
-        compute: the device the pipeline was placed on, and the batch size.
+        compute: the device the VAE was placed on, and the batch size.
         size_px: height and width to resize the images to; None keeps the decoded size.
         resampling: the filter that resizes them.
 
     Raises:
         GeneratorError: an image contains NaN, or a single image does not fit in memory.
     """
-    return _decode(pipeline, torch.from_numpy(latents), compute, size_px, resampling)
+    return _decode(vae, torch.from_numpy(latents), compute, size_px, resampling)
 
 
 def denoise(
@@ -176,13 +176,12 @@ def denoise(
 
 
 def _decode(
-    pipeline: ImageToImagePipeline,
+    vae: Any,
     latents: Float[Tensor, "image latent_channel latent_height latent_width"],
     compute: Compute,
     size_px: int | None,
     resampling: Resampling,
 ) -> UInt8[np.ndarray, "image height width channel"]:
-    vae = pipeline.vae
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     size = min(_LARGEST_BATCH, compute.encode_batch_size(latents.shape[-1] * factor))
 

@@ -193,7 +193,7 @@ class GeneratorContract:
 
     def test_decoded_prototypes_are_diffusers_own(self, pipeline, reference):
         ours, theirs = (
-            decode_latents(each, PROTOTYPES, compute=Compute("cpu"))
+            decode_latents(each.vae, PROTOTYPES, compute=Compute("cpu"))
             for each in (pipeline, reference)
         )
         assert np.array_equal(ours, theirs)

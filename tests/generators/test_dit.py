@@ -143,7 +143,7 @@ def test_strength_selects_the_last_steps_of_the_schedule():
 
 def test_a_low_strength_keeps_the_prototype():
     pipeline = _pipeline()
-    decoded = decode_latents(pipeline, PROTOTYPES, compute=Compute("cpu")).astype(float)
+    decoded = decode_latents(pipeline.vae, PROTOTYPES, compute=Compute("cpu")).astype(float)
     gaps = [
         np.abs(
             _synthesize(pipeline, ["hen"] * 6, strength=strength, num_inference_steps=50) - decoded

@@ -49,7 +49,7 @@ def test_a_sliced_decoder_gets_one_image_at_a_time():
     hook = pipeline.vae.decoder.register_forward_pre_hook(
         lambda _, arguments: sizes.append(len(arguments[0]))
     )
-    decode_latents(pipeline, PROTOTYPES, compute=sliced)
+    decode_latents(pipeline.vae, PROTOTYPES, compute=sliced)
     hook.remove()
     assert sizes == [1] * 5
 

@@ -245,5 +245,5 @@ def test_decoded_prototypes_equal_the_vaes_output(folders, kind):
     pipeline = _load(folders[kind])
     with torch.inference_mode():
         decoded = pipeline.vae.decode(torch.from_numpy(PROTOTYPES) / 0.7).sample
-    ours = decode_latents(pipeline, PROTOTYPES, compute=COMPUTE)
+    ours = decode_latents(pipeline.vae, PROTOTYPES, compute=COMPUTE)
     assert np.array_equal(ours, to_images(decoded))

@@ -44,6 +44,13 @@ RECIPES = {
         "synthesis.strength": 0.5,
         "synthesis.guidance_scale": 1,
     },
+    "mosaics": {
+        "synthesis.mosaic": 2,
+        "prototypes.ipc": 1,
+        "prototypes.refinement": {"steps": 2, "through": "vae"},
+        "evaluation.baselines": BASELINES,
+        "evaluation.matching.cluster_weights": True,
+    },
     "baselines": {"evaluation.baselines": BASELINES},
     "weighted": {"evaluation.matching.cluster_weights": True},
     "repeated": {"evaluation.distillations": 2, "evaluation.seeds": 2},

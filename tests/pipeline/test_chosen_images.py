@@ -30,6 +30,15 @@ def test_prototypes_that_explain_the_teacher_depend_on_it_and_on_every_class(lab
         assert sorted(upstream) == sorted(latents + TRAIN + TEACHER)
 
 
+def test_prototypes_that_explain_classes_ask_no_teacher(lab):
+    settings = {"prototypes.representative": "explaining", "prototypes.explained": "class"}
+    context = lab.edited("by_class", settings, until="prototypes")
+    latents = [f"latents/{name}" for name in CLASSES]
+    for name in CLASSES:
+        upstream = unit_of(context, name, "prototypes").inputs["upstream"]
+        assert sorted(upstream) == sorted(latents + TRAIN)
+
+
 def test_each_cluster_is_represented_by_one_of_its_real_latents(lab):
     tiny, context = lab.context("tiny"), lab.context("explaining")
     medoids = list[bool]()

@@ -8,8 +8,8 @@ from sklearn.datasets import load_digits
 from d4m.images.image_set import ImageSet
 from d4m.prototypes.class_regression import ClassRegression
 from d4m.prototypes.kernel_choice import RIDGE, kernel_network
-from d4m.prototypes.refinement import refine_prototypes
-from d4m.settings import AugmentationSettings, OptimizerSettings
+from d4m.prototypes.refinement import Alternating, refine_prototypes
+from d4m.settings import AugmentationSettings, ClassifierSettings, OptimizerSettings
 from d4m.training.train import Training, train_with_hard_labels
 
 PLAIN = AugmentationSettings(crop_scale=(1.0, 1.0), flip=0, cutmix=0)
@@ -113,6 +113,48 @@ def test_many_images_of_a_class_take_turns(monkeypatch):
     rows = [objective.rows(step) for step in range(30)]
     assert all(np.array_equal(class_ids[each], CLASS_IDS) for each in rows)
     assert np.array_equal(np.unique(np.concatenate(rows)), np.arange(30))
+
+
+def test_students_of_several_architectures_share_the_steps(monkeypatch):
+    monkeypatch.setattr("d4m.prototypes.class_regression._STUDENTS", 4)
+    networks = [ClassifierSettings(), ClassifierSettings(options={"width": 16})]
+    objective = _objective(networks=networks)
+    pixels, class_ids = _draw(torch.from_numpy(PROTOTYPES), CLASS_IDS), torch.from_numpy(CLASS_IDS)
+    objective.error(pixels, class_ids, 0)
+    widths = [student.network.features[0].out_channels for student in objective._pool]
+    assert widths == [128, 16, 128, 16]
+    latents = torch.from_numpy(PROTOTYPES).requires_grad_()
+    for step in range(1, 4):
+        error = objective.error(_draw(latents, CLASS_IDS), class_ids, step)
+        (gradient,) = torch.autograd.grad(error, latents)
+        assert (gradient.flatten(1).abs().sum(1) > 0).all()
+
+
+def test_two_objectives_take_alternate_steps():
+    """Move prototypes by a mean alone, and by a mean and a spread in turn."""
+    asked = list[tuple[str, int]]()
+
+    class Named:
+        rate, betas = 0.1, (0.9, 0.99)
+
+        def __init__(self, name):
+            self.name = name
+
+        def rows(self, step):
+            asked.append((self.name, step))
+            return CLASS_IDS
+
+        def error(self, pixels, class_ids, step):
+            assert len(pixels) == len(class_ids)
+            assert asked[-1] == (self.name, step)
+            return pixels.mean() if self.name == "mean" else pixels.var()
+
+    both = Alternating(Named("mean"), Named("spread"))
+    class_ids = torch.from_numpy(CLASS_IDS)
+    moved = refine_prototypes(PROTOTYPES, class_ids, _draw, both, steps=4)
+    assert asked == [("mean", 0), ("spread", 0), ("mean", 1), ("spread", 1)]
+    alone = refine_prototypes(PROTOTYPES, class_ids, _draw, Named("mean"), steps=4)
+    assert not np.array_equal(moved, alone)
 
 
 def test_students_grow_old_and_are_replaced(monkeypatch):

@@ -111,5 +111,20 @@ def test_other_views_choose_other_images():
     assert len({tuple(_choose(seed=seed).tolist()) for seed in range(4)}) > 1
 
 
+def test_without_a_teacher_the_chosen_images_predict_classes():
+    """Images of three shades: the odd candidate of a group shows another class than it is named."""
+    shades = torch.tensor([-0.8, 0.0, 0.8])
+    noise = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.02
+    class_ids = torch.arange(40) % 3
+    targets = ImageSet(shades[class_ids][:, None, None, None] + noise, class_ids)
+    named = torch.tensor([0, 0, 1, 1, 2, 2])
+    shown = torch.tensor([2, 0, 1, 0, 1, 2])
+    candidates = ImageSet(shades[shown][:, None, None, None] + noise[:6], named)
+    groups = np.split(np.arange(6), 3)
+    plain = VIEWS.model_copy(update={"crop_scale": (1.0, 1.0), "flip": 0.0})
+    chosen = choose_images(candidates, groups, targets, None, augmentation=plain, seed=0)
+    assert chosen.tolist() == [1, 2, 5]
+
+
 def test_large_images_are_shrunk_for_the_kernel():
     assert (_choose(size_px=64) // 6).tolist() == [0, 1, 2, 3]

@@ -106,9 +106,9 @@ def test_the_sections_are_the_fields_of_a_recipe():
 
 @pytest.mark.parametrize("representative", ["mean", "medoid"])
 def test_only_prototypes_that_explain_are_refined(representative):
-    with pytest.raises(ValidationError, match=f"explaining`, found {representative}"):
+    with pytest.raises(ValidationError, match=f"teacher`, found {representative}"):
         PrototypeSettings(representative=representative, refinement_steps=1)
-    with pytest.raises(ValidationError, match=f"explaining`, found {representative}"):
+    with pytest.raises(ValidationError, match=f"teacher`, found {representative}"):
         PrototypeSettings(
             representative=representative, refinement=RefinementSettings(labels="teacher")
         )
@@ -119,6 +119,12 @@ def test_only_prototypes_that_explain_are_refined(representative):
             representative="explaining", refinement_steps=3, refinement=RefinementSettings()
         )
     assert PrototypeSettings().refined is None
+    with pytest.raises(ValidationError, match="found explaining with class"):
+        PrototypeSettings(
+            representative="explaining",
+            explained="class",
+            refinement=RefinementSettings(labels="both"),
+        )
     classes = PrototypeSettings(representative=representative, refinement=RefinementSettings())
     assert classes.refined == RefinementSettings(labels="class", through="synthesis")
 

@@ -99,9 +99,9 @@ def test_images_are_resized_after_decoding_by_default_by_lanczos(pipeline, size_
     chosen = {} if resampling is None else {"resampling": resampling}
     full = _synthesize(pipeline, prototypes, ["crane"] * 3, range(3))
     resized = _synthesize(pipeline, prototypes, ["crane"] * 3, range(3), size_px=size_px, **chosen)
-    whole = decode_latents(pipeline, prototypes, compute=Compute("cpu"))
+    whole = decode_latents(pipeline.vae, prototypes, compute=Compute("cpu"))
     decoded = decode_latents(
-        pipeline, prototypes, compute=Compute("cpu"), size_px=size_px, **chosen
+        pipeline.vae, prototypes, compute=Compute("cpu"), size_px=size_px, **chosen
     )
     kind = Image.Resampling[(resampling or "lanczos").upper()]
     for small, large in ((resized, full), (decoded, whole)):
@@ -165,9 +165,9 @@ def test_batches_that_do_not_fit_are_halved_in_decoding_too():
         return decode(latents)
 
     latents = _prototypes(7)
-    expected = decode_latents(pipeline, latents, compute=Compute("cpu", batch_size=2))
+    expected = decode_latents(pipeline.vae, latents, compute=Compute("cpu", batch_size=2))
     pipeline.vae.decode = narrow
-    halved = decode_latents(pipeline, latents, compute=Compute("cpu", batch_size=5))
+    halved = decode_latents(pipeline.vae, latents, compute=Compute("cpu", batch_size=5))
     assert sizes == [5, 2, 2, 2, 1]
     assert np.array_equal(halved, expected)
 
@@ -178,4 +178,4 @@ def test_overflow_in_half_precision_is_refused_with_advice():
         pipeline.vae.decoder.conv_out.weight.mul_(1e9)
     pipeline.vae.to(torch.float16)
     with pytest.raises(GeneratorError, match=r"pixels in float16; set .*float32 or bfloat16"):
-        decode_latents(pipeline, _prototypes(2), compute=Compute("cpu"))
+        decode_latents(pipeline.vae, _prototypes(2), compute=Compute("cpu"))

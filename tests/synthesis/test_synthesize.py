@@ -182,7 +182,7 @@ def test_seed_prompt_and_prototype_each_change_their_own_image_and_no_other(pipe
 
 def test_a_low_strength_keeps_the_prototype_and_a_high_one_does_not(pipeline):
     prototypes = _prototypes(6)
-    decoded = decode_latents(pipeline, prototypes, compute=Compute("cpu")).astype(float)
+    decoded = decode_latents(pipeline.vae, prototypes, compute=Compute("cpu")).astype(float)
     gaps = [
         np.abs(
             _synthesize(
@@ -284,7 +284,7 @@ def test_decoded_latents_equal_the_vaes_output(pipeline):
     with torch.inference_mode():
         scaled = torch.from_numpy(latents) / pipeline.vae.config.scaling_factor
         decoded = pipeline.vae.decode(scaled).sample.clamp(-1, 1).permute(0, 2, 3, 1).numpy()
-    ours = decode_latents(pipeline, latents, compute=Compute("cpu"))
+    ours = decode_latents(pipeline.vae, latents, compute=Compute("cpu"))
     # Levels are 2 / 255 apart: rounding changes a pixel by half of that, plus float32 rounding.
     assert np.abs(ours / 127.5 - 1 - decoded).max() <= 1 / 255 + 1e-6
     assert np.array_equal(ours, np.round((decoded + 1) * 127.5).astype(np.uint8))

@@ -16,6 +16,7 @@ from d4m.reports.preflight.prompts import check_prompts
 from d4m.reports.preflight.synthesis import (
     channel_problems,
     guidance_problems,
+    mosaic_problems,
     step_problems,
 )
 from d4m.stages.context import StageContext
@@ -49,6 +50,8 @@ def check_recipe(context: StageContext) -> list[str]:
         raise recipe.refuse(problems) from failure
     problems += prototype_problems(recipe, classes=len(source.class_table))
     problems += crop_problems(recipe, size_px=view_size_px(context))
+    sizes = {"size_px": source.size_px, "view_px": view_size_px(context)}
+    problems += mosaic_problems(recipe, **sizes)
     images = ImagesDescription(source.class_table.names, pixel_settings(context))
     problems += context.generator.find_problems(images, channels=source.channels)
     found, warnings = check_prompts(recipe, source.class_table, context.generator)

@@ -40,7 +40,7 @@ def count_problems(recipe: Recipe, source: ImageSource) -> Iterator[Problem]:
         recipe: says how many images each class needs.
         source: counts its images without opening them.
     """
-    ipc = recipe.settings.prototypes.ipc
+    ipc = recipe.settings.prototypes.ipc * recipe.settings.synthesis.tiles
     for split in source.splits:
         needed = ipc if split == "train" else 1
         counts = [source.count(split, class_id) for class_id in range(len(source.class_table))]
@@ -58,11 +58,13 @@ def count_problems(recipe: Recipe, source: ImageSource) -> Iterator[Problem]:
 def prototype_problems(recipe: Recipe, *, classes: int) -> Iterator[Problem]:
     """Yield a number of prototypes that cannot be chosen together."""
     settings = recipe.settings.prototypes
-    count = classes * settings.ipc
+    tiles = recipe.settings.synthesis.tiles
+    count = classes * settings.ipc * tiles
     if settings.representative == "explaining" and count > MOST_EXPLAINING:
         text = (
             f"`explaining` chooses all prototypes together: wanted at most {MOST_EXPLAINING}, "
-            f"found {count} ({classes} classes times `prototypes.ipc` {settings.ipc}); set it to "
+            f"found {count} ({classes} classes times `prototypes.ipc` {settings.ipc}"
+            f"{f' times {tiles} tiles' if tiles > 1 else ''}); set it to "
             f"`medoid`, or lower `prototypes.ipc`"
         )
         yield Problem(("prototypes", "representative"), text)

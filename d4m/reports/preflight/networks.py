@@ -68,6 +68,11 @@ def _networks(context: StageContext) -> Iterator[_Network]:
     for keys, teacher in {("teacher",): settings.teacher, **others}.items():
         alone = teacher.weights is None and _is_alone(real, teacher.optimizer)
         yield _Network(keys, teacher, (*keys, "optimizer", "batch_size"), alone, teacher.weights)
+    refined = settings.prototypes.refined
+    if refined and refined.of_classes:
+        for place, student in enumerate(refined.students):
+            keys = ("prototypes", "refinement", "students", place)
+            yield _Network(keys, student, keys, alone=False)
     batch, alone = _smallest_batch(context, real)
     for place, student in enumerate(settings.evaluation.students):
         yield _Network(("evaluation", "students", place), student, batch, alone)
@@ -84,10 +89,12 @@ def _smallest_batch(context: StageContext, real: int) -> tuple[tuple[str, ...], 
         The key, and whether batches under it have a single image.
     """
     recipe = context.recipe.settings
-    evaluation, distilled = recipe.evaluation, recipe.prototypes.ipc * len(context.class_ids)
-    trainings = [("optimizer", evaluation.optimizer, distilled)]
+    evaluation, stored = recipe.evaluation, recipe.prototypes.ipc * len(context.class_ids)
+    counts = dict.fromkeys((stored, stored * recipe.synthesis.tiles))  # of images, and of tiles
+    trainings = [("optimizer", evaluation.optimizer, count) for count in counts]
     if evaluation.hard.optimizer and "hard" in evaluation.labels:
-        trainings.append(("hard.optimizer", evaluation.hard.optimizer, distilled))
+        hard = evaluation.hard.optimizer
+        trainings += [("hard.optimizer", hard, count) for count in counts]
     if "full_data" in evaluation.baselines:
         trainings.append(("full_data.optimizer", evaluation.full_data.optimizer, real))
     for section, optimizer, images in trainings:
@@ -159,11 +166,17 @@ def _problems(context: StageContext, network: _Network, weights: str | None) -> 
 def _fed_px(context: StageContext, network: _Network) -> int:
     """Return the height and width of the images that a network is fed."""
     seen = network.settings.input if isinstance(network.settings, LabellerSettings) else None
+    if "refinement" in network.keys:
+        from d4m.prototypes.kernel_choice import KERNEL_SIZE_PX
+
+        return min(view_size_px(context), KERNEL_SIZE_PX)
     return (seen.size_px if seen else None) or view_size_px(context)
 
 
 def _was_built(context: StageContext, network: _Network, weights: str | None) -> bool:
     """Return whether a unit of the recipe's current artifacts was made with this network."""
+    if network.keys[0] == "prototypes":
+        return network.settings == ClassifierSettings()  # which takes any images
     stage = "evaluation_scores" if network.keys[0] == "evaluation" else "teacher"
     wanted: dict[str, Any]
     if isinstance(network.settings, LabellerSettings):

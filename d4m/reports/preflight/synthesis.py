@@ -21,6 +21,21 @@ def step_problems(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(("synthesis", key), text)
 
 
+def mosaic_problems(recipe: Recipe, *, size_px: int, view_px: int) -> Iterator[Problem]:
+    """Yield a number of tiles that an image cannot be cut into.
+
+    Args:
+        recipe: says how many tiles a row has.
+        size_px: height and width of the real images.
+        view_px: height and width of the distilled images.
+    """
+    edge = recipe.settings.synthesis.mosaic
+    for size in dict.fromkeys((size_px, view_px)):
+        if size % edge:
+            text = f"wanted a divisor of {size}, the images' height and width, found {edge}"
+            yield Problem(("synthesis", "mosaic"), text)
+
+
 def guidance_problems(recipe: Recipe) -> Iterator[Problem]:
     """Yield a negative prompt of the recipe's own that nothing reads."""
     settings = recipe.settings
