@@ -14,7 +14,7 @@ from d4m.seeds import stream_generator, stream_seed, uniforms
 from d4m.settings import ClassifierSettings, DistributionMatchingSettings
 from d4m.training.dsa import change_together
 
-Pixels = Float[Tensor, "image channel height width"]
+Pixels = Float[Tensor, "_image channel height width"]
 _MOMENTUM = 0.5
 _DEPTHS = (3, 6)
 

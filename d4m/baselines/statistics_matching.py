@@ -1,8 +1,9 @@
 """Fit images that a teacher takes for their class and that have its batch-norm statistics."""
 
 import math
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import cast
 
 import numpy as np
 import torch
@@ -62,18 +63,17 @@ def fit_statistics(
         scripts switch its two priors of smoothness off.
     """
     channels, size_px = shape
-    statistics = BatchStatistics(teacher)
     generator = torch.Generator().manual_seed(stream_seed(seed, "noise"))
     noise = torch.randn(len(class_ids), channels, size_px, size_px, generator=generator)
     images = noise.to(class_ids.device).requires_grad_()
     optimizer = torch.optim.Adam([images], lr=settings.learning_rate, betas=_BETAS)
-    with statistics:
+    with batch_statistics(teacher) as distance:
         for step in track(settings.steps, "sre2l", unit="step"):
             share = 0.5 * (1 + math.cos(math.pi * step / settings.steps))
             optimizer.param_groups[0]["lr"] = settings.learning_rate * share
             logits = teacher(standard.to_pixels(_view(images, class_ids, seed, step)))
             loss = F.cross_entropy(logits, class_ids)
-            loss = loss + settings.statistics_weight * statistics.distance()
+            loss = loss + settings.statistics_weight * distance()
             optimizer.zero_grad(set_to_none=True)
             loss.backward(inputs=[images])
             optimizer.step()
@@ -82,64 +82,52 @@ def fit_statistics(
     return standard.to_pixels(images.detach())
 
 
-class BatchStatistics:
-    """The statistics of the inputs of a network's batch norms in its last forward pass.
+@contextmanager
+def batch_statistics(network: nn.Module) -> Generator[Callable[[], Tensor]]:
+    """Measure the statistics of the inputs of a network's batch norms, in each forward pass.
 
     ```python
-    with BatchStatistics(network) as statistics:
+    with batch_statistics(network) as distance:
         network(pixels)
-        print(statistics.distance())
+        print(distance())
     ```
 
     Args:
         network: a classifier in evaluation mode.
 
+    Yields:
+        A function that returns, for the last pass, the sum over batch norms of the distances of
+        mean and variance to the running ones; the first batch norm counts tenfold.
+
     Raises:
         ClassifierError: it has no batch norm.
     """
+    norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d)]
+    if not norms:
+        msg = (
+            "SRe2L fits images to a teacher's batch-norm statistics: wanted a teacher with batch "
+            "norm, found none; choose another teacher, or leave `sre2l` out of "
+            "`evaluation.baselines`"
+        )
+        raise ClassifierError(msg)
+    gaps = dict[nn.Module, Tensor]()
 
-    def __init__(self, network: nn.Module) -> None:
-        """Find the batch norms."""
-        self._norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d)]
-        if not self._norms:
-            msg = (
-                "SRe2L fits images to a teacher's batch-norm statistics: wanted a teacher with "
-                "batch norm, found none; choose another teacher, or leave `sre2l` out of "
-                "`evaluation.baselines`"
-            )
-            raise ClassifierError(msg)
-        self._distances = dict[int, Tensor]()
-        self._hooks = list[torch.utils.hooks.RemovableHandle]()
+    def measure(norm: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+        gaps[norm] = _gap(cast(nn.BatchNorm2d, norm), inputs[0].float())
 
-    def __enter__(self) -> Self:
-        """Measure from now on."""
-        self._hooks = [
-            norm.register_forward_hook(self._measure(place))
-            for place, norm in enumerate(self._norms)
-        ]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Measure no longer."""
-        for hook in self._hooks:
+    hooks = [norm.register_forward_hook(measure) for norm in norms]
+    try:
+        yield lambda: _FIRST * gaps[norms[0]] + sum(gaps[norm] for norm in norms[1:])
+    finally:
+        for hook in hooks:
             hook.remove()
 
-    def distance(self) -> Float[Tensor, ""]:
-        """Return the sum over batch norms of the distances of mean and variance."""
-        first, *others = (self._distances[place] for place in range(len(self._norms)))
-        return torch.stack([_FIRST * first, *others]).sum()
 
-    def _measure(self, place: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(norm: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
-            assert isinstance(norm, nn.BatchNorm2d)
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            maps = inputs[0].float()
-            mean, variance = maps.mean(dim=(0, 2, 3)), maps.var(dim=(0, 2, 3), unbiased=False)
-            gaps = (norm.running_mean - mean).norm(), (norm.running_var - variance).norm()
-            self._distances[place] = gaps[0] + gaps[1]
-
-        return hook
+def _gap(norm: nn.BatchNorm2d, maps: Float[Tensor, "image map height width"]) -> Tensor:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    mean, variance = maps.mean(dim=(0, 2, 3)), maps.var(dim=(0, 2, 3), unbiased=False)
+    return (norm.running_mean - mean).norm() + (norm.running_var - variance).norm()
 
 
 def _view(images: Pixels, class_ids: Int64[Tensor, "image"], seed: int, step: int) -> Pixels:
