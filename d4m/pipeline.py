@@ -14,6 +14,7 @@ from d4m.reports.plan_ahead import Outlook, PlannedUnit, look_ahead
 from d4m.reports.preflight.check import check_recipe
 from d4m.reports.present import ShownDataset, find_shown
 from d4m.stages.base import Stage, is_known
+from d4m.stages.baseline_images import BaselineImages
 from d4m.stages.context import StageContext
 from d4m.stages.distilled_dataset import DistilledDataset
 from d4m.stages.evaluation_scores import EvaluationScores
@@ -39,6 +40,7 @@ STAGES: tuple[Stage, ...] = (
     Prototypes(),
     SyntheticImages(),
     SoftLabels(),
+    BaselineImages(),
     EvaluationScores(),
     ImageFidelity(),
     DistilledDataset(),

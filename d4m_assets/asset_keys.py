@@ -10,6 +10,7 @@ GROUPS = {
     "prototypes": "3_distillation",
     "synthetic_images": "3_distillation",
     "soft_labels": "3_distillation",
+    "baseline_images": "4_scores",
     "evaluation_scores": "4_scores",
     "image_fidelity": "4_scores",
     "distilled_dataset": "5_result",

@@ -27,8 +27,10 @@ synthesize = dg.define_asset_job(
 )
 evaluate = dg.define_asset_job(
     "evaluate",
-    dg.AssetSelection.assets("evaluation_scores", "image_fidelity", "distilled_dataset")
-    | dg.AssetSelection.assets(section_key("evaluation")),
+    dg.AssetSelection.assets(
+        "baseline_images", "evaluation_scores", "image_fidelity", "distilled_dataset"
+    )
+    | dg.AssetSelection.assets(section_key("evaluation"), section_key("made_baselines")),
     description="Train and score students on the stored artifacts, and pack the data set again.",
 )
 

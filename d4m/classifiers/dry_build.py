@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d4m.classifiers.own_networks import OWN_NETWORKS, find_own_refusal
-from d4m.classifiers.timm_names import find_unknown
+from d4m.classifiers.timm_names import find_unknown, name_network
 from d4m.errors import ClassifierError
 from d4m.settings import ClassifierSettings
 
@@ -57,6 +57,53 @@ def find_refusal(
     network = ClassifierSettings(architecture=name, options=options)
     images = _Images(channels, size_px, classes, alone)
     return _find_refusal(network.model_dump_json(), images, weights)
+
+
+def has_batch_norm(
+    settings: ClassifierSettings, *, channels: int, size_px: int, classes: int
+) -> bool:
+    """Return whether a network has batch norms, whose statistics are those of its training images.
+
+    Only networks that timm has need torch.
+
+    Args:
+        settings: its architecture, with options.
+        channels: 1 or 3.
+        size_px: height and width of the images.
+        classes: number of classes.
+
+    Raises:
+        ClassifierError: it cannot be built for such images.
+
+    Example:
+        >>> convnet = ClassifierSettings(options={"norm": "batch"})
+        >>> has_batch_norm(convnet, channels=1, size_px=28, classes=10)
+        True
+    """
+    own = OWN_NETWORKS.get(settings.architecture)
+    if own is not None:
+        return settings.options.get("norm", own.norms[0]) == "batch"
+    network = ClassifierSettings.among(settings.model_dump(mode="json"))
+    network = network.model_copy(update={"architecture": name_network(network.architecture)})
+    try:
+        return _find_batch_norm("meta", network, channels, size_px, classes)
+    except ClassifierError:  # it may need numbers while it is built
+        return _find_batch_norm("cpu", network, channels, size_px, classes)
+
+
+def _find_batch_norm(
+    device: str, network: ClassifierSettings, channels: int, size_px: int, classes: int
+) -> bool:
+    import torch
+    from torch import nn
+
+    from d4m.classifiers.registry import build_classifier
+
+    with torch.device(device), torch.random.fork_rng(devices=[]):
+        model = build_classifier(
+            network, channels=channels, size_px=size_px, classes=classes, seed=0
+        )
+    return any(isinstance(each, nn.BatchNorm2d) for each in model.modules())
 
 
 @dataclass(frozen=True)

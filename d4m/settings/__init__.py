@@ -13,6 +13,12 @@ from typing import Any, Self
 from pydantic import Field, JsonValue, model_validator
 
 from d4m.settings.augmentation import AugmentationSettings as AugmentationSettings
+from d4m.settings.augmentation import BatchChange as BatchChange
+from d4m.settings.baselines import MADE as MADE
+from d4m.settings.baselines import Baseline as Baseline
+from d4m.settings.baselines import CoresetSettings as CoresetSettings
+from d4m.settings.baselines import DistributionMatchingSettings as DistributionMatchingSettings
+from d4m.settings.baselines import Sre2lSettings as Sre2lSettings
 from d4m.settings.classifier import ClassifierSettings as ClassifierSettings
 from d4m.settings.classifier import StudentSettings as StudentSettings
 from d4m.settings.dataset import CifarSettings as CifarSettings
@@ -23,15 +29,11 @@ from d4m.settings.dataset import HuggingFaceSettings as HuggingFaceSettings
 from d4m.settings.dataset import ImageFolderSettings as ImageFolderSettings
 from d4m.settings.dataset import MnistSettings as MnistSettings
 from d4m.settings.dataset import SplitFolderSettings as SplitFolderSettings
-from d4m.settings.evaluation import Baseline as Baseline
-from d4m.settings.evaluation import BatchChange as BatchChange
-from d4m.settings.evaluation import CentreCropSettings as CentreCropSettings
 from d4m.settings.evaluation import EvaluationSettings as EvaluationSettings
 from d4m.settings.evaluation import FullDataSettings as FullDataSettings
 from d4m.settings.evaluation import HardLabelSettings as HardLabelSettings
 from d4m.settings.evaluation import Labels as Labels
 from d4m.settings.evaluation import MatchingSettings as MatchingSettings
-from d4m.settings.evaluation import PixelSettings as PixelSettings
 from d4m.settings.generator import AutoencoderSettings as AutoencoderSettings
 from d4m.settings.generator import CompactSettings as CompactSettings
 from d4m.settings.generator import DenoiserSettings as DenoiserSettings
@@ -39,6 +41,8 @@ from d4m.settings.generator import GeneratorSettings as GeneratorSettings
 from d4m.settings.generator import PretrainedSettings as PretrainedSettings
 from d4m.settings.optimizer import OptimizerSettings as OptimizerSettings
 from d4m.settings.optimizer import Precision as Precision
+from d4m.settings.pixels import CentreCropSettings as CentreCropSettings
+from d4m.settings.pixels import PixelSettings as PixelSettings
 from d4m.settings.prompts import PLACEHOLDER as PLACEHOLDER
 from d4m.settings.prompts import PromptSettings as PromptSettings
 from d4m.settings.prototypes import PrototypeSettings as PrototypeSettings
@@ -131,15 +135,30 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     **{section: (section,) for section in SECTIONS},
     "distillations": ("evaluation", "distillations"),
     "refinement_prompts": ("prompts",),
+    "made_baselines": ("evaluation", "baselines"),
 }
 """The parts of a recipe that a stage may read: name -> keys. Stages that only repeat what they do
-for each distillation do not depend on the other keys of `evaluation`, and prototypes depend on
-prompts only where they are refined through the diffusion."""
+for each distillation do not depend on the other keys of `evaluation`, prototypes depend on prompts
+only where they are refined through the diffusion, and images of baselines on what makes them."""
 
 
 def read_part(settings: RecipeSettings, part: str) -> JsonValue:
-    """Return the settings of one of the `PARTS`; None for prompts that no refinement reads."""
+    """Return the settings of one of the `PARTS`; None where nothing reads them."""
+    if part == "made_baselines":
+        return _read_made(settings.evaluation)
     refined = settings.prototypes.refined
     if part == "refinement_prompts" and (refined is None or refined.through == "vae"):
         return None
     return reduce(getitem, PARTS[part], settings.model_dump(mode="json"))
+
+
+def _read_made(evaluation: EvaluationSettings) -> JsonValue:
+    made: list[JsonValue] = [*sorted(set(evaluation.baselines) & set(MADE))]
+    if not made:
+        return None
+    sections = (evaluation.coresets, evaluation.dm, evaluation.sre2l)
+    return {
+        "baselines": made,
+        "distillations": evaluation.distillations,
+        "settings": [section.model_dump(mode="json") for section in sections],
+    }

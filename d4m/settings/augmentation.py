@@ -1,10 +1,13 @@
 """Random views of images, which teacher and students train on."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
 from d4m.settings.section import Section, Share
+
+BatchChange = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
+"""DSA's changes of whole batches."""
 
 
 class AugmentationSettings(Section):

@@ -1,52 +1,23 @@
 """Students: their training on each training set, and the images they are scored on."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Any, Literal, cast
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from d4m.settings.augmentation import AugmentationSettings
+from d4m.settings.augmentation import AugmentationSettings, BatchChange
+from d4m.settings.baselines import (
+    Baseline,
+    CoresetSettings,
+    DistributionMatchingSettings,
+    Sre2lSettings,
+)
 from d4m.settings.classifier import Student, StudentSettings
 from d4m.settings.optimizer import OptimizerSettings
-from d4m.settings.section import Resampling, Section
+from d4m.settings.pixels import CentreCropSettings, PixelSettings
+from d4m.settings.section import Section
 
-Baseline = Literal["random_real", "nearest_real", "decoded_prototypes", "from_noise", "full_data"]
 Labels = Literal["soft", "hard"]
-BatchChange = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
-Channels = tuple[Annotated[float, Field(gt=0, lt=1)], ...]
-
-
-class PixelSettings(Section):
-    """The numbers in which students see pixels."""
-
-    standardise: bool = Field(
-        default=False,
-        description=(
-            "If true, students see each channel minus its `mean`, divided by its `deviation`. "
-            "Otherwise black is -1 and white is 1."
-        ),
-    )
-    mean: Channels | None = Field(
-        default=None,
-        description=(
-            "Mean of each channel, or of all, where black is 0 and white is 1. With `null`, that "
-            "of the training images. Used by `standardise` and by `hard.batch_changes`."
-        ),
-    )
-    deviation: Channels | None = Field(
-        default=None, description="Standard deviation of each channel. With `null`, as for `mean`."
-    )
-
-    @model_validator(mode="after")
-    def _statistics_are_a_pair(self) -> Self:
-        counts = len(self.mean or ()), len(self.deviation or ())
-        if counts not in ((0, 0), (1, 1), (3, 3)):
-            msg = (
-                "`mean` and `deviation` must both be null, or both have a number for all channels "
-                f"or one for each of 3; found {counts[0]} and {counts[1]} numbers"
-            )
-            raise ValueError(msg)
-        return self
 
 
 class HardLabelSettings(Section):
@@ -99,37 +70,6 @@ class FullDataSettings(Section):
         default_factory=lambda: OptimizerSettings(batch_size=64, learning_rate=2e-3),
         description="How a student's weights are fitted.",
     )
-
-
-class CentreCropSettings(Section):
-    """How an image of any shape becomes a square without being squeezed.
-
-    The shorter side is resized, and the centre is cut out, as torchvision's `Resize` and
-    `CenterCrop` do.
-    """
-
-    resize_px: int = Field(
-        ge=8,
-        le=4096,
-        description="Length of the shorter side after resizing. The aspect ratio is kept.",
-    )
-    crop_px: int = Field(
-        ge=8,
-        le=4096,
-        description="Height and width of the centre that is cut out: the students' image size.",
-    )
-    resampling: Resampling = Field(
-        default="bilinear", description="Filter that resizes: `lanczos`, `bicubic` or `bilinear`."
-    )
-
-    @model_validator(mode="after")
-    def _has_a_centre_to_cut(self) -> Self:
-        if self.crop_px > self.resize_px:
-            msg = (
-                f"`crop_px` must be at most `resize_px`, found {self.crop_px} and {self.resize_px}"
-            )
-            raise ValueError(msg)
-        return self
 
 
 class MatchingSettings(Section):
@@ -200,8 +140,34 @@ class EvaluationSettings(Section):
             "Training sets to compare with. For every student: random real images. For the first "
             "student: the real images nearest the prototypes (with `prototypes.representative: "
             "explaining` the chosen ones, in a row `chosen_real`); the prototypes decoded without "
-            "diffusion; images diffused from noise without prototypes; all real images."
+            "diffusion; images diffused from noise without prototypes; all real images; the random "
+            "real images through the VAE (`decoded_real`), or also through the diffusion "
+            "(`diffused_real`); mosaics of real crops as in RDED; the coresets `herding`, "
+            "`medoids`, `forgetting` and `el2n`; images fitted by `dm` or `sre2l`."
         ),
+    )
+    baseline_students: Literal["first", "all"] = Field(
+        default="first",
+        exclude_if=lambda value: value == "first",
+        description=(
+            "Students that the baselines have rows of, apart from random real and all real "
+            "images: the `first`, or `all` that have a row of synthetic images."
+        ),
+    )
+    coresets: CoresetSettings = Field(
+        default_factory=CoresetSettings,
+        exclude_if=lambda value: value == CoresetSettings(),
+        description="The baselines `forgetting` and `el2n`.",
+    )
+    dm: DistributionMatchingSettings = Field(
+        default_factory=DistributionMatchingSettings,
+        exclude_if=lambda value: value == DistributionMatchingSettings(),
+        description="The baseline `dm`.",
+    )
+    sre2l: Sre2lSettings = Field(
+        default_factory=Sre2lSettings,
+        exclude_if=lambda value: value == Sre2lSettings(),
+        description="The baseline `sre2l`.",
     )
     labels: tuple[Labels, ...] = Field(
         default=("soft", "hard"),

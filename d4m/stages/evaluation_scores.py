@@ -17,7 +17,7 @@ from d4m.settings import (
 )
 from d4m.stages import compared_sets
 from d4m.stages.base import Product, Stage
-from d4m.stages.compared_sets import read_training_set
+from d4m.stages.compared_sets import REDRAWN, read_training_set
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.soft_labels import StoredLabels, label_seed, read_label_settings
 from d4m.stages.student_runs import read_scored_set, run_inputs, scored_inputs, student_runs
@@ -260,10 +260,10 @@ class _Laboratory:
 def _images_name(unit: Unit) -> tuple[int, tuple[str | int, ...]]:
     """Return what tells training sets apart: the distillation, and a name within it.
 
-    Random images are drawn again for every seed.
+    Images that are drawn again for every seed have its number too.
     """
     name = unit.settings["training_set"]
-    own = (name, seed_number_of(unit.name)) if name == "random_real" else (name,)
+    own = (name, seed_number_of(unit.name)) if name in REDRAWN else (name,)
     return distillation_of(unit.name), own
 
 

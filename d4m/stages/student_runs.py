@@ -73,8 +73,9 @@ def student_runs(recipe: RecipeSettings) -> list[StudentRun]:
     """Return every student of the score table, row by row.
 
     Each student that has a row of synthetic images has one of random real images too, with the same
-    labels. The other baselines have the first student only. A row has a student per distillation
-    and seed; all real images are the same in every distillation, so their row has one per seed.
+    labels. The other baselines have the first student only, unless the recipe says `all`. A row has
+    a student per distillation and seed; all real images are the same in every distillation, so
+    their row has one per seed.
     """
     settings = recipe.evaluation
     rows = _synthetic_rows(recipe)
@@ -113,10 +114,11 @@ def _synthetic_rows(recipe: RecipeSettings) -> list[StudentRun]:
 def _baseline_rows(settings: EvaluationSettings, baseline: TrainingSet) -> list[StudentRun]:
     if baseline == "full_data":
         return [StudentRun(baseline, "hard", *_learners(settings, "hard")[0])]
+    for_all = baseline == "random_real" or settings.baseline_students == "all"
     return [
         StudentRun(baseline, labels, *student)
         for labels in settings.labels
-        for student in _learners(settings, labels)[: None if baseline == "random_real" else 1]
+        for student in _learners(settings, labels)[: None if for_all else 1]
     ]
 
 

@@ -1,7 +1,7 @@
 """Artifact `teacher`: the classifier that labels (D4M, section 3.4)."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -124,6 +124,38 @@ def teacher_inputs(context: StageContext, teacher: str = THE_TEACHER) -> Inputs:
     return context.some_of("teacher", _members(context.recipe.settings, teacher))
 
 
+def train_teacher(
+    context: StageContext,
+    settings: Mapping[str, Any],
+    *,
+    watch: "Callable[[nn.Module], None] | None" = None,
+) -> "nn.Module":
+    """Train a network on the real training images.
+
+    Args:
+        context: with the index of the real images.
+        settings: of a teacher's unit.
+        watch: looks at the network after each epoch, and changes nothing.
+    """
+    from d4m.training.train import Training, train_with_hard_labels
+
+    optimizer = OptimizerSettings.among(settings["optimizer"])
+    images = real_set(context, "train", size_px=settings["size_px"])
+    model = _build(settings, stream_seed(settings["seed"], "weights")).to(context.device)
+    train_with_hard_labels(
+        model,
+        images,
+        Training(
+            epochs=settings["epochs"],
+            optimizer=optimizer,
+            seed=stream_seed(settings["seed"], "views"),
+            watch=watch,
+        ),
+        augmentation=AugmentationSettings.among(settings["augmentation"]),
+    )
+    return model
+
+
 def load_teacher(context: StageContext, members: Sequence[str]) -> "nn.Module":
     """Return a stored teacher, in evaluation mode, on the context's device.
 
@@ -162,7 +194,7 @@ def _make(context: StageContext, unit: Unit) -> "nn.Module":
     if unit.place is not None:
         network = _load_weights(_build(settings, seed=0), unit.place, settings)
         return _with_input(network, settings)
-    return _train(context, settings)
+    return train_teacher(context, settings)
 
 
 def _load_member(folder: Path) -> "nn.Module":
@@ -223,23 +255,4 @@ def _load_weights(model: "nn.Module", path: Path, settings: Mapping[str, Any]) -
             f"{failure}"
         )
         raise ClassifierError(msg) from failure
-    return model
-
-
-def _train(context: StageContext, settings: Mapping[str, Any]) -> "nn.Module":
-    from d4m.training.train import Training, train_with_hard_labels
-
-    optimizer = OptimizerSettings.among(settings["optimizer"])
-    images = real_set(context, "train", size_px=settings["size_px"])
-    model = _build(settings, stream_seed(settings["seed"], "weights")).to(context.device)
-    train_with_hard_labels(
-        model,
-        images,
-        Training(
-            epochs=settings["epochs"],
-            optimizer=optimizer,
-            seed=stream_seed(settings["seed"], "views"),
-        ),
-        augmentation=AugmentationSettings.among(settings["augmentation"]),
-    )
     return model

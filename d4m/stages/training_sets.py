@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
+from d4m.seeds import stream_generator
 from d4m.settings import CentreCropSettings
 from d4m.sources.base import Split
 from d4m.stages.context import StageContext
@@ -98,6 +99,27 @@ def synthetic_set(
     )
 
 
+def made_set(context: StageContext, baseline: str, *, distillation: int = 0) -> "ImageSet":
+    """Return the made images of a baseline as classifiers see them, piece after piece."""
+    import torch
+
+    from d4m.images.image_set import ImageSet
+    from d4m.images.pixels import to_pixels
+    from d4m.images.spool import Spool
+
+    class_ids = list[np.ndarray]()
+
+    def read() -> Iterator[Batch]:
+        units = context.all_of("baseline_images", f"{baseline}-", distillation=distillation)
+        for artifact, unit in units.reads:
+            arrays = context.read(artifact, unit)
+            class_ids.append(arrays["class_ids"])
+            yield arrays["images"]
+
+    pixels = Spool(read(), to_pixels, device=context.device)
+    return ImageSet(pixels, torch.from_numpy(np.concatenate(class_ids)).to(context.device))
+
+
 def cluster_weights(context: StageContext, distillation: int = 0) -> "Float[Tensor, 'image']":
     """Return the share of its class that each image's prototype stands for; 1 on average."""
     import torch
@@ -108,6 +130,20 @@ def cluster_weights(context: StageContext, distillation: int = 0) -> "Float[Tens
     ]
     weights = np.concatenate([len(each) * each for each in shares])
     return torch.from_numpy(weights.astype(np.float32)).to(context.device)
+
+
+def random_rows(root: int, class_id: int, seed_number: int, *, of: int, count: int) -> Rows:
+    """Draw the rows of a class's random real images, in ascending order.
+
+    Args:
+        root: of the random streams of the distillation.
+        class_id: of the images.
+        seed_number: which draw; each of the seeds has its own.
+        of: number of the class's training images.
+        count: how many to draw.
+    """
+    draw = stream_generator(root, "random_real", class_id, seed_number)
+    return np.sort(draw.choice(of, count, replace=False))
 
 
 def image_set(context: StageContext, batches: Iterable[tuple[int, Batch]]) -> "ImageSet":

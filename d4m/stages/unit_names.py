@@ -6,6 +6,7 @@
 | generator | `vae`, `text_encoder`, `denoiser`, `scheduler` |
 | latents, prototypes, synthetic_images | `class-00003` |
 | teacher | `teacher`, `teacher-01`; `other-OTHER`, `other-OTHER-01`: members of an ensemble |
+| baseline_images | `herding`, ...: a coreset; `training_log`; `mosaic_real-00003`, ...: a piece |
 | soft_labels | `epochs-000050`: the block that begins with this epoch |
 | evaluation_scores | `synthetic-soft-convnet3-00`: a student; `teacher`, `teacher-OTHER` |
 | image_fidelity | `synthetic`, `random_real`, ...: a training set |
@@ -30,6 +31,9 @@ from d4m.store.digest import digest_json
 
 THE_TEACHER = ""
 """The teacher whose labels the distilled data set has; for the others see `name_teacher`."""
+
+TRAINING_LOG = "training_log"
+"""The unit of `baseline_images` that ranks images by how hard they are to learn."""
 
 
 def name_students(students: Sequence[StudentSettings]) -> list[str]:
@@ -122,6 +126,16 @@ def class_id_of(unit: str) -> int:
     class_id = class_of(unit)
     assert class_id is not None, "artifacts with a unit per class have no other units"
     return class_id
+
+
+def made_unit(baseline: str, piece: int, distillation: int = 0) -> str:
+    """Return the name of a piece of a baseline's made images.
+
+    Example:
+        >>> made_unit("dm", 3, 1)
+        'set-01-dm-00003'
+    """
+    return of_distillation(distillation, f"{baseline}-{piece:05d}")
 
 
 def block_unit(first_epoch: int, distillation: int = 0) -> str:

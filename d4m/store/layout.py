@@ -71,6 +71,13 @@ LAYOUTS: Mapping[str, Mapping[str, ArrayLayout]] = {
         "decoded_prototypes": ArrayLayout(_IMAGE, "uint8", chunk_rows=10, compressed=True),
         "seeds": ArrayLayout(("image",), "int64"),
     },
+    "baseline_images": {
+        "images": ArrayLayout(_IMAGE, "uint8", chunk_rows=10, compressed=True, optional=True),
+        "class_ids": ArrayLayout(("image",), "int64", optional=True),
+        "rows": ArrayLayout(("class", "image"), "int64", optional=True),
+        "correct": ArrayLayout(("epoch", "image"), "bool", compressed=True, optional=True),
+        "error_norms": ArrayLayout(("image",), "float32", optional=True),
+    },
     "soft_labels": {
         "logits": _label_layout(("class",), "float16"),
         "classes": _label_layout(("rank",), "uint8 uint16"),

@@ -76,6 +76,21 @@ class BatchChanges:
         return (changed * deviation + mean) * 2 - 1
 
 
+def change_together(pixels: Pixels, kind: BatchChange, draws: Sequence[float]) -> Pixels:
+    """Change all images in the same way, so that two sets can be compared after equal changes.
+
+    Args:
+        pixels: standardised; gradients flow through the change.
+        kind: of the change.
+        draws: three uniform numbers, which all images share.
+
+    Source:
+        `DiffAugment` with a Siamese `ParamDiffAug` of VICO-UoE/DatasetCondensation.
+    """
+    shared = torch.tensor(draws, dtype=pixels.dtype, device=pixels.device)
+    return _CHANGES[kind](pixels, shared[:, None].expand(3, len(pixels)))
+
+
 def _change_colour(pixels: Pixels, draws: Draws) -> Pixels:
     """Change brightness, then saturation, then contrast.
 

@@ -51,12 +51,15 @@ class Training:
         optimizer: optimizer, learning rate and schedule.
         seed: the stream that shuffles the images, and draws views for class labels.
         probe: returns the model's accuracy; called at the points of the learning curve.
+        watch: looks at the model after each epoch, in evaluation mode; it must draw nothing from
+            the global generator.
     """
 
     epochs: int
     optimizer: OptimizerSettings
     seed: int
     probe: Callable[[nn.Module], float] | None = None
+    watch: Callable[[nn.Module], None] | None = None
 
 
 def train_with_soft_labels(
@@ -157,7 +160,7 @@ class _TrainingLoop:
         curve_epochs = {
             epochs * point // _CURVE_POINTS - 1 for point in range(1, _CURVE_POINTS + 1)
         }
-        curve, probe = LearningCurve([], [], []), self.training.probe
+        curve, probe, watch = LearningCurve([], [], []), self.training.probe, self.training.watch
         device = self.images.pixels.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(
@@ -167,6 +170,8 @@ class _TrainingLoop:
                 views, losses = labelled(epoch)
                 with _gradients_added_in_order(device):
                     mean_loss = self._epoch(epoch, steps, views, losses, optimizer, schedule)
+                if watch is not None:
+                    watch(self.model.eval())
                 if epoch in curve_epochs:
                     self.model.eval()
                     curve.epochs.append(epoch + 1)

@@ -73,6 +73,7 @@ def test_steps_that_use_a_device_wait_for_the_gpu_pool():
         "synthetic_images",
         "teacher",
         "soft_labels",
+        "baseline_images",
         "evaluation_scores",
         "image_fidelity",
     }

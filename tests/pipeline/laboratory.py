@@ -13,7 +13,7 @@ from d4m.classifiers.registry import build_classifier
 from d4m.cli import app
 from d4m.pipeline import STAGES
 from d4m.seeds import stream_seed
-from d4m.settings import OtherTeacherSettings, StudentSettings
+from d4m.settings import MADE, OtherTeacherSettings, StudentSettings
 from d4m.stages.score_table import score_rows
 from d4m.stages.teacher import load_teacher, teacher_inputs
 from d4m.stages.training_sets import real_set
@@ -22,6 +22,7 @@ from tests.conftest import TINY_RECIPE, Workspace
 
 BOTH = ("soft", "hard")
 BASELINES = ["random_real", "nearest_real", "decoded_prototypes", "from_noise", "full_data"]
+RIVALS = ["random_real", "decoded_real", "diffused_real", *MADE]
 # The changes of each recipe to the tiny one with its first student and first seed alone.
 RECIPES = {
     "online": {"soft_labels.mode": "online"},
@@ -52,6 +53,16 @@ RECIPES = {
         "evaluation.matching.cluster_weights": True,
     },
     "baselines": {"evaluation.baselines": BASELINES},
+    "rivals": {
+        "teacher.options": {"norm": "batch", "width": 16},
+        "soft_labels.mode": "online",
+        "evaluation.baselines": RIVALS,
+        "evaluation.labels": ["hard"],
+        "evaluation.coresets": {"log_epochs": None},
+        "evaluation.dm": {"steps": 2},
+        "evaluation.sre2l": {"steps": 2},
+        "evaluation.distillations": 2,
+    },
     "weighted": {"evaluation.matching.cluster_weights": True},
     "repeated": {"evaluation.distillations": 2, "evaluation.seeds": 2},
     "chosen": {

@@ -36,6 +36,7 @@ READS = {
     "synthetic_images": {name: [f"prototypes/{name}", *GENERATOR] for name in CLASSES},
     "teacher": {"teacher": TRAIN},
     "soft_labels": {name.split("/")[1]: SYNTHETIC + TEACHER for name in SOFT_LABELS},
+    "baseline_images": {},  # the recipe has no baseline that takes time to make
     "evaluation_scores": {
         **{f"{n}-{seed:02d}": TEST + reads for n, reads in STUDENTS.items() for seed in range(2)},
         "teacher": TEST + TEACHER,

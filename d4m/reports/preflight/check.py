@@ -5,6 +5,7 @@ import re
 from d4m.errors import SourceError
 from d4m.generators.base import ImagesDescription
 from d4m.recipe.problems import Problem
+from d4m.reports.preflight.baselines import baseline_problems
 from d4m.reports.preflight.images import (
     count_problems,
     crop_problems,
@@ -55,7 +56,7 @@ def check_recipe(context: StageContext) -> list[str]:
     images = ImagesDescription(source.class_table.names, pixel_settings(context))
     problems += context.generator.find_problems(images, channels=source.channels)
     found, warnings = check_prompts(recipe, source.class_table, context.generator)
-    problems += [*found, *network_problems(context)]
+    problems += [*found, *network_problems(context), *baseline_problems(context)]
     if problems:
         raise recipe.refuse(problems)
     return warnings
