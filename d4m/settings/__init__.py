@@ -43,6 +43,7 @@ from d4m.settings.prompts import PLACEHOLDER as PLACEHOLDER
 from d4m.settings.prompts import PromptSettings as PromptSettings
 from d4m.settings.prototypes import PrototypeSettings as PrototypeSettings
 from d4m.settings.prototypes import RefinementSettings as RefinementSettings
+from d4m.settings.section import ClassBalance as ClassBalance
 from d4m.settings.section import Resampling as Resampling
 from d4m.settings.section import Section as Section
 from d4m.settings.soft_labels import EPOCHS_PER_BLOCK as EPOCHS_PER_BLOCK

@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from d4m.settings.augmentation import AugmentationSettings
 from d4m.settings.classifier import Student, StudentSettings
 from d4m.settings.optimizer import OptimizerSettings
-from d4m.settings.section import Resampling, Section
+from d4m.settings.section import ClassBalance, Resampling, Section
 
 Baseline = Literal["random_real", "nearest_real", "decoded_prototypes", "from_noise", "full_data"]
 Labels = Literal["soft", "hard"]
@@ -94,6 +94,11 @@ class FullDataSettings(Section):
         description=(
             "Views of the images. With `null`, as for class labels, with their `batch_changes`."
         ),
+    )
+    class_balance: ClassBalance = Field(
+        default="auto",
+        exclude_if=lambda value: value == "auto",
+        description="How classes of unequal sizes are balanced, as for `teacher.class_balance`.",
     )
     optimizer: OptimizerSettings = Field(
         default_factory=lambda: OptimizerSettings(batch_size=64, learning_rate=2e-3),
