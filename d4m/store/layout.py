@@ -91,8 +91,13 @@ LAYOUTS: Mapping[str, Mapping[str, ArrayLayout]] = {
         ),
     },
     "image_fidelity": {
-        name: ArrayLayout((), "float64")
-        for name in ("frechet", "kernel", "precision", "recall", "density", "coverage")
+        **{
+            name: ArrayLayout((), "float64")
+            for name in ("frechet", "kernel", "precision", "recall", "density", "coverage")
+        },
+        # Only synthetic images have these, and units of earlier releases lack them.
+        "decoded_frechet": ArrayLayout((), "float64", optional=True),
+        "decoded_precision": ArrayLayout((), "float64", optional=True),
     },
     "evaluation_scores": {
         "top1": ArrayLayout((), "float64"),
