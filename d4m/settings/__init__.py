@@ -48,6 +48,8 @@ from d4m.settings.section import Resampling as Resampling
 from d4m.settings.section import Section as Section
 from d4m.settings.soft_labels import EPOCHS_PER_BLOCK as EPOCHS_PER_BLOCK
 from d4m.settings.soft_labels import SoftLabelSettings as SoftLabelSettings
+from d4m.settings.synthesis import RecipeSynthesisSettings as RecipeSynthesisSettings
+from d4m.settings.synthesis import SynthesisCandidates as SynthesisCandidates
 from d4m.settings.synthesis import SynthesisSettings as SynthesisSettings
 from d4m.settings.teacher import InputSettings as InputSettings
 from d4m.settings.teacher import LabellerSettings as LabellerSettings
@@ -69,8 +71,8 @@ class RecipeSettings(Section):
     prototypes: PrototypeSettings = Field(
         default_factory=PrototypeSettings, description="How each class's latents are clustered."
     )
-    synthesis: SynthesisSettings = Field(
-        default_factory=SynthesisSettings, description="How prototypes become images."
+    synthesis: RecipeSynthesisSettings = Field(
+        default_factory=RecipeSynthesisSettings, description="How prototypes become images."
     )
     teacher: TeacherSettings = Field(
         default_factory=TeacherSettings,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TrainingSet = Literal["synthetic", "chosen_real"] | Baseline
 
 # Everything that any compared set is made of, for the stages that compare them.
-ARTIFACTS = ("synthetic_images", "real_images", "generator", "prototypes")
+ARTIFACTS = ("synthetic_images", "real_images", "generator", "prototypes", "synthesis_choice")
 SECTIONS = ("dataset", "prompts", "synthesis", "prototypes", "evaluation", "seed")
 
 

@@ -90,6 +90,13 @@ LAYOUTS: Mapping[str, Mapping[str, ArrayLayout]] = {
             ("epoch", "image", "amount"), "float32", compressed=True, optional=True
         ),
     },
+    "synthesis_choice": {
+        "strength": ArrayLayout((), "float64"),
+        "guidance_scale": ArrayLayout((), "float64"),
+        # Candidates have these; the choice has not, so that its digest is that of two numbers.
+        "error": ArrayLayout((), "float64", optional=True),
+        "top1": ArrayLayout((), "float64", optional=True),
+    },
     "image_fidelity": {
         **{
             name: ArrayLayout((), "float64")
