@@ -1,11 +1,11 @@
-"""Predict the classes of real images from a few images, in closed form: a student without training."""
+"""Predict the classes of real images from a few images: a student without any training."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from d4m.classifiers.convnet import ConvNet
@@ -28,13 +28,45 @@ class ClassPrediction:
     """How well images predict the classes of real images.
 
     Attributes:
-        error: mean squared distance of the prediction from the one-hot class; lower is better, and
-            1 - 1 / classes is that of a prediction which says nothing.
+        errors: of each real image, the squared distance of its prediction from its one-hot class;
+            lower is better, and 1 - 1 / classes is that of a prediction which says nothing.
         top1: share of the real images whose class has the highest prediction.
     """
 
-    error: float
+    errors: Float[np.ndarray, "real"]
     top1: float
+
+    @property
+    def error(self) -> float:
+        """Mean over the real images."""
+        return float(self.errors.mean())
+
+
+def within_error(errors: Float[np.ndarray, "candidate real"]) -> Bool[np.ndarray, "candidate"]:
+    """Return which candidates are no worse than the best one by more than a standard error.
+
+    With d the differences of a candidate's errors to those of the candidate with the lowest mean,
+    over n real images:
+
+        mean d <= std d / sqrt(n)
+
+    Args:
+        errors: of the same real images by every candidate.
+
+    Source:
+        The one standard error rule of Breiman et al., "Classification and regression trees" (1984).
+
+    Differs:
+        The error is that of the paired difference, as all candidates predict the same images.
+
+    Example:
+        >>> within_error(np.array([[1.0, 2.0, 3.0], [1.3, 1.9, 3.1], [1.4, 2.4, 3.3]])).tolist()
+        [True, True, False]
+    """
+    best = errors[errors.mean(axis=1).argmin()]
+    apart = errors - best
+    spread = apart.std(axis=1, ddof=1) if errors.shape[1] > 1 else np.zeros(len(errors))
+    return apart.mean(axis=1) <= spread / np.sqrt(errors.shape[1])
 
 
 class ClassPredictor:
@@ -80,8 +112,8 @@ class ClassPredictor:
             ]
         ).mean(dim=0)
         right = predicted.argmax(dim=1) == self._wanted.argmax(dim=1)
-        error = (predicted - self._wanted).square().sum(dim=1).mean()
-        return ClassPrediction(error=float(error), top1=float(right.float().mean()))
+        errors = (predicted - self._wanted).square().sum(dim=1)
+        return ClassPrediction(errors.double().cpu().numpy(), float(right.float().mean()))
 
     def _views(
         self, network: ConvNet, number: int, images: ImageSet

@@ -134,14 +134,20 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     **{section: (section,) for section in SECTIONS},
     "distillations": ("evaluation", "distillations"),
     "refinement_prompts": ("prompts",),
+    "choice_prompts": ("prompts",),
+    "choice_prototypes": ("prototypes",),
 }
 """The parts of a recipe that a stage may read: name -> keys. Stages that only repeat what they do
-for each distillation do not depend on the other keys of `evaluation`, and prototypes depend on
-prompts only where they are refined through the diffusion."""
+for each distillation do not depend on the other keys of `evaluation`. Prototypes depend on prompts
+only where they are refined through the diffusion. The choice of strength and guidance scale depends
+on prompts and prototypes only where the recipe leaves one of the two numbers open."""
 
 
 def read_part(settings: RecipeSettings, part: str) -> JsonValue:
-    """Return the settings of one of the `PARTS`; None for prompts that no refinement reads."""
+    """Return the settings of one of the `PARTS`; None for those that nothing reads."""
+    chooses = bool(settings.synthesis.candidates_of_auto())
+    if part in ("choice_prompts", "choice_prototypes") and not chooses:
+        return None
     refined = settings.prototypes.refined
     if part == "refinement_prompts" and (refined is None or refined.through == "vae"):
         return None

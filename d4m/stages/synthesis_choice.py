@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _MOST_CLASSES = 20
 _MOST_IMAGES = 100  # drawn per candidate
 _MOST_REAL = 400  # whose classes are predicted
+_NUMBERS = ("strength", "guidance_scale")
 _HELD_OUT = 0.2  # of the training images, where there are no validation images
 
 
@@ -32,14 +33,21 @@ class SynthesisChoice(Stage):
     """The choice of `strength: auto` and `guidance_scale: auto`. Unit: a candidate; the choice.
 
     Each candidate draws images of the same prototypes with the same noise. Those that best predict
-    the classes of real images, which are validation images or held-out training images, are chosen.
+    the classes of real images, which are validation images or held-out training images, are chosen;
+    where several are as good within the error, those with the least strength, then guidance.
     Prototypes are clusters of this stage's own, as refined ones wait for the choice. There are no
     units if the recipe names both numbers.
     """
 
     name: ClassVar[str] = ARTIFACT
     upstream: ClassVar[tuple[str, ...]] = ("real_images", "generator", "latents")
-    sections: ClassVar[tuple[str, ...]] = ("dataset", "prompts", "synthesis", "prototypes", "seed")
+    sections: ClassVar[tuple[str, ...]] = (
+        "dataset",
+        "choice_prompts",
+        "synthesis",
+        "choice_prototypes",
+        "seed",
+    )
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return a unit per candidate, and one that reads them all."""
@@ -52,7 +60,7 @@ class SynthesisChoice(Stage):
             for each in candidates
         ]
         names = [unit.name for unit in units]
-        rule = Inputs({"rule": "lowest_error"}) | context.some_of(self.name, names)
+        rule = Inputs({"rule": "lightest_within_error"}) | context.some_of(self.name, names)
         return [*units, self.unit(context, CHOICE, rule)]
 
     def compute(
@@ -72,13 +80,8 @@ def candidate_rows(context: StageContext) -> list[dict[str, float]]:
     """Return the figures of every candidate, best first."""
     names = (unit for unit in context.upstream.get(ARTIFACT, {}) if unit != CHOICE)
     read = (context.read(ARTIFACT, name) for name in names)
-    rows = [{key: float(value) for key, value in each.items()} for each in read]
-    return sorted(rows, key=_rank)
-
-
-def _rank(row: Mapping[str, Any]) -> tuple[float, ...]:
-    """Return what rows are sorted by: the error, and where it is the same the lighter candidate."""
-    return tuple(float(row[key]) for key in ("error", "strength", "guidance_scale"))
+    rows = [{key: float(value.mean()) for key, value in each.items()} for each in read]
+    return sorted(rows, key=lambda row: row["errors"])
 
 
 def _name(strength: float, scale: float) -> str:
@@ -86,9 +89,16 @@ def _name(strength: float, scale: float) -> str:
 
 
 def _choose(context: StageContext, unit: Unit) -> dict[str, np.ndarray]:
-    rows = (context.read(ARTIFACT, name) for name in unit.reads(ARTIFACT))
-    best = min(rows, key=_rank)
-    return {key: best[key] for key in ("strength", "guidance_scale")}
+    from d4m.prototypes.class_prediction import within_error
+
+    rows = [context.read(ARTIFACT, name) for name in unit.reads(ARTIFACT)]
+    good = within_error(np.stack([row["errors"] for row in rows]))
+    numbers = [
+        tuple(float(row[key]) for key in _NUMBERS)
+        for row, is_good in zip(rows, good, strict=True)
+        if is_good
+    ]
+    return {key: np.array(value) for key, value in zip(_NUMBERS, min(numbers), strict=True)}
 
 
 def _shared_inputs(context: StageContext) -> Inputs:
@@ -165,7 +175,7 @@ class _Trials:
         return {
             "strength": np.array(synthesis.strength),
             "guidance_scale": np.array(synthesis.guidance_scale),
-            "error": np.array(found.error),
+            "errors": found.errors,
             "top1": np.array(found.top1),
         }
 

@@ -94,7 +94,7 @@ LAYOUTS: Mapping[str, Mapping[str, ArrayLayout]] = {
         "strength": ArrayLayout((), "float64"),
         "guidance_scale": ArrayLayout((), "float64"),
         # Candidates have these; the choice has not, so that its digest is that of two numbers.
-        "error": ArrayLayout((), "float64", optional=True),
+        "errors": ArrayLayout(("real_image",), "float64", optional=True),
         "top1": ArrayLayout((), "float64", optional=True),
     },
     "image_fidelity": {

@@ -17,7 +17,7 @@ def _describe(context: StageContext) -> Metadata:
             {
                 "strength": row["strength"],
                 "guidance scale": row["guidance_scale"],
-                "error": round(row["error"], 4),
+                "error": round(row["errors"], 4),
                 "top-1 %": round(100 * row["top1"], 2),
             }
         )
