@@ -7,6 +7,7 @@ and that of the three smallest classes. The test images are 35 of every class.
 """
 
 import argparse
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=["none", "sampling", "weights"])
     parser.add_argument("--cutmix", type=float, default=0.0)
     asked = parser.parse_args()
-    digits = load_digits()
+    digits: Any = load_digits()
     pixels = torch.tensor(digits.images / 8 - 1, dtype=torch.float32)[:, None]
     images = ImageSet(pixels, torch.tensor(digits.target))
     shuffled = np.random.default_rng(0)
@@ -73,7 +74,9 @@ def _train(
         augmentation=views,
         balance=way,
     )
-    scores = score_classifier(model, images.pixels[tested], images.class_ids[tested], "float32")
+    scores = score_classifier(
+        model, images.pixels[torch.from_numpy(tested)], images.class_ids[tested], "float32"
+    )
     return scores.top1, float(np.mean([scores.class_hits[c] for c in order[-3:]])) / TESTED
 
 

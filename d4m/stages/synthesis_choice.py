@@ -92,13 +92,9 @@ def _choose(context: StageContext, unit: Unit) -> dict[str, np.ndarray]:
     from d4m.prototypes.class_prediction import within_error
 
     rows = [context.read(ARTIFACT, name) for name in unit.reads(ARTIFACT)]
-    good = within_error(np.stack([row["errors"] for row in rows]))
-    numbers = [
-        tuple(float(row[key]) for key in _NUMBERS)
-        for row, is_good in zip(rows, good, strict=True)
-        if is_good
-    ]
-    return {key: np.array(value) for key, value in zip(_NUMBERS, min(numbers), strict=True)}
+    good = np.flatnonzero(within_error(np.stack([row["errors"] for row in rows])))
+    lightest = min(tuple(float(rows[place][key]) for key in _NUMBERS) for place in good)
+    return {key: np.array(value) for key, value in zip(_NUMBERS, lightest, strict=True)}
 
 
 def _shared_inputs(context: StageContext) -> Inputs:
