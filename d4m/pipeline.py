@@ -25,6 +25,7 @@ from d4m.stages.prototypes import Prototypes
 from d4m.stages.real_images import RealImages
 from d4m.stages.run import StageReport, run_stage
 from d4m.stages.soft_labels import SoftLabels
+from d4m.stages.synthesis_choice import SynthesisChoice
 from d4m.stages.synthetic_images import SyntheticImages
 from d4m.stages.teacher import Teacher
 from d4m.store.store import ArtifactStore
@@ -37,6 +38,7 @@ STAGES: tuple[Stage, ...] = (
     Generator(),
     Latents(),
     Teacher(),
+    SynthesisChoice(),
     Prototypes(),
     SyntheticImages(),
     SoftLabels(),

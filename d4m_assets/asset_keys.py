@@ -7,6 +7,7 @@ GROUPS = {
     "generator": "2_models",
     "teacher": "2_models",
     "latents": "3_distillation",
+    "synthesis_choice": "3_distillation",
     "prototypes": "3_distillation",
     "synthetic_images": "3_distillation",
     "soft_labels": "3_distillation",

@@ -108,13 +108,17 @@ def learning_curves(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
 
 
 def students_picture(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
-    """Plot every row's accuracy as a bar, with the deviation of one student's score."""
+    """Plot each row's accuracy as a bar with its deviation, and mark its balanced accuracy."""
     figure = Figure(figsize=(7, 0.6 + 0.3 * len(rows)), dpi=90, layout="constrained")
     axes = figure.add_subplot()
     places = np.arange(len(rows))[::-1]
     widths, deviations = ([100 * getattr(row, n) for row in rows] for n in ("top1", "top1_std"))
     bars = axes.barh(places, widths, xerr=deviations, color="#7aa6c2")
     axes.bar_label(bars, fmt="%.2f", fontsize=7, padding=3)
+    known = [(100 * row.balanced, y) for row, y in zip(rows, places, strict=True) if row.balanced]
+    if known:
+        axes.plot(*zip(*known, strict=True), "k|", markersize=9, label="balanced accuracy")
+        axes.legend(fontsize=7)
     axes.set_yticks(places, [row.label for row in rows], fontsize=7)
     axes.set(xlabel="top-1, %", xlim=(0, 108))
     axes.grid(alpha=0.3, axis="x")

@@ -18,6 +18,7 @@ from d4m.cli.app import (
 from d4m.pipeline import Pipeline
 from d4m.reports.near_copies import compare_pictures
 from d4m.sources.class_table import own_prompts
+from d4m.stages.chosen_settings import describe_choice
 
 _REASONS = 3
 
@@ -68,6 +69,8 @@ def status(recipe: RecipeArgument) -> None:
     present = outlook.present
     if images := present.source.describe():
         console.print(f"images: {escape(images)}", soft_wrap=True)
+    if chosen := describe_choice(present):
+        console.print(escape(chosen), soft_wrap=True)
     for reason in reasons:
         console.print(escape(reason), soft_wrap=True)
     if not reasons:

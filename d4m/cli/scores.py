@@ -12,6 +12,7 @@ from d4m.errors import D4MError
 from d4m.reports.conditions import describe_device, describe_differences, find_conditions
 from d4m.reports.present import ShownDataset
 from d4m.reports.standing import lead_rows, note_on
+from d4m.stages.chosen_settings import describe_choice
 from d4m.stages.image_fidelity import FidelityRow
 from d4m.stages.score_table import ScoreRow
 from d4m.stages.score_text import (
@@ -111,6 +112,8 @@ def _print_facts(shown: Mapping[str, ShownDataset], made: Mapping[str, ScoreRow]
         facts = ranking_lines(each.scores)
         if each.weight is not None:
             facts.append(f"stored: {each.weight.text}")
+        if each.context is not None and (chosen := describe_choice(each.context)):
+            facts.append(chosen)
         for fact in facts:
             console.print(escape(f"{name}: {fact}" if len(shown) > 1 else fact), soft_wrap=True)
     if device := describe_device(find_conditions(made)):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from d4m.images.spool import Spool
+from d4m.images.spool import PickedRows, Spool
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,15 @@ class ImageSet:
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.class_ids)
+
+    def pick(self, rows: Int64[Tensor, "picked"]) -> "ImageSet":
+        """Return the images in these rows, in this order; pixels of a spool are not read yet."""
+        pixels = (
+            PickedRows(self.pixels, rows) if isinstance(self.pixels, Spool) else self.pixels[rows]
+        )
+        own = rows.to(self.class_ids.device)
+        weights = None if self.weights is None else self.weights[own]
+        return ImageSet(pixels, self.class_ids[own], weights)
 
     @property
     def size_px(self) -> int:

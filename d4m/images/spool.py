@@ -94,6 +94,26 @@ class Spool:
             raise D4MError(msg) from failure
 
 
+class PickedRows(Spool):
+    """Some rows of a spool, in another order or repeated; they are read when they are indexed.
+
+    Args:
+        source: the spool, which is kept.
+        rows: numbers of its rows.
+    """
+
+    def __init__(self, source: Spool, rows: Int64[Tensor, "picked"]) -> None:  # pyright: ignore[reportMissingSuperCall]
+        """Read nothing yet."""
+        self.device = source.device
+        self.shape = (len(rows), *source.shape[1:])
+        self._source = source
+        self._rows = rows.cpu()
+
+    def __getitem__(self, rows: Int64[Tensor, "row"]) -> Float[Tensor, "row ..."]:
+        """Return the rows with these numbers, converted, on the device."""
+        return self._source[self._rows[rows.cpu()]]
+
+
 def ranges(count: int, size: int) -> list[Int64[Tensor, "row"]]:
     """Split the numbers from 0 to `count - 1` into batches of `size` (the last may be shorter)."""
     return list(torch.arange(count).split(size))

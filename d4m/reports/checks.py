@@ -1,21 +1,21 @@
 """Check what must hold of stored artifacts; every check reads arrays and loads no model."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 
+from d4m.reports.closeness import compare_with_decoded
 from d4m.reports.conditions import describe_differences, differing, find_conditions
 from d4m.reports.image_copies import count_copies
 from d4m.reports.near_copies import compare_pictures
 from d4m.reports.standing import compare_with_random
+from d4m.reports.unreadable import count_unreadable, unreadable_rows
 from d4m.reports.used_range import narrow_images
 from d4m.settings import FileImageSettings
-from d4m.sources.base import ImageIndex, Split
-from d4m.sources.copies import LEFT_OUT
 from d4m.stages.context import StageContext
+from d4m.stages.image_fidelity import fidelity_rows
 from d4m.stages.score_table import score_rows
 from d4m.stages.training_sets import synthetic_classes
 from d4m.stages.unit_names import of_distillation
@@ -67,22 +67,6 @@ class Check:
 def checks_of(artifact: str) -> list[Check]:
     """Return the checks of an artifact."""
     return [check for check in CHECKS if check.artifact == artifact]
-
-
-def unreadable_rows(indexes: Mapping[tuple[Split, int], ImageIndex]) -> list[Mapping[str, str]]:
-    """Return the first images that are left out, one row each, with the reason."""
-    found = (
-        {"split": split, "file": file, "reason": reason}
-        for (split, _), index in indexes.items()
-        for file, reason in index.unreadable.items()
-    )
-    return list(islice(found, _MOST_LISTED))
-
-
-def count_unreadable(indexes: Iterable[ImageIndex]) -> int:
-    """Return how many of the listed images cannot be read; left-out copies can."""
-    reasons = (reason for index in indexes for reason in index.unreadable.values())
-    return sum(not reason.startswith(LEFT_OUT) for reason in reasons)
 
 
 def _readable_files(context: StageContext) -> CheckResult:
@@ -220,6 +204,14 @@ def _beats_random_real(context: StageContext) -> CheckResult:
     )
 
 
+def _closer_than_prototypes(context: StageContext) -> CheckResult:
+    """Compare synthetic images with their decoded prototypes; a warning, as sets are small."""
+    recipe = context.recipe.settings
+    trained = recipe.generator.kind == "compact"
+    found = compare_with_decoded(fidelity_rows(context, recipe)[0], trained=trained)
+    return CheckResult(not found.further, found.summary, severity="warning", figures=found.figures)
+
+
 def _same_conditions(context: StageContext) -> CheckResult:
     """Compare device, threads and versions; a warning, as they change last digits only."""
     rows = score_rows(context, context.recipe.settings)
@@ -292,6 +284,12 @@ CHECKS: tuple[Check, ...] = (
         "evaluation_scores",
         "All rows were made with one kind of device, number of threads and set of versions.",
         _same_conditions,
+    ),
+    Check(
+        "closer_than_prototypes",
+        "image_fidelity",
+        "Synthetic images are no further from real ones than their decoded prototypes are.",
+        _closer_than_prototypes,
     ),
 )
 """Every check, in the order of the artifacts."""

@@ -11,6 +11,7 @@ from d4m.stages.score_table import ScoreRow
 INTERVAL = f"{CONFIDENCE:.0%}".replace("%", " % interval")
 """The name of the interval of a mean, as in "95 % interval"."""
 
+_SAME = 0.005  # top-1 and balanced accuracy of nearly equal classes differ by less
 _ONE_DISTILLATION = (
     "with one distillation, intervals are over students only and leave out the chance in the "
     "distillation itself; `evaluation.distillations` covers it"
@@ -51,11 +52,12 @@ def compare_with_random(rows: Sequence[ScoreRow]) -> Comparison:
         summary = "the recipe has no rows of synthetic and random real images with the same labels"
         return Comparison(0, summary, {}, ())
     first, lead = compared[0]
-    random = _random_of(first, rows)
+    random, balanced = _random_of(first, rows), _balanced_pair(first, rows)
     counts = Counter(each.standing for _, each in compared)
     figures = {
         "synthetic_top1": first.top1,
-        "random_real_top1": random,
+        "random_real_top1": random.top1,
+        **balanced,
         "difference": lead.mean,
         "low": lead.low,
         "high": lead.high,
@@ -64,9 +66,12 @@ def compare_with_random(rows: Sequence[ScoreRow]) -> Comparison:
         **{f"rows_{standing}": count for standing, count in sorted(counts.items())},
     }
     summary = (
-        f"{first.labels}, {first.student}: synthetic {first.top1:.2%}, random real {random:.2%}, "
-        f"{_in_words(lead)}"
+        f"{first.labels}, {first.student}: synthetic {first.top1:.2%}, random real "
+        f"{random.top1:.2%}, {_in_words(lead)}"
     )
+    if balanced and abs(balanced["synthetic_balanced"] - first.top1) > _SAME:
+        both = tuple(f"{share:.2%}" for share in balanced.values())
+        summary += f"; balanced accuracy: synthetic {both[0]}, random real {both[1]}"
     if len(compared) > 1:
         listed = ", ".join(f"{count} {standing}" for standing, count in sorted(counts.items()))
         summary += f"; all {len(compared)} rows: {listed}"
@@ -103,11 +108,19 @@ def note_on(rows: Sequence[ScoreRow]) -> str:
     return _ONE_DISTILLATION if any(row.distillations == 1 for row in compared) else ""
 
 
-def _random_of(row: ScoreRow, rows: Sequence[ScoreRow]) -> float:
-    """Return the top-1 of the row of random real images that a row is compared with."""
+def _balanced_pair(row: ScoreRow, rows: Sequence[ScoreRow]) -> dict[str, float]:
+    """Return the balanced accuracies of a row and of random real images; nothing if one lacks."""
+    random = _random_of(row, rows)
+    if row.balanced is None or random.balanced is None:
+        return {}
+    return {"synthetic_balanced": row.balanced, "random_real_balanced": random.balanced}
+
+
+def _random_of(row: ScoreRow, rows: Sequence[ScoreRow]) -> ScoreRow:
+    """Return the row of random real images that a row is compared with."""
     wanted = (row.labels, row.student, row.augmented)
     random = (each for each in rows if each.training_set == "random_real")
-    return next(e.top1 for e in random if (e.labels, e.student, e.augmented) == wanted)
+    return next(e for e in random if (e.labels, e.student, e.augmented) == wanted)
 
 
 def _in_words(lead: Spread) -> str:

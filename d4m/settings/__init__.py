@@ -47,10 +47,13 @@ from d4m.settings.prompts import PLACEHOLDER as PLACEHOLDER
 from d4m.settings.prompts import PromptSettings as PromptSettings
 from d4m.settings.prototypes import PrototypeSettings as PrototypeSettings
 from d4m.settings.prototypes import RefinementSettings as RefinementSettings
+from d4m.settings.section import ClassBalance as ClassBalance
 from d4m.settings.section import Resampling as Resampling
 from d4m.settings.section import Section as Section
 from d4m.settings.soft_labels import EPOCHS_PER_BLOCK as EPOCHS_PER_BLOCK
 from d4m.settings.soft_labels import SoftLabelSettings as SoftLabelSettings
+from d4m.settings.synthesis import RecipeSynthesisSettings as RecipeSynthesisSettings
+from d4m.settings.synthesis import SynthesisCandidates as SynthesisCandidates
 from d4m.settings.synthesis import SynthesisSettings as SynthesisSettings
 from d4m.settings.teacher import InputSettings as InputSettings
 from d4m.settings.teacher import LabellerSettings as LabellerSettings
@@ -72,8 +75,8 @@ class RecipeSettings(Section):
     prototypes: PrototypeSettings = Field(
         default_factory=PrototypeSettings, description="How each class's latents are clustered."
     )
-    synthesis: SynthesisSettings = Field(
-        default_factory=SynthesisSettings, description="How prototypes become images."
+    synthesis: RecipeSynthesisSettings = Field(
+        default_factory=RecipeSynthesisSettings, description="How prototypes become images."
     )
     teacher: TeacherSettings = Field(
         default_factory=TeacherSettings,
@@ -136,16 +139,23 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "distillations": ("evaluation", "distillations"),
     "refinement_prompts": ("prompts",),
     "made_baselines": ("evaluation", "baselines"),
+    "choice_prompts": ("prompts",),
+    "choice_prototypes": ("prototypes",),
 }
 """The parts of a recipe that a stage may read: name -> keys. Stages that only repeat what they do
-for each distillation do not depend on the other keys of `evaluation`, prototypes depend on prompts
-only where they are refined through the diffusion, and images of baselines on what makes them."""
+for each distillation do not depend on the other keys of `evaluation`. Prototypes depend on prompts
+only where they are refined through the diffusion, and images of baselines on what makes them. The
+choice of strength and guidance scale depends on prompts and prototypes only where the recipe leaves
+one of the two numbers open."""
 
 
 def read_part(settings: RecipeSettings, part: str) -> JsonValue:
     """Return the settings of one of the `PARTS`; None where nothing reads them."""
     if part == "made_baselines":
         return _read_made(settings.evaluation)
+    chooses = bool(settings.synthesis.candidates_of_auto())
+    if part in ("choice_prompts", "choice_prototypes") and not chooses:
+        return None
     refined = settings.prototypes.refined
     if part == "refinement_prompts" and (refined is None or refined.through == "vae"):
         return None

@@ -15,7 +15,7 @@ from d4m.settings.baselines import (
 from d4m.settings.classifier import Student, StudentSettings
 from d4m.settings.optimizer import OptimizerSettings
 from d4m.settings.pixels import CentreCropSettings, PixelSettings
-from d4m.settings.section import Section
+from d4m.settings.section import ClassBalance, Section
 
 Labels = Literal["soft", "hard"]
 
@@ -65,6 +65,11 @@ class FullDataSettings(Section):
         description=(
             "Views of the images. With `null`, as for class labels, with their `batch_changes`."
         ),
+    )
+    class_balance: ClassBalance = Field(
+        default="auto",
+        exclude_if=lambda value: value == "auto",
+        description="How classes of unequal sizes are balanced, as for `teacher.class_balance`.",
     )
     optimizer: OptimizerSettings = Field(
         default_factory=lambda: OptimizerSettings(batch_size=64, learning_rate=2e-3),

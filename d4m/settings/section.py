@@ -9,6 +9,9 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Resampling = Literal["lanczos", "bicubic", "bilinear"]
 """Pillow's filters by name; all are antialiased where they shrink an image."""
 
+ClassBalance = Literal["auto", "none", "sampling", "weights"]
+"""How classes of unequal sizes are balanced in training."""
+
 
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys."""

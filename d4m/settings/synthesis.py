@@ -1,6 +1,6 @@
 """Synthesis: how prototypes become images (D4M, section 3.3)."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -109,3 +109,72 @@ class SynthesisSettings(Section):
     def tiles(self) -> int:
         """Training images per stored image."""
         return self.mosaic**2
+
+
+class SynthesisCandidates(Section):
+    """The numbers from which `auto` chooses.
+
+    A strength that leaves no step of the schedule, or as many steps as a smaller one, is left out.
+    """
+
+    strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(0.05, 0.1, 0.2, 0.4, 0.7), min_length=1, description="Of `strength: auto`."
+    )
+    guidance_scales: tuple[Annotated[float, Field(ge=1, le=100)], ...] = Field(
+        default=(1.0, 3.0, 8.0), min_length=1, description="Of `guidance_scale: auto`."
+    )
+
+
+class RecipeSynthesisSettings(SynthesisSettings):
+    """The section `synthesis` of a recipe, which may leave two numbers to be chosen.
+
+    `SynthesisSettings` of a unit have both numbers.
+    """
+
+    strength: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default=0.7,
+        description=(
+            "Share of the noise schedule that is run. Near 0 keeps the prototype; 1 starts "
+            "from noise. `auto` chooses from `choose_from` by how well the images predict the "
+            "classes of real images that are not test images."
+        ),
+    )
+    guidance_scale: Annotated[float, Field(ge=1, le=100)] | Literal["auto"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default=8.0,
+        description=(
+            "Strength of classifier-free guidance. At 1 there is none. `auto` chooses it, together "
+            "with `strength: auto` if both are."
+        ),
+    )
+    choose_from: SynthesisCandidates = Field(
+        default_factory=SynthesisCandidates,
+        exclude_if=lambda value: value == SynthesisCandidates(),
+        description="The numbers from which `auto` chooses.",
+    )
+
+    def candidates_of_auto(self) -> list[tuple[float, float]]:
+        """Return every pair of strength and guidance scale to choose from; none without `auto`.
+
+        Example:
+            >>> named = {"strength": "auto", "guidance_scale": 4, "num_inference_steps": 8}
+            >>> RecipeSynthesisSettings.model_validate(named).candidates_of_auto()
+            [(0.2, 4.0), (0.4, 4.0), (0.7, 4.0)]
+        """
+        if "auto" not in (self.strength, self.guidance_scale):
+            return []
+        own = self.choose_from
+        by_steps = {
+            int(self.num_inference_steps * strength): strength
+            for strength in sorted(own.strengths, reverse=True)
+        }
+        strengths = (
+            sorted(strength for steps, strength in by_steps.items() if steps)
+            if self.strength == "auto"
+            else [self.strength]
+        )
+        scales = (
+            sorted(set(own.guidance_scales))
+            if self.guidance_scale == "auto"
+            else [self.guidance_scale]
+        )
+        return [(strength, scale) for strength in strengths for scale in scales]

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from d4m.settings.augmentation import AugmentationSettings
 from d4m.settings.classifier import ClassifierSettings
 from d4m.settings.optimizer import OptimizerSettings
-from d4m.settings.section import Section
+from d4m.settings.section import ClassBalance, Section
 
 _Levels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
 
@@ -75,6 +75,16 @@ class LabellerSettings(ClassifierSettings):
         ),
     )
     epochs: int = Field(default=40, ge=1, description="Passes over the training images.")
+    class_balance: ClassBalance = Field(
+        default="auto",
+        exclude_if=lambda value: value == "auto",
+        description=(
+            "How training is balanced where classes have unequal numbers of images. `sampling`: "
+            "every epoch shows equally many views of each class. `weights`: losses of small "
+            "classes weigh more. `none`: a class counts by its images. `auto`: `sampling` where "
+            "the largest class has more than twice the images of the smallest, otherwise `none`."
+        ),
+    )
     augmentation: AugmentationSettings = Field(
         default_factory=AugmentationSettings, description="Views of the training images."
     )

@@ -34,6 +34,7 @@ ARTIFACTS = (
     "generator",
     "latents",
     "prototypes",
+    "synthesis_choice",
     "baseline_images",
 )
 REDRAWN: tuple[TrainingSet, ...] = ("random_real", "decoded_real", "diffused_real")

@@ -11,6 +11,7 @@ import numpy as np
 from d4m.images.contact_sheet import draw_contact_sheet
 from d4m.settings import EPOCHS_PER_BLOCK, SECTIONS, RecipeSettings
 from d4m.stages.base import Product, Stage
+from d4m.stages.chosen_settings import choice_inputs, describe_choice
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.display_names import without_names
 from d4m.stages.score_table import ScoreRow, score_rows
@@ -72,7 +73,12 @@ class DistilledDataset(Stage):
 
     name: ClassVar[str] = "distilled_dataset"
     version: ClassVar[str] = "2"
-    upstream: ClassVar[tuple[str, ...]] = ("synthetic_images", "soft_labels", "evaluation_scores")
+    upstream: ClassVar[tuple[str, ...]] = (
+        "synthetic_images",
+        "soft_labels",
+        "evaluation_scores",
+        "synthesis_choice",
+    )
     sections: ClassVar[tuple[str, ...]] = SECTIONS
 
     def plan(self, context: StageContext) -> list[Unit]:
@@ -87,8 +93,9 @@ class DistilledDataset(Stage):
             ],
         }
         inputs = Inputs(packed)
-        for artifact in self.upstream:
+        for artifact in ("synthetic_images", "soft_labels", "evaluation_scores"):
             inputs |= context.all_of(artifact)
+        inputs |= choice_inputs(context, "strength", "guidance_scale")
         for distillation in range(1, context.recipe.settings.evaluation.distillations):
             inputs |= context.all_of("evaluation_scores", distillation=distillation)
         return [self.unit(context, "distilled_dataset", inputs)]
@@ -127,6 +134,8 @@ def _write(context: StageContext, folder: Path, packed: dict[str, Any]) -> None:
     weight = set_bytes(context)
     assert weight is not None, "the data set is packed from images and labels"
     lines = [*ranking_lines(rows), f"Stored: {weight.text}."]
+    if chosen := describe_choice(context):
+        lines.append(f"{chosen[0].upper()}{chosen[1:]}.")
     card = _card(packed["recipe"], recipe, counts, rows, lines)
     (folder / "README.md").write_text(card, encoding="utf-8")
 

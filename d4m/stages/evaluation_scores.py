@@ -181,6 +181,7 @@ class _Laboratory:
             ),
             augmentation=AugmentationSettings.among(settings["augmentation"]),
             changes=changes,
+            balance=settings.get("class_balance", "none"),
         )
 
     def _standardise(self, settings: Mapping[str, Any], model: "nn.Module") -> "nn.Module":

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from jaxtyping import Float
 
 from d4m.settings import RecipeSettings
 from d4m.stages import compared_sets
@@ -18,6 +19,7 @@ from d4m.stages.compared_sets import (
 from d4m.stages.context import StageContext
 from d4m.stages.student_runs import read_scored_set, scored_inputs
 from d4m.stages.teacher import load_teacher, teacher_inputs
+from d4m.stages.training_sets import synthetic_set
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 _MOST_REAL = 5000
 _NEIGHBOURS = 3
+_OF_DECODED = ("frechet", "precision")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class FidelityRow:
         precision: share of its images within the real ones' neighbourhoods; `density` counts them.
         recall: share of the real images within its images' neighbourhoods.
         coverage: share of the real images with one of its images in their neighbourhood.
+        decoded_frechet: for synthetic images, `frechet` of the prototypes that they began with,
+            decoded without diffusion; None for other sets, and if an earlier release measured.
+        decoded_precision: likewise, `precision`.
     """
 
     training_set: TrainingSet
@@ -49,6 +55,8 @@ class FidelityRow:
     recall: float
     density: float
     coverage: float
+    decoded_frechet: float | None = None
+    decoded_precision: float | None = None
 
 
 class ImageFidelity(Stage):
@@ -73,8 +81,6 @@ class ImageFidelity(Stage):
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
         """Measure set after set; the real images' features are computed once."""
-        from d4m.scores.fidelity import frechet_distance, kernel_distance, precision_recall
-
         if not missing:
             return
         settings = missing[0].settings  # all sets are compared with the same images
@@ -83,13 +89,26 @@ class ImageFidelity(Stage):
         real = _features(teacher, scored, most=_MOST_REAL)
         for unit in missing:
             found = _features(teacher, read_training_set(context, unit.settings, seed_number=0))
-            neighbours = min(_NEIGHBOURS, len(found) - 1, len(real) - 1)
-            measured: dict[str, Any] = {
-                "frechet": frechet_distance(real, found),
-                "kernel": kernel_distance(real, found),
-                **asdict(precision_recall(real, found, neighbours=neighbours)),
-            }
+            measured = _measure(real, found)
+            if unit.settings["training_set"] == "synthetic":
+                decoded = _features(teacher, synthetic_set(context, "decoded_prototypes"))
+                of_decoded = _measure(real, decoded)
+                measured |= {f"decoded_{name}": of_decoded[name] for name in _OF_DECODED}
             yield unit, {key: np.array(value) for key, value in measured.items()}
+
+
+def _measure(
+    real: Float[np.ndarray, "real feature"], found: Float[np.ndarray, "image feature"]
+) -> dict[str, float]:
+    """Return all figures of a set's features."""
+    from d4m.scores.fidelity import frechet_distance, kernel_distance, precision_recall
+
+    neighbours = min(_NEIGHBOURS, len(found) - 1, len(real) - 1)
+    return {
+        "frechet": frechet_distance(real, found),
+        "kernel": kernel_distance(real, found),
+        **asdict(precision_recall(real, found, neighbours=neighbours)),
+    }
 
 
 def fidelity_rows(context: StageContext, recipe: RecipeSettings) -> list[FidelityRow]:

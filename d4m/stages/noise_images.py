@@ -7,6 +7,7 @@ import numpy as np
 
 from d4m.seeds import distillation_seed, stream_seed
 from d4m.settings import SynthesisSettings
+from d4m.stages.chosen_settings import choice_inputs, with_choice
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.synthetic_images import draw_images, drawing_inputs, prepared_pipeline
 from d4m.stages.training_sets import Batch
@@ -17,12 +18,18 @@ _OF_PROTOTYPES = ("strength", "mode_guidance", "mode_guidance_until", "candidate
 def noise_inputs(context: StageContext, distillation: int) -> Inputs:
     """Return what `images_from_noise` depends on in one distillation."""
     root = distillation_seed(context.recipe.settings.seed, distillation)
-    return Inputs(
-        {
-            "ipc": context.recipe.settings.prototypes.ipc,
-            "noise": [_noise_settings(context, class_id, root) for class_id in context.class_ids],
-        }
-    ) | context.all_of("generator")
+    return (
+        Inputs(
+            {
+                "ipc": context.recipe.settings.prototypes.ipc,
+                "noise": [
+                    _noise_settings(context, class_id, root) for class_id in context.class_ids
+                ],
+            }
+        )
+        | context.all_of("generator")
+        | choice_inputs(context, "guidance_scale")
+    )
 
 
 def images_from_noise(
@@ -43,14 +50,15 @@ def images_from_noise(
     from d4m.synthesis.synthesize import ImageRequest
 
     classes = settings["noise"]
-    pipeline = prepared_pipeline(context, classes[0])
+    drawn = with_choice(context, classes[0])
+    pipeline = prepared_pipeline(context, drawn)
     nothing = np.zeros(latent_shape(pipeline.vae, classes[0]["latents_px"]), np.float32)
     requests = (
         ImageRequest(nothing, each["prompt"], stream_seed(each["seed"], row))
         for each in classes
         for row in range(settings["ipc"])
     )
-    synthesis = SynthesisSettings.among({**classes[0], "strength": 1.0, "mode_guidance": 0.0})
+    synthesis = SynthesisSettings.among({**drawn, "strength": 1.0, "mode_guidance": 0.0})
     batches = draw_images(
         context,
         pipeline,

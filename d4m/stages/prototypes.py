@@ -35,7 +35,13 @@ class Prototypes(Stage):
 
     name: ClassVar[str] = "prototypes"
     version: ClassVar[str] = "6"
-    upstream: ClassVar[tuple[str, ...]] = ("latents", "real_images", "teacher", "generator")
+    upstream: ClassVar[tuple[str, ...]] = (
+        "latents",
+        "real_images",
+        "teacher",
+        "generator",
+        "synthesis_choice",
+    )
     sections: ClassVar[tuple[str, ...]] = (
         "dataset",
         "generator",

@@ -13,6 +13,7 @@ from d4m.settings import (
     RefinementSettings,
     SynthesisSettings,
 )
+from d4m.stages.chosen_settings import choice_inputs, with_choice
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.mosaics import edge_of, tiles_of
 from d4m.stages.synthetic_images import drawing_inputs, noise_seed, prepared_pipeline
@@ -140,7 +141,7 @@ def some_real(context: StageContext, most: int, *, size_px: int) -> "ImageSet":
 def _all_drawings(context: StageContext, root: int) -> Inputs:
     """Return how the images of all classes are drawn: one way, and a prompt and a seed for each."""
     each = [drawing_inputs(context, class_id).settings for class_id in context.class_ids]
-    return Inputs(
+    drawn = Inputs(
         {
             "drawn": {
                 **{name: value for name, value in each[0].items() if name not in _OF_CANDIDATES},
@@ -149,6 +150,7 @@ def _all_drawings(context: StageContext, root: int) -> Inputs:
             }
         }
     )
+    return drawn | choice_inputs(context, "strength", "guidance_scale")
 
 
 def _objective(
@@ -207,7 +209,8 @@ def _synthesis(context: StageContext, used: Mapping[str, Any], class_ids: np.nda
     from d4m.generators.conditions import Conditions
     from d4m.synthesis.synthesize import ImageRequest, denoise
 
-    drawn, settings = used["drawn"], SynthesisSettings.among(used["drawn"])
+    drawn = with_choice(context, used["drawn"])
+    settings = SynthesisSettings.among(drawn)
     pipeline: Any = prepared_pipeline(context, drawn)
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):

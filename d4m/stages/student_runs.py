@@ -16,6 +16,7 @@ from d4m.settings import (
     RecipeSettings,
     SoftLabelSettings,
 )
+from d4m.stages.class_balance import balance_inputs
 from d4m.stages.compared_sets import TrainingSet, baselines_of, training_set_inputs
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.soft_labels import label_settings
@@ -225,6 +226,8 @@ def _hard_inputs(context: StageContext, run: StudentRun) -> Inputs:
             "optimizer": (full.optimizer if whole else optimizer).used(),
         }
     )
+    if whole:
+        training |= balance_inputs(context, full.class_balance)
     changes = () if whole and full.augmentation else hard.batch_changes
     return training | _pixel_inputs(context, changes)
 

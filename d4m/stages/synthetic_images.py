@@ -11,6 +11,7 @@ from jaxtyping import Float32, UInt8
 from d4m.seeds import distillation_seed, stream_seed
 from d4m.settings import PromptSettings, SynthesisSettings
 from d4m.stages.base import Product, Stage
+from d4m.stages.chosen_settings import choice_inputs, with_choice
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.teacher import load_teacher, teacher_inputs
 from d4m.stages.training_sets import Batch, view_size_px
@@ -28,7 +29,12 @@ class SyntheticImages(Stage):
     """
 
     name: ClassVar[str] = "synthetic_images"
-    upstream: ClassVar[tuple[str, ...]] = ("prototypes", "generator", "teacher")
+    upstream: ClassVar[tuple[str, ...]] = (
+        "prototypes",
+        "generator",
+        "teacher",
+        "synthesis_choice",
+    )
     sections: ClassVar[tuple[str, ...]] = (
         "dataset",
         "prompts",
@@ -54,7 +60,8 @@ class SyntheticImages(Stage):
 
         if not missing:
             return
-        settings = missing[0].settings  # classes differ in their prompts and seeds alone
+        # Classes differ in their prompts and seeds alone.
+        settings = with_choice(context, missing[0].settings)
         pipeline = prepared_pipeline(context, settings)
         owners = {unit.settings["prompt"]: class_id_of(unit.name) for unit in missing}
         check_prompts(pipeline, owners, lambda prompt: _find_name(context, owners, prompt))
@@ -66,7 +73,7 @@ class SyntheticImages(Stage):
             settings=synthesis,
             negative_prompt=settings["negative_prompt"],
         )
-        choose = _chooser(context, missing[0])
+        choose = _chooser(context, missing[0], synthesis)
         for order, candidates in orders.fill(batches):
             rows = choose(candidates, order)
             decoded = decode_latents(
@@ -116,7 +123,7 @@ def noise_seed(root: int, class_id: int) -> int:
 def drawing_inputs(context: StageContext, class_id: int) -> Inputs:
     """Return what decides how images of a class are drawn, apart from prototypes and noise."""
     settings = context.recipe.settings
-    unused = {"mosaic"}  # prototypes are mosaics already
+    unused = {"choose_from", "mosaic"}  # prototypes are mosaics already
     if settings.synthesis.candidates == 1:
         unused.add("diversity")
     if settings.synthesis.mode_guidance == 0:
@@ -131,7 +138,7 @@ def drawing_inputs(context: StageContext, class_id: int) -> Inputs:
             "prompt": context.source.class_table.prompt(class_id, settings.prompts),
             "negative_prompt": _negative_prompt(context),
         }
-    )
+    ) | choice_inputs(context, "strength", "guidance_scale")
 
 
 def _negative_prompt(context: StageContext) -> str:
@@ -139,7 +146,7 @@ def _negative_prompt(context: StageContext) -> str:
     settings = context.recipe.settings
     components = {name for _, name in context.all_of("generator").reads}
     is_dit = settings.generator.kind == "pretrained" and "text_encoder" not in components
-    guided = settings.synthesis.guidance_scale > 1
+    guided = settings.synthesis.guidance_scale != 1
     return settings.prompts.negative if guided and not is_dit else PromptSettings().negative
 
 
@@ -173,9 +180,10 @@ def draw_images(
     )
 
 
-def _chooser(context: StageContext, unit: Unit) -> "Callable[[np.ndarray, _Order], np.ndarray]":
+def _chooser(
+    context: StageContext, unit: Unit, synthesis: SynthesisSettings
+) -> "Callable[[np.ndarray, _Order], np.ndarray]":
     """Return what picks the rows to keep among a class's candidates."""
-    synthesis = SynthesisSettings.among(unit.settings)
     if synthesis.candidates == 1:
         return lambda candidates, _: np.arange(len(candidates))
     from d4m.classifiers.predict import class_probabilities, penultimate_features

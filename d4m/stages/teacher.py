@@ -18,6 +18,7 @@ from d4m.settings import (
     RecipeSettings,
 )
 from d4m.stages.base import Product, Stage
+from d4m.stages.class_balance import balance_inputs
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.training_sets import real_set, view_size_px
 from d4m.stages.unit_names import THE_TEACHER, member_unit, name_teacher
@@ -85,6 +86,7 @@ class Teacher(Stage):
                 "seed": seed,
             }
         )
+        training |= balance_inputs(context, settings.class_balance)
         return self.unit(
             context, name, network | training | context.all_of("real_images", "train-")
         )
@@ -152,6 +154,7 @@ def train_teacher(
             watch=watch,
         ),
         augmentation=AugmentationSettings.among(settings["augmentation"]),
+        balance=settings.get("class_balance", "none"),
     )
     return model
 

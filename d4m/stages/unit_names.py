@@ -7,6 +7,7 @@
 | latents, prototypes, synthetic_images | `class-00003` |
 | teacher | `teacher`, `teacher-01`; `other-OTHER`, `other-OTHER-01`: members of an ensemble |
 | baseline_images | `herding`, ...: a coreset; `training_log`; `mosaic_real-00003`, ...: a piece |
+| synthesis_choice | `strength-0.1-guidance-3`: a candidate; `choice` |
 | soft_labels | `epochs-000050`: the block that begins with this epoch |
 | evaluation_scores | `synthetic-soft-convnet3-00`: a student; `teacher`, `teacher-OTHER` |
 | image_fidelity | `synthetic`, `random_real`, ...: a training set |

@@ -97,9 +97,21 @@ LAYOUTS: Mapping[str, Mapping[str, ArrayLayout]] = {
             ("epoch", "image", "amount"), "float32", compressed=True, optional=True
         ),
     },
+    "synthesis_choice": {
+        "strength": ArrayLayout((), "float64"),
+        "guidance_scale": ArrayLayout((), "float64"),
+        # Candidates have these; the choice has not, so that its digest is that of two numbers.
+        "errors": ArrayLayout(("real_image",), "float64", optional=True),
+        "top1": ArrayLayout((), "float64", optional=True),
+    },
     "image_fidelity": {
-        name: ArrayLayout((), "float64")
-        for name in ("frechet", "kernel", "precision", "recall", "density", "coverage")
+        **{
+            name: ArrayLayout((), "float64")
+            for name in ("frechet", "kernel", "precision", "recall", "density", "coverage")
+        },
+        # Only synthetic images have these, and units of earlier releases lack them.
+        "decoded_frechet": ArrayLayout((), "float64", optional=True),
+        "decoded_precision": ArrayLayout((), "float64", optional=True),
     },
     "evaluation_scores": {
         "top1": ArrayLayout((), "float64"),

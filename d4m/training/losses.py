@@ -62,6 +62,7 @@ def class_loss(
     class_ids: Int[Tensor, "image"],
     partner_class_ids: Int[Tensor, "image"],
     own_shares: Float[Tensor, "image"],
+    class_weights: Float[Tensor, "weighted_class"] | None = None,
 ) -> Float[Tensor, "image"]:
     """Return the cross-entropy with the two classes of each mixed image, weighted by their shares.
 
@@ -70,9 +71,14 @@ def class_loss(
 
         loss = lambda CE(s, a) + (1 - lambda) CE(s, b)
 
+    With class weights w, which may stop at the last class of these images, the two cross-entropies
+    are multiplied by w_a and w_b.
+
     Source:
         Yun et al., "CutMix" (ICCV 2019), equation 1; Zhang et al., "mixup" (ICLR 2018).
     """
     own = F.cross_entropy(student_logits, class_ids, reduction="none")
     partner = F.cross_entropy(student_logits, partner_class_ids, reduction="none")
+    if class_weights is not None:
+        own, partner = own * class_weights[class_ids], partner * class_weights[partner_class_ids]
     return own_shares * own + (1 - own_shares) * partner

@@ -14,15 +14,22 @@ from d4m.classifiers.precision import computing_in
 from d4m.images.image_set import ImageSet
 from d4m.progress import track
 from d4m.seeds import stream_generator, stream_seed
-from d4m.settings import AugmentationSettings, MatchingSettings, OptimizerSettings
+from d4m.settings import (
+    AugmentationSettings,
+    ClassBalance,
+    MatchingSettings,
+    OptimizerSettings,
+)
 from d4m.training.augment import Views, replay_views
+from d4m.training.class_balance import BalancedSampling, class_weights
 from d4m.training.dsa import BatchChanges
 from d4m.training.losses import class_loss, kl_loss, mse_loss
 from d4m.training.optimizers import build_optimizer, build_schedule
 from d4m.training.soft_labels import EpochLabels, draw_epoch
 
 Rows = Int64[np.ndarray, "row"]
-Epoch = tuple[Views, Callable[[Tensor, Rows], Tensor]]  # views; (logits, rows) -> losses
+Losses = Callable[[Tensor, Rows], Tensor]  # (logits, rows) -> losses
+Epoch = tuple[ImageSet, Views, Losses]
 _CURVE_POINTS = 10
 _PIXELS_AT_ONCE = 4 * 512**2  # pixels of the views that are made in one call
 
@@ -101,7 +108,7 @@ def train_with_soft_labels(
                     by_logits = mse_loss(logits, teacher_logits[rows])
                     return by_logits + matching.ce_weight * by_class(logits, rows)
 
-        return label.views, losses
+        return images, label.views, losses
 
     return _TrainingLoop(model, images, training).run(labelled)
 
@@ -113,6 +120,7 @@ def train_with_hard_labels(
     *,
     augmentation: AugmentationSettings,
     changes: BatchChanges | None = None,
+    balance: ClassBalance = "none",
 ) -> LearningCurve:
     """Train a classifier on class labels, mixed in the same shares as CutMix and MixUp mix images.
 
@@ -122,29 +130,43 @@ def train_with_hard_labels(
         training: epochs, optimizer and seed.
         augmentation: how views are drawn.
         changes: further changes of whole batches of views.
+        balance: `sampling`: every epoch has equally many views of each class. `weights`: the losses
+            of each class have the same sum of weights. Otherwise a class counts by its images.
     """
+    sampling = BalancedSampling(images, training.seed) if balance == "sampling" else None
+    weights = class_weights(images.class_ids) if balance == "weights" else None
 
     def labelled(epoch: int) -> Epoch:
-        views = draw_epoch(images, augmentation, seed=training.seed, epoch=epoch)
-        return views, _class_losses(images, views)
+        shown = images if sampling is None else sampling.epoch(epoch)
+        views = draw_epoch(shown, augmentation, seed=training.seed, epoch=epoch)
+        return shown, views, _class_losses(shown, views, weights)
 
     return _TrainingLoop(model, images, training, changes).run(labelled)
 
 
-def _class_losses(images: ImageSet, views: Views) -> Callable[[Tensor, Rows], Tensor]:
+def _class_losses(
+    images: ImageSet, views: Views, weights: Float[Tensor, "weighted_class"] | None = None
+) -> Losses:
     class_ids = images.class_ids
     partner_ids = class_ids[torch.from_numpy(views.partners).to(class_ids.device)]
     shares = torch.from_numpy(views.own_shares(images.size_px)).to(class_ids.device, torch.float32)
 
     def losses(logits: Tensor, rows: Rows) -> Tensor:
-        return class_loss(logits, class_ids[rows], partner_ids[rows], shares[rows])
+        return class_loss(logits, class_ids[rows], partner_ids[rows], shares[rows], weights)
 
     return losses
 
 
 @dataclass(frozen=True)
 class _TrainingLoop:
-    """The loop over epochs and shuffled batches of views that both kinds of labels share."""
+    """The loop over epochs and shuffled batches of views that both kinds of labels share.
+
+    Attributes:
+        model: the classifier.
+        images: the training set; every epoch has as many images.
+        training: epochs, optimizer and seed.
+        changes: further changes of whole batches of views.
+    """
 
     model: nn.Module
     images: ImageSet
@@ -167,9 +189,9 @@ class _TrainingLoop:
                 stream_seed(self.training.seed, "dropout")
             )  # dropout layers use the global generator
             for epoch in track(epochs, "train", unit="epoch"):
-                views, losses = labelled(epoch)
+                own = labelled(epoch)
                 with _gradients_added_in_order(device):
-                    mean_loss = self._epoch(epoch, steps, views, losses, optimizer, schedule)
+                    mean_loss = self._epoch(epoch, steps, own, optimizer, schedule)
                 if watch is not None:
                     watch(self.model.eval())
                 if epoch in curve_epochs:
@@ -184,21 +206,21 @@ class _TrainingLoop:
         self,
         epoch: int,
         steps: int,
-        views: Views,
-        losses: Callable[[Tensor, Rows], Tensor],
+        own: Epoch,
         optimizer: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
     ) -> float:
-        order = stream_generator(self.training.seed, "order", epoch).permutation(len(self.images))
+        images, views, losses = own
+        order = stream_generator(self.training.seed, "order", epoch).permutation(len(images))
         self.model.train()
-        total = torch.zeros((), device=self.images.pixels.device)
-        batches = self._batches(views, np.array_split(order, steps))
+        total = torch.zeros((), device=images.pixels.device)
+        batches = self._batches(images, views, np.array_split(order, steps))
         for number, (rows, pixels) in enumerate(batches):
             if self.changes is not None:
                 pixels = self.changes.change(pixels, rows, epoch=epoch, batch=number)  # noqa: PLW2901
             batch_losses = losses(self._logits(pixels), rows)
-            if self.images.weights is not None:
-                batch_losses = batch_losses * self.images.weights[rows]
+            if images.weights is not None:
+                batch_losses = batch_losses * images.weights[rows]
             optimizer.zero_grad(set_to_none=True)
             batch_losses.mean().backward()
             optimizer.step()
@@ -206,14 +228,15 @@ class _TrainingLoop:
             total += batch_losses.detach().sum()
         return float(total) / len(order)
 
+    @staticmethod
     def _batches(
-        self, views: Views, batches: Sequence[Int64[np.ndarray, "_row"]]
+        images: ImageSet, views: Views, batches: Sequence[Int64[np.ndarray, "_row"]]
     ) -> Iterator[tuple[Rows, Float[Tensor, "_row channel height width"]]]:
         """Yield each batch's rows and views; make views of small images many batches at once."""
-        together = max(1, _PIXELS_AT_ONCE // (len(batches[0]) * self.images.size_px**2))
+        together = max(1, _PIXELS_AT_ONCE // (len(batches[0]) * images.size_px**2))
         for start in range(0, len(batches), together):
             several = batches[start : start + together]
-            pixels = replay_views(self.images.pixels, views, np.concatenate(several))
+            pixels = replay_views(images.pixels, views, np.concatenate(several))
             yield from zip(several, pixels.split([len(rows) for rows in several]), strict=True)
 
     def _logits(

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from d4m.reports.checks import count_unreadable, unreadable_rows
 from d4m.reports.image_copies import count_copies
+from d4m.reports.unreadable import count_unreadable, unreadable_rows
 from d4m.stages.context import StageContext
 from d4m.stages.real_images import RealImages
 from d4m_assets.metadata import unreadable_table

@@ -33,6 +33,7 @@ def test_every_check_runs_also_when_everything_is_reused(result: dg.ExecuteInPro
         "class_order",
         "beats_random_real",
         "same_conditions",
+        "closer_than_prototypes",
     }
 
 

@@ -69,6 +69,7 @@ def test_steps_that_use_a_device_wait_for_the_gpu_pool():
     assert pooled == {
         "generator",
         "latents",
+        "synthesis_choice",
         "prototypes",
         "synthetic_images",
         "teacher",

@@ -12,7 +12,7 @@ from tests.faults.conftest import often
 
 pytestmark = pytest.mark.faults
 
-# One or two units per artifact, to be damaged at random places.
+# One or two units per artifact that has units, to be damaged at random places.
 VICTIMS = {
     "real_images": ["train-00004", "test-00008"],
     "generator": ["scheduler"],
@@ -118,7 +118,7 @@ def test_damage_to_any_artifact_is_named_set_aside_and_repaired_and_nothing_else
     to_be_named = [victim for victim in victims if stored.reference(*victim).exists()]
     assert len(to_be_named) == len(victims) or damage is _hurt_the_reference
     computed = _run_and_watch(workspace, caplog)
-    assert computed == {stage: set(names) for stage, names in VICTIMS.items()}
+    assert computed == {stage.name: set(VICTIMS.get(stage.name, ())) for stage in STAGES}
     for stage, name in to_be_named:
         assert f"damaged unit {stage}/{stored.units[stage][name].key[:12]}: " in caplog.text
         assert len(_set_aside(stored, stage, name)) == 1

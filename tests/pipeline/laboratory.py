@@ -52,6 +52,15 @@ RECIPES = {
         "evaluation.baselines": BASELINES,
         "evaluation.matching.cluster_weights": True,
     },
+    "left_open": {
+        "prototypes.refinement": {"steps": 2},
+        "synthesis.strength": "auto",
+        "synthesis.guidance_scale": "auto",
+        "synthesis.choose_from": {"strengths": [0.5, 1], "guidance_scales": [1, 4]},
+        "soft_labels.mode": "online",
+        "evaluation.labels": ["hard"],
+        "evaluation.baselines": ["from_noise"],
+    },
     "baselines": {"evaluation.baselines": BASELINES},
     "rivals": {
         "teacher.options": {"norm": "batch", "width": 16},

@@ -10,7 +10,18 @@ from d4m.store.digest import digest_folder
 from d4m.store.layout import digest_group
 
 # Recipes that take every path through `compute`.
-NAMES = ["tiny", "online", "refined", "classes", "hard", "at_once", "repeated", "chosen", "rivals"]
+NAMES = [
+    "tiny",
+    "online",
+    "refined",
+    "classes",
+    "hard",
+    "at_once",
+    "repeated",
+    "chosen",
+    "rivals",
+    "left_open",
+]
 
 
 class Refusing(Recipe):

@@ -1,5 +1,7 @@
 """Where the rows of a score table stand to random real images."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from d4m.reports.standing import INTERVAL, compare_with_random, lead_rows, note_on
@@ -59,6 +61,17 @@ def test_the_first_row_is_said_with_its_figures_and_the_others_are_counted():
     assert found.figures["rows_behind"] == found.figures["rows_level"] == 1
     assert [row["standing"] for row in found.rows] == ["ahead", "level", "behind"]
     assert found.rows[0][INTERVAL] == "+4.15 to +16.85"
+
+
+def test_balanced_accuracies_are_said_where_they_are_not_the_top1():
+    synthetic, random = replace(AHEAD, balanced=0.412), replace(RANDOMS[0], balanced=0.523)
+    found = compare_with_random([synthetic, random])
+    said = "; balanced accuracy: synthetic 41.20%, random real 52.30%"
+    assert found.summary.endswith(said)
+    assert found.figures["synthetic_balanced"] == 0.412
+    assert found.figures["random_real_balanced"] == 0.523
+    equal = replace(AHEAD, balanced=AHEAD.top1), replace(RANDOMS[0], balanced=RANDOMS[0].top1)
+    assert "balanced" not in compare_with_random(equal).summary
 
 
 def test_level_is_no_failure_and_is_called_level():

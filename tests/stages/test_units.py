@@ -32,6 +32,7 @@ READS = {
     "real_images": {unit.split("/")[1]: [] for unit in TRAIN + TEST},
     "generator": {"vae": TRAIN, "denoiser": [*TRAIN, "generator/vae"], "scheduler": []},
     "latents": {name: [TRAIN[c], "generator/vae"] for c, name in enumerate(CLASSES)},
+    "synthesis_choice": {},
     "prototypes": {name: [f"latents/{name}"] for name in CLASSES},
     "synthetic_images": {name: [f"prototypes/{name}", *GENERATOR] for name in CLASSES},
     "teacher": {"teacher": TRAIN},

@@ -12,7 +12,15 @@ def step_problems(recipe: Recipe) -> Iterator[Problem]:
     """Yield a strength that leaves no step of the schedule to run."""
     settings = recipe.settings.synthesis
     steps, strength = settings.num_inference_steps, settings.strength
-    if int(steps * strength) < 1:
+    if strength == "auto":
+        if not settings.candidates_of_auto():
+            largest = max(settings.choose_from.strengths)
+            text = (
+                f"no strength to choose from leaves a step of {steps} (`synthesis.num_inference_"
+                f"steps`) to run: wanted one of at least {1 / steps:g}, found at most {largest:g}"
+            )
+            yield Problem(("synthesis", "choose_from", "strengths"), text)
+    elif int(steps * strength) < 1:
         key = "strength" if recipe.states("synthesis", "strength") else "num_inference_steps"
         text = (
             f"{strength} of {steps} steps (`synthesis.num_inference_steps`) leaves no step to run; "

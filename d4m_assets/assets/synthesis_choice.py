@@ -1,0 +1,35 @@
+"""Asset `synthesis_choice`."""
+
+import dagster as dg
+
+from d4m.stages.chosen_settings import describe_choice
+from d4m.stages.context import StageContext
+from d4m.stages.synthesis_choice import SynthesisChoice, candidate_rows
+from d4m_assets.stage_asset import Metadata, stage_asset
+
+
+def _describe(context: StageContext) -> Metadata:
+    chosen = describe_choice(context)
+    if not chosen:
+        return {"chosen": dg.MetadataValue.text("the recipe names strength and guidance scale")}
+    rows = [
+        dg.TableRecord(
+            {
+                "strength": row["strength"],
+                "guidance scale": row["guidance_scale"],
+                "error": round(row["errors"], 4),
+                "top-1 %": round(100 * row["top1"], 2),
+            }
+        )
+        for row in candidate_rows(context)
+    ]
+    return {"chosen": dg.MetadataValue.text(chosen), "candidates": dg.MetadataValue.table(rows)}
+
+
+synthesis_choice = stage_asset(
+    SynthesisChoice(),
+    description="The strength and guidance scale that `auto` stands for: those whose images best "
+    "predict the classes of real images that are not test images.",
+    describe=_describe,
+    pool="gpu",
+)
