@@ -6,9 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from d4m.classifiers.convnet import ConvNet
 from d4m.classifiers.predict import penultimate_features
 from d4m.images.image_set import ImageSet
 from d4m.prototypes.kernel_choice import kernel_network, regress
@@ -116,7 +115,7 @@ class ClassPredictor:
         return ClassPrediction(errors.double().cpu().numpy(), float(right.float().mean()))
 
     def _views(
-        self, network: ConvNet, number: int, images: ImageSet
+        self, network: nn.Module, number: int, images: ImageSet
     ) -> tuple[Float[Tensor, "view feature"], Float[Tensor, "view class"]]:
         """Return the features of views of all images, and the views' labels."""
         times, seed = max(1, _VIEWS // len(images)), stream_seed(self._seed, "views", number)

@@ -8,6 +8,7 @@ import numpy as np
 from d4m.errors import PrototypeError
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import Baseline
+from d4m.stages.class_balance import balance_inputs
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.teacher import load_teacher, network_settings, teacher_inputs, train_teacher
 from d4m.stages.training_sets import real_set, view_size_px
@@ -54,6 +55,7 @@ def log_inputs(context: StageContext) -> Inputs:
         "seed": stream_seed(recipe.seed, "teacher"),
     }
     network = Inputs(network_settings(context, trained))
+    network |= balance_inputs(context, trained.class_balance)
     return network | Inputs(training) | context.all_of("real_images", "train-")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from d4m.classifiers.dry_build import has_batch_norm
 from d4m.errors import ClassifierError
 from d4m.recipe.problems import Problem
+from d4m.settings import Baseline
 from d4m.stages.context import StageContext
 from d4m.stages.training_sets import view_size_px
 
@@ -42,7 +43,7 @@ def baseline_problems(context: StageContext) -> Iterator[Problem]:
         yield Problem(_place(context, "sre2l"), text)
 
 
-def _place(context: StageContext, baseline: str) -> tuple[str | int, ...]:
+def _place(context: StageContext, baseline: Baseline) -> tuple[str | int, ...]:
     """Return the keys of a baseline in the recipe's list, or those of the whole list."""
     keys = (*_KEYS, list(context.recipe.settings.evaluation.baselines).index(baseline))
     return keys if context.recipe.states(*keys) else _KEYS
