@@ -44,6 +44,11 @@ TRIED: dict[str, Edits] = {
     "clusters of pooled latents, not refined": {**_UNMOVED, "prototypes.pooling": 2},
     "a tenth left out as outliers, not refined": {**_UNMOVED, "prototypes.outlier_share": 0.1},
     "mode guidance 0.1": {"synthesis.mode_guidance": 0.1},
+    "DDIM inversion (D3HR)": {"synthesis.inversion": True},
+    "a group of 8 candidates chosen (D3HR)": {
+        "synthesis.candidates": 8,
+        "synthesis.groups": 100_000,
+    },
     "8 candidates a prototype": {"synthesis.candidates": 8},
     "weights by cluster": {"evaluation.matching.cluster_weights": True},
     "MSE + CE": {"evaluation.matching.loss": "mse_ce"},

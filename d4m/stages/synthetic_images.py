@@ -14,7 +14,7 @@ from d4m.stages.base import Product, Stage
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.teacher import load_teacher, teacher_inputs
 from d4m.stages.training_sets import Batch, view_size_px
-from d4m.stages.unit_names import class_id_of, class_unit
+from d4m.stages.unit_names import class_id_of, class_unit, split_unit
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
@@ -24,11 +24,17 @@ if TYPE_CHECKING:
 class SyntheticImages(Stage):
     """The synthetic images. Unit: a class of a distillation; it depends on its own prompt alone.
 
-    The teacher is read only where it chooses among candidates.
+    The teacher is read only where it chooses among candidates, and the class's real images only
+    where a group of candidates is chosen that is like them.
     """
 
     name: ClassVar[str] = "synthetic_images"
-    upstream: ClassVar[tuple[str, ...]] = ("prototypes", "generator", "teacher")
+    upstream: ClassVar[tuple[str, ...]] = (
+        "real_images",
+        "prototypes",
+        "generator",
+        "teacher",
+    )
     sections: ClassVar[tuple[str, ...]] = (
         "dataset",
         "prompts",
@@ -95,12 +101,19 @@ class SyntheticImages(Stage):
             drawing_inputs(context, class_id)
             | Inputs({"seed": noise_seed(root, class_id)}, (("prototypes", name),))
             | context.all_of("generator")
-            | (teacher_inputs(context) if chooses else Inputs()),
+            | (teacher_inputs(context) if chooses else Inputs())
+            | (_group_inputs(context, class_id) if settings.synthesis.groups else Inputs()),
         )
 
 
 def _find_name(context: StageContext, owners: Mapping[str, int], prompt: str) -> int:
     return context.source.class_table.find_name(owners[prompt], prompt)
+
+
+def _group_inputs(context: StageContext, class_id: int) -> Inputs:
+    """Return what the choice of a group reads: the real images that it is to be like."""
+    decoding = {"decoding": dict(context.source.decoding)}
+    return Inputs(decoding, (("real_images", split_unit("train", class_id)),))
 
 
 def noise_seed(root: int, class_id: int) -> int:
@@ -117,7 +130,7 @@ def drawing_inputs(context: StageContext, class_id: int) -> Inputs:
     """Return what decides how images of a class are drawn, apart from prototypes and noise."""
     settings = context.recipe.settings
     unused = set[str]()
-    if settings.synthesis.candidates == 1:
+    if settings.synthesis.candidates == 1 or settings.synthesis.groups:
         unused.add("diversity")
     if settings.synthesis.mode_guidance == 0:
         unused.add("mode_guidance_until")
@@ -181,20 +194,41 @@ def _chooser(context: StageContext, unit: Unit) -> "Callable[[np.ndarray, _Order
     from d4m.classifiers.predict import class_probabilities, penultimate_features
     from d4m.images.pixels import to_pixels
     from d4m.synthesis.candidates import select_candidates
+    from d4m.synthesis.group_selection import measure_moments, select_group
 
     teacher = load_teacher(context, unit.reads("teacher"))
 
+    def features(images: np.ndarray) -> np.ndarray:
+        pixels = to_pixels(images).to(context.device)
+        return penultimate_features(teacher, pixels).cpu().numpy()
+
     def choose(candidates: np.ndarray, order: _Order) -> np.ndarray:
-        pixels = to_pixels(candidates).to(context.device)
         shape = (len(order.prototypes), synthesis.candidates)
-        chosen = select_candidates(
-            class_probabilities(teacher, pixels)[:, order.class_id].reshape(shape),
-            penultimate_features(teacher, pixels).cpu().numpy().reshape(*shape, -1),
-            diversity=synthesis.diversity,
-        )
+        found = features(candidates).reshape(*shape, -1)
+        if synthesis.groups:
+            real = map(features, _real_batches(context, order))
+            chosen = select_group(
+                found,
+                measure_moments(real),
+                groups=synthesis.groups,
+                seed=order.unit.settings["seed"],
+            )
+        else:
+            pixels = to_pixels(candidates).to(context.device)
+            probabilities = class_probabilities(teacher, pixels)[:, order.class_id]
+            chosen = select_candidates(
+                probabilities.reshape(shape), found, diversity=synthesis.diversity
+            )
         return np.arange(shape[0]) * synthesis.candidates + chosen
 
     return choose
+
+
+def _real_batches(context: StageContext, order: "_Order") -> Iterator[Batch]:
+    """Yield a class's real training images as the teacher sees them, batch by batch."""
+    index = context.image_index("train", order.class_id)
+    size_px = order.unit.settings["size_px"]
+    return context.read_images("train", order.class_id, index, size_px=size_px)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from d4m.generators.conditions import Conditions
 from d4m.generators.dit import DiTImg2ImgPipeline
 from d4m.images.pixels import resize_images, to_images
 from d4m.settings import Resampling, SynthesisSettings
+from d4m.synthesis.inversion import check_inversion, start_from_inversion
 from d4m.synthesis.mode_guidance import guide_to_modes
 
 _log = logging.getLogger(__name__)
@@ -89,7 +90,8 @@ def synthesize_images(
 
     Raises:
         GeneratorError: the strength leaves no step to run, `guided_channels` is set for a pipeline
-            that is not a DiT, an image contains NaN, or a single image does not fit in memory.
+            that is not a DiT, the sampler cannot be inverted where `inversion` is on, an image
+            contains NaN, or a single image does not fit in memory.
 
     Source:
         D4M, section 3.3. The stock img2img pipelines treat four-channel input as scaled latents.
@@ -158,21 +160,27 @@ def denoise(
     of_dit = (
         {} if settings.guided_channels is None else {"guided_channels": settings.guided_channels}
     )
-    # diffusers turns gradients off around this function.
-    call = inspect.unwrap(type(pipeline).__call__)
-    with guide_to_modes(pipeline, prototypes, settings):
-        return call(
+    unwrapped = inspect.unwrap(type(pipeline).__call__)  # diffusers turns gradients off around it
+
+    def call(image: Tensor, strength: float) -> Any:
+        return unwrapped(
             pipeline,
             **conditions.arguments([request.prompt for request in requests]),
-            image=prototypes,
-            strength=settings.strength,
+            image=image,
+            strength=strength,
             guidance_scale=settings.guidance_scale,
             num_inference_steps=settings.num_inference_steps,
             # Noise is always drawn on the CPU, so that it is the same for every device.
             generator=[torch.Generator().manual_seed(request.seed) for request in requests],
             output_type="latent",
             **of_dit,
-        ).images
+        )
+
+    with (
+        start_from_inversion(pipeline, prototypes, settings, call),
+        guide_to_modes(pipeline, prototypes, settings),
+    ):
+        return call(prototypes, settings.strength).images
 
 
 def _decode(
@@ -251,6 +259,7 @@ def _check_settings(pipeline: ImageToImagePipeline, settings: SynthesisSettings)
             f"to run; raise `synthesis.strength` or `synthesis.num_inference_steps`"
         )
         raise GeneratorError(msg)
+    check_inversion(pipeline.scheduler, settings)
     if settings.guided_channels is not None and not isinstance(pipeline, DiTImg2ImgPipeline):
         found = type(pipeline).__name__
         msg = f"`synthesis.guided_channels` is for a DiT, found {found}; leave it out"

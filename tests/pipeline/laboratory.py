@@ -65,6 +65,7 @@ RECIPES = {
     "at_once": {
         "teacher.others": [{"name": "two", "architecture": "test_vit", "epochs": 1, "members": 2}],
         "synthesis.candidates": 2,
+        "synthesis.groups": 5,
         "soft_labels.format": "top_k",
         "evaluation.baselines": BASELINES,
         "evaluation.matching.cluster_weights": True,

@@ -144,6 +144,7 @@ def test_settings_cannot_be_changed():
         (SynthesisSettings, "mode_guidance", (0.0, 1.0), (-0.001, 1.001)),
         (SynthesisSettings, "mode_guidance_until", (0.001, 1.0), (0.0, 1.001)),
         (SynthesisSettings, "candidates", (1, 1000), (0, 1001)),
+        (SynthesisSettings, "groups", (None, 2, 1_000_000), (1, 1_000_001)),
         (SynthesisSettings, "diversity", (0.0, 1.0), (-0.001, 1.001)),
         (AugmentationSettings, "rotation_degrees", (0.0, 180.0), (-0.1, 180.1)),
         (AugmentationSettings, "shift", (0.0, 1.0), (-0.1, 1.1)),
