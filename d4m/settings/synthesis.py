@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from d4m.settings.section import Resampling, Section
+from d4m.settings.set_guidance import SetGuidanceSettings
 
 
 class SynthesisSettings(Section):
@@ -68,6 +69,14 @@ class SynthesisSettings(Section):
             "Start each image from the noise that the sampler would turn into its prototype (DDIM "
             "inversion, as in D3HR), in place of random noise. Doubles the time of synthesis. Not "
             "for `ddpm`."
+        ),
+    )
+    set_guidance: SetGuidanceSettings | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description=(
+            "Guide all images of a class together, by real latents of the class: `cgs`, `dap` or "
+            "`ot`. With `null` each image is denoised alone."
         ),
     )
     candidates: int = Field(

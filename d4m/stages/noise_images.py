@@ -16,6 +16,7 @@ _OF_PROTOTYPES = (
     "mode_guidance",
     "mode_guidance_until",
     "inversion",
+    "set_guidance",
     "candidates",
     "diversity",
     "groups",

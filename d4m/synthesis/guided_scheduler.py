@@ -1,4 +1,4 @@
-"""What wrapped samplers share: passing on all else, noise levels, and clean latents of a step."""
+"""The common part of samplers that are wrapped: noise levels, clean latents, moved predictions."""
 
 import math
 from typing import Any

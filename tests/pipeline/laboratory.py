@@ -50,6 +50,7 @@ RECIPES = {
     "chosen": {
         "prototypes.ipc": 2,
         "prototypes.representative": "explaining",
+        "synthesis.set_guidance": {"cgs": {}, "dap": {}, "ot": {}, "references": 9},
         "soft_labels.mode": "online",
         "evaluation.distillations": 2,
         "evaluation.labels": ["soft"],

@@ -177,6 +177,20 @@ def test_a_group_of_candidates_is_like_the_real_images_of_its_class(lab, drawn):
     assert set(np.concatenate(chosen)) == {0, 1, 2}
 
 
+def test_guided_sets_read_the_latents_of_their_own_class(lab):
+    context = lab.context("chosen")
+    for distillation in ("", "set-01-"):
+        for class_id in (0, 7):
+            unit = unit_of(context, f"{distillation}class-{class_id:05d}", "synthetic_images")
+            latents = [name for name in unit.inputs["upstream"] if name.startswith("latents/")]
+            assert latents == [f"latents/class-{class_id:05d}"]
+            assert not any(name.startswith("teacher/") for name in unit.inputs["upstream"])
+    lab.write("pulled", recipe_text(RECIPES["chosen"] | {"synthesis.set_guidance": {"ot": {}}}))
+    plan = lab.pipeline("pulled").plan()
+    assert {unit.state for unit in plan["prototypes"]} == {"cached"}
+    assert {unit.state for unit in plan["synthetic_images"]} == {"compute"}
+
+
 def test_images_follow_the_teacher_only_where_it_chooses(lab):
     lab.computed("candidates")
     for edits, state in ((RECIPES["candidates"], "follows"), ({}, "cached")):

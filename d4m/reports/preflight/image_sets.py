@@ -24,3 +24,27 @@ def set_problems(recipe: Recipe) -> Iterator[Problem]:
             "to 8, for example, or leave the groups out"
         )
         yield Problem(("synthesis", "groups"), text)
+    yield from _guidance_problems(recipe)
+
+
+def _guidance_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Yield combinations in which images cannot be guided as a set."""
+    synthesis, refined = recipe.settings.synthesis, recipe.settings.prototypes.refined
+    guidance = synthesis.set_guidance
+    if guidance is None:
+        return
+    if not (guidance.cgs or guidance.dap or guidance.ot):
+        text = "wanted one of `cgs`, `dap` and `ot`, found none; name one or leave the guidance out"
+        yield Problem(("synthesis", "set_guidance"), text)
+    if synthesis.candidates > 1:
+        text = (
+            f"a class is denoised as one set of an image per prototype, found `candidates: "
+            f"{synthesis.candidates}`; set it to 1 or leave the guidance out"
+        )
+        yield Problem(("synthesis", "set_guidance"), text)
+    if refined and refined.through == "synthesis":
+        text = (
+            "prototypes cannot be refined through the guidance of sets, found "
+            "`prototypes.refinement.through: synthesis`; set it to `vae` or leave the guidance out"
+        )
+        yield Problem(("synthesis", "set_guidance"), text)
