@@ -44,6 +44,7 @@ TRIED: dict[str, Edits] = {
     "clusters of pooled latents, not refined": {**_UNMOVED, "prototypes.pooling": 2},
     "a tenth left out as outliers, not refined": {**_UNMOVED, "prototypes.outlier_share": 0.1},
     "mode guidance 0.1": {"synthesis.mode_guidance": 0.1},
+    "RSM in the denoiser's training": {"generator.compact.denoiser.rsm_weight": 0.05},
     "CGS": {"synthesis.set_guidance": {"cgs": {}}},
     "DAP": {"synthesis.set_guidance": {"dap": {}}},
     "optimal transport": {"synthesis.set_guidance": {"ot": {}}},

@@ -63,6 +63,7 @@ UNUSED = {
     ),
     "the span of no pull to the prototype": ({}, {"synthesis.mode_guidance_until": 0.3}),
     "no inversion and no groups": ({}, {"synthesis.inversion": False, "synthesis.groups": None}),
+    "no RSM": ({}, {"generator.compact.denoiser.rsm_weight": 0.0}),
     "references of cgs": (
         {"synthesis.set_guidance": {"cgs": {}}},
         {"synthesis.set_guidance": {"cgs": {}, "references": 9}},
