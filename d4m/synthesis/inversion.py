@@ -64,7 +64,7 @@ def start_from_inversion(
     own = pipeline.scheduler
     try:
         pipeline.scheduler = _Backwards(own, settings)
-        noisy = call(image=prototypes, strength=1.0).images
+        noisy = call(image=prototypes, strength=1.0).images.float()
         signal = at_timestep(own, pipeline.scheduler.timesteps[-1])
         noise = (noisy - math.sqrt(signal) * prototypes.to(noisy)) / math.sqrt(1 - signal)
         pipeline.scheduler = _Started(own, noise)

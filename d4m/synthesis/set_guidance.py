@@ -79,7 +79,8 @@ def guide_set(
     restored on exit. Without `set_guidance`, or with weights of 0 alone, nothing is changed.
 
     A class's images move together, so one call has all of them. Memory stays that of a small batch,
-    because the denoiser evaluates `at_once` latents at a time; only latents are held for the set.
+    because the denoiser evaluates `at_once` latents at a time; only latents and encoded prompts are
+    held for the set.
 
     Args:
         pipeline: the pipeline whose scheduler is wrapped.

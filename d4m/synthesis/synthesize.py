@@ -80,7 +80,7 @@ def synthesize_images(
 
     With `set_guidance`, consecutive requests that share their class's real latents are denoised
     together, and an image depends on the others of its class too. The batch size then says how many
-    latents go through the denoiser at a time; in memory are all latents of one class, no more.
+    latents go through the denoiser at a time; latents and prompts of one class are in memory.
 
     Args:
         pipeline: a diffusers img2img pipeline, with the scheduler to use.
