@@ -111,7 +111,7 @@ class Bench:
         each = [drawing_inputs(context, class_id).settings for class_id in context.class_ids]
         pipeline = prepared_pipeline(context, each[0])
         if pair is None:
-            return decode_latents(pipeline, self.prototypes, compute=context.compute)
+            return decode_latents(pipeline.vae, self.prototypes, compute=context.compute)
         numbers = {"strength": pair[0], "guidance_scale": pair[1]}
         requests = (
             ImageRequest(prototype, each[own]["prompt"], stream_seed(noise_seed(1, own), row))

@@ -29,6 +29,7 @@ from transformers.utils import logging as transformers_logging
 
 from d4m.errors import GeneratorError
 from d4m.generators.fit import Fit, seeded
+from d4m.generators.rsm import sparsity_loss
 from d4m.generators.subwords import caption_texts
 from d4m.generators.vocabulary import build_tokenizer, draw_captions, tokenize
 from d4m.images.spool import Spool, ranges
@@ -129,7 +130,9 @@ def train_denoiser(
         tokens, which = _draw_tokens(
             captions, empty.to(latents.device), class_ids[rows], settings.prompt_dropout, generator
         )
-        fit.step(_denoising_loss(parts, latents[rows], tokens, which, generator))
+        fit.step(
+            _denoising_loss(parts, latents[rows], tokens, which, generator, settings.rsm_weight)
+        )
         averaged.update_parameters(parts)
     unet, text_encoder = averaged.module.eval().requires_grad_(False)
     return CompactDenoiser(unet, text_encoder, tokenizer)
@@ -267,7 +270,12 @@ def _draw_tokens(
 
 
 def _denoising_loss(
-    parts: nn.ModuleList, clean: Tensor, tokens: Tensor, which: Tensor, generator: torch.Generator
+    parts: nn.ModuleList,
+    clean: Tensor,
+    tokens: Tensor,
+    which: Tensor,
+    generator: torch.Generator,
+    rsm_weight: float,
 ) -> Tensor:
     unet, text_encoder = parts
     scheduler = build_scheduler()
@@ -278,4 +286,8 @@ def _denoising_loss(
     # index_select, as the gradient of plain indexing adds up in any order on several threads
     context = text_encoder(tokens).last_hidden_state.index_select(0, which)
     predicted = unet(noisy, steps, encoder_hidden_states=context, return_dict=False)[0]
-    return F.mse_loss(predicted, scheduler.get_velocity(clean, noise, steps))
+    loss = F.mse_loss(predicted, scheduler.get_velocity(clean, noise, steps))
+    if not rsm_weight:
+        return loss
+    signal = scheduler.alphas_cumprod.to(clean.device)[steps]
+    return loss + rsm_weight * sparsity_loss(predicted, noisy, signal)

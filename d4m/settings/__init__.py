@@ -50,6 +50,10 @@ from d4m.settings.prototypes import RefinementSettings as RefinementSettings
 from d4m.settings.section import ClassBalance as ClassBalance
 from d4m.settings.section import Resampling as Resampling
 from d4m.settings.section import Section as Section
+from d4m.settings.set_guidance import CgsSettings as CgsSettings
+from d4m.settings.set_guidance import DapSettings as DapSettings
+from d4m.settings.set_guidance import OtSettings as OtSettings
+from d4m.settings.set_guidance import SetGuidanceSettings as SetGuidanceSettings
 from d4m.settings.soft_labels import EPOCHS_PER_BLOCK as EPOCHS_PER_BLOCK
 from d4m.settings.soft_labels import SoftLabelSettings as SoftLabelSettings
 from d4m.settings.synthesis import RecipeSynthesisSettings as RecipeSynthesisSettings

@@ -85,6 +85,16 @@ class DenoiserSettings(Section):
         lt=1,
         description="Decay of the moving average of the weights. Only the average is stored.",
     )
+    rsm_weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        exclude_if=lambda value: value == 0,
+        description=(
+            "Weight of an L1 penalty on the predicted clean latents (RSM), which favours what the "
+            "images of a class have in common. At 0 there is none."
+        ),
+    )
 
     @field_validator("captions")
     @classmethod

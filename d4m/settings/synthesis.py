@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from d4m.settings.section import Resampling, Section
+from d4m.settings.set_guidance import SetGuidanceSettings
 
 
 class SynthesisSettings(Section):
@@ -61,6 +62,23 @@ class SynthesisSettings(Section):
     mode_guidance_until: float = Field(
         default=0.5, gt=0, le=1, description="Share of the steps with that pull."
     )
+    inversion: bool = Field(
+        default=False,
+        exclude_if=lambda value: not value,
+        description=(
+            "Start each image from the noise that the sampler would turn into its prototype (DDIM "
+            "inversion, as in D3HR), in place of random noise. Doubles the time of synthesis. Not "
+            "for `ddpm`."
+        ),
+    )
+    set_guidance: SetGuidanceSettings | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description=(
+            "Guide all images of a class together, by real latents of the class: `cgs`, `dap` or "
+            "`ot`. With `null` each image is denoised alone."
+        ),
+    )
     candidates: int = Field(
         default=1,
         ge=1,
@@ -75,6 +93,18 @@ class SynthesisSettings(Section):
         ge=0,
         le=1,
         description="Weight of that distance against the class probability.",
+    )
+    groups: int | None = Field(
+        default=None,
+        ge=2,
+        le=1_000_000,
+        exclude_if=lambda value: value is None,
+        description=(
+            "Choose a set, not images: groups of one random candidate per prototype are drawn, and "
+            "the one whose mean, deviation and skewness in the teacher's features fit the real "
+            "class best is kept (D3HR, which draws 100,000). Needs `candidates` above 1 and takes "
+            "the place of `diversity`."
+        ),
     )
     size_px: int | None = Field(
         default=None,

@@ -12,7 +12,16 @@ from d4m.stages.context import Inputs, StageContext
 from d4m.stages.synthetic_images import draw_images, drawing_inputs, prepared_pipeline
 from d4m.stages.training_sets import Batch
 
-_OF_PROTOTYPES = ("strength", "mode_guidance", "mode_guidance_until", "candidates", "diversity")
+_OF_PROTOTYPES = (
+    "strength",
+    "mode_guidance",
+    "mode_guidance_until",
+    "inversion",
+    "set_guidance",
+    "candidates",
+    "diversity",
+    "groups",
+)
 
 
 def noise_inputs(context: StageContext, distillation: int) -> Inputs:

@@ -11,13 +11,14 @@ import numpy as np
 
 from d4m.seeds import distillation_seed, stream_seed
 from d4m.settings import SynthesisSettings
+from d4m.stages.chosen_settings import choice_inputs, with_choice
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.synthetic_images import draw_images, drawing_inputs, prepared_pipeline
 from d4m.stages.training_sets import Batch, random_rows
 from d4m.stages.unit_names import class_unit
 
 Through = Literal["decoded_real", "diffused_real"]
-_OF_CANDIDATES = ("candidates", "diversity")
+_OF_SETS = ("candidates", "diversity", "groups", "set_guidance")
 _OF_DECODING = ("size_px", "resampling")
 
 
@@ -30,12 +31,13 @@ def through_inputs(context: StageContext, name: Through, distillation: int) -> I
         distillation: its number.
     """
     if name == "decoded_real":
-        used = drawing_inputs(context, 0).settings
+        inputs, used = Inputs(), drawing_inputs(context, 0).settings
         way = {key: used[key] for key in _OF_DECODING if key in used}
     else:
         root = distillation_seed(context.recipe.settings.seed, distillation)
         way = {"drawn": [_drawing(context, class_id, root) for class_id in context.class_ids]}
-    return Inputs(way) | context.all_of("generator") | context.all_of("latents")
+        inputs = choice_inputs(context, "strength", "guidance_scale")
+    return inputs | Inputs(way) | context.all_of("generator") | context.all_of("latents")
 
 
 def real_through_generator(
@@ -55,7 +57,7 @@ def real_through_generator(
     from d4m.synthesis.synthesize import ImageRequest, decode_latents
 
     diffused = settings.get("drawn")
-    first = diffused[0] if diffused else settings
+    first = with_choice(context, diffused[0]) if diffused else settings
     synthesis = SynthesisSettings.among(first)
     pipeline = prepared_pipeline(context, first)
     for class_id in context.class_ids:
@@ -66,7 +68,7 @@ def real_through_generator(
             yield (
                 class_id,
                 decode_latents(
-                    pipeline,
+                    pipeline.vae,
                     real,
                     compute=context.compute,
                     size_px=synthesis.size_px,
@@ -92,5 +94,5 @@ def real_through_generator(
 
 def _drawing(context: StageContext, class_id: int, root: int) -> dict[str, Any]:
     settings = drawing_inputs(context, class_id).settings
-    used = {name: value for name, value in settings.items() if name not in _OF_CANDIDATES}
+    used = {name: value for name, value in settings.items() if name not in _OF_SETS}
     return used | {"seed": stream_seed(root, "diffused_real", class_id)}

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 EXPLAINED = 4000
 """Real images whose teacher logits are to be explained."""
-_OF_CANDIDATES = ("candidates", "diversity")  # the first candidate is the one that is refined
+# The first candidate is the one that is refined.
+_OF_CANDIDATES = ("candidates", "diversity", "groups")
 _CLASSIFIED = 20_000  # real images whose classes are to be predicted
 
 

@@ -137,7 +137,13 @@ def _drawing(context: StageContext, strength: float, scale: float) -> Inputs:
     """Return how one candidate draws, as a recipe with these numbers would draw one image each."""
     settings = context.recipe.settings
     synthesis = settings.synthesis.model_copy(
-        update={"strength": strength, "guidance_scale": scale, "candidates": 1}
+        update={
+            "strength": strength,
+            "guidance_scale": scale,
+            "candidates": 1,
+            "groups": None,
+            "set_guidance": None,
+        }
     )
     recipe = replace(context.recipe, settings=settings.model_copy(update={"synthesis": synthesis}))
     own = replace(context, recipe=recipe)

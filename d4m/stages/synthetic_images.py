@@ -1,7 +1,7 @@
 """Artifact `synthetic_images`: the images that the generator makes of prototypes (D4M, 3.3)."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,25 +11,29 @@ from jaxtyping import Float32, UInt8
 from d4m.seeds import distillation_seed, stream_seed
 from d4m.settings import PromptSettings, SynthesisSettings
 from d4m.stages.base import Product, Stage
+from d4m.stages.candidate_choice import candidate_chooser, candidate_inputs
 from d4m.stages.chosen_settings import choice_inputs, with_choice
 from d4m.stages.context import Inputs, StageContext
-from d4m.stages.teacher import load_teacher, teacher_inputs
 from d4m.stages.training_sets import Batch, view_size_px
 from d4m.stages.unit_names import class_id_of, class_unit
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
+    from d4m.synthesis.set_guidance import ClassLatents
     from d4m.synthesis.synthesize import ImageRequest, ImageToImagePipeline
 
 
 class SyntheticImages(Stage):
     """The synthetic images. Unit: a class of a distillation; it depends on its own prompt alone.
 
-    The teacher is read only where it chooses among candidates.
+    The teacher is read only where it chooses among candidates, the class's real images only where a
+    group of candidates is chosen that is like them, its latents only where they guide the images.
     """
 
     name: ClassVar[str] = "synthetic_images"
     upstream: ClassVar[tuple[str, ...]] = (
+        "real_images",
+        "latents",
         "prototypes",
         "generator",
         "teacher",
@@ -73,9 +77,9 @@ class SyntheticImages(Stage):
             settings=synthesis,
             negative_prompt=settings["negative_prompt"],
         )
-        choose = _chooser(context, missing[0], synthesis)
+        choose = candidate_chooser(context, missing[0], synthesis)
         for order, candidates in orders.fill(batches):
-            rows = choose(candidates, order)
+            rows = choose(candidates, order.unit)
             decoded = decode_latents(
                 pipeline.vae,
                 order.prototypes,
@@ -95,19 +99,26 @@ class SyntheticImages(Stage):
     def _plan(self, context: StageContext, class_id: int, distillation: int) -> Unit:
         settings, name = context.recipe.settings, class_unit(class_id, distillation)
         root = distillation_seed(settings.seed, distillation)
-        chooses = settings.synthesis.candidates > 1
         return self.unit(
             context,
             name,
             drawing_inputs(context, class_id)
             | Inputs({"seed": noise_seed(root, class_id)}, (("prototypes", name),))
             | context.all_of("generator")
-            | (teacher_inputs(context) if chooses else Inputs()),
+            | candidate_inputs(context, class_id)
+            | _guidance_inputs(context, class_id),
         )
 
 
 def _find_name(context: StageContext, owners: Mapping[str, int], prompt: str) -> int:
     return context.source.class_table.find_name(owners[prompt], prompt)
+
+
+def _guidance_inputs(context: StageContext, class_id: int) -> Inputs:
+    """Return what the guidance of a set reads: the class's real latents."""
+    if context.recipe.settings.synthesis.set_guidance is None:
+        return Inputs()
+    return context.some_of("latents", [class_unit(class_id)])
 
 
 def noise_seed(root: int, class_id: int) -> int:
@@ -124,15 +135,17 @@ def drawing_inputs(context: StageContext, class_id: int) -> Inputs:
     """Return what decides how images of a class are drawn, apart from prototypes and noise."""
     settings = context.recipe.settings
     unused = {"choose_from", "mosaic"}  # prototypes are mosaics already
-    if settings.synthesis.candidates == 1:
+    if settings.synthesis.candidates == 1 or settings.synthesis.groups:
         unused.add("diversity")
     if settings.synthesis.mode_guidance == 0:
         unused.add("mode_guidance_until")
     if settings.synthesis.guidance_scale == 1:
         unused.add("guided_channels")
+    guidance = settings.synthesis.set_guidance
     return Inputs(
         {
             **settings.synthesis.model_dump(mode="json", exclude=unused),
+            **({"set_guidance": guidance.used()} if guidance else {}),
             # A VAE that does not divide the data set's size decodes smaller images.
             "size_px": view_size_px(context),
             "prompt": context.source.class_table.prompt(class_id, settings.prompts),
@@ -180,43 +193,18 @@ def draw_images(
     )
 
 
-def _chooser(
-    context: StageContext, unit: Unit, synthesis: SynthesisSettings
-) -> "Callable[[np.ndarray, _Order], np.ndarray]":
-    """Return what picks the rows to keep among a class's candidates."""
-    if synthesis.candidates == 1:
-        return lambda candidates, _: np.arange(len(candidates))
-    from d4m.classifiers.predict import class_probabilities, penultimate_features
-    from d4m.images.pixels import to_pixels
-    from d4m.synthesis.candidates import select_candidates
-
-    teacher = load_teacher(context, unit.reads("teacher"))
-
-    def choose(candidates: np.ndarray, order: _Order) -> np.ndarray:
-        pixels = to_pixels(candidates).to(context.device)
-        shape = (len(order.prototypes), synthesis.candidates)
-        chosen = select_candidates(
-            class_probabilities(teacher, pixels)[:, order.class_id].reshape(shape),
-            penultimate_features(teacher, pixels).cpu().numpy().reshape(*shape, -1),
-            diversity=synthesis.diversity,
-        )
-        return np.arange(shape[0]) * synthesis.candidates + chosen
-
-    return choose
-
-
 @dataclass(frozen=True)
 class _Order:
     """The images to make for one class: the candidates of each prototype, one after the other."""
 
     unit: Unit
-    class_id: int
     prototypes: Float32[np.ndarray, "prototype channel height width"]
     seeds: list[int]
+    real: "ClassLatents | None"
 
     @classmethod
     def of(cls, context: StageContext, unit: Unit) -> "_Order":
-        settings, class_id = unit.settings, class_id_of(unit.name)
+        settings = unit.settings
         prototypes = context.read("prototypes", unit.name)["prototypes"].astype(np.float32)
         # The first candidate has the noise of a prototype that has no other candidate.
         seeds = [
@@ -224,7 +212,18 @@ class _Order:
             for row in range(len(prototypes))
             for candidate in range(settings["candidates"])
         ]
-        return cls(unit, class_id, prototypes, seeds)
+        return cls(unit, prototypes, seeds, _real_latents(context, unit))
+
+
+def _real_latents(context: StageContext, unit: Unit) -> "ClassLatents | None":
+    """Return the real latents that guide the images of a unit, if any do."""
+    from d4m.synthesis.set_guidance import ClassLatents
+
+    guidance = SynthesisSettings.among(with_choice(context, unit.settings)).set_guidance
+    if guidance is None:
+        return None
+    latents = context.read("latents", class_unit(class_id_of(unit.name)))["latents"]
+    return ClassLatents.choose(latents, guidance, unit.settings["seed"])
 
 
 class _Orders:
@@ -245,7 +244,7 @@ class _Orders:
             candidates = unit.settings["candidates"]
             repeated = np.repeat(order.prototypes, candidates, axis=0)
             for prototype, seed in zip(repeated, order.seeds, strict=True):
-                yield ImageRequest(prototype, unit.settings["prompt"], seed)
+                yield ImageRequest(prototype, unit.settings["prompt"], seed, order.real)
 
     def fill(
         self, batches: Iterable[UInt8[np.ndarray, "_image height width channel"]]

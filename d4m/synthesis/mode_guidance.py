@@ -10,11 +10,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from d4m.errors import GeneratorError
 from d4m.settings import SynthesisSettings
+from d4m.synthesis.guided_scheduler import (
+    PURE_NOISE,
+    WrappedScheduler,
+    check_guidable,
+    implied_clean,
+    move_prediction,
+    next_signal,
+    run_begin,
+)
 
-_PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
-_PURE_NOISE = 1e-6  # a sample with a smaller alpha_bar counts as pure noise
 _NO_VARIANCE = 1e-20  # as in diffusers, so that its logarithm is finite
 
 
@@ -61,7 +67,7 @@ def guide_to_modes(
         pipeline.scheduler = own
 
 
-class ModeGuidedScheduler:
+class ModeGuidedScheduler(WrappedScheduler):
     """A diffusers scheduler for one pipeline call that pulls its first steps to the prototypes.
 
     Everything but `step` is passed on to the wrapped scheduler.
@@ -74,15 +80,11 @@ class ModeGuidedScheduler:
         settings: SynthesisSettings,
     ) -> None:
         """Wrap a scheduler and set the number of steps taken to 0."""
-        _check_scheduler(scheduler)
-        self._scheduler = scheduler
+        super().__init__(scheduler)
+        check_guidable(scheduler, "mode_guidance")
         self._prototypes = prototypes
         self._settings = settings
         self._taken = 0
-
-    def __getattr__(self, name: str) -> Any:
-        """Return any other attribute from the wrapped scheduler."""
-        return getattr(self._scheduler, name)
 
     @property
     def step(self) -> Callable[..., Any]:
@@ -128,8 +130,11 @@ class ModeGuidedScheduler:
         img2img pipelines run the last `strength` fraction of the schedule. PNDM evaluates its first
         step twice, so its schedule has one step more than `num_inference_steps`.
         """
-        length = self._settings.num_inference_steps
-        skipped = length - min(int(length * self._settings.strength), length)
+        skipped = run_begin(
+            self._scheduler,
+            num_inference_steps=self._settings.num_inference_steps,
+            strength=self._settings.strength,
+        )
         run = len(self._scheduler.timesteps) - skipped
         # Rounded because 0.55 * 100 is slightly above 55 in floating point.
         return math.ceil(round(self._settings.mode_guidance_until * run, 6))
@@ -140,8 +145,8 @@ class ModeGuidedScheduler:
         timestep: Any,
         sample: Float[Tensor, "image channel height width"],
     ) -> Float[Tensor, "image channel height width"]:
-        signal = self._signal(timestep)
-        if signal <= _PURE_NOISE:
+        signal = next_signal(self._scheduler, timestep)
+        if signal <= PURE_NOISE:
             return model_output
         # Samplers whose samples are clean + sigma * noise scale them to unit variance here.
         scaled = self._scheduler.scale_model_input(sample, timestep)
@@ -154,17 +159,6 @@ class ModeGuidedScheduler:
             prediction_type=self._scheduler.config.prediction_type,
         )
         return pulled.to(model_output.dtype)
-
-    def _signal(self, timestep: Any) -> float:
-        """Return alpha_bar of the next step, the share of the variance that is not noise.
-
-        Schedulers with `sigmas` have samples clean + sigma * noise: alpha_bar = 1 / (1 + sigma^2).
-        """
-        scheduler = self._scheduler
-        if not hasattr(scheduler, "sigmas"):
-            return float(scheduler.alphas_cumprod[int(timestep)])
-        index = scheduler.step_index if scheduler.step_index is not None else scheduler.begin_index
-        return 1 / (1 + float(scheduler.sigmas[index or 0]) ** 2)
 
 
 def pull_result(
@@ -254,26 +248,11 @@ def pull_prediction(
     Source:
         MGD3, equation 5 and algorithm 1.
     """
-    alpha, sigma = math.sqrt(signal), math.sqrt(1 - signal)
-    if prediction_type == "epsilon":
-        clean = (sample - sigma * model_output) / alpha
-        moved = -sigma
-    elif prediction_type == "v_prediction":
-        clean = alpha * sample - sigma * model_output
-        moved = -sigma / alpha
-    else:
-        clean = model_output
-        moved = sigma**2 / alpha
-    return model_output + weight * moved * (prototypes - clean)
-
-
-def _check_scheduler(scheduler: Any) -> None:
-    name, predicted = type(scheduler).__name__, scheduler.config.get("prediction_type")
-    if scheduler.order != 1 or predicted not in _PREDICTION_TYPES:
-        msg = (
-            f"`synthesis.mode_guidance` needs a sampler of order 1 and a denoiser that predicts "
-            f"one of {', '.join(_PREDICTION_TYPES)}; found {name} of order {scheduler.order} and "
-            f"prediction type {predicted}; set `synthesis.scheduler: ddim` or "
-            f"`synthesis.mode_guidance: 0`"
-        )
-        raise GeneratorError(msg)
+    clean = implied_clean(model_output, sample, signal=signal, prediction_type=prediction_type)
+    return move_prediction(
+        model_output,
+        prototypes - clean,
+        weight=weight,
+        signal=signal,
+        prediction_type=prediction_type,
+    )

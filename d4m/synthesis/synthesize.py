@@ -1,11 +1,11 @@
 """Make synthetic images from prototypes and prompts (D4M, section 3.3)."""
 
 import inspect
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import chain, islice
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from itertools import chain, groupby, islice
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,13 +19,14 @@ from d4m.generators.conditions import Conditions
 from d4m.generators.dit import DiTImg2ImgPipeline
 from d4m.images.pixels import resize_images, to_images
 from d4m.settings import Resampling, SynthesisSettings
+from d4m.synthesis.batches import in_fitting_batches, in_fitting_parts
+from d4m.synthesis.denoiser_parts import denoiser_in_parts
+from d4m.synthesis.inversion import check_inversion, start_from_inversion
 from d4m.synthesis.mode_guidance import guide_to_modes
+from d4m.synthesis.set_guidance import ClassLatents, guide_set
 
-_log = logging.getLogger(__name__)
 _LARGEST_BATCH = 32
 _CPU_BATCH_VALUES = 32 * 32**2
-_Row = TypeVar("_Row")
-_Result = TypeVar("_Result")
 
 
 @runtime_checkable
@@ -48,11 +49,13 @@ class ImageRequest:
         prototype: scaled latents.
         prompt: what the image shows; for a class-conditional generator, a class label or number.
         seed: the stream of the image's noise, different for each image.
+        real: latents of the class's real images; images that share the object are guided as a set.
     """
 
     prototype: Float32[np.ndarray, "latent_channel latent_height latent_width"]
     prompt: str
     seed: int
+    real: ClassLatents | None = None
 
 
 def synthesize_images(
@@ -75,6 +78,10 @@ def synthesize_images(
     images of tiny pipelines of all kinds at batch sizes 1, 3, 8 and 32 differ by at most one level
     of 255, in fewer than one value in a thousand.
 
+    With `set_guidance`, consecutive requests that share their class's real latents are denoised
+    together, and an image depends on the others of its class too. The batch size then says how many
+    latents go through the denoiser at a time; latents and prompts of one class are in memory.
+
     Args:
         pipeline: a diffusers img2img pipeline, with the scheduler to use.
         requests: prototypes with prompts and seeds; all prototypes have the same size.
@@ -89,7 +96,8 @@ def synthesize_images(
 
     Raises:
         GeneratorError: the strength leaves no step to run, `guided_channels` is set for a pipeline
-            that is not a DiT, an image contains NaN, or a single image does not fit in memory.
+            that is not a DiT, the sampler cannot be inverted where `inversion` is on, an image
+            contains NaN, or a single image does not fit in memory.
 
     Source:
         D4M, section 3.3. The stock img2img pipelines treat four-channel input as scaled latents.
@@ -109,11 +117,22 @@ def synthesize_images(
         images = _decode(pipeline.vae, latents, compute, settings.size_px, settings.resampling)
         return images[: len(batch)]
 
+    def draw_set(requests: Sequence[ImageRequest], size: int) -> UInt8[np.ndarray, "..."]:
+        prototypes = torch.from_numpy(np.stack([request.prototype for request in requests]))
+        with torch.inference_mode():
+            latents = denoise(pipeline, prototypes, requests, conditions, settings, at_once=size)
+        return _decode(pipeline, latents, compute, settings.size_px, settings.resampling)
+
     rows = iter(requests)
     first = list(islice(rows, 1))
-    if first:
-        size = _first_batch_size(compute, first[0].prototype)
-        yield from _in_fitting_batches(chain(first, rows), size, draw)
+    if not first:
+        return
+    size, rows = _first_batch_size(compute, first[0].prototype), chain(first, rows)
+    if settings.set_guidance is None:
+        yield from in_fitting_batches(rows, size, draw)
+    else:
+        sets = (list(own) for _, own in groupby(rows, lambda request: id(request.real)))
+        yield from in_fitting_parts(sets, size, draw_set)
 
 
 def decode_latents(
@@ -145,6 +164,8 @@ def denoise(
     requests: Sequence[ImageRequest],
     conditions: Conditions,
     settings: SynthesisSettings,
+    *,
+    at_once: int | None = None,
 ) -> Float[Tensor, "image latent_channel latent_height latent_width"]:
     """Add noise to prototypes and denoise them; where gradients are on, they reach the prototypes.
 
@@ -154,25 +175,35 @@ def denoise(
         requests: prompts and seeds.
         conditions: of the pipeline.
         settings: strength, guidance and number of steps.
+        at_once: the most latents that go through the denoiser at a time; None: all of them.
     """
     of_dit = (
         {} if settings.guided_channels is None else {"guided_channels": settings.guided_channels}
     )
-    # diffusers turns gradients off around this function.
-    call = inspect.unwrap(type(pipeline).__call__)
-    with guide_to_modes(pipeline, prototypes, settings):
-        return call(
+    unwrapped = inspect.unwrap(type(pipeline).__call__)  # diffusers turns gradients off around it
+
+    def call(image: Tensor, strength: float) -> Any:
+        return unwrapped(
             pipeline,
             **conditions.arguments([request.prompt for request in requests]),
-            image=prototypes,
-            strength=settings.strength,
+            image=image,
+            strength=strength,
             guidance_scale=settings.guidance_scale,
             num_inference_steps=settings.num_inference_steps,
             # Noise is always drawn on the CPU, so that it is the same for every device.
             generator=[torch.Generator().manual_seed(request.seed) for request in requests],
             output_type="latent",
             **of_dit,
-        ).images
+        )
+
+    size = at_once or len(requests)
+    with (
+        denoiser_in_parts(pipeline, size) if at_once else nullcontext(),
+        start_from_inversion(pipeline, prototypes, settings, call),
+        guide_to_modes(pipeline, prototypes, settings),
+        guide_set(pipeline, requests[0].real, settings, images=len(requests), at_once=size),
+    ):
+        return call(prototypes, settings.strength).images
 
 
 def _decode(
@@ -193,42 +224,7 @@ def _decode(
         images = to_images(pixels)
         return images if size_px is None else resize_images(images, size_px, resampling)
 
-    return np.concatenate(list(_in_fitting_batches(latents, size, draw)))
-
-
-def _in_fitting_batches(
-    rows: Iterable[_Row], size: int, draw: Callable[[Sequence[_Row], int], _Result]
-) -> Iterator[_Result]:
-    """Call `draw` on batches of `size` rows, and halve the size when a batch does not fit."""
-    remaining = iter(rows)
-    waiting = list(islice(remaining, size))
-    while waiting:
-        result = None
-        try:
-            result = draw(waiting[:size], size)
-        except torch.OutOfMemoryError as failure:
-            size = _halved(size, failure)
-        if result is None:
-            torch.cuda.empty_cache()  # not within `except`, where the batch is still referenced
-            continue
-        yield result
-        waiting = waiting[size:]
-        waiting += islice(remaining, max(0, size - len(waiting)))
-
-
-def _halved(size: int, failure: Exception) -> int:
-    if size == 1:
-        msg = (
-            "not even one image fits in the device's memory: free some memory, set "
-            "D4M_MEMORY=slicing or offload, or distil smaller images (`dataset.size_px`)"
-        )
-        raise GeneratorError(msg) from failure
-    _log.warning(
-        "a batch of %d images does not fit in memory; continuing as with D4M_BATCH_SIZE=%d",
-        size,
-        size // 2,
-    )
-    return size // 2
+    return np.concatenate(list(in_fitting_batches(latents, size, draw)))
 
 
 def _first_batch_size(compute: Compute, prototype: Float32[np.ndarray, "..."]) -> int:
@@ -250,6 +246,7 @@ def _check_settings(pipeline: ImageToImagePipeline, settings: SynthesisSettings)
             f"to run; raise `synthesis.strength` or `synthesis.num_inference_steps`"
         )
         raise GeneratorError(msg)
+    check_inversion(pipeline.scheduler, settings)
     if settings.guided_channels is not None and not isinstance(pipeline, DiTImg2ImgPipeline):
         found = type(pipeline).__name__
         msg = f"`synthesis.guided_channels` is for a DiT, found {found}; leave it out"

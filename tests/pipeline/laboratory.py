@@ -77,6 +77,7 @@ RECIPES = {
     "chosen": {
         "prototypes.ipc": 2,
         "prototypes.representative": "explaining",
+        "synthesis.set_guidance": {"cgs": {}, "dap": {}, "ot": {}, "references": 9},
         "soft_labels.mode": "online",
         "evaluation.distillations": 2,
         "evaluation.labels": ["soft"],
@@ -92,6 +93,7 @@ RECIPES = {
     "at_once": {
         "teacher.others": [{"name": "two", "architecture": "test_vit", "epochs": 1, "members": 2}],
         "synthesis.candidates": 2,
+        "synthesis.groups": 5,
         "soft_labels.format": "top_k",
         "evaluation.baselines": BASELINES,
         "evaluation.matching.cluster_weights": True,

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from d4m.classifiers.predict import penultimate_features
 from d4m.errors import PrototypeError
 from d4m.images.pixels import to_pixels
 from d4m.prototypes.clusters import fit_prototypes
 from d4m.seeds import stream_seed
 from d4m.stages.generator import load_pipeline
+from d4m.stages.training_sets import real_set
+from d4m.synthesis.group_selection import measure_moments, select_group
 from d4m.synthesis.samplers import use_scheduler
 from d4m.synthesis.synthesize import ImageRequest, synthesize_images
 from tests.pipeline.laboratory import (
@@ -156,6 +159,45 @@ def test_the_first_image_of_a_class_is_chosen_by_its_probability_whatever_the_di
     )
     assert np.array_equal(seeds[:, 0], others[:, 0])
     assert not np.array_equal(seeds[:, 1:], others[:, 1:])
+
+
+def test_a_group_of_candidates_is_like_the_real_images_of_its_class(lab, drawn):
+    candidates = drawn[1]
+    edits = RECIPES["candidates"] | {"synthesis.groups": 40}
+    context = lab.edited("grouped", edits, until="synthetic_images")
+    real = real_set(context, "train", size_px=8)
+    teacher = teacher_of(context)
+    features = penultimate_features(teacher, to_pixels(candidates.reshape(90, 8, 8, 1)))
+    features = features.numpy().reshape(10, 3, 3, -1)
+    chosen = list[np.ndarray]()
+    for class_id, name in enumerate(CLASSES):
+        own = real.pixels[torch.nonzero(real.class_ids == class_id)[:, 0]]
+        rows = select_group(
+            features[class_id],
+            measure_moments([penultimate_features(teacher, own).numpy()]),
+            groups=40,
+            seed=stream_seed(0, "synthesis", class_id),
+        )
+        images = context.read("synthetic_images", name)["images"]
+        assert np.array_equal(images, candidates[class_id, np.arange(3), rows])
+        chosen.append(rows)
+        reads = set(unit_of(context, name, "synthetic_images").inputs["upstream"])
+        assert f"real_images/train-{class_id:05d}" in reads
+    assert set(np.concatenate(chosen)) == {0, 1, 2}
+
+
+def test_guided_sets_read_the_latents_of_their_own_class(lab):
+    context = lab.context("chosen")
+    for distillation in ("", "set-01-"):
+        for class_id in (0, 7):
+            unit = unit_of(context, f"{distillation}class-{class_id:05d}", "synthetic_images")
+            latents = [name for name in unit.inputs["upstream"] if name.startswith("latents/")]
+            assert latents == [f"latents/class-{class_id:05d}"]
+            assert not any(name.startswith("teacher/") for name in unit.inputs["upstream"])
+    lab.write("pulled", recipe_text(RECIPES["chosen"] | {"synthesis.set_guidance": {"ot": {}}}))
+    plan = lab.pipeline("pulled").plan()
+    assert {unit.state for unit in plan["prototypes"]} == {"cached"}
+    assert {unit.state for unit in plan["synthetic_images"]} == {"compute"}
 
 
 def test_images_follow_the_teacher_only_where_it_chooses(lab):

@@ -96,7 +96,7 @@ def test_real_images_through_the_vae_are_the_random_real_ones(rivals):
             rivals.read("latents", name)["latents"][chosen[class_id]].astype(np.float32)
             for class_id, name in enumerate(CLASSES)
         ]
-        decoded = [decode_latents(pipeline, each, compute=rivals.compute) for each in latents]
+        decoded = [decode_latents(pipeline.vae, each, compute=rivals.compute) for each in latents]
         found = training_set(rivals, "decoded_real", **which)
         assert torch.equal(_pixels(found), to_pixels(np.concatenate(decoded)))
         assert torch.equal(found.class_ids, real.class_ids)

@@ -62,6 +62,17 @@ UNUSED = {
         },
     ),
     "the span of no pull to the prototype": ({}, {"synthesis.mode_guidance_until": 0.3}),
+    "no inversion and no groups": ({}, {"synthesis.inversion": False, "synthesis.groups": None}),
+    "no RSM": ({}, {"generator.compact.denoiser.rsm_weight": 0.0}),
+    "references of cgs": (
+        {"synthesis.set_guidance": {"cgs": {}}},
+        {"synthesis.set_guidance": {"cgs": {}, "references": 9}},
+    ),
+    "guidance of sets by nothing": ({}, {"synthesis.set_guidance": None}),
+    "diversity where a group is chosen": (
+        {"synthesis.candidates": 2, "synthesis.groups": 9},
+        {"synthesis.candidates": 2, "synthesis.groups": 9, "synthesis.diversity": 0.1},
+    ),
     "diversity of one candidate": ({}, {"synthesis.diversity": 0.1}),
     "the size that images have anyway": ({}, {"synthesis.size_px": 8}),
     "the training of ready weights": (

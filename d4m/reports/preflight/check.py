@@ -6,6 +6,7 @@ from d4m.errors import SourceError
 from d4m.generators.base import ImagesDescription
 from d4m.recipe.problems import Problem
 from d4m.reports.preflight.baselines import baseline_problems
+from d4m.reports.preflight.image_sets import set_problems
 from d4m.reports.preflight.images import (
     count_problems,
     crop_problems,
@@ -39,7 +40,7 @@ def check_recipe(context: StageContext) -> list[str]:
         RecipeError: the recipe is wrong; all problems in one message, with file, line and key.
     """
     recipe = context.recipe
-    problems = [*step_problems(recipe), *guidance_problems(recipe)]
+    problems = [*step_problems(recipe), *guidance_problems(recipe), *set_problems(recipe)]
     if lost := list(path_problems(recipe)):
         raise recipe.refuse([*problems, *lost])
     problems += channel_problems(recipe)

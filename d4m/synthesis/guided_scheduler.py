@@ -1,0 +1,130 @@
+"""The common part of samplers that are wrapped: noise levels, clean latents, moved predictions."""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from d4m.errors import GeneratorError
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+"""diffusers' names for what a denoiser predicts."""
+PURE_NOISE = 1e-6
+"""A sample with a smaller alpha_bar counts as pure noise."""
+
+
+class WrappedScheduler:
+    """A diffusers scheduler of one pipeline call, in which subclasses replace a method or two.
+
+    All other attributes are those of the wrapped scheduler.
+    """
+
+    def __init__(self, scheduler: Any) -> None:
+        """Keep the scheduler to wrap."""
+        self._scheduler = scheduler
+
+    def __getattr__(self, name: str) -> Any:
+        """Return any other attribute from the wrapped scheduler."""
+        return getattr(self._scheduler, name)
+
+
+def check_guidable(scheduler: Any, setting: str) -> None:
+    """Refuse a sampler or a denoiser whose predictions cannot be moved towards other latents.
+
+    Args:
+        scheduler: the pipeline's sampler.
+        setting: the key of `synthesis` that asks for the move.
+
+    Raises:
+        GeneratorError: the scheduler evaluates the denoiser more than once per step, or clean
+            latents cannot be computed from what the denoiser predicts.
+    """
+    name, predicted = type(scheduler).__name__, scheduler.config.get("prediction_type")
+    if scheduler.order != 1 or predicted not in PREDICTION_TYPES:
+        msg = (
+            f"`synthesis.{setting}` needs a sampler of order 1 and a denoiser that predicts "
+            f"one of {', '.join(PREDICTION_TYPES)}; found {name} of order {scheduler.order} and "
+            f"prediction type {predicted}; set `synthesis.scheduler: ddim` or leave "
+            f"`synthesis.{setting}` out"
+        )
+        raise GeneratorError(msg)
+
+
+def next_signal(scheduler: Any, timestep: Any) -> float:
+    """Return alpha_bar of the next step, the share of the variance that is not noise.
+
+    Schedulers with `sigmas` have samples clean + sigma * noise: alpha_bar = 1 / (1 + sigma^2).
+    """
+    if not hasattr(scheduler, "sigmas"):
+        return float(scheduler.alphas_cumprod[int(timestep)])
+    index = scheduler.step_index if scheduler.step_index is not None else scheduler.begin_index
+    return 1 / (1 + float(scheduler.sigmas[index or 0]) ** 2)
+
+
+def implied_clean(
+    model_output: Float[Tensor, "image channel height width"],
+    sample: Float[Tensor, "image channel height width"],
+    *,
+    signal: float,
+    prediction_type: str,
+) -> Float[Tensor, "image channel height width"]:
+    """Return the clean latents x0 that a denoiser's prediction implies.
+
+        sample = alpha x0 + sigma epsilon,  where alpha^2 + sigma^2 = 1
+
+    Args:
+        model_output: the denoiser's prediction.
+        sample: the noisy latents that the denoiser was given.
+        signal: alpha^2 of the sample, in (0, 1].
+        prediction_type: diffusers' name for what the denoiser predicts: `epsilon`, the noise;
+            `v_prediction`, alpha epsilon - sigma x0; or `sample`, the clean latents x0.
+    """
+    alpha, sigma = math.sqrt(signal), math.sqrt(1 - signal)
+    if prediction_type == "epsilon":
+        return (sample - sigma * model_output) / alpha
+    if prediction_type == "v_prediction":
+        return alpha * sample - sigma * model_output
+    return model_output
+
+
+def move_prediction(
+    model_output: Float[Tensor, "image channel height width"],
+    direction: Float[Tensor, "image channel height width"],
+    *,
+    weight: float,
+    signal: float,
+    prediction_type: str,
+) -> Float[Tensor, "image channel height width"]:
+    """Move a denoiser's prediction so that the latents go in a direction, as guidance does.
+
+    With d the direction in latent space, lambda its weight, and the symbols of `implied_clean`:
+
+        epsilon' = epsilon - lambda sigma d,  which is  x0' = x0 + lambda sigma^2 / alpha d
+
+    Source:
+        Dhariwal and Nichol, "Diffusion models beat GANs on image synthesis" (NeurIPS 2021),
+        algorithm 2, where d is the gradient of a log-probability.
+    """
+    alpha, sigma = math.sqrt(signal), math.sqrt(1 - signal)
+    moved = {
+        "epsilon": -sigma,
+        "v_prediction": -sigma / alpha,
+        "sample": sigma**2 / alpha,
+    }[prediction_type]
+    return model_output + weight * moved * direction
+
+
+def run_begin(scheduler: Any, *, num_inference_steps: int, strength: float) -> int:
+    """Return where in the scheduler's timesteps an img2img pipeline starts.
+
+    Such pipelines run the last `strength` fraction of the schedule.
+    """
+    kept = min(int(num_inference_steps * strength), num_inference_steps)
+    return (num_inference_steps - kept) * int(scheduler.order)
+
+
+def at_timestep(scheduler: Any, timestep: Any) -> float:
+    """Return alpha_bar at a time of the noise schedule that the denoiser was trained with."""
+    return float(scheduler.alphas_cumprod[round(float(torch.as_tensor(timestep)))])
