@@ -1,0 +1,97 @@
+"""Synthetic and real training sets of recipes under class labels, with the spread of their scores.
+
+The stages up to the synthetic images run as in `d4m run`; then students are trained on the rows
+that need no teacher. All units are stored, so `d4m run` finds them again. Random real images alone
+need no generator: `--rows random_real` trains none.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+
+import numpy as np
+
+from d4m.environment import compute, find_recipe, store_root
+from d4m.pipeline import Pipeline
+from d4m.recipe.recipe import Recipe
+from d4m.scores.spread import Spread, measure_spread
+from d4m.stages.evaluation_scores import EvaluationScores
+from d4m.stages.provenance import record_provenance
+from d4m.stages.student_runs import StudentRun, run_inputs, student_runs
+
+_STAGES = (
+    "real_images",
+    "generator",
+    "latents",
+    "synthesis_choice",
+    "prototypes",
+    "synthetic_images",
+)
+_ROWS = ("synthetic", "random_real", "nearest_real", "decoded_prototypes")
+
+
+def main() -> None:
+    """Print a table per recipe."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipes", nargs="+", help="names of recipes, or paths")
+    parser.add_argument("--validation", action="store_true", help="score on validation images")
+    parser.add_argument("--rows", nargs="*", default=_ROWS, choices=_ROWS)
+    asked = parser.parse_args()
+    for name in asked.recipes:
+        recipe = find_recipe(name)
+        _show(_validated(recipe) if asked.validation else recipe, asked.rows)
+
+
+def _validated(recipe: Recipe) -> Recipe:
+    evaluation = recipe.settings.evaluation.model_copy(update={"split": "validation"})
+    settings = recipe.settings.model_copy(update={"evaluation": evaluation})
+    return replace(recipe, settings=settings)
+
+
+def _show(recipe: Recipe, rows: Sequence[str]) -> None:
+    pipeline = Pipeline(recipe, store_root(), compute())
+    for stage in _STAGES if set(rows) - {"random_real"} else _STAGES[:1]:
+        report = pipeline.run_stage(stage)
+        print(f"{recipe.name}: {stage}, {report.seconds:.0f} s", flush=True)
+    runs = [
+        run
+        for run in student_runs(recipe.settings)
+        if run.labels == "hard" and run.training_set in rows
+    ]
+    of_random = dict[str, np.ndarray]()
+    for (training_set, student), own in groupby(
+        sorted(runs, key=lambda run: run.training_set != "random_real"),
+        key=lambda run: (run.training_set, run.student),
+    ):
+        scores = _train(pipeline, list(own))
+        text = f"{recipe.name}: {training_set}, {student}: {_describe(measure_spread(scores))}"
+        if training_set == "random_real":
+            of_random[student] = scores
+        elif student in of_random:
+            lead = measure_spread(scores - of_random[student])
+            text += f"; ahead of random_real by {_describe(lead)}"
+        print(text, flush=True)
+
+
+def _train(pipeline: Pipeline, runs: Sequence[StudentRun]) -> np.ndarray:
+    """Return the top-1 accuracy of a row's students in percent: distillation x student."""
+    context, stage = pipeline.open_context(), EvaluationScores()
+    units = [stage.unit(context, run.unit_name, run_inputs(context, run)) for run in runs]
+    missing = [unit for unit in units if context.store.find(stage.name, unit.key) is None]
+    for unit, made in stage.compute(context, missing):
+        assert not callable(made), "scores are arrays"
+        context.store.publish_arrays(unit, made, record_provenance(context))
+    scores = [context.store.read_arrays(stage.name, unit.key)["top1"] for unit in units]
+    distillations = len({run.distillation for run in runs})
+    return 100 * np.array(scores, np.float64).reshape(distillations, -1)
+
+
+def _describe(spread: Spread) -> str:
+    error = "" if spread.error is None else f" ± {spread.error:.2f} (standard error)"
+    deviation = "" if spread.deviation is None else f", deviation {spread.deviation:.2f}"
+    return f"{spread.mean:.2f}{error}{deviation}"
+
+
+if __name__ == "__main__":
+    main()
