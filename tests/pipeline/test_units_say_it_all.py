@@ -11,6 +11,8 @@ from d4m.store.layout import digest_group
 
 # Recipes that take every path through `compute`.
 NAMES = ["tiny", "online", "refined", "classes", "hard", "at_once", "repeated", "chosen"]
+# Keys of the units that were computed: recipes share units, and one key is one computation.
+SHOWN = set[str]()
 
 
 class Refusing(Recipe):
@@ -36,8 +38,11 @@ def _blind(context):
 
 
 def _one_of_each_kind(units):
-    """The first unit of each name, whatever its number."""
-    return list({unit.name.rstrip("0123456789"): unit for unit in reversed(units)}.values())
+    """The first unit of each name, whatever its number, that no other recipe has shown."""
+    first = {unit.name.rstrip("0123456789"): unit for unit in reversed(units)}
+    fresh = [unit for unit in first.values() if unit.key not in SHOWN]
+    SHOWN.update(unit.key for unit in fresh)
+    return fresh
 
 
 def _digest(stage, product, folder):
