@@ -4,6 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 BROWSER := $(VENV)/browser
+STYLE = $(BIN)/ruff format --check . && $(BIN)/ruff check .
+TYPES = $(BIN)/pyright --pythonpath $(BIN)/python && $(BIN)/lint-imports
+# Three workers for two cores: tests wait for disks, daemons and processes of their own.
+PYTEST = $(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 export DAGSTER_HOME := $(CURDIR)/dagster_home
 export D4M_STORE := $(CURDIR)/store
@@ -15,20 +19,22 @@ demo: $(READY)                 ## Distil the digits and print their scores.
 	$(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits
 	$(BIN)/d4m show digits
 
-test: check                    ## Everything that must hold before a change lands.
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+test: $(READY)                 ## Everything that must hold before a change lands.
+	$(STYLE)
+	@echo 'types and layers are checked next to the tests, and come last'
+	@{ $(TYPES); } > $(VENV)/types.txt 2>&1 & types=$$!; \
+	OMP_NUM_THREADS=1 $(PYTEST); tests=$$?; \
+	wait $$types; types=$$?; cat $(VENV)/types.txt; exit $$((tests | types))
 
 test-faults: $(READY)          ## Kills, damage, full disks and fuzz at length.
-	OMP_NUM_THREADS=1 D4M_FAULTS=long $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/faults
+	OMP_NUM_THREADS=1 D4M_FAULTS=long $(PYTEST) tests/faults
 
 test-browser: $(BROWSER)       ## The UI in a browser without a window.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -p no:randomly tests/browser
 
 check: $(READY)                ## Format, lint, types and layers.
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/lint-imports
+	$(STYLE)
+	$(TYPES)
 
 format: $(READY)               ## Put the code into the house's format.
 	$(BIN)/ruff format .

@@ -3,16 +3,18 @@
 import base64
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
 from d4m.images.contact_sheet import draw_contact_sheet
 from d4m.reports.standing import lead_rows
 from d4m.stages.score_table import ScoreRow
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHEET_CLASSES = 20
 _UNREADABLE = dg.TableSchema([dg.TableColumn(name) for name in ("split", "file", "reason")])
@@ -95,7 +97,7 @@ def unreadable_table(rows: Sequence[Mapping[str, str]]) -> dg.TableMetadataValue
 
 def learning_curves(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
     """Plot the mean accuracy during the training of each row."""
-    figure = Figure(figsize=(7, 4), dpi=90, layout="constrained")
+    figure = _figure(7, 4)
     axes = figure.add_subplot()
     for row in rows:
         if row.curve:
@@ -104,12 +106,12 @@ def learning_curves(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
     axes.set(xlabel="share of the training", ylabel="top-1 on up to 500 images, %")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
-    return _figure(figure)
+    return _draw(figure)
 
 
 def students_picture(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
     """Plot each row's accuracy as a bar with its deviation, and mark its balanced accuracy."""
-    figure = Figure(figsize=(7, 0.6 + 0.3 * len(rows)), dpi=90, layout="constrained")
+    figure = _figure(7, 0.6 + 0.3 * len(rows))
     axes = figure.add_subplot()
     places = np.arange(len(rows))[::-1]
     widths, deviations = ([100 * getattr(row, n) for row in rows] for n in ("top1", "top1_std"))
@@ -122,15 +124,14 @@ def students_picture(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
     axes.set_yticks(places, [row.label for row in rows], fontsize=7)
     axes.set(xlabel="top-1, %", xlim=(0, 108))
     axes.grid(alpha=0.3, axis="x")
-    return _figure(figure)
+    return _draw(figure)
 
 
 def matrix_picture(matrix: Mapping[str, Mapping[str, ScoreRow]]) -> dg.MarkdownMetadataValue:
     """Plot accuracy by teacher (down) and student (across), as colours and numbers."""
     students = list(next(iter(matrix.values())))
     top1 = np.array([[100 * row.top1 for row in row_of.values()] for row_of in matrix.values()])
-    size = (2.2 + 1.1 * len(students), 1.2 + 0.55 * len(matrix))
-    figure = Figure(figsize=size, dpi=90, layout="constrained")
+    figure = _figure(2.2 + 1.1 * len(students), 1.2 + 0.55 * len(matrix))
     axes = figure.add_subplot()
     axes.imshow(top1, cmap="Blues", aspect="auto", vmin=top1.min() - 5, vmax=top1.max() + 5)
     for place, value in np.ndenumerate(top1):
@@ -139,10 +140,20 @@ def matrix_picture(matrix: Mapping[str, Mapping[str, ScoreRow]]) -> dg.MarkdownM
     teachers = [teacher or "the data set's" for teacher in matrix]
     axes.set_yticks(range(len(matrix)), teachers, fontsize=7)
     axes.set(xlabel="student", ylabel="teacher", title="top-1, %")
-    return _figure(figure)
+    return _draw(figure)
 
 
-def _figure(figure: Figure) -> dg.MarkdownMetadataValue:
+def _figure(width: float, height: float) -> "Figure":
+    """Return an empty figure of this size, in inches."""
+    # Imported here because it takes half a second, and all processes of Dagster load this module.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=90, layout="constrained")
+
+
+def _draw(figure: "Figure") -> dg.MarkdownMetadataValue:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return picture(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))

@@ -57,9 +57,11 @@ generator:
     denoiser: {steps: 20, channels: [8, 16], text_width: 16}
 prototypes: {ipc: 3, starts: 1}
 synthesis: {num_inference_steps: 4}
-teacher: {epochs: 2, optimizer: {batch_size: 128}}
+teacher: {epochs: 2, options: {width: 16}, optimizer: {batch_size: 128}}
 soft_labels: {epochs: 4, epochs_per_block: 2}
-evaluation: {students: [convnet3, test_vit], seeds: 2, full_data: {epochs: 1}}
+evaluation:
+  {students: [{architecture: convnet3, options: {width: 16}}, test_vit], seeds: 2,
+  full_data: {epochs: 1}}
 """
 
 # As little as a folder of images needs; `Workspace.draw` fills the folder.
@@ -69,9 +71,9 @@ generator: {compact: {autoencoder: {steps: 5, channels: [8, 16]},
   denoiser: {steps: 5, channels: [8, 16], text_width: 16}}}
 prototypes: {ipc: 1, starts: 1}
 synthesis: {num_inference_steps: 2}
-teacher: {epochs: 1}
+teacher: {epochs: 1, options: {width: 16}}
 soft_labels: {epochs: 1}
-evaluation: {seeds: 1, baselines: []}
+evaluation: {seeds: 1, baselines: [], students: [{architecture: convnet3, options: {width: 16}}]}
 """
 
 

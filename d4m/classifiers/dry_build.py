@@ -135,10 +135,11 @@ def _find_refusal(settings: str, images: _Images, weights: str | None) -> str:
 
 def _build(settings: ClassifierSettings, images: _Images, weights: str | None) -> None:
     from d4m.classifiers.registry import build_classifier
-    from d4m.classifiers.timm_models import load_timm_model
 
     size: dict[str, int] = {"channels": images.channels, "classes": images.classes}
     if weights == "timm":
+        from d4m.classifiers.timm_models import load_timm_model
+
         model = load_timm_model(settings, **size, with_weights=False)
     else:
         model = build_classifier(settings, **size, size_px=images.size_px, seed=0)

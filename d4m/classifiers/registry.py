@@ -9,7 +9,6 @@ from torch import nn
 from d4m.classifiers.convnet import ConvNet
 from d4m.classifiers.own_networks import OWN_NETWORKS, find_own_refusal
 from d4m.classifiers.resnet import FieldResNet
-from d4m.classifiers.timm_models import build_timm_model
 from d4m.errors import ClassifierError
 from d4m.settings import ClassifierSettings
 
@@ -25,6 +24,15 @@ def _build_own(
         return ConvNet(channels, size_px, classes, depth=network.depth, **chosen)
     pooled = network.kind == "resnet_ap"
     return FieldResNet(channels, size_px, classes, depth=network.depth, pooled=pooled, **chosen)
+
+
+def _build_timm_model(
+    settings: ClassifierSettings, *, channels: int, size_px: int, classes: int
+) -> nn.Module:
+    # Imported here because the field's networks do not need timm, which takes two seconds.
+    from d4m.classifiers.timm_models import build_timm_model
+
+    return build_timm_model(settings, channels=channels, size_px=size_px, classes=classes)
 
 
 CLASSIFIERS: Mapping[str, Callable[..., nn.Module]] = dict.fromkeys(OWN_NETWORKS, _build_own)
@@ -46,7 +54,7 @@ def build_classifier(
     Raises:
         ClassifierError: timm does not know the name or an option, or the images are too small.
     """
-    build = CLASSIFIERS.get(settings.architecture, build_timm_model)
+    build = CLASSIFIERS.get(settings.architecture, _build_timm_model)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return build(settings, channels=channels, size_px=size_px, classes=classes)

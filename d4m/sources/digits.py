@@ -1,18 +1,27 @@
 """scikit-learn's handwritten digits: 1,797 grey images of 8 x 8 pixels with 17 levels."""
 
+import json
+import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from d4m.errors import StoreError
 from d4m.settings import CentreCropSettings, DigitsSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split, content_digest, stack_digests
 from d4m.sources.class_table import ClassTable
 from d4m.sources.decode import decode_raw
 from d4m.store.digest import digest_arrays
+from d4m.store.durable import write_atomically
+
+_log = logging.getLogger(__name__)
 
 _NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _LEVELS = 16
@@ -24,8 +33,12 @@ class DigitsSource(ImageSource):
     The split does not depend on the recipe's seed, so that all recipes are scored on the same test
     images.
 
+    Importing scikit-learn takes a second or two, so the numbers and fingerprints of the digits are
+    remembered. If they cannot be read or written, scikit-learn is asked again, and nothing fails.
+
     Args:
         settings: the number of test images.
+        cache: the folder for what is remembered; None to remember nothing.
 
     Source:
         Alpaydin & Kaynak, "Optical recognition of handwritten digits" (UCI, 1998), as shipped with
@@ -36,25 +49,55 @@ class DigitsSource(ImageSource):
     channels = 1
     decoding: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, settings: DigitsSettings) -> None:
+    def __init__(self, settings: DigitsSettings, cache: Path | None = None) -> None:
         """Remember the settings without loading any image."""
         self._settings = settings
+        name = f"digits-{version('scikit-learn')}-{settings.test_images}.json"
+        self._place = cache / name if cache else None
         self.class_table = ClassTable(_NAMES)
 
     def fingerprint(self, split: Split, class_id: int) -> str:
         """Return a digest of the images and their numbers."""
-        rows = self._rows(split, class_id)
-        return digest_arrays({"rows": rows, "images": self._images[rows]})
+        return self._listed[split][class_id][1]
 
     def index(self, split: Split, class_id: int) -> ImageIndex:
         """List the digits of one class, all of which can be read."""
+        self._remember()
         rows = self._rows(split, class_id)
         digests = [content_digest(self._images[row].tobytes()) for row in rows]
         return ImageIndex(tuple(f"digit-{row:04d}" for row in rows), stack_digests(digests), {})
 
     def count(self, split: Split, class_id: int) -> int:
         """Return the number of digits of one class."""
-        return len(self._rows(split, class_id))
+        return self._listed[split][class_id][0]
+
+    def forget(self) -> None:
+        """Forget the numbers and fingerprints, so that scikit-learn is asked for them again."""
+        if self._place:
+            with suppress(OSError):
+                self._place.unlink()
+
+    @cached_property
+    def _listed(self) -> Mapping[Split, list[tuple[int, str]]]:
+        """The number of digits and their fingerprint, per split and class."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            if self._place:
+                found = json.loads(self._place.read_text(encoding="ascii"))
+                return {s: [(int(n), str(digest)) for n, digest in found[s]] for s in self.splits}
+        return {s: [self._list(s, c) for c in range(len(_NAMES))] for s in self.splits}
+
+    def _list(self, split: Split, class_id: int) -> tuple[int, str]:
+        rows = self._rows(split, class_id)
+        return len(rows), digest_arrays({"rows": rows, "images": self._images[rows]})
+
+    def _remember(self) -> None:
+        """Write down what is listed; planning lists too, and writes nothing."""
+        if self._place is None or self._place.exists():
+            return
+        try:
+            write_atomically(self._place, json.dumps(self._listed))
+        except StoreError as failure:
+            _log.warning("%s; scikit-learn is asked again", failure)
 
     def _content(self, split: Split, image_id: str) -> bytes:  # noqa: ARG002
         return self._images[int(image_id.removeprefix("digit-"))].tobytes()

@@ -72,7 +72,7 @@ def _path(settings: CifarSettings | MnistSettings, recipe: Recipe) -> Path | Non
 
 
 _SOURCES: Mapping[type[Section], Callable[[Any, Recipe, Path], ImageSource]] = {
-    DigitsSettings: lambda settings, _recipe, _cache: DigitsSource(settings),
+    DigitsSettings: lambda settings, _recipe, cache: DigitsSource(settings, cache),
     MnistSettings: lambda settings, recipe, _: IdxSource(settings, _path(settings, recipe)),
     CifarSettings: lambda settings, recipe, _: CifarSource(settings, _path(settings, recipe)),
     ImageFolderSettings: _image_folder,

@@ -41,16 +41,15 @@ class Instance:
             partition_key=recipe, instance=self.dagster, raise_on_error=False
         )
 
-    def computed(self, result: dg.ExecuteInProcessResult) -> dict[str, int]:
-        """How many units each stage of a run computed."""
-        counts = {}
-        for event in result.get_asset_materialization_events():
-            materialization = event.materialization
-            if "computed" in materialization.metadata:
-                counts[materialization.asset_key.to_user_string()] = materialization.metadata[
-                    "computed"
-                ].value
-        return counts
+
+def computed_by(result: dg.ExecuteInProcessResult) -> dict[str, int]:
+    """How many units each stage of a run computed."""
+    counts = {}
+    for event in result.get_asset_materialization_events():
+        found = event.materialization
+        if "computed" in found.metadata:
+            counts[found.asset_key.to_user_string()] = found.metadata["computed"].value
+    return counts
 
 
 @contextmanager

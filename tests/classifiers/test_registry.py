@@ -1,5 +1,8 @@
 """Classifiers are built by name; tests/contracts holds what all of them must do."""
 
+import subprocess
+import sys
+
 import pytest
 from torch import nn
 
@@ -47,3 +50,17 @@ def test_wrong_options_are_refused_with_what_was_wanted(architecture, options, r
 def test_an_unknown_architecture_is_refused():
     with pytest.raises(ClassifierError, match="no architecture 'convnet'"):
         _build("convnet")
+
+
+BUILD = """\
+import sys
+from d4m.classifiers.registry import build_classifier
+from d4m.settings import ClassifierSettings
+build_classifier(ClassifierSettings(), channels=1, size_px=8, classes=4, seed=0)
+print("timm" in sys.modules)
+"""
+
+
+def test_the_fields_networks_are_built_without_timm():
+    done = subprocess.run([sys.executable, "-c", BUILD], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -28,9 +28,7 @@ MATERIALIZE = [
     "tiny",
 ]
 PATIENCE_S = 300
-EDITED = TINY_RECIPE.replace("ipc: 3", "ipc: 2").replace(
-    "[convnet3, test_vit], seeds: 2", "[convnet3], seeds: 1"
-)
+EDITED = TINY_RECIPE.replace("ipc: 3", "ipc: 2").replace(", test_vit], seeds: 2", "], seeds: 1")
 EDITED += 'prompts: {template: "another {name}"}\n'
 
 

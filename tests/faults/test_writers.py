@@ -56,12 +56,6 @@ def _computed(printed: str) -> int:
     return sum(map(int, re.findall(r"computed (\d+), reused", printed)))
 
 
-def test_two_runs_at_once_share_the_work_and_end_with_one_store(stored: StoredUnits):
-    for stage in WITHOUT_TORCH:
-        stored.forget(stage, *stored.names(stage))
-    _run_at_once(stored, [RUN, RUN])
-
-
 def test_four_writers_of_both_kinds_at_once(stored: StoredUnits, record_property):
     """Repeat three command-line runs and one Dagster run, with other units lost each time."""
     rng, rounds = np.random.default_rng(4), often(1, 20)

@@ -33,7 +33,7 @@ RECIPES = {
     "ensemble": {"teacher.members": 2},
     "others": {
         "teacher.others": [
-            {"name": "quick", "epochs": 1},
+            {"name": "quick", "epochs": 1, "options": {"width": 16}},
             {"name": "two", "architecture": "test_vit", "epochs": 1, "members": 2},
         ]
     },
@@ -134,7 +134,8 @@ TEACHER = ["teacher/teacher"]
 def recipe_text(edits):
     """The tiny recipe with one student and one seed, and these keys."""
     document = YAML(typ="safe").load(TINY_RECIPE)
-    document["evaluation"] |= {"students": ["convnet3"], "seeds": 1}
+    evaluation = document["evaluation"]
+    evaluation |= {"students": evaluation["students"][:1], "seeds": 1}
     for path, value in edits.items():
         *sections, key = path.split(".")
         section = document
@@ -217,7 +218,8 @@ def untrained_student(seed=None):
     """The first student before its training, and the stream of that training."""
     seed = stream_seed(0, "student", "convnet3", 0) if seed is None else seed
     weights = stream_seed(seed, "weights")
-    model = build_classifier(StudentSettings(), channels=1, size_px=8, classes=10, seed=weights)
+    student = StudentSettings(options={"width": 16})
+    model = build_classifier(student, channels=1, size_px=8, classes=10, seed=weights)
     return model, stream_seed(seed, "training")
 
 

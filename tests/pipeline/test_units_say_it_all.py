@@ -21,7 +21,10 @@ NAMES = [
     "chosen",
     "rivals",
     "left_open",
+    "mosaics",
 ]
+# Keys of the units that were computed: recipes share units, and one key is one computation.
+SHOWN = set[str]()
 
 
 class Refusing(Recipe):
@@ -47,8 +50,11 @@ def _blind(context):
 
 
 def _one_of_each_kind(units):
-    """The first unit of each name, whatever its number."""
-    return list({unit.name.rstrip("0123456789"): unit for unit in reversed(units)}.values())
+    """The first unit of each name, whatever its number, that no other recipe has shown."""
+    first = {unit.name.rstrip("0123456789"): unit for unit in reversed(units)}
+    fresh = [unit for unit in first.values() if unit.key not in SHOWN]
+    SHOWN.update(unit.key for unit in fresh)
+    return fresh
 
 
 def _digest(stage, product, folder):

@@ -11,12 +11,12 @@ from d4m.stages.score_table import ScoreRow
 from tests.cli.commands import call, refused
 from tests.conftest import FOLDER_RECIPE, TINY_RECIPE, Workspace
 
-SMALL = TINY_RECIPE.replace("[convnet3, test_vit], seeds: 2", "[convnet3], seeds: 1")
+SMALL = TINY_RECIPE.replace(", test_vit], seeds: 2", "], seeds: 1")
 EDITS = {
     "ipc": ("ipc: 3", "ipc: 2"),
     "strength": ("num_inference_steps: 4", "num_inference_steps: 4, strength: 0.5"),
     "labels": ("epochs: 4,", "epochs: 2,"),
-    "students": ("[convnet3]", "[test_resnet]"),
+    "students": ("[{architecture: convnet3, options: {width: 16}}]", "[test_resnet]"),
 }
 
 

@@ -123,7 +123,7 @@ def test_classes_and_artifacts_that_only_one_version_has_are_counted_and_not_dra
 
 
 def test_rows_of_one_version_alone_have_no_difference(edited):
-    edited.write("tiny", PROMPT.replace("[convnet3, test_vit]", "[convnet3, test_resnet]"))
+    edited.write("tiny", PROMPT.replace("test_vit]", "test_resnet]"))
     edited.run()
     context = edited.pipeline().open_context()
     found = compare_datasets(_dataset(context, "previous"), _dataset(context, "current"))

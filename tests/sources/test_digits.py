@@ -1,5 +1,8 @@
 """scikit-learn's digits, with a split that never changes."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -64,6 +67,32 @@ def test_images_are_scikit_learns_with_17_levels_spread_over_256(source):
             assert np.array_equal(source.read_all(split, class_id, index), expected)
             seen += len(rows)
     assert seen == 1797
+
+
+LOOK = """\
+import sys
+from pathlib import Path
+from d4m.settings import DigitsSettings
+from d4m.sources.digits import DigitsSource
+source = DigitsSource(DigitsSettings(source="digits"), Path(sys.argv[1]))
+print(source.count("test", 9), source.fingerprint("test", 9), "sklearn" in sys.modules)
+"""
+
+
+def test_numbers_and_fingerprints_are_remembered_and_forgotten(tmp_path):
+    source = DigitsSource(DigitsSettings(source="digits"), tmp_path)
+    assert source.fingerprint("test", 9) == TEST_FINGERPRINT
+    assert not list(tmp_path.iterdir())  # planning writes nothing
+    source.index("train", 0)
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["36", TEST_FINGERPRINT, "False"]
+    [file] = tmp_path.iterdir()
+    file.write_text("half a fi")
+    assert DigitsSource(DigitsSettings(source="digits"), tmp_path).count("test", 9) == 36
+    source.forget()
+    assert not list(tmp_path.iterdir())
 
 
 def test_names_are_the_english_words_in_order(source):
