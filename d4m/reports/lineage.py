@@ -54,12 +54,14 @@ class ImageOrigin:
         digest: sha256 of the real image's pixels.
         nearest: id of the real image nearest its prototype; None for a real image itself.
         seed: of the noise that the diffusion started from; None where there was none.
+        share: of its class that its prototype stands for; None for a real image itself.
     """
 
     image: str
     digest: str
     nearest: str | None = None
     seed: int | None = None
+    share: float | None = None
 
 
 def trace(context: StageContext, asset: str, units: Sequence[str]) -> list[Origin]:
@@ -115,7 +117,8 @@ def image_origins(context: StageContext, origin: Origin) -> list[ImageOrigin]:
     real = _find(origin, RealImages.name, split_unit("train", class_id_of(origin.unit)))
     if prototypes is None or real is None:
         return []
-    rows = _read(context, prototypes)["nearest_images"]
+    found = _read(context, prototypes)
+    rows, shares = found["nearest_images"], found["cluster_shares"]
     images = _read(context, real)
     seeds: list[int | None] = [None] * len(rows)
     if origin.asset == SyntheticImages.name:
@@ -126,8 +129,9 @@ def image_origins(context: StageContext, origin: Origin) -> list[ImageOrigin]:
             bytes(images["content_digests"][row]).hex(),
             str(images["image_ids"][row]),
             seed,
+            float(share),
         )
-        for number, (row, seed) in enumerate(zip(rows, seeds, strict=True))
+        for number, (row, seed, share) in enumerate(zip(rows, seeds, shares, strict=True))
     ]
 
 
