@@ -25,6 +25,14 @@ class Format(StrEnum):
     webdataset = "webdataset"
 
 
+class Labels(StrEnum):
+    """How soft labels are packed."""
+
+    float16 = "float16"
+    uint8 = "uint8"
+    top_k = "top_k"
+
+
 @app.command()
 def export(
     recipe: RecipeArgument,
@@ -38,6 +46,14 @@ def export(
             "one file. The others hold the images alone.",
         ),
     ] = Format.parquet,
+    labels: Annotated[
+        Labels | None,
+        typer.Option(help="Format of the soft labels, in place of the recipe's."),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Keep this many labelled epochs, which are used several times."),
+    ] = None,
     licence: _Licence = "unknown",
     test_images: Annotated[
         Path | None,
@@ -54,6 +70,7 @@ def export(
     for each in filter(None, (folder, test_images)):
         refuse_existing(each)
     contents = open_contents(open_pipeline(recipe), version)
+    contents = contents.with_labels(labels.value if labels else None, epochs)
     if test_images is not None:
         write_test_images(contents, test_images)
         console.print(f"wrote {escape(str(test_images))}", soft_wrap=True)

@@ -170,7 +170,7 @@ def _card(contents: Contents, form: str) -> str:
     images, size_px, _ = contents.shape
     settings, tables = contents.recipe, form == "parquet"
     labelled = tables and contents.has_labels
-    how = _HOW[settings.soft_labels.format]
+    how = _HOW[(contents.labels or settings.soft_labels).format]
     files = [
         _IMAGE_FILES[form],
         _LABEL_FILES.format(how=how) if labelled else "",

@@ -5,21 +5,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
 from pydantic import ValidationError
 
 from d4m.errors import D4MError, RecipeError
-from d4m.export.label_table import LabelledEpoch
+from d4m.export.label_table import LabelledEpoch, smaller_labels
 from d4m.images.statistics import ChannelStatistics, measure_channels
 from d4m.pipeline import Pipeline
 from d4m.reports.conditions import describe_device
 from d4m.reports.dataset_diff import DatasetVersion
 from d4m.reports.lineage import ImageOrigin, Origin, image_origins, trace
 from d4m.reports.versions import find_version
-from d4m.settings import RecipeSettings
+from d4m.settings import RecipeSettings, SoftLabelSettings
 from d4m.stages.context import StageContext
 from d4m.stages.display_names import with_names
 from d4m.stages.distilled_dataset import DistilledDataset
@@ -30,6 +30,8 @@ from d4m.stages.training_sets import real_batches, view_size_px
 from d4m.stages.unit_names import class_unit
 
 _DATASET = DistilledDataset.name
+
+LabelFormat = Literal["float16", "uint8", "top_k"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Contents:
         context: with the packed unit in its `upstream`.
         failed: the checks that fail, in words.
         earlier: whether this is a version before the present one.
+        labels: format and number of epochs to pack soft labels in; None: as they are stored.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Contents:
     context: StageContext
     failed: Sequence[str] = ()
     earlier: bool = False
+    labels: SoftLabelSettings | None = None
 
     @cached_property
     def recipe(self) -> RecipeSettings:
@@ -92,6 +96,30 @@ class Contents:
     def class_names(self) -> list[str]:
         """The names of the classes, in the order of their ids."""
         return [each["name"] for each in self.classes]
+
+    def with_labels(self, label_format: LabelFormat | None, epochs: int | None) -> "Contents":
+        """Return these contents with smaller soft labels.
+
+        Args:
+            label_format: to pack them in; None: as they are stored.
+            epochs: how many labelled epochs to keep; None: all.
+
+        Raises:
+            D4MError: there are none, or they are stored in a smaller format.
+        """
+        stored = self.recipe.soft_labels
+        if label_format is None and epochs is None:
+            return self
+        wanted = {"format": label_format or stored.format, "labelled_epochs": epochs}
+        if not self.has_labels or stored.format not in ("float16", wanted["format"]):
+            found = f"format {stored.format}" if self.has_labels else "none"
+            msg = (
+                f"cannot make soft labels of recipe {self.name} smaller: wanted labels of format "
+                f"float16, found {found}; leave `--labels` and `--epochs` out"
+            )
+            raise D4MError(msg)
+        kept = stored.model_copy(update={k: v for k, v in wanted.items() if v is not None})
+        return replace(self, labels=kept)
 
     @property
     def has_labels(self) -> bool:
@@ -146,7 +174,9 @@ class Contents:
             dict(zarr.open_group(self.folder / f"{name}.zarr", mode="r").arrays())
             for name in ("views", "soft_labels")
         )
-        yield from map(LabelledEpoch, _by_epoch(views), _by_epoch(labels))
+        epochs = map(LabelledEpoch, _by_epoch(views), _by_epoch(labels))
+        classes = len(self.classes)
+        yield from smaller_labels(epochs, self.labels, classes) if self.labels else epochs
 
     def statistics(self) -> ChannelStatistics | None:
         """Return the mean and deviation by which students see pixels; None where they do not.

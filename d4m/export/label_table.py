@@ -1,13 +1,16 @@
 """Write views and soft labels as one table, a row per image and epoch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from d4m.export.tables import Column, sharded, to_arrow, value, values
+from d4m.settings import SoftLabelSettings
+from d4m.training.label_formats import pack_logits, unpack_logits
 
 _GROUP_BYTES = 16 << 20
 
@@ -55,6 +58,21 @@ def write_label_table(folder: Path, epochs: Iterable[LabelledEpoch], *, channels
                 start, waiting = start + per_group, []
             waiting.append(_rows(epoch, channels))
         write()
+
+
+def smaller_labels(
+    epochs: Iterable[LabelledEpoch], settings: SoftLabelSettings, classes: int
+) -> Iterator[LabelledEpoch]:
+    """Yield the first labelled epochs with their logits packed again.
+
+    Args:
+        epochs: with labels in any format; those of format float16 lose least.
+        settings: number of labelled epochs to keep, format, and classes that format top_k keeps.
+        classes: number of classes.
+    """
+    for epoch in islice(epochs, settings.labelled):
+        labels = pack_logits(unpack_logits(epoch.labels, classes), settings)
+        yield LabelledEpoch(epoch.views, labels)
 
 
 def _table(columns: Mapping[str, Column], epochs: list[Arrays], start: int) -> pa.Table:
