@@ -1,16 +1,19 @@
 """Upload a distilled data set to the Hugging Face hub, or to a server with the same API."""
 
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HTTPError
 
 from d4m.errors import D4MError
 from d4m.export.contents import Contents
 from d4m.export.folder import write_export
 
 _OURS = "distilled.json"
+# What its library raises: of the network, of files, of names, of uploads.
+_REFUSALS = (OSError, ValueError, HTTPError, RuntimeError)
 _TABLES = ["data/*", "soft_labels/*", "scores/*"]
 
 
@@ -30,7 +33,7 @@ def push_export(contents: Contents, name: str, *, licence: str, public: bool) ->
         D4MError: the hub has something else under this name, or refuses.
     """
     try:
-        api = HfApi()
+        api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
         if api.repo_exists(name, repo_type="dataset"):
             _check_ours(name, api.list_repo_files(name, repo_type="dataset"))
         with TemporaryDirectory() as temporary:
@@ -45,7 +48,7 @@ def push_export(contents: Contents, name: str, *, licence: str, public: bool) ->
                 delete_patterns=_TABLES,
             )
         return str(address)
-    except (OSError, HFValidationError) as failure:  # the hub's errors are OSErrors
+    except _REFUSALS as failure:
         msg = f"cannot upload {contents.name} to {name}: {failure}"
         raise D4MError(msg) from failure
 
