@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 
 _SHARD_BYTES = 256 << 20
 _LEVEL = 9
+_COUNTERS = {"epoch", "image"}  # whole numbers that count up
+_BY_STEPS = "DELTA_BINARY_PACKED"
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class ShardedWriter:
                 self.schema,
                 compression="zstd",
                 compression_level=_LEVEL,
+                use_dictionary=[name for name in self.schema.names if name not in _COUNTERS],
+                column_encoding=dict.fromkeys(_COUNTERS & set(self.schema.names), _BY_STEPS),
                 write_page_index=True,
             )
         self._open.write_table(table, row_group_size=max(1, len(table)))
