@@ -1,7 +1,5 @@
-"""Trace artifacts, list and compare their versions, copy data sets out of the store."""
+"""Trace artifacts, list and compare their versions."""
 
-import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,10 +20,8 @@ from d4m.cli.app import (
     print_note,
 )
 from d4m.errors import D4MError, MissingUpstreamError, SourceError
-from d4m.pipeline import Pipeline
 from d4m.recipe.write import write_recipe
 from d4m.reports.changes import flatten
-from d4m.reports.conditions import describe_device, find_conditions
 from d4m.reports.dataset_diff import (
     DatasetVersion,
     RowChange,
@@ -34,20 +30,18 @@ from d4m.reports.dataset_diff import (
     draw_side_by_side,
 )
 from d4m.reports.lineage import Origin, image_origins, trace
-from d4m.reports.present import ShownDataset, shown_dataset
+from d4m.reports.present import shown_dataset
 from d4m.reports.versions import find_version, version_changes
-from d4m.settings import RecipeSettings
 from d4m.stages.context import StageContext
 from d4m.stages.display_names import with_names
-from d4m.stages.distilled_dataset import DistilledDataset, score_json, write_json
-from d4m.stages.score_table import ScoreRow
+from d4m.stages.distilled_dataset import DistilledDataset
 
 _DATASET = DistilledDataset.name
 _SIBLINGS = 3
 _SETTINGS_SHOWN = 12
 _SIDES = ("old", "new", "change")
 _AssetArgument = Annotated[str, typer.Argument(help="An artifact, such as synthetic_images.")]
-_VersionText = "The beginning of a version's name or digest, `current` or `previous`."
+VERSION_TEXT = "The beginning of a version's name or digest, `current` or `previous`."
 
 
 @app.command()
@@ -97,8 +91,8 @@ def history(
 @app.command()
 def diff(
     recipe: RecipeArgument,
-    old: Annotated[str, typer.Argument(help=_VersionText)] = "previous",
-    new: Annotated[str, typer.Argument(help=_VersionText)] = "current",
+    old: Annotated[str, typer.Argument(help=VERSION_TEXT)] = "previous",
+    new: Annotated[str, typer.Argument(help=VERSION_TEXT)] = "current",
     picture: Annotated[
         Path | None,
         typer.Option(
@@ -146,7 +140,7 @@ def _cells(score: ScoreChange) -> Iterator[str]:
 @app.command()
 def restore(
     recipe: RecipeArgument,
-    version: Annotated[str, typer.Argument(help=_VersionText)],
+    version: Annotated[str, typer.Argument(help=VERSION_TEXT)],
     name: Annotated[str, typer.Argument(help="Name of the new recipe, which must not exist.")],
 ) -> None:
     """Write the settings of an earlier version into a new recipe.
@@ -163,66 +157,6 @@ def restore(
         comment=f"Recipe {recipe} as it was in version {found.name}.",
     )
     console.print(f"wrote {escape(str(path))}", soft_wrap=True)
-
-
-@app.command()
-def export(
-    recipe: RecipeArgument,
-    folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
-    version: Annotated[str, typer.Option(help=_VersionText)] = "",
-) -> None:
-    """Copy the distilled data set out of the store, as a folder of plain files."""
-    if folder.exists():
-        msg = f"wanted a folder that does not exist yet, found {folder}; choose another name"
-        raise D4MError(msg)
-    pipeline = open_pipeline(recipe)
-    if version:
-        context = pipeline.open_context()
-        files = DatasetVersion.open(context, find_version(context, _DATASET, version)).folder
-        shutil.copytree(files, folder)
-    else:
-        shown = pipeline.shown()
-        shutil.copytree(_present_files(recipe, shown), folder)
-        _name_networks(folder, pipeline.recipe.settings, shown.scores)
-        _add_to_card(pipeline, shown, folder / "README.md")
-    console.print(f"wrote {escape(str(folder))}", soft_wrap=True)
-
-
-def _name_networks(folder: Path, recipe: RecipeSettings, scores: Sequence[ScoreRow]) -> None:
-    """Give students and teachers of an exported data set the recipe's names, for people."""
-    settings = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
-    write_json(folder / "recipe.json", with_names(settings, recipe))
-    write_json(folder / "scores.json", [score_json(row) for row in scores])
-
-
-def _present_files(recipe: str, shown: ShownDataset) -> Path:
-    """Return the folder of the present recipe's data set, and refuse any other."""
-    if shown.version:
-        msg = (
-            f"recipe {recipe} has changed since its last data set was made ({shown.note}); run "
-            f"`d4m run {recipe}` first, or export that one with `--version {shown.version}`"
-        )
-        raise D4MError(msg)
-    if shown.folder is None:
-        msg = f"recipe {recipe} has scores but no packed data set; run `d4m run {recipe}` first"
-        raise D4MError(msg)
-    return shown.folder
-
-
-def _add_to_card(pipeline: Pipeline, shown: ShownDataset, card: Path) -> None:
-    """Add to an exported card what is part of no digest: the device, and the checks that fail."""
-    assert shown.context is not None, "the data set belongs to the present recipe"
-    device = describe_device(find_conditions({row.label: row for row in shown.scores}))
-    failed = [
-        f"- {found.severity}: {check.artifact}, {check.name}: {found.summary}"
-        for artifact in shown.context.upstream
-        for check, found in pipeline.check(artifact, shown.context)
-        if not found.passed
-    ]
-    lines = ["", f"Students trained on: {device}."] if device else []
-    lines += ["", "## Checks that fail", "", *failed] if failed else []
-    text = card.read_text(encoding="utf-8") + "\n".join([*lines, ""])
-    card.write_text(text, encoding="utf-8")
 
 
 def _context_of(recipe: str, artifact: str) -> StageContext:

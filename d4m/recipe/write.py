@@ -28,19 +28,33 @@ def write_recipe(path: Path, settings: Mapping[str, Any], *, comment: str) -> Pa
     if path.exists() or recipe_files(path) or not is_name(path.stem) or not path.parent.is_dir():
         msg = f"wanted the name of a recipe that does not exist yet, found {path}; choose another"
         raise RecipeError(msg)
-    sections = as_written(settings)
     try:
-        RecipeSettings.model_validate(sections)
+        text = recipe_text(settings, comment=comment)
     except ValidationError as failure:
         msg = f"cannot write {path}: these settings are of another version of d4m: {failure}"
         raise RecipeError(msg) from None
-    text = StringIO()
-    cast(Any, YAML(typ="safe")).dump(sections, text)
     hidden = path.with_name(f".{path.name}")  # no recipe until it is whole
     try:
-        hidden.write_text(f"# {comment}\n{text.getvalue()}", encoding="utf-8")
+        hidden.write_text(text, encoding="utf-8")
         hidden.replace(path)
     except OSError as failure:
         msg = f"cannot write {path}: {failure}"
         raise RecipeError(msg) from None
     return path
+
+
+def recipe_text(settings: Mapping[str, Any], *, comment: str) -> str:
+    """Return settings as a recipe.
+
+    Args:
+        settings: every section, as `RecipeSettings` dumps them.
+        comment: the first line.
+
+    Raises:
+        ValidationError: this version of d4m does not know some of the settings.
+    """
+    sections = as_written(settings)
+    RecipeSettings.model_validate(sections)
+    text = StringIO()
+    cast(Any, YAML(typ="safe")).dump(sections, text)
+    return f"# {comment}\n{text.getvalue()}"

@@ -54,12 +54,14 @@ class ImageOrigin:
         digest: sha256 of the real image's pixels.
         nearest: id of the real image nearest its prototype; None for a real image itself.
         seed: of the noise that the diffusion started from; None where there was none.
+        share: of its class that its prototype stands for; None for a real image itself.
     """
 
     image: str
     digest: str
     nearest: str | None = None
     seed: int | None = None
+    share: float | None = None
 
 
 def trace(context: StageContext, asset: str, units: Sequence[str]) -> list[Origin]:
@@ -116,7 +118,7 @@ def image_origins(context: StageContext, origin: Origin) -> list[ImageOrigin]:
     if prototypes is None or real is None:
         return []
     found, images = _read(context, prototypes), _read(context, real)
-    rows = found["nearest_images"]
+    rows, shares = found["nearest_images"], found["cluster_shares"]
     seeds: list[int | None] = [None] * len(found["prototypes"])
     if origin.asset == SyntheticImages.name:
         seeds = _read(context, origin)["seeds"].tolist()
@@ -127,8 +129,9 @@ def image_origins(context: StageContext, origin: Origin) -> list[ImageOrigin]:
             bytes(images["content_digests"][row]).hex(),
             str(images["image_ids"][row]),
             seeds[number // tiles],
+            float(share),
         )
-        for number, row in enumerate(rows)
+        for number, (row, share) in enumerate(zip(rows, shares, strict=True))
     ]
 
 

@@ -47,7 +47,7 @@ def real_batches(
         size_px: height and width; None: the source's own.
         choose: class id -> the rows wanted of that class; None: all of them.
     """
-    for _, batch in _real_batches(context, split, size_px, choose):
+    for _, batch in labelled_batches(context, split, size_px=size_px, choose=choose):
         yield batch
 
 
@@ -72,7 +72,7 @@ def real_set(
     """
     from d4m.images.mosaics import coarsen_images
 
-    batches = _real_batches(context, split, size_px, choose, crop)
+    batches = labelled_batches(context, split, size_px=size_px, choose=choose, crop=crop)
     return image_set(context, ((own, coarsen_images(batch, mosaic)) for own, batch in batches))
 
 
@@ -179,13 +179,23 @@ def synthetic_classes(
         yield context.read("synthetic_images", class_unit(class_id, distillation))
 
 
-def _real_batches(
+def labelled_batches(
     context: StageContext,
     split: Split,
-    size_px: int | None,
-    choose: Callable[[int], Rows] | None,
+    *,
+    size_px: int | None = None,
+    choose: Callable[[int], Rows] | None = None,
     crop: CentreCropSettings | None = None,
 ) -> Iterator[tuple[int, Batch]]:
+    """Yield (class id, real images of that class) in class order, batch by batch.
+
+    Args:
+        context: the recipe and its artifacts.
+        split: training, validation or test images.
+        size_px: height and width; None: the source's own.
+        choose: class id -> the rows wanted of that class; None: all of them.
+        crop: which centre of each image is read instead; None: as the data set's images are read.
+    """
     for class_id in context.class_ids:
         index = context.image_index(split, class_id)
         if choose is not None:

@@ -1,8 +1,8 @@
 """Lineage, history, diff, restore and the export of an earlier version."""
 
-import json
 import re
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -85,7 +85,7 @@ def test_an_earlier_version_is_exported(edited, tmp_path):
     call(edited, "export", "tiny", tmp_path / "old", "--version", "previous")
     call(edited, "export", "tiny", tmp_path / "new")
     prompts = [
-        json.loads((tmp_path / name / "classes.json").read_text())[3]["prompt"]
+        pq.read_table(tmp_path / name / "data").to_pylist()[3 * 3]["prompt"]
         for name in ("old", "new")
     ]
     assert prompts == ["three", "a [b]bold[/b] three"]

@@ -1,9 +1,13 @@
 """Stored images that are mosaics: made of clusters, refined, labelled and trained on as tiles."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from d4m.export.contents import open_contents
 from d4m.images.mosaics import coarsen_images, unpack_images
 from d4m.images.pixels import to_images
 from d4m.prototypes.clusters import fit_prototypes
@@ -64,6 +68,19 @@ def test_each_tile_is_traced_to_its_real_image(context):
     nearest = context.read("prototypes", CLASSES[3])["nearest_images"]
     names = context.read("real_images", "train-00003")["image_ids"]
     assert [each.nearest for each in images] == [str(name) for name in names[nearest]]
+
+
+def test_an_export_has_a_row_per_tile(lab, context):
+    contents = open_contents(lab.pipeline("mosaics"))
+    exported = list(contents.images())
+    made = np.concatenate([context.read("synthetic_images", name)["images"] for name in CLASSES])
+    shown = [np.atleast_3d(np.asarray(Image.open(io.BytesIO(each.png)))) for each in exported]
+    assert np.array_equal(np.stack(shown), unpack_images(made, 2))
+    assert contents.shape == (40, 8, 1)
+    shares = [each.origin.share for each in exported[:4]]
+    assert shares == context.read("prototypes", CLASSES[0])["cluster_shares"].tolist()
+    labels = next(contents.labelled_epochs())
+    assert len(labels.labels["logits"]) == 40
 
 
 def test_whole_images_keep_their_keys(lab):

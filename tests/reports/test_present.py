@@ -72,8 +72,9 @@ def test_an_export_of_an_edited_recipe_wants_the_version_named(edited, tmp_path)
     assert "prototypes.ipc changed from 3 to 2" in error
     assert f"`--version {_version(edited)}`" in error
     assert not (tmp_path / "out").exists()
-    call(edited, "export", "small", tmp_path / "out", "--version", _version(edited))
-    assert len(list((tmp_path / "out" / "images" / "00003").iterdir())) == 3
+    more = ("--version", _version(edited), "--format", "imagefolder")
+    call(edited, "export", "small", tmp_path / "out", *more)
+    assert len(list((tmp_path / "out" / "train" / "00003_three").iterdir())) == 3
 
 
 def test_put_back_the_recipe_is_present_again(edited):

@@ -1,0 +1,1 @@
+"""The distilled data set as the outside world reads it: files, a loader, uploads."""

@@ -1,0 +1,184 @@
+"""Write the distilled data set into a folder that the ecosystem reads as it is."""
+
+import secrets
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from d4m.errors import D4MError, RecipeError
+from d4m.export.card import write_card
+from d4m.export.contents import Contents
+from d4m.export.croissant import write_croissant
+from d4m.export.images import (
+    write_image_folder,
+    write_image_table,
+    write_scored_images,
+    write_webdataset,
+)
+from d4m.export.label_table import write_label_table
+from d4m.export.one_file import join_parts
+from d4m.export.score_table import write_score_table
+from d4m.recipe.write import recipe_text
+from d4m.reports.lineage import Origin
+from d4m.stages.distilled_dataset import score_json, write_json
+from d4m.store.digest import digest_file
+from d4m.store.durable import make_durable
+
+Format = Literal["parquet", "imagefolder", "webdataset"]
+_SUMS = "SHA256SUMS"
+
+
+def write_export(
+    contents: Contents, folder: Path, *, form: Format = "parquet", licence: str = "unknown"
+) -> None:
+    """Write a data set into a folder that does not exist yet, whole or not at all.
+
+    Args:
+        contents: of the data set.
+        folder: to write.
+        form: `parquet`, with soft labels and `distilled.py`; or images alone, as an `imagefolder`
+            or a `webdataset`.
+        licence: the hub's name for the licence of the images, such as `cc-by-4.0`.
+
+    Raises:
+        D4MError: the folder exists, or cannot be written.
+    """
+    with new_folder(folder) as unfinished:
+        match form:
+            case "parquet":
+                _write_tables(contents, unfinished)
+            case "imagefolder":
+                write_image_folder(unfinished / "train", contents)
+            case "webdataset":
+                write_webdataset(unfinished / "data", contents)
+        _write_papers(contents, unfinished)
+        write_card(unfinished, contents, form=form, licence=licence)
+        if form == "parquet":
+            write_croissant(unfinished, contents, licence=licence)
+        _write_sums(unfinished)
+
+
+def write_test_images(contents: Contents, folder: Path) -> None:
+    """Write the real images that students are scored on into a folder that does not exist yet.
+
+    Raises:
+        D4MError: the folder exists, or the data set is an earlier version.
+    """
+    if contents.earlier:
+        msg = (
+            "test images are those of the present recipe, and may have changed since this version; "
+            "export without them"
+        )
+        raise D4MError(msg)
+    with new_folder(folder) as unfinished:
+        write_scored_images(unfinished, contents)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Generator[Path]:
+    """Open an unfinished folder next to a new one, which it becomes if all goes well.
+
+    Raises:
+        D4MError: the folder exists, or the files cannot be written.
+    """
+    refuse_existing(folder)
+    unfinished = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}.unfinished")
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        make_durable(unfinished)
+        refuse_existing(folder)
+        unfinished.rename(folder)
+    except OSError as failure:
+        msg = f"cannot write {folder}: {failure}"
+        raise D4MError(msg) from failure
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def refuse_existing(folder: Path) -> None:
+    """Refuse to write a folder where something is already.
+
+    Raises:
+        D4MError: there is a file, folder or link of this name.
+    """
+    if folder.exists() or folder.is_symlink():
+        msg = f"wanted a folder that does not exist yet, found {folder}; choose another name"
+        raise D4MError(msg)
+
+
+def _write_tables(contents: Contents, folder: Path) -> None:
+    """Write images, labels and scores as parquet, and the file that reads them."""
+    write_image_table(folder / "data", contents)
+    if contents.has_labels:
+        labels = contents.labelled_epochs()
+        write_label_table(folder / "soft_labels", labels, channels=contents.shape[2])
+    write_score_table(folder / "scores", contents.scores)
+    write_json(folder / "distilled.json", _about(contents))
+    (folder / "distilled.py").write_text(join_parts(), encoding="utf-8")
+
+
+def _about(contents: Contents) -> dict[str, Any]:
+    """Return what `distilled.py` must know of the data set."""
+    statistics, recipe = contents.statistics(), contents.recipe
+    evaluation = recipe.evaluation
+    images, size_px, channels = contents.shape
+    return {
+        "name": contents.name,
+        "classes": contents.class_names,
+        "images": images,
+        "size_px": size_px,
+        "channels": channels,
+        "training": {
+            "epochs": recipe.soft_labels.epochs,
+            "optimizer": evaluation.optimizer.model_dump(mode="json"),
+            "matching": evaluation.matching.model_dump(mode="json"),
+            "mean": statistics and statistics.mean,
+            "deviation": statistics and statistics.deviation,
+        },
+    }
+
+
+def _write_papers(contents: Contents, folder: Path) -> None:
+    """Write what says how the data set was made, and how good it is."""
+    comment = f"Recipe {contents.name}, as this data set was made."
+    try:
+        text = recipe_text(contents.settings, comment=comment)
+    except ValidationError as failure:
+        msg = f"cannot export: these settings are of another version of d4m: {failure}"
+        raise RecipeError(msg) from None
+    (folder / "recipe.yaml").write_text(text, encoding="utf-8")
+    write_json(folder / "scores.json", [score_json(row) for row in contents.scores])
+    write_json(folder / "lineage.json", [_lineage(each) for each in _sorted(contents.origin)])
+    shutil.copyfile(contents.folder / "contact_sheet.png", folder / "contact_sheet.png")
+
+
+def _sorted(origin: Origin) -> list[Origin]:
+    return sorted(origin.walk(), key=lambda each: (each.asset, each.unit, each.digest))
+
+
+def _lineage(origin: Origin) -> dict[str, Any]:
+    """Return a unit, and which units it was made of, by artifact, name and digest."""
+    reference = origin.reference
+    return {
+        "artifact": origin.asset,
+        "unit": origin.unit,
+        "digest": origin.digest,
+        "made_of": {f"{each.asset}/{each.unit}": each.digest for each in origin.sources},
+        "settings": reference.inputs["settings"] if reference else None,
+        "provenance": reference.provenance if reference else None,
+    }
+
+
+def _write_sums(folder: Path) -> None:
+    """Write the sha256 of every other file, as `sha256sum --check` reads it."""
+    lines = [
+        f"{digest_file(path)}  {path.relative_to(folder).as_posix()}\n"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
+    (folder / _SUMS).write_text("".join(lines), encoding="utf-8")

@@ -1,0 +1,40 @@
+"""Load a distilled data set from an exported folder, or from the store by its recipe."""
+
+import shutil
+from pathlib import Path
+
+from d4m.environment import compute, find_recipe, store_root
+from d4m.errors import D4MError
+from d4m.export.contents import open_contents
+from d4m.export.folder import write_export
+from d4m.export.standalone.dataset import DistilledDataset
+from d4m.pipeline import Pipeline
+
+_ABOUT = "distilled.json"
+
+
+def load_distilled(folder_or_recipe: str | Path) -> DistilledDataset:
+    """Load a distilled data set.
+
+    The data set of a recipe is exported into the store's cache first, once per version.
+
+    Args:
+        folder_or_recipe: a folder that `d4m export` wrote; or the name of a recipe in
+            `$D4M_RECIPES`, or its path, with a data set in `$D4M_STORE`.
+
+    Raises:
+        D4MError: there is no such data set.
+    """
+    folder = Path(folder_or_recipe)
+    if (folder / _ABOUT).is_file():
+        return DistilledDataset(folder)
+    if folder.is_dir() and len(folder.parts) > 1:
+        msg = f"wanted a folder that `d4m export` wrote as parquet, found no {_ABOUT} in {folder}"
+        raise D4MError(msg)
+    root = store_root()
+    contents = open_contents(Pipeline(find_recipe(str(folder_or_recipe)), root, compute()))
+    cached = root / "cache" / "exports" / contents.key
+    if not (cached / _ABOUT).is_file():
+        shutil.rmtree(cached, ignore_errors=True)
+        write_export(contents, cached)
+    return DistilledDataset(cached)

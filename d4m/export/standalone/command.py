@@ -1,0 +1,103 @@
+"""Train and score from the command line."""
+
+import argparse
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from d4m.export.standalone.dataset import DistilledDataset, decode_image
+from d4m.export.standalone.networks import MODELS, build_model
+from d4m.export.standalone.training import count_hits, say, train
+
+
+def read_test(path: str | Path, about: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Read labelled images: a parquet file, a folder of such files, or a folder per class.
+
+    Args:
+        path: parquet has the columns `image` and `label`, as the hub has them; the folder of a
+            class has its name, or its number.
+        about: what `distilled.json` says of size, channels and classes.
+
+    Returns:
+        Images, uint8 (image, height, width, channel), resized to a square where they differ, and
+        their class ids.
+
+    Raises:
+        ValueError: there are no images, or their classes are unknown.
+    """
+    path, mode = Path(path), "L" if about["channels"] == 1 else "RGB"
+    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
+    found = list(_in_parquet(files) if files else _in_folders(path, about["classes"]))
+    if not found:
+        msg = f"wanted images to score, found none in {path}"
+        raise ValueError(msg)
+    images = [decode_image(file, mode, about["size_px"]) for file, _ in found]
+    return torch.stack(images), torch.tensor([class_id for _, class_id in found])
+
+
+def _in_parquet(files: list[Path]) -> Iterator[tuple[Any, int]]:
+    for path in files:
+        names = pq.read_schema(path).names
+        if not {"image", "label"} <= set(names):
+            msg = f"wanted columns `image` and `label`, found {names} in {path}"
+            raise ValueError(msg)
+        table = pq.read_table(path, columns=["image", "label"])
+        for row in cast("list[dict[str, Any]]", table.to_pylist()):
+            yield io.BytesIO(row["image"]["bytes"]), row["label"]
+
+
+def _in_folders(path: Path, classes: list[str]) -> Iterator[tuple[Path, int]]:
+    numbers = {name: number for number, name in enumerate(classes)}
+    numbers |= {str(number): number for number in range(len(classes)) if str(number) not in numbers}
+    for folder in sorted(each for each in path.iterdir() if each.is_dir()):
+        if folder.name not in numbers:
+            msg = f"wanted folders named as classes are, such as {classes[0]!r}; found {folder}"
+            raise ValueError(msg)
+        for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+            yield file, numbers[folder.name]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Train a network on this distilled data set.")
+    command = parser.add_subparsers(required=True).add_parser("train", help="train and score")
+    command.add_argument("--model", choices=sorted(MODELS), default="convnet3")
+    command.add_argument("--data", default=Path(__file__).parent, help="the exported folder")
+    command.add_argument("--test", help="parquet, or a folder with one folder per class")
+    command.add_argument("--epochs", type=int, help="default: as in the recipe")
+    command.add_argument("--students", type=int, default=1, help="how many to train")
+    command.add_argument("--seed", type=int, default=0, help="of the first student")
+    command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    command.add_argument("--save", help="file for the last student's weights")
+    chosen = parser.parse_args(arguments)
+    try:
+        _train(chosen)
+    except (OSError, ValueError) as failure:
+        sys.exit(f"error: {failure}")
+
+
+def _train(chosen: argparse.Namespace) -> None:
+    data = DistilledDataset(chosen.data)
+    test = read_test(chosen.test, data.about) if chosen.test else None
+    scores = list[float]()
+    for seed in range(chosen.seed, chosen.seed + chosen.students):
+        model = build_model(chosen.model, data.about, seed=seed)
+        train(model, data, epochs=chosen.epochs, seed=seed, device=chosen.device)
+        if test is not None:
+            hits = count_hits(model, *test, device=chosen.device)
+            scores.append(100 * hits / len(test[1]))
+            say(f"student {seed}: top-1 {scores[-1]:.2f} % ({hits} of {len(test[1])})")
+        if chosen.save:
+            torch.save(model.state_dict(), chosen.save)
+    if len(scores) > 1:
+        say(f"mean of {len(scores)} students: top-1 {sum(scores) / len(scores):.2f} %")
+
+
+if __name__ == "__main__":
+    main()
