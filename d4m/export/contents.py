@@ -183,7 +183,7 @@ class Contents:
 
         for file in files:
             with Image.open(file) as opened:
-                stored = np.atleast_3d(np.asarray(opened))
+                stored = np.atleast_3d(np.array(opened))
             yield from map(encode_png, unpack_images(stored[None], edge))
 
     def labelled_epochs(self) -> Iterator[LabelledEpoch]:
