@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from d4m.errors import SourceError, StoreError
-from d4m_assets.retries import may_pass
+from d4m_assets.failures import may_pass
 from tests.assets.conftest import Instance
 
 

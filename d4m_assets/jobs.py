@@ -1,0 +1,22 @@
+"""The jobs: parts of the graph that are run as a whole."""
+
+import dagster as dg
+
+from d4m_assets.asset_keys import section_key
+
+_EVERYTHING = dg.AssetSelection.all()
+
+distill = dg.define_asset_job(
+    "distill", _EVERYTHING, description="Everything, from the recipe to the distilled data set."
+)
+synthesize = dg.define_asset_job(
+    "synthesize",
+    dg.AssetSelection.assets("synthetic_images").upstream(),
+    description="Up to the synthetic images: no labels, no students.",
+)
+evaluate = dg.define_asset_job(
+    "evaluate",
+    dg.AssetSelection.assets("evaluation_scores", "image_fidelity", "distilled_dataset")
+    | dg.AssetSelection.assets(section_key("evaluation")),
+    description="Train and score students on the stored artifacts, and pack the data set again.",
+)
