@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 BROWSER := $(VENV)/browser
+UI := http://127.0.0.1:3000
 
 export DAGSTER_HOME := $(CURDIR)/dagster_home
 export D4M_STORE := $(CURDIR)/store
@@ -12,8 +13,9 @@ export D4M_RECIPES := $(CURDIR)/recipes
 .PHONY: demo test test-faults test-browser check format reference dev bench bench-synthesis bench-students bench-samplers bench-scale ablation training-sets clean
 
 demo: $(READY)                 ## Distil the digits and print their scores.
-	$(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits
-	$(BIN)/d4m show digits
+	@PYTHONWARNINGS=ignore $(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits --config dagster_home/terminal.yaml
+	@$(BIN)/d4m compare digits
+	@echo "more: d4m show digits (leads, image fidelity, folder); make dev (the same in the Dagster UI)"
 
 test: check                    ## Everything that must hold before a change lands.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
@@ -38,7 +40,10 @@ reference: $(READY)            ## Write docs/reference/recipe.md and command_lin
 	$(BIN)/python docs/reference/generate.py
 
 dev: $(READY)                  ## The Dagster UI on http://127.0.0.1:3000.
-	$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1
+	@echo "scores:   $(UI)/assets/evaluation_scores?view=partitions&partition=digits"
+	@echo "pictures: $(UI)/assets/synthetic_images?view=partitions&partition=digits"
+	@echo "graph:    $(UI)/asset-groups"
+	@$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1
 
 bench: $(READY)                ## Measure anew what benchmarks/README.md reports.
 	$(BIN)/python benchmarks/digits.py

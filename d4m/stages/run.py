@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from d4m.errors import StoreError
+from d4m.progress import progress
 from d4m.stages.base import Product, Stage, is_known, plan_stage, records
 from d4m.stages.context import StageContext
 from d4m.stages.provenance import SECONDS, record_provenance
@@ -75,13 +74,13 @@ def _is_ready(unit: Unit, used: Mapping[str, Reference]) -> bool:
 def _compute(stage: Stage, context: StageContext, missing: Sequence[Unit]) -> list[str]:
     """Compute and publish units; return their names in the order in which they were done."""
     computed, since = list[str](), time.monotonic()
-    with tqdm(total=len(missing), desc=stage.name, unit="unit", disable=None) as bar:
+    with progress(len(missing), stage.name, unit="unit") as counted:
         for unit, product in stage.compute(context, missing):
             _publish(context, unit, product, since)
             since = time.monotonic()
             computed.append(unit.name)
-            _log.info("computed %s/%s", stage.name, unit.name)
-            bar.update()
+            _log.debug("computed %s/%s", stage.name, unit.name)
+            counted.step()
     return computed
 
 
