@@ -37,9 +37,7 @@ class Progress:
         """Draw an empty bar."""
         self.count, self.label, self.unit = count, label, unit
         screen = _terminals[0] if _terminals else sys.stderr
-        self.bar = tqdm(
-            total=count, desc=label, unit=unit, leave=False, disable=None, file=screen
-        )
+        self.bar = tqdm(total=count, desc=label, unit=unit, leave=False, disable=None, file=screen)
         self._done, self._logged = 0, time.monotonic()
 
     def step(self) -> None:

@@ -55,7 +55,7 @@ class _Lines(logging.StreamHandler):  # pyright: ignore[reportMissingTypeArgumen
 )
 def lines_of_stages(context: dg.InitLoggerContext) -> logging.Logger:
     """Return a logger that prints a line per stage."""
-    printed = logging.Logger("d4m_assets", level=context.logger_config["log_level"])
+    printed = logging.getLoggerClass()("d4m_assets", context.logger_config["log_level"])
     handler = _Lines()
     handler.setFormatter(_LinesOfStages())
     printed.addHandler(handler)

@@ -49,26 +49,29 @@ def edited_recipes(
     instance = context.instance
     seen = _Seen(**json.loads(context.cursor or "{}"))
     now = _Seen(_last_event(instance), {name: recipes.stamp(name) for name in recipes.names()})
-    events, edited = list[dg.AssetMaterialization](), list[str]()
+    events, edited, broken = list[dg.AssetMaterialization](), list[str](), dict[str, str]()
     for name, stamp in now.files.items():
         if stamp == seen.files.get(name) and now.event == seen.event:
             continue
         try:
             changed = list(changed_sections(instance, recipes.load(name)))
         except (D4MError, OSError) as failure:
-            if stamp != seen.files.get(name):
-                context.log.error(f"recipe {name} cannot be shown as it is now: {failure}")
+            broken |= {name: str(failure)} if stamp != seen.files.get(name) else {}
             continue
         events += changed
         edited += [f"{name} ({', '.join(each.asset_key.path[-1] for each in changed)})"] * any(
             changed
         )
+    for name, problem in broken.items():
+        context.log.error(f"recipe {name} cannot be shown as it is now: {problem}")
     registered = set(instance.get_dynamic_partitions(PARTITIONS))
     new = sorted(now.files.keys() - registered)
     gone = _without_anything(instance, registered - now.files.keys())
     said = {"edited": edited, "new": new, "gone, with no file and nothing made": gone}
     return dg.SensorResult(
-        skip_reason="; ".join(f"{word}: {', '.join(found)}" for word, found in said.items() if found)
+        skip_reason="; ".join(
+            f"{word}: {', '.join(found)}" for word, found in said.items() if found
+        )
         or f"{len(now.files)} recipes are as they were",
         asset_events=events,
         dynamic_partitions_requests=[

@@ -5,9 +5,19 @@ import dagster as dg
 from d4m_assets.asset_keys import section_key
 
 _EVERYTHING = dg.AssetSelection.all()
+_DIAGRAM = """\
+Everything, from the recipe to the distilled data set:
+
+    real_images -> generator -> latents -> prototypes -> synthetic_images
+         |                                                      |
+         +------> teacher -----------------------------> soft_labels
+                                                                |
+       evaluation_scores, image_fidelity <----------------------+
+                |                                               |
+                +-----------------------> distilled_dataset <---+"""
 
 distill = dg.define_asset_job(
-    "distill", _EVERYTHING, description="Everything, from the recipe to the distilled data set."
+    "distill", _EVERYTHING, description=f"{_DIAGRAM}\n\nOne run is one recipe."
 )
 synthesize = dg.define_asset_job(
     "synthesize",

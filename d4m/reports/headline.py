@@ -24,7 +24,9 @@ def headline(rows: Sequence[ScoreRow]) -> dict[str, float]:
         {'top-1 %, soft labels': 90.0, 'share of full data %': 93.75}
     """
     soft, hard = (_first(rows, "synthetic", labels) for labels in ("soft", "hard"))
-    full, teacher = (_first(rows, training_set, "hard") for training_set in ("full_data", "teacher"))
+    full, teacher = (
+        _first(rows, training_set, "hard") for training_set in ("full_data", "teacher")
+    )
     best = soft or hard
     found = {
         "top-1 %, soft labels": soft and 100 * soft.top1,

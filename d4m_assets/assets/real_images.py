@@ -39,7 +39,10 @@ def _describe(context: StageContext) -> Metadata:
         "folders": dg.MetadataValue.text(context.source.describe()),
         "unreadable": dg.MetadataValue.int(count_unreadable(indexes.values())),
         "unreadable files": unreadable_table(left_out, total=files),
-        **{f"copies: {name.replace('_', ' ')}": dg.MetadataValue.int(n) for name, n in copies.figures.items()},
+        **{
+            f"copies: {name.replace('_', ' ')}": dg.MetadataValue.int(n)
+            for name, n in copies.figures.items()
+        },
     }
 
 

@@ -53,7 +53,9 @@ def test_the_score_check_states_both_figures(result: dg.ExecuteInProcessResult):
     assert found.severity == dg.AssetCheckSeverity.WARN
     standing = found.metadata["standing"].value
     difference = f"{standing}: {100 * (synthetic - random):+.2f} points (95 % interval "
-    text = f"tiny: soft, convnet3: synthetic {synthetic:.2%}, random real {random:.2%}, {difference}"
+    text = (
+        f"tiny: soft, convnet3: synthetic {synthetic:.2%}, random real {random:.2%}, {difference}"
+    )
     assert found.description.startswith(text)
 
 

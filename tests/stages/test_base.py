@@ -190,7 +190,9 @@ def test_seconds_are_those_of_all_units_in_whichever_runs(context):
     """At least the time that was slept; a hit has the seconds of the run that did the work."""
     report = run_stage(Sleeps(names=[1, 2]), context)
     made = seconds_of_work(report.context, "latents")
-    each = [report.context.reference("latents", unit).provenance["seconds"] for unit in ("01", "02")]
+    each = [
+        report.context.reference("latents", unit).provenance["seconds"] for unit in ("01", "02")
+    ]
     assert made == sum(each)
     assert each[1] >= 0.05
     hit = run_stage(Broken(names=[1, 2]), context)
