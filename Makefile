@@ -8,6 +8,7 @@ STYLE = $(BIN)/ruff format --check . && $(BIN)/ruff check .
 TYPES = $(BIN)/pyright --pythonpath $(BIN)/python && $(BIN)/lint-imports
 # Three workers for two cores: tests wait for disks, daemons and processes of their own.
 PYTEST = $(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+UI := http://127.0.0.1:3000
 
 export DAGSTER_HOME := $(CURDIR)/dagster_home
 export D4M_STORE := $(CURDIR)/store
@@ -16,8 +17,9 @@ export D4M_RECIPES := $(CURDIR)/recipes
 .PHONY: demo test test-faults test-browser check format reference dev bench bench-synthesis bench-students bench-samplers bench-scale ablation training-sets clean
 
 demo: $(READY)                 ## Distil the digits and print their scores.
-	$(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits
-	$(BIN)/d4m show digits
+	@PYTHONWARNINGS=ignore $(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits --config dagster_home/terminal.yaml
+	@$(BIN)/d4m compare digits
+	@echo "more: d4m show digits (leads, image fidelity, folder); make dev (the same in the Dagster UI)"
 
 test: $(READY)                 ## Everything that must hold before a change lands.
 	$(STYLE)
@@ -44,7 +46,10 @@ reference: $(READY)            ## Write docs/reference/recipe.md and command_lin
 	$(BIN)/python docs/reference/generate.py
 
 dev: $(READY)                  ## The Dagster UI on http://127.0.0.1:3000.
-	$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1
+	@echo "scores:   $(UI)/assets/evaluation_scores?view=partitions&partition=digits"
+	@echo "pictures: $(UI)/assets/synthetic_images?view=partitions&partition=digits"
+	@echo "graph:    $(UI)/asset-groups"
+	@$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1
 
 bench: $(READY)                ## Measure anew what benchmarks/README.md reports.
 	$(BIN)/python benchmarks/digits.py

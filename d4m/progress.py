@@ -1,13 +1,60 @@
 """Progress of long work: a bar on a terminal, and a line in the log every half minute."""
 
 import logging
+import os
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
 
 from tqdm import tqdm
 
 _log = logging.getLogger(__name__)
 _LOG_EVERY_S = 30.0
+_terminals = list[TextIO]()
+
+
+def keep_terminal() -> None:
+    """Draw the bars of this process on its terminal, wherever its output is sent later.
+
+    Without a terminal nothing changes.
+    """
+    if sys.stderr.isatty() and not _terminals:
+        _terminals.append(os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8"))
+
+
+class Progress:
+    """A count that is reported: as a bar on a terminal, and every half minute in the log.
+
+    Attributes:
+        count: how many things there are.
+        label: the name of the work in the bar and the log.
+        unit: the thing that is counted, in the singular.
+    """
+
+    def __init__(self, count: int, label: str, *, unit: str) -> None:
+        """Draw an empty bar."""
+        self.count, self.label, self.unit = count, label, unit
+        screen = _terminals[0] if _terminals else sys.stderr
+        self.bar = tqdm(total=count, desc=label, unit=unit, leave=False, disable=None, file=screen)
+        self._done, self._logged = 0, time.monotonic()
+
+    def step(self) -> None:
+        """Count one more."""
+        self._done += 1
+        self.bar.update()
+        if time.monotonic() - self._logged > _LOG_EVERY_S:
+            self._logged = time.monotonic()
+            _log.info("%s: %d of %d %ss", self.label, self._done, self.count, self.unit)
+
+
+@contextmanager
+def progress(count: int, label: str, *, unit: str) -> Iterator[Progress]:
+    """Open a count, whose bar goes when it is closed."""
+    counted = Progress(count, label, unit=unit)
+    with counted.bar:
+        yield counted
 
 
 def track(count: int, label: str, *, unit: str) -> Iterator[int]:
@@ -20,9 +67,7 @@ def track(count: int, label: str, *, unit: str) -> Iterator[int]:
         label: the name of the work in the bar and the log.
         unit: the thing that is counted, in the singular.
     """
-    logged = time.monotonic()
-    for number in tqdm(range(count), desc=label, unit=unit, leave=False, disable=None):
-        yield number
-        if time.monotonic() - logged > _LOG_EVERY_S:
-            logged = time.monotonic()
-            _log.info("%s: %d of %d %ss", label, number + 1, count, unit)
+    with progress(count, label, unit=unit) as counted:
+        for number in range(count):
+            yield number
+            counted.step()

@@ -2,23 +2,26 @@
 
 import dagster as dg
 
+RECIPE_GROUP = "1_recipe"
+"""The group of the recipe's sections."""
+
 GROUPS = {
-    "real_images": "1_data",
-    "generator": "2_models",
-    "teacher": "2_models",
-    "latents": "3_distillation",
-    "synthesis_choice": "3_distillation",
-    "prototypes": "3_distillation",
-    "synthetic_images": "3_distillation",
-    "soft_labels": "3_distillation",
-    "baseline_images": "4_scores",
-    "evaluation_scores": "4_scores",
-    "image_fidelity": "4_scores",
-    "distilled_dataset": "5_result",
+    "real_images": "2_data",
+    "generator": "3_models",
+    "teacher": "3_models",
+    "latents": "4_distillation",
+    "synthesis_choice": "4_distillation",
+    "prototypes": "4_distillation",
+    "synthetic_images": "4_distillation",
+    "soft_labels": "4_distillation",
+    "baseline_images": "5_scores",
+    "evaluation_scores": "5_scores",
+    "image_fidelity": "5_scores",
+    "distilled_dataset": "6_result",
 }
 """Artifact -> group, which sort in the order in which data flows."""
 
-LAST_GROUP = "5_result"
+LAST_GROUP = "6_result"
 """The group of artifacts that have no place of their own in `GROUPS`."""
 
 

@@ -1,4 +1,4 @@
-"""Artifacts as people look at them: contact sheets, score tables, learning curves."""
+"""Artifacts as people look at them: contact sheets and curves."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,12 @@ import numpy as np
 from PIL import Image
 
 from d4m.images.contact_sheet import draw_contact_sheet
-from d4m.reports.standing import lead_rows
 from d4m.stages.score_table import ScoreRow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHEET_CLASSES = 20
-_UNREADABLE = dg.TableSchema([dg.TableColumn(name) for name in ("split", "file", "reason")])
 
 
 def contact_sheet(
@@ -33,66 +31,6 @@ def picture(image: Image.Image) -> dg.MarkdownMetadataValue:
     image.save(buffer, format="PNG", optimize=True)
     encoded = base64.b64encode(buffer.getvalue()).decode()
     return dg.MetadataValue.md(f"![picture](data:image/png;base64,{encoded})")
-
-
-def score_table(rows: Sequence[ScoreRow]) -> dg.TableMetadataValue:
-    """Return scores in percent, one row per training set, kind of labels and student.
-
-    Teachers, augmentation and distillations have columns only where rows differ in them, as the
-    page is narrow. Deviations are those of one student's score, errors those of the mean. Figures
-    that a stored unit lacks are left empty.
-    """
-    has_teachers = any(row.teacher for row in rows)
-    has_plain = not all(row.augmented for row in rows)
-    repeated = any(row.distillations > 1 for row in rows)
-    return dg.MetadataValue.table(
-        [
-            dg.TableRecord(
-                {
-                    "training set": row.training_set,
-                    "IPC": "all" if row.ipc is None else str(row.ipc),
-                    "labels": row.labels,
-                    "student": row.student,
-                    "top-1 %": round(100 * row.top1, 2),
-                    "± over students": round(100 * row.top1_std, 2),
-                    **_errors(row, repeated=repeated),
-                    "balanced %": _percent(row.balanced),
-                    "top-5 %": round(100 * row.top5, 2),
-                    "views": row.views,
-                    "seeds": row.seeds,
-                    **({"teacher": row.teacher or "teacher"} if has_teachers else {}),
-                    **({"augmented": "yes" if row.augmented else "no"} if has_plain else {}),
-                }
-            )
-            for row in rows
-        ]
-    )
-
-
-def _errors(row: ScoreRow, *, repeated: bool) -> dict[str, float | int | None]:
-    """Return the error of a row's mean and, where distillations are repeated, its parts."""
-    spread = row.spread
-    found: dict[str, float | int | None] = {"error": _percent(spread and spread.error)}
-    if repeated:
-        found["± distillations"] = _percent(spread and spread.between_distillations)
-        found["± students"] = _percent(spread and spread.between_students)
-        found["distillations"] = row.distillations
-    return found
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else round(100 * share, 2)
-
-
-def lead_table(rows: Sequence[ScoreRow]) -> dg.TableMetadataValue:
-    """Show where rows stand to random real images of the same distillation and seed."""
-    return dg.MetadataValue.table([dg.TableRecord(dict(row)) for row in lead_rows(rows)])
-
-
-def unreadable_table(rows: Sequence[Mapping[str, str]]) -> dg.TableMetadataValue:
-    """Show images that cannot be read, one row each, with the reason."""
-    records = [dg.TableRecord(dict(row)) for row in rows]
-    return dg.MetadataValue.table(records, schema=_UNREADABLE)
 
 
 def learning_curves(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:

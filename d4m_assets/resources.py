@@ -1,5 +1,6 @@
 """The places of recipes and artifacts, and the device; none of them changes a result."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -7,8 +8,15 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from d4m.compute import Compute, Memory
+from d4m.errors import RecipeError
 from d4m.pipeline import Pipeline
-from d4m.recipe.recipe import Recipe, load_recipe, misnamed_recipes, recipe_names
+from d4m.recipe.recipe import (
+    Recipe,
+    load_recipe,
+    misnamed_recipes,
+    recipe_files,
+    recipe_names,
+)
 
 
 class RecipesResource(dg.ConfigurableResource[None]):
@@ -29,17 +37,40 @@ class RecipesResource(dg.ConfigurableResource[None]):
         """Return the names of recipe files that no recipe can have."""
         return misnamed_recipes(Path(self.folder))
 
+    def file(self, name: str) -> Path:
+        """Return the path of a recipe's file; the file may be missing, or end in `.yml`."""
+        return Path(self.folder) / f"{name}.yaml"
+
+    def stamp(self, name: str) -> str:
+        """Return how the file of a recipe looks from outside: another text has another stamp."""
+        found = list[str]()
+        for file in recipe_files(self.file(name)):
+            with suppress(FileNotFoundError):  # it may go at any moment
+                status = file.stat()
+                found.append(f"{file.suffix} {status.st_mtime_ns} {status.st_size} {status.st_ino}")
+        return "; ".join(found)
+
     def load(self, name: str) -> Recipe:
         """Load one recipe, validated."""
-        return load_recipe(Path(self.folder) / f"{name}.yaml")
+        return load_recipe(self.file(name))
 
     def of_run(self, name: str) -> Recipe:
         """Return one recipe as it was when this run first asked for it.
 
         Edits made during a run apply to the next run, so a data set never mixes two versions of a
         recipe.
+
+        Raises:
+            RecipeError: the recipe is wrong, or there is no file of this name.
         """
         if name not in self._of_run:
+            if not recipe_files(self.file(name)):
+                msg = (
+                    f"{self.file(name)}: no such file; a recipe is a file, and a partition that "
+                    "was added by hand has none: copy another recipe to this path and edit it, "
+                    "and the partition can be run"
+                )
+                raise RecipeError(msg)
             self._of_run[name] = self.load(name)
         return self._of_run[name]
 

@@ -1,23 +1,33 @@
 """A stage of the library as a Dagster asset: cached, versioned, checked, with pictures."""
 
+import inspect
+import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from d4m.errors import D4MError
-from d4m.reports.checks import Check, CheckResult, checks_of
+from d4m.reports.checks import CheckResult
 from d4m.stages.base import Stage
 from d4m.stages.context import StageContext
+from d4m.stages.provenance import seconds_of_work
 from d4m.stages.run import StageReport
 from d4m_assets.asset_keys import GROUPS, LAST_GROUP, section_key
+from d4m_assets.checks import check_result, check_specs
+from d4m_assets.failures import chosen_recipe, fail_or_retry
 from d4m_assets.partitions import recipe_partitions
 from d4m_assets.resources import RecipesResource, StoreResource
-from d4m_assets.retries import fail_or_retry
+from d4m_assets.sections import read_sections
+from d4m_assets.tables import MOST_ROWS, described_table
 
 Metadata = Mapping[str, dg.MetadataValue[Any]]
-_ROWS = 100
-_SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warning": dg.AssetCheckSeverity.WARN}
+_UNITS = {
+    "unit": "the part of the artifact that is stored and reused as a whole",
+    "cached": "yes: it was found in the store; no: this run computed it",
+    "digest": "of its content",
+}
 
 
 def stage_asset(
@@ -25,6 +35,8 @@ def stage_asset(
     *,
     description: str,
     describe: Callable[[StageContext], Metadata],
+    kinds: set[str],
+    figures: Mapping[str, tuple[str, str]] | None = None,
     pool: str | None = None,
 ) -> dg.AssetsDefinition:
     """Return the asset of a stage, with the library's checks of its artifact.
@@ -35,10 +47,13 @@ def stage_asset(
     Args:
         stage: what is computed.
         description: the text on its page.
-        describe: metadata from the stored artifact; must load no model.
+        describe: metadata from the stored artifact, with the numbers that are worth a history
+            first; must load no model. Every number is plotted, so none is a setting.
+        kinds: the icons in the graph.
+        figures: shares among the checks' figures that are worth a history, in percent: name ->
+            (check, figure).
         pool: the pool whose slots it takes, `gpu` where a device is used.
     """
-    checks = checks_of(stage.name)
 
     @dg.asset(
         name=stage.name,
@@ -48,66 +63,83 @@ def stage_asset(
         group_name=GROUPS.get(stage.name, LAST_GROUP),
         description=description,
         pool=pool,
-        kinds={"zarr"},
-        check_specs=[
-            dg.AssetCheckSpec(check.name, asset=stage.name, description=check.promise)
-            for check in checks
-        ],
+        kinds=kinds,
+        metadata={"dagster/code_references": _source_of(stage)},
+        check_specs=check_specs(stage.name),
     )
     def asset(
         context: dg.AssetExecutionContext, store: StoreResource, recipes: RecipesResource
     ) -> dg.MaterializeResult:
+        name = chosen_recipe(context)
         try:
-            pipeline = store.pipeline(recipes.of_run(context.partition_key))
+            recipe = recipes.of_run(name)
+            pipeline = store.pipeline(recipe)
             report = pipeline.run_stage(stage.name)
             context.log.info(
-                f"{stage.name}[{context.partition_key}]: computed {len(report.computed)}, "
+                f"{stage.name}[{name}]: computed {len(report.computed)}, "
                 f"reused {len(report.reused)} in {report.seconds:.1f} s"
             )
             checked = pipeline.check(stage.name, report.context, running=True)
-            metadata = {**describe(report.context), **_counts(report)}
-            for check, found in checked:
-                if not found.passed:
-                    log = context.log.error if found.severity == "error" else context.log.warning
-                    log(f"{context.partition_key}, {check.name}: {found.summary}")
+            found = {check.name: result for check, result in checked}
+            metadata = {
+                **_shares(found, figures or {}),
+                **describe(report.context),
+                **_account(report, Path(store.root)),
+            }
+            for check, result in checked:
+                if not result.passed:
+                    log = context.log.error if result.severity == "error" else context.log.warning
+                    log(f"{name}, {check.name}: {result.summary}")
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(report.manifest.digest),
                 metadata=metadata,
-                check_results=[check_result(check, found) for check, found in checked],
+                tags=read_sections(context.instance, recipe, stage.sections),
+                check_results=[check_result(name, check, result) for check, result in checked],
             )
         except D4MError as failure:
-            raise fail_or_retry(context, failure) from failure
+            raise fail_or_retry(context, recipes.file(name), stage.name, failure) from failure
 
     return asset
 
 
-def check_result(check: Check, found: CheckResult) -> dg.AssetCheckResult:
-    """Return the outcome of a check as Dagster shows it."""
-    rows = [dg.TableRecord(dict(row)) for row in found.rows]
-    return dg.AssetCheckResult(
-        check_name=check.name,
-        passed=found.passed,
-        severity=_SEVERITIES[found.severity],
-        description=found.summary,
-        metadata={**found.figures, **({"rows": dg.MetadataValue.table(rows)} if rows else {})},
-    )
+def _source_of(stage: Stage) -> dg.CodeReferencesMetadataValue:
+    """Return the place in the library where the stage is written."""
+    file = inspect.getsourcefile(type(stage))
+    assert file is not None, "a stage is written in a file"
+    line = inspect.getsourcelines(type(stage))[1]
+    with warnings.catch_warnings():  # code references are in beta in Dagster 1.13
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        reference = dg.LocalFileCodeReference(file_path=file, line_number=line, label=stage.name)
+        return dg.CodeReferencesMetadataValue(code_references=[reference])
 
 
-def _counts(report: StageReport) -> Metadata:
-    units = report.manifest.units
+def _shares(
+    found: Mapping[str, CheckResult], figures: Mapping[str, tuple[str, str]]
+) -> dict[str, dg.MetadataValue[Any]]:
+    """Return shares among the figures of the checks in percent, those that the checks have."""
+    return {
+        name: dg.MetadataValue.float(round(100 * found[check].figures[figure], 2))
+        for name, (check, figure) in figures.items()
+        if figure in found[check].figures
+    }
+
+
+def _account(report: StageReport, store: Path) -> Metadata:
+    """Return what the run did and what the units cost, whenever they were made."""
+    units, artifact = report.manifest.units, report.manifest.asset
     rows = [
-        dg.TableRecord(
-            {
-                "unit": name,
-                "cached": "no" if name in report.computed else "yes",
-                "digest": units[name].digest[:12],
-            }
-        )
-        for name in list(units)[:_ROWS]
+        {
+            "unit": name,
+            "cached": "no" if name in report.computed else "yes",
+            "digest": units[name].digest[:12],
+        }
+        for name in list(units)[:MOST_ROWS]
     ]
+    work = seconds_of_work(report.context, artifact)
     return {
         "computed": dg.MetadataValue.int(len(report.computed)),
         "reused": dg.MetadataValue.int(len(report.reused)),
-        "seconds": dg.MetadataValue.float(round(report.seconds, 3)),
-        "units": dg.MetadataValue.table(rows),
+        **({} if work is None else {"seconds of work": dg.MetadataValue.float(round(work, 1))}),
+        "units": described_table(_UNITS, rows, total=len(units)),
+        "dagster/uri": dg.MetadataValue.text((store / "objects" / artifact).as_uri()),
     }

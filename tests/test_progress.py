@@ -1,6 +1,10 @@
 """Long work reports its progress, also without a terminal."""
 
 import logging
+import os
+import pty
+import subprocess
+import sys
 
 import d4m.progress
 from d4m.progress import track
@@ -23,3 +27,25 @@ def test_long_work_logs_its_progress(caplog, monkeypatch):
     list(track(3, "denoiser", unit="step"))
     assert caplog.messages[0] == "denoiser: 1 of 3 steps"
     assert caplog.messages[-1] == "denoiser: 3 of 3 steps"
+
+
+CAPTURED = """
+import os, sys
+from d4m.progress import keep_terminal, track
+keep_terminal()
+os.dup2(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), 2)  # as Dagster captures the output
+list(track(3, "denoiser", unit="step"))
+print("said", file=sys.stderr)
+"""
+
+
+def test_a_bar_is_on_the_terminal_also_where_output_is_captured(tmp_path):
+    ours, terminal = pty.openpty()
+    captured = tmp_path / "stderr"
+    command = [sys.executable, "-c", CAPTURED, str(captured)]
+    subprocess.run(command, stderr=terminal, check=True)
+    os.close(terminal)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "denoiser:   0%" in shown
+    assert captured.read_text() == "said\n"

@@ -16,6 +16,9 @@ from typing import Any
 
 from d4m.stages.context import StageContext
 
+SECONDS = "seconds"
+"""The name in a provenance of the seconds in which the unit was made."""
+
 _LIBRARIES = (
     *("d4m", "torch", "torchvision", "diffusers", "transformers", "timm"),
     *("scikit-learn", "pillow", "zarr", "numpy"),
@@ -39,6 +42,22 @@ def record_provenance(context: StageContext) -> dict[str, Any]:
         "libraries": {name: installed_version(name) for name in _LIBRARIES},
         "computed_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def seconds_of_work(context: StageContext, artifact: str) -> float | None:
+    """Return the seconds in which all units of an artifact were made, in whichever runs.
+
+    Args:
+        context: with the artifact's units.
+        artifact: its name.
+
+    Returns:
+        The sum, or None where a unit of an earlier release does not say.
+    """
+    made = [context.reference(artifact, unit) for unit in context.upstream[artifact]]
+    each = [reference.provenance.get(SECONDS) if reference else None for reference in made]
+    known = [seconds for seconds in each if seconds is not None]
+    return sum(known) if len(known) == len(each) else None
 
 
 def conditions(provenance: Mapping[str, Any]) -> dict[str, str]:

@@ -4,13 +4,13 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from tqdm import tqdm
+from pathlib import Path
 
 from d4m.errors import StoreError
+from d4m.progress import progress
 from d4m.stages.base import Product, Stage, is_known, plan_stage, records
 from d4m.stages.context import StageContext
-from d4m.stages.provenance import record_provenance
+from d4m.stages.provenance import SECONDS, record_provenance
 from d4m.store.manifest import Manifest
 from d4m.store.reference import Reference, Unit
 
@@ -73,19 +73,30 @@ def _is_ready(unit: Unit, used: Mapping[str, Reference]) -> bool:
 
 def _compute(stage: Stage, context: StageContext, missing: Sequence[Unit]) -> list[str]:
     """Compute and publish units; return their names in the order in which they were done."""
-    computed = list[str]()
-    with tqdm(total=len(missing), desc=stage.name, unit="unit", disable=None) as bar:
+    computed, since = list[str](), time.monotonic()
+    with progress(len(missing), stage.name, unit="unit") as counted:
         for unit, product in stage.compute(context, missing):
-            _publish(context, unit, product)
+            _publish(context, unit, product, since)
+            since = time.monotonic()
             computed.append(unit.name)
-            _log.info("computed %s/%s", stage.name, unit.name)
-            bar.update()
+            _log.debug("computed %s/%s", stage.name, unit.name)
+            counted.step()
     return computed
 
 
-def _publish(context: StageContext, unit: Unit, product: Product) -> None:
+def _publish(context: StageContext, unit: Unit, product: Product, since: float) -> None:
+    """Store a unit, and with it the seconds since the stage began or stored the unit before.
+
+    Where a stage makes several units together, the first one has the time of all.
+    """
     provenance = record_provenance(context)
     if callable(product):
-        context.store.publish_files(unit, product, provenance)
+
+        def write(folder: Path) -> None:
+            product(folder)
+            provenance[SECONDS] = round(time.monotonic() - since, 3)
+
+        context.store.publish_files(unit, write, provenance)
     else:
+        provenance[SECONDS] = round(time.monotonic() - since, 3)
         context.store.publish_arrays(unit, product, provenance)

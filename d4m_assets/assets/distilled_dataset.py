@@ -11,8 +11,18 @@ from d4m_assets.stage_asset import Metadata, stage_asset
 
 def _describe(context: StageContext) -> Metadata:
     folder = context.open_files("distilled_dataset", "distilled_dataset")
+    reference = context.reference("distilled_dataset", "distilled_dataset")
+    assert reference is not None, "it was just opened"
+    images = len(context.class_ids) * context.recipe.settings.prototypes.ipc
+    command = f"d4m export {context.recipe.name} <folder>"
     with Image.open(folder / "contact_sheet.png") as sheet:
-        return {"folder": dg.MetadataValue.path(folder), "contact sheet": picture(sheet)}
+        return {
+            "dagster/row_count": dg.MetadataValue.int(images),
+            "bytes": dg.MetadataValue.int(sum(size for size, _ in reference.files.values())),
+            "folder": dg.MetadataValue.path(folder),
+            "to take it away": dg.MetadataValue.text(command),
+            "contact sheet": picture(sheet),
+        }
 
 
 distilled_dataset = stage_asset(
@@ -20,4 +30,5 @@ distilled_dataset = stage_asset(
     description="The data set to take away: images, soft labels, class table, scores and a data "
     "card, as a folder of plain files.",
     describe=_describe,
+    kinds={"zarr", "file"},
 )

@@ -17,5 +17,6 @@ generator = stage_asset(
     description="The latent diffusion model, component by component: a compact one trained on the "
     "real images, or the fingerprints of a pretrained one.",
     describe=_describe,
+    kinds={"huggingface", "pytorch"},
     pool="gpu",
 )

@@ -18,5 +18,6 @@ latents = stage_asset(
     Latents(),
     description="Every real training image through the VAE's encoder, class by class (D4M, 3.2).",
     describe=_describe,
+    kinds={"zarr", "huggingface"},
     pool="gpu",
 )

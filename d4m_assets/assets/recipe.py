@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import dagster as dg
 
 from d4m.errors import D4MError
-from d4m.settings import PARTS, RecipeSettings, Section, read_part
-from d4m.store.digest import digest_json
-from d4m_assets.asset_keys import section_key
+from d4m.settings import PARTS, RecipeSettings, Section
+from d4m_assets.asset_keys import RECIPE_GROUP, section_key
+from d4m_assets.failures import chosen_recipe, fail_or_retry
 from d4m_assets.partitions import recipe_partitions
 from d4m_assets.resources import RecipesResource
+from d4m_assets.sections import section_metadata, section_version
 
 
 def _description(keys: tuple[str, ...]) -> str:
@@ -30,9 +31,10 @@ def _description(keys: tuple[str, ...]) -> str:
         dg.AssetSpec(
             section_key(part),
             partitions_def=recipe_partitions,
-            group_name="recipe",
+            group_name=RECIPE_GROUP,
             kinds={"yaml"},
-            description=f"`{'.'.join(keys)}` of recipes/<recipe>.yaml: {_description(keys)}",
+            description=f"`{'.'.join(keys)}` in the recipe's file: {_description(keys)} "
+            "The file's path is among the metadata.",
         )
         for part, keys in PARTS.items()
     ],
@@ -42,15 +44,15 @@ def recipe(
     context: dg.AssetExecutionContext, recipes: RecipesResource
 ) -> Iterator[dg.MaterializeResult]:
     """Read the recipe; the data version of a part is the digest of its settings."""
+    name = chosen_recipe(context)
     try:
-        settings = recipes.of_run(context.partition_key).settings
+        read = recipes.of_run(name)
     except D4MError as failure:
-        raise dg.Failure(str(failure), allow_retries=False) from failure
+        raise fail_or_retry(context, recipes.file(name), "recipe", failure) from failure
     for part in PARTS:
         if section_key(part) in context.selected_asset_keys:
-            value = read_part(settings, part)
             yield dg.MaterializeResult(
                 asset_key=section_key(part),
-                data_version=dg.DataVersion(digest_json(value)),
-                metadata={"settings": dg.MetadataValue.json({part: value})},
+                data_version=dg.DataVersion(section_version(read, part)),
+                metadata=section_metadata(read, part),
             )

@@ -8,8 +8,13 @@ from d4m.stages.synthetic_images import SyntheticImages
 from d4m.stages.training_sets import synthetic_classes
 from d4m_assets.metadata import SHEET_CLASSES, contact_sheet
 from d4m_assets.stage_asset import Metadata, stage_asset
+from d4m_assets.tables import MOST_ROWS, described_table
 
-_ROWS = 100
+_COLUMNS = {
+    "class": "its number",
+    "name": "what it is called",
+    "prompt": "the text that its images were made under",
+}
 
 
 def _describe(context: StageContext) -> Metadata:
@@ -23,13 +28,13 @@ def _describe(context: StageContext) -> Metadata:
     images_per_class = settings.prototypes.ipc * settings.evaluation.distillations
     table, prompts = context.source.class_table, context.recipe.settings.prompts
     rows = [
-        dg.TableRecord({"class_id": c, "name": table.names[c], "prompt": table.prompt(c, prompts)})
-        for c in context.class_ids[:_ROWS]
+        {"class": c, "name": table.names[c], "prompt": table.prompt(c, prompts)}
+        for c in context.class_ids[:MOST_ROWS]
     ]
     return {
         "synthetic images": contact_sheet(images, class_ids, table.names),
         "their prototypes, decoded": contact_sheet(decoded, class_ids, table.names),
-        "prompts": dg.MetadataValue.table(rows),
+        "prompts": described_table(_COLUMNS, rows, total=len(table.names)),
         "dagster/row_count": dg.MetadataValue.int(len(context.class_ids) * images_per_class),
     }
 
@@ -39,5 +44,6 @@ synthetic_images = stage_asset(
     description="The images that the diffusion model makes of the prototypes, each under the "
     "prompt of its class (D4M, 3.3).",
     describe=_describe,
+    kinds={"zarr", "huggingface"},
     pool="gpu",
 )

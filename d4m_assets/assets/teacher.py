@@ -17,5 +17,6 @@ teacher = stage_asset(
     description="The classifier that labels: trained on the real images, or given by its weights. "
     "Its test score is in the score table.",
     describe=_describe,
+    kinds={"pytorch"},
     pool="gpu",
 )

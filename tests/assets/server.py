@@ -36,6 +36,9 @@ START_SENSOR = """mutation($selector: SensorSelector!) { startSensor(sensorSelec
   __typename ... on PythonError { message } } }"""
 START_SCHEDULE = """mutation($selector: ScheduleSelector!) {
   startSchedule(scheduleSelector: $selector) { __typename ... on PythonError { message } } }"""
+REPORT = """mutation($params: ReportRunlessAssetEventsParams!) {
+  reportRunlessAssetEvents(eventParams: $params) { __typename
+    ... on PythonError { message } } }"""
 TICKS = """query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) {
   ... on Sensor { sensorState { ticks(limit: 200) { status
     logEvents { events { message level } } } } } } }"""
@@ -95,6 +98,26 @@ class Server:
     def ticks(self) -> list[dict[str, Any]]:
         """The sensor's ticks, the newest first."""
         return self.ask(TICKS, selector=SENSOR)["sensorOrError"]["sensorState"]["ticks"]
+
+    def wait_for_tick(self) -> None:
+        """Wait until the sensor has looked once more."""
+        ticks = len(self.ticks())
+        wait_until(lambda: len(self.ticks()) > ticks)
+
+    def everything(self) -> list[dict[str, list[str]]]:
+        """Return the keys of all assets, sections of recipes included."""
+        nodes = self.ask("{ assetNodes { assetKey { path } } }")["assetNodes"]
+        return [node["assetKey"] for node in nodes]
+
+    def report_made(self, asset: str, partitions: list[str]) -> None:
+        """Tell Dagster that an asset was made for some recipes, as a person can in the UI."""
+        params = {
+            "eventType": "ASSET_MATERIALIZATION",
+            "assetKey": {"path": [asset]},
+            "partitionKeys": partitions,
+        }
+        reported = self.ask(REPORT, params=params)["reportRunlessAssetEvents"]
+        assert reported["__typename"] == "ReportRunlessAssetEventsSuccess", reported
 
     def processes(self, text: str = "") -> list[int]:
         """Ids of the processes that work in this workspace, with a text in their command."""

@@ -1,22 +1,29 @@
-"""The sensor and the schedule, tick by tick."""
+"""The sensor that runs recipes and the nightly schedule, tick by tick."""
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
 
+from d4m.stages.distilled_dataset import DistilledDataset
+from d4m_assets.asset_keys import section_key
 from d4m_assets.automation import changed_recipes, nightly
 from d4m_assets.partitions import PARTITIONS
 from d4m_assets.resources import RecipesResource, StoreResource
-from tests.conftest import TINY_RECIPE, Workspace
+from d4m_assets.sections import read_sections, section_version
+from tests.assets.conftest import Instance
+from tests.conftest import FOLDER_RECIPE, TINY_RECIPE, Workspace
+
+EIGHT = [f"recipe{number}" for number in range(7)] + ["tiny"]
 
 
 class Ticks:
     """The sensor over a workspace, one tick after the other."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.instance = dg.DagsterInstance.ephemeral()
+    def __init__(self, workspace: Workspace, instance: dg.DagsterInstance | None = None) -> None:
+        self.instance = instance or dg.DagsterInstance.ephemeral()
         self.recipes = RecipesResource(folder=str(workspace.recipes))
         self.store = StoreResource(root=str(workspace.store))
         self.cursor: str | None = None
@@ -29,21 +36,104 @@ class Ticks:
         result = changed_recipes(context)
         assert isinstance(result, dg.SensorResult)
         for request in result.dynamic_partitions_requests or []:
-            if isinstance(request, dg.AddDynamicPartitionsRequest):
-                self.instance.add_dynamic_partitions(PARTITIONS, list(request.partition_keys))
-            else:
-                for name in request.partition_keys:
-                    self.instance.delete_dynamic_partition(PARTITIONS, name)
+            assert isinstance(request, dg.AddDynamicPartitionsRequest)
+            self.instance.add_dynamic_partitions(PARTITIONS, list(request.partition_keys))
         self.cursor = result.cursor
         return result
 
     def requested(self) -> list[str | None]:
         return [request.partition_key for request in self.tick().run_requests or []]
 
+    def materialize(self, name: str) -> None:
+        """Record a data set that was made of a recipe as it is now, without making it."""
+        recipe = self.recipes.load(name)
+        self.instance.add_dynamic_partitions(PARTITIONS, [name])
+        for part in DistilledDataset.sections:
+            event = dg.AssetMaterialization(
+                section_key(part),
+                partition=name,
+                tags={"dagster/data_version": section_version(recipe, part)},
+            )
+            self.instance.report_runless_asset_event(event)
+        tags = read_sections(self.instance, recipe, DistilledDataset.sections)
+        tags |= {"dagster/data_version": "made", "dagster/code_version": "1"}
+        event = dg.AssetMaterialization(dg.AssetKey("distilled_dataset"), partition=name, tags=tags)
+        self.instance.report_runless_asset_event(event)
+
+
+@pytest.fixture
+def fresh(workspace: Workspace) -> Ticks:
+    """The sensor before its first tick."""
+    return Ticks(workspace)
+
 
 @pytest.fixture
 def ticks(workspace: Workspace) -> Ticks:
-    return Ticks(workspace)
+    """The sensor after a first tick over an empty folder: every file is a new one."""
+    ticks = Ticks(workspace)
+    (workspace.recipes / "tiny.yaml").unlink()
+    assert ticks.requested() == []
+    workspace.write("tiny", TINY_RECIPE)
+    return ticks
+
+
+def test_a_first_tick_starts_nothing_that_was_never_materialized(
+    fresh: Ticks, workspace: Workspace
+):
+    for name in EIGHT:
+        workspace.write(name, TINY_RECIPE)
+    first = fresh.tick()
+    assert first.run_requests == []
+    assert first.skip_reason is not None
+    assert first.skip_reason.skip_message == (
+        f"8 recipes are not run, as they have never been materialized: {', '.join(EIGHT)}; "
+        "materialize distilled_dataset of one with all its upstream, and it is followed from then "
+        "on"
+    )
+    workspace.write("tiny", TINY_RECIPE + "seed: 1\n")
+    assert fresh.requested() == []  # nor does a later edit of what was never materialized
+    workspace.write("newcomer", TINY_RECIPE)
+    assert fresh.requested() == ["newcomer"]
+
+
+def test_a_first_tick_runs_what_was_materialized_and_has_changed_since(
+    fresh: Ticks, workspace: Workspace
+):
+    for name in EIGHT:
+        workspace.write(name, TINY_RECIPE)
+    fresh.materialize("tiny")
+    fresh.materialize("recipe3")
+    assert Ticks(workspace, fresh.instance).requested() == []
+    workspace.write("tiny", TINY_RECIPE + "seed: 1\n")
+    first = fresh.tick().run_requests or []
+    assert [(each.partition_key, each.tags["recipe"]) for each in first] == [("tiny", "tiny")]
+    workspace.write("recipe3", TINY_RECIPE + "seed: 1\n")
+    workspace.write("recipe4", TINY_RECIPE + "seed: 1\n")
+    assert fresh.requested() == ["recipe3"]
+    fresh.materialize("recipe4")
+    workspace.write("recipe4", TINY_RECIPE + "seed: 2\n")
+    assert fresh.requested() == ["recipe4"]
+
+
+def test_a_first_tick_runs_what_was_materialized_and_has_other_images(
+    fresh: Ticks, workspace: Workspace
+):
+    workspace.write("own", FOLDER_RECIPE)
+    for name in ("ant", "bee"):
+        for number in range(6):
+            workspace.draw(name, str(number))
+    workspace.pipeline("own").run_stage("real_images")
+    fresh.materialize("own")
+    assert Ticks(workspace, fresh.instance).requested() == []
+    workspace.draw("bee", "another")
+    assert fresh.requested() == ["own"]
+
+
+def test_what_a_run_made_counts_as_materialized_and_unchanged(materialized: Instance):
+    workspace = materialized.workspace
+    assert Ticks(workspace, materialized.dagster).requested() == []
+    workspace.write("tiny", TINY_RECIPE + "seed: 1\n")
+    assert Ticks(workspace, materialized.dagster).requested() == ["tiny"]
 
 
 def test_a_new_recipe_is_registered_and_requested_in_one_tick(ticks: Ticks):
@@ -105,17 +195,6 @@ def test_a_recipe_that_comes_back_is_run_again(ticks: Ticks, workspace: Workspac
     assert back[0].run_key != first[0].run_key
 
 
-def test_the_partition_of_a_recipe_that_is_gone_goes_and_no_other_projects(
-    ticks: Ticks, workspace: Workspace
-):
-    ticks.instance.add_dynamic_partitions("recipes in another place", ["tiny"])
-    ticks.tick()
-    (workspace.recipes / "tiny.yaml").rename(workspace.recipes / "renamed.yaml")
-    assert ticks.requested() == ["renamed"]
-    assert ticks.instance.get_dynamic_partitions(PARTITIONS) == ["renamed"]
-    assert ticks.instance.get_dynamic_partitions("recipes in another place") == ["tiny"]
-
-
 def test_what_cannot_be_read_holds_up_no_other(ticks: Ticks, workspace: Workspace):
     (workspace.recipes / "folder.yaml").mkdir()
     assert ticks.requested() == ["tiny"]
@@ -161,18 +240,36 @@ def test_data_sets_without_a_folder_are_not_looked_for(ticks: Ticks, workspace: 
     assert json.loads(ticks.cursor or "")["cifar"]["generation"] == 2
 
 
-def test_the_schedule_registers_and_requests_every_recipe(workspace: Workspace):
-    workspace.write("other", TINY_RECIPE)
+@pytest.fixture
+def stored(workspace: Workspace) -> Iterator[Ticks]:
+    """The sensor of an instance that outlives its queries; the schedule changes partitions."""
     home = workspace.folder / "home"
     home.mkdir()
     with dg.DagsterInstance.local_temp(
         str(home), overrides={"telemetry": {"enabled": False}}
     ) as instance:
+        yield Ticks(workspace, instance)
+
+
+def test_the_schedule_requests_every_recipe_that_was_materialized(
+    stored: Ticks, workspace: Workspace
+):
+    workspace.write("other", TINY_RECIPE)
+
+    def ask() -> list[dg.RunRequest | dg.SkipReason]:
         context = dg.build_schedule_context(
-            instance=instance,
+            instance=stored.instance,
             scheduled_execution_time=datetime(2026, 1, 2, 2, tzinfo=UTC),
-            resources={"recipes": RecipesResource(folder=str(workspace.recipes))},
+            resources={"recipes": stored.recipes},
         )
-        requests = list(nightly(context))
-        assert [request.partition_key for request in requests] == ["other", "tiny"]
-        assert sorted(instance.get_dynamic_partitions(PARTITIONS)) == ["other", "tiny"]
+        return list(nightly(context))
+
+    [nothing] = ask()
+    assert isinstance(nothing, dg.SkipReason)
+    assert "2 recipes are not run, as they have never been materialized: other, tiny" in str(
+        nothing.skip_message
+    )
+    stored.materialize("tiny")
+    [request] = ask()
+    assert isinstance(request, dg.RunRequest)
+    assert (request.partition_key, request.tags["recipe"]) == ("tiny", "tiny")

@@ -10,6 +10,9 @@ from PIL import Image
 
 from d4m.reports.checks import CHECKS
 from d4m.stages.synthetic_images import SyntheticImages
+from d4m_assets.partitions import recipe_partitions
+from d4m_assets.tables import described_table
+from tests.assets.conftest import GRAPH, Instance
 from tests.conftest import Workspace
 
 
@@ -51,7 +54,9 @@ def test_the_score_check_states_both_figures(result: dg.ExecuteInProcessResult):
     assert found.severity == dg.AssetCheckSeverity.WARN
     standing = found.metadata["standing"].value
     difference = f"{standing}: {100 * (synthetic - random):+.2f} points (95 % interval "
-    text = f"soft, convnet3: synthetic {synthetic:.2%}, random real {random:.2%}, {difference}"
+    text = (
+        f"tiny: soft, convnet3: synthetic {synthetic:.2%}, random real {random:.2%}, {difference}"
+    )
     assert found.description.startswith(text)
 
 
@@ -128,9 +133,12 @@ def test_the_scores_have_their_errors_and_their_differences_to_random_images(
         for name in ("synthetic", "random_real")
     }
     first = event.metadata["scores"].records[0].data
-    assert first["± over students"] == round(top1["synthetic"].std(ddof=1), 2)
-    assert first["error"] == round(top1["synthetic"].std(ddof=1) / 2**0.5, 2)
-    assert "distillations" not in first
+    mean, deviation = top1["synthetic"].mean(), top1["synthetic"].std(ddof=1)
+    assert first["top-1 %"] == f"{mean:.2f} ± {deviation:.2f}"
+    assert first["error"] == f"{deviation / 2**0.5:.2f}"
+    columns = event.metadata["scores"].schema.columns
+    assert [column.name for column in columns] == list(first)
+    assert all(column.description for column in columns)
     lead = event.metadata["minus random real"].records[0].data
     difference = top1["synthetic"] - top1["random_real"]
     reach = 12.706204736 * difference.std(ddof=1) / 2**0.5  # t of 1 degree of freedom, at 97.5 %
@@ -154,5 +162,90 @@ def test_the_score_table_has_a_row_per_training_set_labels_and_student(
         ("nearest_real", "soft", "convnet3"),
         ("nearest_real", "hard", "convnet3"),
         ("full_data", "hard", "convnet3"),
-        ("teacher", "hard", "convnet3"),
+        ("teacher", "-", "convnet3"),
     ]
+
+
+def test_numbers_worth_a_history_come_first_and_none_is_a_setting(
+    result: dg.ExecuteInProcessResult, finished_once: Workspace
+):
+    """Their values are those of the units; every number of the metadata is plotted."""
+    context = finished_once.pipeline().open_context()
+
+    def top1(row: str) -> np.ndarray:
+        names = [f"{row}-convnet3-0{seed}" for seed in range(2)]
+        return np.array([float(context.read("evaluation_scores", n)["top1"]) for n in names])
+
+    soft, random = top1("synthetic-soft"), top1("random_real-soft")
+    full = top1("full_data-hard").mean()
+    teacher = float(context.read("evaluation_scores", "teacher")["top1"])
+    expected = {
+        "top-1 %, soft labels": 100 * soft.mean(),
+        "top-1 %, class labels": 100 * top1("synthetic-hard").mean(),
+        "lead over random real, points": 100 * (soft - random).mean(),
+        "share of full data %": 100 * soft.mean() / full,
+        "teacher's top-1 %": 100 * teacher,
+    }
+    shown = result.asset_materializations_for_node("evaluation_scores")[0].metadata
+    assert list(shown)[:5] == list(expected)
+    for name, value in expected.items():
+        assert shown[name].value == pytest.approx(value, abs=0.006)
+    assert numbers(shown) == {*expected, "computed", "reused", "seconds of work"}
+    plotted = {
+        "real_images": {"train images", "test images", "dagster/row_count"},
+        "soft_labels": {"bytes of labels", "recognised by the teacher %"},
+        "image_fidelity": {"Frechet distance", "coverage %"},
+        "distilled_dataset": {"bytes", "dagster/row_count"},
+        "teacher": set(),
+    }
+    for name, wanted in plotted.items():
+        shown = result.asset_materializations_for_node(name)[0].metadata
+        found = {key for key in numbers(shown) if not key.startswith(("copies", "unreadable"))}
+        assert found == wanted | {"computed", "reused", "seconds of work"}, name
+
+
+def numbers(metadata) -> set[str]:
+    """The entries that Dagster plots."""
+    plotted = (dg.IntMetadataValue, dg.FloatMetadataValue)
+    return {name for name, value in metadata.items() if isinstance(value, plotted)}
+
+
+def test_checks_belong_to_a_recipe_and_those_of_useless_artifacts_block(
+    result: dg.ExecuteInProcessResult,
+):
+    specs = {key.name: GRAPH.get_check_spec(key) for key in GRAPH.asset_check_keys}
+    assert specs.keys() == {check.name for check in CHECKS}
+    assert {spec.partitions_def for spec in specs.values()} == {recipe_partitions}
+    assert {name for name, spec in specs.items() if spec.blocking} == {
+        "no_blank_image",
+        "ipc_images_per_class",
+        "readable_files",
+    }
+    for evaluation in result.get_asset_check_evaluations():
+        assert evaluation.partition == "tiny"
+        assert evaluation.description.startswith("tiny: ")
+
+
+def test_a_table_says_how_many_rows_it_leaves_out():
+    columns = {"class": "its number", "name": "what it is called"}
+    rows = [{"class": number, "name": f"c{number}"} for number in range(100)]
+    whole = described_table(columns, rows, total=100)
+    assert len(whole.records) == 100
+    assert [column.type for column in whole.schema.columns] == ["int", "string"]
+    cut = described_table(columns, rows, total=1000)
+    assert len(cut.records) == 101
+    assert cut.records[99].data == {"class": "99", "name": "c99"}
+    assert cut.records[100].data == {"class": "... and 900 more rows", "name": None}
+
+
+def test_a_blank_image_stops_what_is_made_of_the_images(materialized: Instance):
+    """The check fails on a hit too, and the labels of such images are not made."""
+    workspace = materialized.workspace
+    replace_images(workspace, 4, np.full((3, 8, 8, 1), 7, np.uint8))
+    result = materialized.materialize(selection="key:synthetic_images+")
+    assert not result.success
+    checked = {each.check_name: each for each in result.get_asset_check_evaluations()}
+    assert not checked["no_blank_image"].passed
+    assert checked["no_blank_image"].description == "tiny: 3 of 30 images are of a single colour"
+    started = {event.step_key for event in result.all_events if event.is_step_start}
+    assert started == {"synthetic_images"}

@@ -1,5 +1,6 @@
 """The graph as a whole."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,12 @@ import dagster as dg
 
 from d4m.pipeline import STAGES
 from d4m.settings import PARTS
-from d4m_assets.asset_keys import GROUPS
+from d4m_assets.asset_keys import GROUPS, RECIPE_GROUP, section_key
 from d4m_assets.partitions import PARTITIONS
 from tests.assets.conftest import GRAPH
 from tests.conftest import Workspace
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_code_location_loads_nothing_heavy():
@@ -53,6 +56,47 @@ def test_every_asset_depends_on_exactly_what_its_stage_reads():
 def test_all_assets_share_one_partitions_definition_so_that_a_star_selects_them():
     partitions = {GRAPH.get(key).partitions_def for key in GRAPH.get_all_asset_keys()}
     assert partitions == {dg.DynamicPartitionsDefinition(name=PARTITIONS)}
+
+
+def test_pages_say_what_is_meant_and_lead_to_the_code():
+    """Text between angle brackets is eaten as a tag, and every stage has a file of its own."""
+    for key in GRAPH.get_all_asset_keys():
+        assert "<" not in GRAPH.get(key).description
+    for stage in STAGES:
+        node = GRAPH.get(dg.AssetKey(stage.name))
+        [source] = node.metadata["dagster/code_references"].code_references
+        assert Path(source.file_path).name == f"{stage.name}.py"
+        text = Path(source.file_path).read_text(encoding="utf-8").splitlines()
+        assert text[source.line_number - 1].startswith(f"class {type(stage).__name__}(")
+        assert node.kinds
+
+
+def test_groups_sort_in_the_order_of_the_data():
+    sections = {GRAPH.get(section_key(part)).group_name for part in PARTS}
+    assert sections == {RECIPE_GROUP}
+    assert all(group > RECIPE_GROUP for group in GROUPS.values())
+
+
+def test_dg_knows_the_project_and_launches_a_partition(workspace: Workspace):
+    (workspace.folder / "dagster_home").mkdir()
+
+    def dg_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("dg")), *arguments],
+            cwd=ROOT,
+            env=workspace.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    listed = dg_command("list", "defs", "--json")
+    assert listed.returncode == 0, listed.stderr[-2000:]
+    found = json.loads(listed.stdout)
+    assert {asset["key"] for asset in found["assets"]} >= {stage.name for stage in STAGES}
+    launched = dg_command("launch", "--assets", "key:real_images", "--partition", "tiny")
+    assert launched.returncode == 0, launched.stderr[-2000:]
+    assert "real_images[tiny]: computed 20, reused 0" in launched.stderr
 
 
 def test_every_asset_has_a_group_a_description_and_a_code_version():

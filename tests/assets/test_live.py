@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.assets.server import KEYS, Server, wait_until
+from tests.assets.server import Server, wait_until
 from tests.assets.test_caching import CLASS_3, FEWER_IMAGES, NOTHING, ONE_PROMPT
 from tests.conftest import TINY_RECIPE, Workspace
 
@@ -20,28 +20,35 @@ def server(finished: Workspace) -> Iterator[Server]:
         started.stop()
 
 
-def test_backfills_and_the_sensor_compute_what_the_command_line_computes(server: Server):
+def test_edits_backfills_and_the_sensor_do_what_the_command_line_does(server: Server):
     workspace = server.workspace
-    everything = [*KEYS, *_every_section(server)]
-    server.materialize(everything)
+    server.materialize(server.everything())
     assert server.computed("tiny") == NOTHING
     assert server.stale() == set()
 
+    # An edit is seen without a run, and so is its undoing.
+    before = len(server.runs())
     workspace.write("tiny", CLASS_3)
-    server.launch([{"path": ["recipe", "prompts"]}])
     # The scores read the prompts too, for the images that are made from noise.
     readers = {"synthetic_images", "evaluation_scores", "image_fidelity", "distilled_dataset"}
-    assert server.stale() == readers
-    server.launch(everything)
+    wait_until(lambda: server.stale() == readers)
+    workspace.write("tiny", TINY_RECIPE)
+    wait_until(lambda: server.stale() == set())
+    workspace.write("tiny", CLASS_3)
+    wait_until(lambda: server.stale() == readers)
+    assert len(server.runs()) == before
+    server.launch(server.everything())
     assert server.computed("tiny") == ONE_PROMPT
     assert server.stale() == set()
 
+    # The sensor that runs recipes finds nothing to do at first, and then what is new or changed.
+    server.start_sensor()
+    server.wait_for_tick()
+    assert len(server.runs()) == before + 1
     workspace.write("tiny", TINY_RECIPE)
     workspace.write("newcomer", FEWER_IMAGES)
     workspace.write("broken", "dataset: {source: digit}\n")
-    server.start_sensor()
-    before = len(server.runs())
-    wait_until(lambda: len(server.runs()) == before + 2 and server.idle())
+    wait_until(lambda: len(server.runs()) == before + 3 and server.idle())
     assert server.computed("tiny") == NOTHING
     newcomer = server.computed("newcomer")
     assert {name for name, count in newcomer.items() if count == 0} == {
@@ -51,8 +58,3 @@ def test_backfills_and_the_sensor_compute_what_the_command_line_computes(server:
         "teacher",
     }
     assert server.stale("tiny") == server.stale("newcomer") == set()
-
-
-def _every_section(server: Server) -> list[dict[str, list[str]]]:
-    nodes = server.ask("{ assetNodes { assetKey { path } } }")["assetNodes"]
-    return [node["assetKey"] for node in nodes if node["assetKey"]["path"][0] == "recipe"]

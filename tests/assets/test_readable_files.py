@@ -39,14 +39,14 @@ def _pipeline(workspace: Workspace, dataset: str = ""):
 def examine(context):
     """The outcome of the check, as Dagster shows it."""
     [check] = [check for check in checks_of("real_images") if check.name == "readable_files"]
-    return check_result(check, check.examine(context))
+    return check_result("own", check, check.examine(context))
 
 
 @pytest.mark.usefixtures("folder")
 def test_the_check_holds_at_the_limit_and_fails_above_it(workspace: Workspace):
     at_limit = examine(_pipeline(workspace))  # 2 of 200, and 1 % by default
     assert at_limit.passed
-    assert at_limit.description == "2 unreadable images, 1.00%; the limit is 1.00%"
+    assert at_limit.description == "own: 2 unreadable images, 1.00%; the limit is 1.00%"
     assert not examine(_pipeline(workspace, ", unreadable_share: 0.0099")).passed
     assert examine(_pipeline(workspace, ", unreadable_share: 1")).passed
 
@@ -66,23 +66,27 @@ def test_each_file_is_a_row_with_its_reason(workspace: Workspace):
         },
     ]
     shown = _describe(context)
-    for table in (outcome.metadata["rows"], shown["unreadable_files"]):
+    for table in (outcome.metadata["rows"], shown["unreadable files"]):
         assert [dict(record.data) for record in table.records] == expected
-    assert (shown["images"].value, shown["unreadable"].value) == (198, 2)
+    assert (shown["dagster/row_count"].value, shown["unreadable"].value) == (198, 2)
     assert [dict(record.data) for record in shown["classes"].records] == [
-        {"class_id": 0, "name": "ant", "train": 50, "test": 50, "unreadable": 1},
-        {"class_id": 1, "name": "bee", "train": 49, "test": 49, "unreadable": 1},
+        {"class": 0, "name": "ant", "train": 50, "test": 50, "unreadable": 1},
+        {"class": 1, "name": "bee", "train": 49, "test": 49, "unreadable": 1},
     ]
 
 
 def test_of_many_files_the_first_hundred_are_rows(workspace: Workspace, folder):
     for number in range(150):
         (folder / "train" / "ant" / f"x{number:03d}.png").touch()
-    outcome = examine(_pipeline(workspace))
+    context = _pipeline(workspace)
+    outcome = examine(context)
     assert not outcome.passed
     assert outcome.metadata["unreadable"].value == 152
-    assert len(outcome.metadata["rows"].records) == 100
-    assert outcome.metadata["rows"].records[99].data["file"] == "ant/x099.png"
+    assert len(outcome.metadata["the first 100 rows"].records) == 100
+    assert outcome.metadata["the first 100 rows"].records[99].data["file"] == "ant/x099.png"
+    shown = _describe(context)["unreadable files"].records
+    assert shown[99].data["file"] == "ant/x099.png"
+    assert shown[100].data["split"] == "... and 52 more rows"
 
 
 def test_a_table_without_rows_can_be_shown(workspace: Workspace):
@@ -92,4 +96,4 @@ def test_a_table_without_rows_can_be_shown(workspace: Workspace):
     assert outcome.passed
     assert "rows" not in outcome.metadata
     assert outcome.metadata["limit"].value == 0.0
-    assert _describe(context)["unreadable_files"].records == []
+    assert _describe(context)["unreadable files"].records == []

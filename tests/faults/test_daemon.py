@@ -43,9 +43,15 @@ def _wait_for_runs(server: Server, recipe: str, count: int) -> None:
     wait_until(lambda: _runs_of(server, recipe) == ["SUCCESS"] * count)
 
 
-def _wait_for_tick(server: Server) -> None:
-    ticks = len(server.ticks())
-    wait_until(lambda: len(server.ticks()) > ticks)
+def _start_by_sensor(servers: list[Server], workspace: Workspace, text: str) -> Server:
+    """Start a server whose sensor is on when the tiny recipe arrives, and which runs it."""
+    (workspace.recipes / "tiny.yaml").unlink()
+    server = Server(workspace)
+    servers.append(server)
+    server.start_sensor()
+    server.wait_for_tick()
+    workspace.write("tiny", text)
+    return server
 
 
 def _complaints(server: Server) -> int:
@@ -59,7 +65,9 @@ def _complaints(server: Server) -> int:
 def test_every_change_is_picked_up_automatically(finished: Workspace, servers: list[Server]):
     workspace, server = finished, Server(finished)
     servers.append(server)
+    server.launch(server.everything())
     server.start_sensor()
+    server.wait_for_tick()
     _wait_for_runs(server, "tiny", 1)
     assert server.computed("tiny") == NOTHING
 
@@ -83,11 +91,11 @@ def test_every_change_is_picked_up_automatically(finished: Workspace, servers: l
     _wait_for_runs(server, "pets", 2)
     assert server.computed("tiny") == ONE_PROMPT
     assert server.computed("pets")["real_images"] >= 1
-    _wait_for_tick(server)
+    server.wait_for_tick()
     assert _complaints(server) == 1
 
     # Two changes between two ticks, of which only the last is run.
-    _wait_for_tick(server)
+    server.wait_for_tick()
     workspace.write("tiny", PROMPT.replace("bold", "lost"))
     time.sleep(0.5)
     workspace.write("tiny", PROMPT.replace("bold", "last"))
@@ -112,10 +120,7 @@ def test_every_change_is_picked_up_automatically(finished: Workspace, servers: l
 def test_a_run_whose_process_is_killed_is_restarted_and_resumes(
     finished: Workspace, servers: list[Server]
 ):
-    finished.write("tiny", SLOW)
-    server = Server(finished)
-    servers.append(server)
-    server.start_sensor()
+    server = _start_by_sensor(servers, finished, SLOW)
     _wait_until_the_teacher_is_training(server)
     server.kill("multiprocessing.spawn")  # runs and their steps
     wait_until(lambda: sorted(_runs_of(server, "tiny")) == ["FAILURE", "SUCCESS"])
@@ -123,10 +128,7 @@ def test_a_run_whose_process_is_killed_is_restarted_and_resumes(
 
 
 def test_runs_resume_after_a_power_cut(finished: Workspace, servers: list[Server]):
-    finished.write("tiny", SLOW)
-    server = Server(finished)
-    servers.append(server)
-    server.start_sensor()
+    server = _start_by_sensor(servers, finished, SLOW)
     _wait_until_the_teacher_is_training(server)
     server.kill()
     server.stop()
@@ -155,6 +157,7 @@ def test_a_nightly_run_of_twenty_unchanged_recipes_computes_nothing(
         finished.run(name)
     server = Server(finished, D4M_NIGHTLY="* * * * *")
     servers.append(server)
+    server.report_made("distilled_dataset", names)
     server.start_schedule()
     for name in names:
         wait_until(lambda name=name: "SUCCESS" in _runs_of(server, name), patience_s=900)

@@ -88,7 +88,7 @@ def _computed(caplog):
 def _run_and_watch(workspace, caplog):
     """Run the recipe and return the names of all units it computed, including repairs."""
     caplog.clear()
-    with caplog.at_level(logging.INFO, logger="d4m"):
+    with caplog.at_level(logging.DEBUG, logger="d4m"):
         workspace.run()
     return _computed(caplog)
 
@@ -244,7 +244,7 @@ def test_a_single_stage_repairs_its_upstream_too(stored, caplog):
     """Dagster runs a stage like this: one asset, with the upstream units that manifests name."""
     stored.forget("prototypes", "class-00003")
     _flip(stored.contents("latents", "class-00003")[0], np.random.default_rng(2), keep_times=True)
-    with caplog.at_level(logging.INFO, logger="d4m"):
+    with caplog.at_level(logging.DEBUG, logger="d4m"):
         stored.workspace.pipeline().run_stage("prototypes")
     computed = {stage: names for stage, names in _computed(caplog).items() if names}
     assert computed == {"latents": {"class-00003"}, "prototypes": {"class-00003"}}

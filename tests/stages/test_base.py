@@ -1,5 +1,6 @@
 """Plan, look up, compute what is missing, publish."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from d4m.compute import Compute
 from d4m.errors import D4MError, MissingUpstreamError
 from d4m.stages.base import Stage
 from d4m.stages.context import Inputs, StageContext
+from d4m.stages.provenance import seconds_of_work
 from d4m.stages.run import run_stage
 from d4m.store.manifest import UnitRecord
 from d4m.store.reference import Unit
@@ -173,6 +175,33 @@ def test_keys_use_the_digest_of_what_is_read_and_not_its_key(context):
     assert unit("a" * 64, "d" * 64) == Unit(
         "latents", "1", "00", {"settings": {"number": 0}, "upstream": {"prototypes/00": "d" * 64}}
     )
+
+
+class Sleeps(Squares):
+    """Takes a while for its second unit only."""
+
+    def compute(self, context, missing):
+        for unit, product in super().compute(context, missing):
+            time.sleep(0.05 * (unit.name == "02"))
+            yield unit, product
+
+
+def test_seconds_are_those_of_all_units_in_whichever_runs(context):
+    """At least the time that was slept; a hit has the seconds of the run that did the work."""
+    report = run_stage(Sleeps(names=[1, 2]), context)
+    made = seconds_of_work(report.context, "latents")
+    each = [
+        report.context.reference("latents", unit).provenance["seconds"] for unit in ("01", "02")
+    ]
+    assert made == sum(each)
+    assert each[1] >= 0.05
+    hit = run_stage(Broken(names=[1, 2]), context)
+    assert seconds_of_work(hit.context, "latents") == made
+
+
+def test_seconds_are_not_known_where_a_unit_of_an_earlier_release_lacks_them(context):
+    report = run_stage(Pair(), context)  # whose first unit was stored without provenance
+    assert seconds_of_work(report.context, "latents") is None
 
 
 def test_provenance_tells_recipe_device_and_versions(context):
