@@ -32,6 +32,7 @@ baseline_images = stage_asset(
     description="Baselines that take time to make: coresets of real images, mosaics of real crops, "
     "and images fitted by distribution matching or SRe2L. Empty unless `evaluation.baselines` "
     "names one of these.",
+    kinds={"zarr", "pytorch"},
     describe=_describe,
     pool="gpu",
 )
