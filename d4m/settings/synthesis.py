@@ -8,7 +8,7 @@ from d4m.settings.section import Resampling, Section
 
 
 class SynthesisSettings(Section):
-    """From prototypes to images (D4M, section 3.3; defaults are the published code's)."""
+    """How images are drawn, with all numbers (D4M, section 3.3)."""
 
     strength: float = Field(
         default=0.7,
@@ -96,7 +96,7 @@ class SynthesisSettings(Section):
 
 
 class SynthesisCandidates(Section):
-    """The numbers from which `auto` chooses.
+    """The candidates of `auto`.
 
     A strength that leaves no step of the schedule, or as many steps as a smaller one, is left out.
     """
@@ -110,10 +110,7 @@ class SynthesisCandidates(Section):
 
 
 class RecipeSynthesisSettings(SynthesisSettings):
-    """The section `synthesis` of a recipe, which may leave two numbers to be chosen.
-
-    `SynthesisSettings` of a unit have both numbers.
-    """
+    """From prototypes to images (D4M, section 3.3; defaults are the published code's)."""
 
     strength: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default=0.7,
