@@ -102,10 +102,10 @@ class SynthesisCandidates(Section):
     """
 
     strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        default=(0.05, 0.1, 0.2, 0.4, 0.7), min_length=1, description="Of `strength: auto`."
+        default=(0.05, 0.1, 0.2, 0.4, 0.7), min_length=1, description="Strengths to choose from."
     )
     guidance_scales: tuple[Annotated[float, Field(ge=1, le=100)], ...] = Field(
-        default=(1.0, 3.0, 8.0), min_length=1, description="Of `guidance_scale: auto`."
+        default=(1.0, 3.0, 8.0), min_length=1, description="Guidance scales to choose from."
     )
 
 
