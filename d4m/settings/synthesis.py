@@ -9,7 +9,7 @@ from d4m.settings.set_guidance import SetGuidanceSettings
 
 
 class SynthesisSettings(Section):
-    """From prototypes to images (D4M, section 3.3; defaults are the published code's)."""
+    """How images are drawn, with all numbers (D4M, section 3.3)."""
 
     strength: float = Field(
         default=0.7,
@@ -142,24 +142,21 @@ class SynthesisSettings(Section):
 
 
 class SynthesisCandidates(Section):
-    """The numbers from which `auto` chooses.
+    """The candidates of `auto`.
 
     A strength that leaves no step of the schedule, or as many steps as a smaller one, is left out.
     """
 
     strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        default=(0.05, 0.1, 0.2, 0.4, 0.7), min_length=1, description="Of `strength: auto`."
+        default=(0.05, 0.1, 0.2, 0.4, 0.7), min_length=1, description="Strengths to choose from."
     )
     guidance_scales: tuple[Annotated[float, Field(ge=1, le=100)], ...] = Field(
-        default=(1.0, 3.0, 8.0), min_length=1, description="Of `guidance_scale: auto`."
+        default=(1.0, 3.0, 8.0), min_length=1, description="Guidance scales to choose from."
     )
 
 
 class RecipeSynthesisSettings(SynthesisSettings):
-    """The section `synthesis` of a recipe, which may leave two numbers to be chosen.
-
-    `SynthesisSettings` of a unit have both numbers.
-    """
+    """From prototypes to images (D4M, section 3.3; defaults are the published code's)."""
 
     strength: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default=0.7,

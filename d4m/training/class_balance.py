@@ -42,8 +42,8 @@ class BalancedSampling:
 
     An epoch has as many images as the set. Over all epochs, the places of slots go round the
     classes, and each class's images follow one another in shuffled passes, so that no image of a
-    class is shown once more than another one of it before all have been shown. Which images an
-    epoch has depends on the seed and the epoch alone.
+    class is shown once more than another one of it before all have been shown. The images of an
+    epoch depend on the seed and the epoch alone.
 
     Attributes:
         images: the set.
