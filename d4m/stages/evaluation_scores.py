@@ -73,7 +73,7 @@ class EvaluationScores(Stage):
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
         """Train and score student after student; those with the same images share them."""
-        lab = _Laboratory(context)
+        lab = Laboratory(context)
         for unit in _by_images(missing):
             if unit.settings["training_set"] == "teacher":
                 model = load_teacher(context, unit.reads("teacher"))
@@ -82,17 +82,39 @@ class EvaluationScores(Stage):
                 yield unit, lab.train_and_score(unit)
 
 
-class _Laboratory:
-    """The training set at hand, kept until another one is asked for, and the scored images."""
+class Laboratory:
+    """The training set at hand, kept until another one is asked for, and the scored images.
 
-    def __init__(self, context: StageContext) -> None:
+    Args:
+        context: with what the units read.
+        read: reads the training set of a unit; None: `read_training_set`.
+        scored: the images that students are scored on; None: those that the units name.
+    """
+
+    def __init__(
+        self,
+        context: StageContext,
+        *,
+        read: "Callable[[Unit], ImageSet] | None" = None,
+        scored: "ImageSet | None" = None,
+    ) -> None:
+        """Read nothing yet."""
         self._context = context
+        self._read = read or self._read_set
         self._set: tuple[Any, ImageSet] | None = None
-        self._scored: ImageSet | None = None
+        self._scored = scored
         self._measured: ChannelStatistics | None = None
 
     def train_and_score(self, unit: Unit) -> dict[str, np.ndarray]:
         """Return the arrays of one student's unit."""
+        settings = unit.settings
+        model, curve = self.train(unit)
+        views = settings["epochs"] * len(self._images(unit))
+        scored = self.score(model, settings, settings["optimizer"]["precision"], curve)
+        return scored | {"views": np.array(views, np.int64)}
+
+    def train(self, unit: Unit) -> "tuple[nn.Module, LearningCurve]":
+        """Return the trained student of a unit, and how it learnt."""
         from d4m.classifiers.registry import build_classifier
 
         context, settings = self._context, unit.settings
@@ -106,11 +128,7 @@ class _Laboratory:
         if settings.get("standardise"):
             model = self._standardise(settings, model)
         train = self._train_softly if settings["labels"] == "soft" else self._train_hard
-        optimizer = OptimizerSettings.among(settings["optimizer"])
-        curve = train(unit, model, optimizer)
-        views = settings["epochs"] * len(self._images(unit))
-        scored = self.score(model, settings, optimizer.precision, curve)
-        return scored | {"views": np.array(views, np.int64)}
+        return model, train(unit, model, OptimizerSettings.among(settings["optimizer"]))
 
     def score(
         self,
@@ -205,14 +223,16 @@ class _Laboratory:
     def _images(self, unit: Unit) -> "ImageSet":
         name = _images_name(unit)
         if self._set is None or self._set[0] != name:
-            images = read_training_set(
-                self._context,
-                unit.settings,
-                seed_number=seed_number_of(unit.name),
-                distillation=distillation_of(unit.name),
-            )
-            self._set = name, images
+            self._set = name, self._read(unit)
         return self._set[1]
+
+    def _read_set(self, unit: Unit) -> "ImageSet":
+        return read_training_set(
+            self._context,
+            unit.settings,
+            seed_number=seed_number_of(unit.name),
+            distillation=distillation_of(unit.name),
+        )
 
     def _labels(self, unit: Unit, images: "ImageSet") -> "Sequence[EpochLabels]":
         from d4m.training.soft_labels import TeacherLabels
