@@ -58,7 +58,6 @@ class ClassRegression:
         number of images.
     """
 
-    rate = 0.05
     betas = (0.9, 0.99)
 
     def __init__(

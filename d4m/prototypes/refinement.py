@@ -29,8 +29,6 @@ class Objective(Protocol):
     A step asks for `rows`, draws their images, and then asks for the `error` of these.
     """
 
-    rate: float
-    """Initial learning rate, for latents with a standard deviation of about 1."""
     betas: tuple[float, float]
     """Decay of Adam's averages of the gradient and of its square."""
 
@@ -51,13 +49,13 @@ class Objective(Protocol):
 class Alternating:
     """Two objectives, one after the other: even steps have the first, odd steps the second.
 
-    The learning rate and the averages are the first one's.
+    Adam's averages decay as the first one says.
     """
 
     def __init__(self, first: Objective, second: Objective) -> None:
         """Keep both."""
         self._both = (first, second)
-        self.rate, self.betas = first.rate, first.betas
+        self.betas = first.betas
 
     def rows(self, step: int) -> Rows:
         """Return the prototypes that the step's objective looks at."""
@@ -80,6 +78,7 @@ def refine_prototypes(
     objective: Objective,
     *,
     steps: int,
+    learning_rate: float = 0.02,
 ) -> Float32[np.ndarray, "image latent_channel latent_height latent_width"]:
     """Move prototypes slightly so that the error of their images falls.
 
@@ -91,7 +90,9 @@ def refine_prototypes(
         class_ids: the class of each prototype, on the objective's device.
         draw: a differentiable function from scaled latents to the pixels that a student sees.
         objective: the error.
-        steps: number of Adam steps; the learning rate decays to zero along a cosine.
+        steps: number of Adam steps.
+        learning_rate: of the first step, for latents with a standard deviation of about 1; it
+            decays to zero along a cosine.
 
     Raises:
         PrototypeError: a gradient is NaN or infinite.
@@ -100,7 +101,7 @@ def refine_prototypes(
         GLaD (Cazenavette et al., CVPR 2023): images optimised in the latents of a generator.
     """
     latents = torch.from_numpy(prototypes.copy()).to(class_ids.device).requires_grad_()
-    adam = torch.optim.Adam([latents], lr=objective.rate, betas=objective.betas)
+    adam = torch.optim.Adam([latents], lr=learning_rate, betas=objective.betas)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=steps)
     for step in track(steps, "refine prototypes", unit="step"):
         rows = objective.rows(step)

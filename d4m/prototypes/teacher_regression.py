@@ -61,7 +61,6 @@ class TeacherRegression:
         each network of a pool by one step when it is used; here each student is trained at once.
     """
 
-    rate = 0.02
     betas = (0.9, 0.999)
 
     def __init__(

@@ -28,6 +28,15 @@ class RefinementSettings(Section):
     """Gradient steps that move all prototypes together, until a regression predicts better."""
 
     steps: int = Field(default=400, ge=1, le=100_000, description="Number of gradient steps.")
+    learning_rate: float = Field(
+        default=0.02,
+        gt=0,
+        le=1,
+        description=(
+            "Initial learning rate of Adam, for latents with a standard deviation of about 1; it "
+            "falls to zero along a cosine."
+        ),
+    )
     labels: Literal["class", "teacher", "both"] = Field(
         default="class",
         description=(
@@ -184,7 +193,8 @@ class PrototypeSettings(Section):
             unused.add("explained")
         used = self.model_dump(mode="json", exclude=unused)
         if self.refinement and self.refinement.labels == "teacher":
-            used["refinement"] = self.refinement.model_dump(
-                mode="json", exclude={"augmentation", "precision", "students"}
-            )
+            unread = {"augmentation", "precision", "students"}
+            if self.refinement.learning_rate == RefinementSettings().learning_rate:
+                unread.add("learning_rate")  # the only rate there was, and in no key
+            used["refinement"] = self.refinement.model_dump(mode="json", exclude=unread)
         return used

@@ -88,6 +88,7 @@ def refine(
         _in_tiles(drawing(context, refined, unit.settings, class_ids), unit),
         _objective(context, refined, class_ids, unit),
         steps=refined.steps,
+        learning_rate=refined.learning_rate,
     )
     return [
         replace(fitted, prototypes=prototypes)

@@ -37,7 +37,9 @@ def _objective(**changed):
 
 def _refined(*, steps, **changed):
     class_ids = torch.from_numpy(CLASS_IDS)
-    return refine_prototypes(PROTOTYPES, class_ids, _draw, _objective(**changed), steps=steps)
+    return refine_prototypes(
+        PROTOTYPES, class_ids, _draw, _objective(**changed), steps=steps, learning_rate=0.05
+    )
 
 
 def _accuracy(latents, seed) -> float:
@@ -135,7 +137,7 @@ def test_two_objectives_take_alternate_steps():
     asked = list[tuple[str, int]]()
 
     class Named:
-        rate, betas = 0.1, (0.9, 0.99)
+        betas = (0.9, 0.99)
 
         def __init__(self, name):
             self.name = name

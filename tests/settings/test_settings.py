@@ -125,6 +125,10 @@ def test_only_prototypes_that_explain_are_refined(representative):
             representative="explaining", refinement_steps=3, refinement=RefinementSettings()
         )
     assert PrototypeSettings().refined is None
+    towards_teacher = PrototypeSettings(
+        representative="explaining", refinement=RefinementSettings(labels="teacher")
+    )
+    assert set(towards_teacher.used()["refinement"]) == {"steps", "labels", "through"}
     with pytest.raises(ValidationError, match="found explaining with class"):
         PrototypeSettings(
             representative="explaining",

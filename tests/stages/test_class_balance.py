@@ -12,8 +12,9 @@ def _keyed(workspace, large, *, teacher="{}", full_data="{}"):
         for number in range(count):
             workspace.draw(name, str(number))
     text = FOLDER_RECIPE.replace("test_share: 0.3", "test_share: 0.2")
-    text = text.replace("teacher: {epochs: 1}", f"teacher: {teacher}")
+    text = text.replace("teacher: {epochs: 1, options: {width: 16}}", f"teacher: {teacher}")
     text = text.replace("baselines: []", f"baselines: [full_data], full_data: {full_data}")
+    assert teacher in text
     workspace.write("mine", text)
     pipeline = workspace.pipeline("mine")
     pipeline.run_stage("real_images")
