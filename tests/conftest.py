@@ -30,20 +30,23 @@ MADE = (0, FAILED_CHECK)
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
 
-# The slowest files, slowest first. Each of two workers takes whole files in this order, so no
-# worker is left idle at the end while the other one runs a slow file.
+# The slowest files, slowest first. Each worker takes whole files in this order, so no worker is
+# left idle at the end while another one runs a slow file.
 SLOWEST_FIRST = (
     "pipeline/test_digits.py",
     "assets/test_live.py",
     "assets/test_caching.py",
     "faults/test_kill.py",
-    "faults/test_changes.py",
     "pipeline/test_dependencies.py",
-    "prototypes/test_refinement.py",
-    "faults/test_disk_full.py",
+    "faults/test_changes.py",
+    "pipeline/test_units_say_it_all.py",
     "faults/test_damage.py",
+    "reports/test_present.py",
     "faults/test_writers.py",
+    "prototypes/test_refinement.py",
     "pipeline/test_determinism.py",
+    "faults/test_disk_full.py",
+    "pipeline/test_sizes.py",
     "faults/test_fuzzed_recipes.py",
     "generators/test_compact.py",
     "pipeline/test_cache.py",

@@ -37,7 +37,7 @@ def check_prompts(
         return
     tokenizers = [getattr(pipeline, name, None) for name in _TOKENIZERS]
     readers = [
-        TextReader(min(each.model_max_length, CLIP_LIMIT), each.backend_tokenizer)
+        TextReader.loaded(each.backend_tokenizer, limit=min(each.model_max_length, CLIP_LIMIT))
         for each in tokenizers
         if each is not None
     ]

@@ -40,6 +40,14 @@ class TextReader:
         )
         return cls(limit, tokenizer)
 
+    @classmethod
+    def loaded(cls, tokenizer: Tokenizer, *, limit: int) -> "TextReader":
+        """Return the reader of a tokenizer that may pad and cut texts, and leave it as it is."""
+        own = Tokenizer.from_str(tokenizer.to_str())
+        own.no_padding()
+        own.no_truncation()
+        return cls(limit, own)
+
     def count(self, text: str) -> int:
         """Return the number of a text's tokens, without markers."""
         return len(self.tokenizer.encode(text, add_special_tokens=False).ids)
@@ -79,7 +87,8 @@ class TextReader:
         known: dict[str, Any] = (
             json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
         )
-        return cls(min(known.get("model_max_length", CLIP_LIMIT), CLIP_LIMIT), tokenizer)
+        limit = min(known.get("model_max_length", CLIP_LIMIT), CLIP_LIMIT)
+        return cls.loaded(tokenizer, limit=limit)
 
 
 def find_cuts(readers: Sequence[TextReader], prompts: Iterable[str]) -> dict[str, PromptFinding]:

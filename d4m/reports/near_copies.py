@@ -1,17 +1,18 @@
 """Find test and validation images that are nearly a training image, by their thumbnails."""
 
+import json
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from d4m.errors import SourceChangedError
+from d4m.errors import SourceChangedError, StoreError
 from d4m.progress import track
 from d4m.sources.base import ImageIndex, Split
 from d4m.sources.decode import quiet_pillow
@@ -20,6 +21,7 @@ from d4m.sources.near_copies import LEAST_CORRELATION, THUMBNAIL_PX, find_near_c
 from d4m.stages.context import StageContext
 from d4m.stages.unit_names import split_unit
 from d4m.store.digest import digest_json
+from d4m.store.durable import write_atomically
 
 _log = logging.getLogger(__name__)
 MOST_IMAGES = 200_000
@@ -72,7 +74,8 @@ class _Pictures:
 def compare_pictures(context: StageContext, *, all_images: bool = False) -> NearCopies:
     """Compare every test and validation image with all training images of all classes.
 
-    Thumbnails are kept in the store's cache, so that an image is decoded once for this.
+    Thumbnails and the outcome are kept in the store's cache, so that an image is decoded once for
+    this, and the same images are compared once.
 
     Args:
         context: with the index of the real images.
@@ -81,8 +84,11 @@ def compare_pictures(context: StageContext, *, all_images: bool = False) -> Near
     keys: list[tuple[Split, int]] = [
         (split, class_id) for split in context.source.splits for class_id in context.class_ids
     ]
-    indexes = {key: context.image_index(*key) for key in keys}
     places = {key: _place(context, *key) for key in keys}
+    outcome = _place_of_outcome(context, places.values())
+    if known := _read_outcome(outcome):
+        return known
+    indexes = {key: context.image_index(*key) for key in keys}
     side = min(THUMBNAIL_PX, context.source.size_px)
     found = {
         key: _read(places[key], (len(index.image_ids), side, side))
@@ -107,7 +113,9 @@ def compare_pictures(context: StageContext, *, all_images: bool = False) -> Near
         _gather(context, indexes, found, [key for key in keys if (key[0] == "train") is of_train])
         for of_train in (True, False)
     )
-    return _report(evaluated, train)
+    report = _report(evaluated, train)
+    _remember_outcome(outcome, report)
+    return report
 
 
 def _report(evaluated: _Pictures, train: _Pictures) -> NearCopies:
@@ -156,6 +164,30 @@ def _place(context: StageContext, split: Split, class_id: int) -> Path:
         "size_px": min(THUMBNAIL_PX, context.source.size_px),
     }
     return context.store.root / "cache" / "thumbnails" / digest_json(made_of)
+
+
+def _place_of_outcome(context: StageContext, thumbnails: Iterable[Path]) -> Path:
+    """Return the file of the outcome, named by all that it depends on."""
+    made_of = {
+        "thumbnails": [place.name for place in thumbnails],
+        "classes": context.source.class_table.names,
+        "least_correlation": LEAST_CORRELATION,
+    }
+    return context.store.root / "cache" / "near_copies" / f"{digest_json(made_of)}.json"
+
+
+def _read_outcome(place: Path) -> NearCopies | None:
+    try:
+        return NearCopies(**json.loads(place.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _remember_outcome(place: Path, report: NearCopies) -> None:
+    try:
+        write_atomically(place, json.dumps(asdict(report)))
+    except StoreError as failure:
+        _log.warning("%s; images are compared again", failure)
 
 
 def _draw(

@@ -1,7 +1,7 @@
 """scikit-learn's handwritten digits: 1,797 grey images of 8 x 8 pixels with 17 levels."""
 
-import json
 import logging
+import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -9,17 +9,16 @@ from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from d4m.errors import StoreError
 from d4m.settings import CentreCropSettings, DigitsSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split, content_digest, stack_digests
 from d4m.sources.class_table import ClassTable
 from d4m.sources.decode import decode_raw
 from d4m.store.digest import digest_arrays
-from d4m.store.durable import write_atomically
 
 _log = logging.getLogger(__name__)
 
@@ -33,12 +32,12 @@ class DigitsSource(ImageSource):
     The split does not depend on the recipe's seed, so that all recipes are scored on the same test
     images.
 
-    Importing scikit-learn takes a second or two, so the numbers and fingerprints of the digits are
-    remembered. If they cannot be read or written, scikit-learn is asked again, and nothing fails.
+    Importing scikit-learn takes a second or two, so the digits and their split are kept in a file.
+    If it cannot be read or written, scikit-learn is asked again, and nothing fails.
 
     Args:
         settings: the number of test images.
-        cache: the folder for what is remembered; None to remember nothing.
+        cache: the folder of that file; None for no file.
 
     Source:
         Alpaydin & Kaynak, "Optical recognition of handwritten digits" (UCI, 1998), as shipped with
@@ -52,13 +51,14 @@ class DigitsSource(ImageSource):
     def __init__(self, settings: DigitsSettings, cache: Path | None = None) -> None:
         """Remember the settings without loading any image."""
         self._settings = settings
-        name = f"digits-{version('scikit-learn')}-{settings.test_images}.json"
+        name = f"digits-{version('scikit-learn')}-{settings.test_images}.npz"
         self._place = cache / name if cache else None
         self.class_table = ClassTable(_NAMES)
 
     def fingerprint(self, split: Split, class_id: int) -> str:
         """Return a digest of the images and their numbers."""
-        return self._listed[split][class_id][1]
+        rows = self._rows(split, class_id)
+        return digest_arrays({"rows": rows, "images": self._images[rows]})
 
     def index(self, split: Split, class_id: int) -> ImageIndex:
         """List the digits of one class, all of which can be read."""
@@ -69,35 +69,32 @@ class DigitsSource(ImageSource):
 
     def count(self, split: Split, class_id: int) -> int:
         """Return the number of digits of one class."""
-        return self._listed[split][class_id][0]
+        return len(self._rows(split, class_id))
 
     def forget(self) -> None:
-        """Forget the numbers and fingerprints, so that scikit-learn is asked for them again."""
+        """Delete the file, so that scikit-learn is asked again."""
         if self._place:
             with suppress(OSError):
                 self._place.unlink()
 
-    @cached_property
-    def _listed(self) -> Mapping[Split, list[tuple[int, str]]]:
-        """The number of digits and their fingerprint, per split and class."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            if self._place:
-                found = json.loads(self._place.read_text(encoding="ascii"))
-                return {s: [(int(n), str(digest)) for n, digest in found[s]] for s in self.splits}
-        return {s: [self._list(s, c) for c in range(len(_NAMES))] for s in self.splits}
-
-    def _list(self, split: Split, class_id: int) -> tuple[int, str]:
-        rows = self._rows(split, class_id)
-        return len(rows), digest_arrays({"rows": rows, "images": self._images[rows]})
-
     def _remember(self) -> None:
-        """Write down what is listed; planning lists too, and writes nothing."""
+        """Write the file; only what computes asks for this, as planning writes nothing."""
         if self._place is None or self._place.exists():
             return
+        unfinished = self._place.with_name(f".{secrets.token_hex(8)}.npz")
         try:
-            write_atomically(self._place, json.dumps(self._listed))
-        except StoreError as failure:
-            _log.warning("%s; scikit-learn is asked again", failure)
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+            found = self._arrays
+            np.savez(
+                unfinished,
+                images=found["images"],
+                labels=found["labels"],
+                train=found["train"],
+                test=found["test"],
+            )
+            unfinished.replace(self._place)
+        except OSError as failure:
+            _log.warning("cannot write %s (%s); scikit-learn is asked again", self._place, failure)
 
     def _content(self, split: Split, image_id: str) -> bytes:  # noqa: ARG002
         return self._images[int(image_id.removeprefix("digit-"))].tobytes()
@@ -108,33 +105,32 @@ class DigitsSource(ImageSource):
         return decode_raw(content, (self.size_px, self.size_px, self.channels), size)
 
     def _rows(self, split: Split, class_id: int) -> Int64[np.ndarray, "image"]:
-        rows = self._split[split]
-        return rows[self._labels[rows] == class_id]
-
-    @cached_property
-    def _bunch(self) -> tuple[np.ndarray, np.ndarray]:
-        # Imported here because other sources do not need scikit-learn, which takes a second.
-        from sklearn.datasets import load_digits  # pyright: ignore[reportUnknownVariableType]
-
-        images, labels = (np.asarray(each) for each in load_digits(return_X_y=True))
-        return images.reshape(-1, self.size_px, self.size_px, 1), labels
+        rows = self._arrays[split]
+        return rows[self._arrays["labels"][rows] == class_id]
 
     @property
-    def _labels(self) -> Int64[np.ndarray, "image"]:
-        return self._bunch[1]
-
-    @cached_property
     def _images(self) -> UInt8[np.ndarray, "image height width channel"]:
-        return np.round(self._bunch[0] * (255 / _LEVELS)).astype(np.uint8)
+        return self._arrays["images"]
 
     @cached_property
-    def _split(self) -> dict[Split, Int64[np.ndarray, "image"]]:
-        from sklearn.model_selection import train_test_split
+    def _arrays(self) -> Mapping[str, np.ndarray]:
+        """The images, their labels, and the numbers of each split's images."""
+        with suppress(OSError, ValueError, KeyError, BadZipFile):
+            if self._place:
+                with self._place.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                    return {name: file[name] for name in ("images", "labels", *self.splits)}
+        return _ask_scikit_learn(self._settings.test_images, self.size_px)
 
-        train, test = train_test_split(
-            np.arange(len(self._labels)),
-            test_size=self._settings.test_images,
-            stratify=self._labels,
-            random_state=0,
-        )
-        return {"train": np.sort(train), "test": np.sort(test)}
+
+def _ask_scikit_learn(test_images: int, size_px: int) -> Mapping[str, np.ndarray]:
+    """Return the images, their labels, and the numbers of each split's images."""
+    # Imported here because other sources do not need scikit-learn.
+    from sklearn.datasets import load_digits  # pyright: ignore[reportUnknownVariableType]
+    from sklearn.model_selection import train_test_split
+
+    levels, labels = (np.asarray(each) for each in load_digits(return_X_y=True))
+    images = np.round(levels.reshape(-1, size_px, size_px, 1) * (255 / _LEVELS)).astype(np.uint8)
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=test_images, stratify=labels, random_state=0
+    )
+    return {"images": images, "labels": labels, "train": np.sort(train), "test": np.sort(test)}

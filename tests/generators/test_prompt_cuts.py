@@ -15,7 +15,7 @@ from d4m.generators.conditions import check_prompts
 from d4m.generators.pretrained import PretrainedGenerator
 from d4m.generators.prompt_cuts import TextReader, find_cuts
 from d4m.generators.subwords import MERGES, MERGES_VERSION, caption_texts, fits, learn_vocabulary
-from d4m.generators.vocabulary import build_tokenizer
+from d4m.generators.vocabulary import build_tokenizer, tokenize
 from d4m.settings import CompactSettings, DenoiserSettings, PretrainedSettings
 from tests.tiny_pipelines import image_to_image, save_pipeline
 
@@ -162,3 +162,17 @@ def test_a_saved_tokenizer_of_the_compact_generator_is_an_ordinary_one(tmp_path,
     assert opened is not None
     assert opened.limit == CLIPTokenizer.from_pretrained(tmp_path).model_max_length == 77
     assert opened.count(SCAN) == reader.count(SCAN)
+
+
+def test_a_tokenizer_that_pads_and_cuts_texts_is_read_without_that(tmp_path):
+    tokenizer = build_tokenizer(CAPTIONS, max_length=16)
+    tokenize(tokenizer, ["zero"])  # from here on it pads and cuts, and is stored so
+    tokenizer.save_pretrained(tmp_path)
+    loaded = TextReader.loaded(tokenizer.backend_tokenizer, limit=16)
+    for reader in (loaded, TextReader.open(tmp_path)):
+        assert (reader.limit, reader.count("a photo of zero")) == (16, 4)
+        assert not fits("a photo of the zero", 16)
+        assert reader.cut("a photo of the zero") is None
+        assert reader.count("zero " * 20) == 20
+        assert reader.cut("zero " * 20) == 14 * len("zero ") - 1
+    assert tokenizer.backend_tokenizer.padding["length"] == 16

@@ -90,7 +90,11 @@ RECIPES = {
         "evaluation.test_crop": {"resize_px": 12, "crop_px": 8},
         "evaluation.baselines": ["full_data"],
     },
-    "hard": {"preset": ["dc", "hard"], "evaluation.hard.epochs": 3},
+    "hard": {
+        "preset": ["dc", "hard"],
+        "evaluation.hard.epochs": 3,
+        "evaluation.students": ["convnet3"],  # as wide as published
+    },
     "at_once": {
         "teacher.others": [{"name": "two", "architecture": "test_vit", "epochs": 1, "members": 2}],
         "synthesis.candidates": 2,
@@ -215,11 +219,11 @@ def shown_lines(lab, name):
     return result.stdout.splitlines()
 
 
-def untrained_student(seed=None):
+def untrained_student(seed=None, *, width=16):
     """The first student before its training, and the stream of that training."""
     seed = stream_seed(0, "student", "convnet3", 0) if seed is None else seed
     weights = stream_seed(seed, "weights")
-    student = StudentSettings(options={"width": 16})
+    student = StudentSettings(options={"width": width})
     model = build_classifier(student, channels=1, size_px=8, classes=10, seed=weights)
     return model, stream_seed(seed, "training")
 

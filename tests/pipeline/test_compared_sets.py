@@ -123,7 +123,7 @@ def test_students_of_dc_see_standardised_pixels_that_are_changed_batch_by_batch(
     levels = np.concatenate(list(real_batches(context, "train"))) / 255
     statistics = ChannelStatistics((float(levels.mean()),), (float(levels.std()),))
     protocol = context.recipe.settings.evaluation.hard
-    model, seed = untrained_student()
+    model, seed = untrained_student(width=128)
     curve = train_with_hard_labels(
         Standardised(model, statistics.mean, statistics.deviation),
         synthetic_set(context),
@@ -138,7 +138,7 @@ def test_students_of_dc_see_standardised_pixels_that_are_changed_batch_by_batch(
     found = scores_of(context, "synthetic-hard-convnet3-00")["curve_losses"]
     assert found == pytest.approx(curve.losses, rel=1e-5)
     # Without any of this, the first loss is another one.
-    plain, seed = untrained_student()
+    plain, seed = untrained_student(width=128)
     other = train_with_hard_labels(
         plain,
         synthetic_set(context),

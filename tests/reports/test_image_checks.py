@@ -174,7 +174,7 @@ def test_a_test_picture_saved_again_among_the_training_ones_is_named(workspace, 
     assert _examine(context, "duplicates").figures["leaked"] == 1
 
 
-def test_pictures_are_decoded_once_for_this_check(workspace: Workspace, pictures):
+def test_pictures_are_decoded_and_compared_once_for_this_check(workspace: Workspace, pictures):
     first = _examine(_open(workspace), "near_copies")
     places = list((workspace.store / "cache" / "thumbnails").iterdir())
     assert len(places) == 4
@@ -183,6 +183,9 @@ def test_pictures_are_decoded_once_for_this_check(workspace: Workspace, pictures
     context = workspace.pipeline("own").open_context()
     assert _examine(context, "near_copies") == first
     places[0].write_bytes(b"no thumbnails")
+    assert _examine(context, "near_copies") == first
+    [outcome] = (workspace.store / "cache" / "near_copies").iterdir()
+    outcome.write_bytes(b"no outcome")
     assert "has changed since it was indexed" in _examine(context, "near_copies").summary
 
 

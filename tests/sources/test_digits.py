@@ -75,21 +75,22 @@ from pathlib import Path
 from d4m.settings import DigitsSettings
 from d4m.sources.digits import DigitsSource
 source = DigitsSource(DigitsSettings(source="digits"), Path(sys.argv[1]))
-print(source.count("test", 9), source.fingerprint("test", 9), "sklearn" in sys.modules)
+image = source.read_all("test", 9, source.index("test", 9))[0]
+print(source.count("test", 9), source.fingerprint("test", 9), image.sum(), "sklearn" in sys.modules)
 """
 
 
-def test_numbers_and_fingerprints_are_remembered_and_forgotten(tmp_path):
+def test_digits_are_kept_in_a_file_that_may_be_lost(tmp_path):
     source = DigitsSource(DigitsSettings(source="digits"), tmp_path)
     assert source.fingerprint("test", 9) == TEST_FINGERPRINT
     assert not list(tmp_path.iterdir())  # planning writes nothing
-    source.index("train", 0)
+    image = source.read_all("test", 9, source.index("test", 9))[0]
     done = subprocess.run(
         [sys.executable, "-c", LOOK, tmp_path], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["36", TEST_FINGERPRINT, "False"]
+    assert done.stdout.split() == ["36", TEST_FINGERPRINT, str(image.sum()), "False"]
     [file] = tmp_path.iterdir()
-    file.write_text("half a fi")
+    file.write_bytes(file.read_bytes()[:1000])
     assert DigitsSource(DigitsSettings(source="digits"), tmp_path).count("test", 9) == 36
     source.forget()
     assert not list(tmp_path.iterdir())
