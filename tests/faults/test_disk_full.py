@@ -29,7 +29,7 @@ echo $? > "{out}/free.rc"
 "{d4m}" verify tiny > "{out}/verify.out" 2>&1
 cp -a "$D4M_STORE/recipes" "{out}/recipes"
 """
-_STAGES = [stage.name for stage in STAGES]
+_STAGES = [stage.name for stage in STAGES if stage.name != "baseline_images"]  # it is empty
 _CHOSEN = often(["real_images", "teacher", "soft_labels"], _STAGES)
 
 
