@@ -50,8 +50,8 @@ def choose_mosaics(
     if len(pixels) < PIECES * count:
         msg = (
             f"baseline `mosaic_real`: wanted at least {PIECES * count} readable images of class "
-            f"{class_id} for {count} mosaics, found {len(pixels)}; lower `prototypes.ipc`, or leave "
-            f"`mosaic_real` out"
+            f"{class_id} for {count} mosaics, found {len(pixels)}; lower `prototypes.ipc`, or "
+            f"leave `mosaic_real` out"
         )
         raise SourceError(msg)
     crops = torch.stack([_crop(pixels, seed, number) for number in range(_CROPS)])
