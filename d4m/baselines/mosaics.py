@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import resized_crop
 
 from d4m.classifiers.predict import predict_logits
+from d4m.errors import SourceError
 from d4m.seeds import uniforms
 
 PIECES = 4
@@ -35,6 +36,9 @@ def choose_mosaics(
         count: number of mosaics.
         seed: the stream of the crops.
 
+    Raises:
+        SourceError: there are too few images.
+
     Source:
         RDED: Sun et al., "On the diversity and realism of distilled dataset: an efficient dataset
         distillation paradigm" (CVPR 2024), section 4, and its code (LINs-lab/RDED): square crops of
@@ -44,8 +48,12 @@ def choose_mosaics(
         The ground is mid-grey, where the source has the mean colour of ImageNet.
     """
     if len(pixels) < PIECES * count:
-        msg = f"wanted at least {PIECES * count} images for {count} mosaics, found {len(pixels)}"
-        raise ValueError(msg)
+        msg = (
+            f"baseline `mosaic_real`: wanted at least {PIECES * count} readable images of class "
+            f"{class_id} for {count} mosaics, found {len(pixels)}; lower `prototypes.ipc`, or "
+            f"leave `mosaic_real` out"
+        )
+        raise SourceError(msg)
     crops = torch.stack([_crop(pixels, seed, number) for number in range(_CROPS)])
     losses = torch.stack([_losses(teacher, crop, pixels.shape[-1], class_id) for crop in crops])
     best = losses.argmin(dim=0)

@@ -11,7 +11,7 @@ from d4m.settings import Precision
 
 
 class TrainingLog:
-    """What a classifier makes of its own training images while it is trained.
+    """The answers of a classifier about its own training images while it is trained.
 
     It is asked in evaluation mode, about the images as they are, and no random number is drawn, so
     the training goes on as it would without the log.

@@ -36,7 +36,7 @@ def diagnose(
 
 
 def _redundancy_table(found: dict[str, Redundancy]) -> Table:
-    table = Table(title="Students of one part, tested on the others: top-1 %")
+    table = Table(box=None, title="Students of one part, tested on the others: top-1 %")
     table.add_column("training set")
     table.add_column("trained on")
     parts = len(next(iter(found.values())).top1)
@@ -51,7 +51,9 @@ def _redundancy_table(found: dict[str, Redundancy]) -> Table:
 
 def _relation_table(relations: dict[str, Relation]) -> Table:
     sets = len(next(iter(relations.values())).errors)
-    table = Table(title=f"Objectives and the error of students, over {sets} random real sets")
+    table = Table(
+        box=None, title=f"Objectives and the error of students, over {sets} random real sets"
+    )
     table.add_column("objective")
     table.add_column("Spearman", justify="right")
     table.add_column("p", justify="right")

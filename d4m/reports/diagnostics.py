@@ -1,4 +1,4 @@
-"""What is worth distilling: how much images repeat, and which objectives tell good sets from bad.
+"""Diagnostics: how much images repeat one another, and which objectives order sets as students do.
 
 Both measurements train students with class labels, by the recipe's own protocol, and store nothing.
 """
@@ -137,7 +137,7 @@ def relate_objectives(context: StageContext, *, sets: int, steps: int) -> dict[s
         steps: steps that the regressions' errors are a mean of.
 
     Raises:
-        D4MError: fewer than three sets, of which no correlation can be told.
+        D4MError: there are fewer than three sets.
     """
     if sets < 3:
         msg = f"wanted at least 3 sets for a rank correlation, found {sets}"

@@ -51,7 +51,7 @@ class CoresetSettings(Section):
     keep: Literal["easiest", "hardest"] = Field(
         default="easiest",
         description=(
-            "Which end of the ranking is kept. The papers prune a data set to half and keep the "
+            "The end of the ranking that is kept. The papers prune a data set to half and keep the "
             "`hardest`; where a few images per class are kept, the `easiest` teach more."
         ),
     )

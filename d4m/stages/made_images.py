@@ -84,13 +84,13 @@ class ImageMaker:
         return {"images": to_images(pixels), "class_ids": class_ids}
 
     def _mosaics(self, unit: Unit) -> "tuple[Tensor, np.ndarray]":
-        from d4m.baselines.mosaics import MOST_IMAGES, choose_mosaics
+        from d4m.baselines.mosaics import MOST_IMAGES, PIECES, choose_mosaics
 
         settings, class_id = unit.settings, unit.settings["piece"]
         images = len(self._context.image_index("train", class_id).image_ids)
         draw = stream_generator(settings["seed"], "images").permutation(images)
         return choose_mosaics(
-            self._read(class_id, np.sort(draw[: max(MOST_IMAGES, 4 * settings["ipc"])])),
+            self._read(class_id, np.sort(draw[: max(MOST_IMAGES, PIECES * settings["ipc"])])),
             load_teacher(self._context, unit.reads("teacher")),
             class_id,
             count=settings["ipc"],

@@ -117,6 +117,7 @@ def test_another_recipe_is_not_touched(materialized: Instance):
         "generator",
         "latents",
         "teacher",
+        "baseline_images",  # which is empty
     }
     instance.workspace.write("tiny", CLASS_3)
     instance.materialize("tiny", selection='key:"recipe/prompts" or key:synthetic_images')

@@ -29,7 +29,7 @@ def test_the_distance_is_that_of_the_mean_features():
 
 
 def test_one_step_is_that_of_gradient_descent():
-    """Of f = x, the gradient at x is 2 (x - mean of the real ones) / count."""
+    """With f = x, the gradient at x is 2 (x - mean of the real ones) / count."""
     real = torch.tensor([-1.0, -0.5, 0.0, 0.5])[:, None, None, None]
     settings = DistributionMatchingSettings(steps=1, learning_rate=0.25, real_images=4, changes=())
     fitted = match_distribution(real, 1, STANDARD, lambda _: Plain(), settings=settings, seed=3)

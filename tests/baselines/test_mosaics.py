@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from d4m.baselines.mosaics import choose_mosaics, join_quarters
+from d4m.errors import SourceError
 
 
 def test_every_nth_crop_is_in_the_same_mosaic_from_top_left_to_bottom_right():
@@ -57,5 +58,7 @@ def test_an_image_gives_its_best_crop_at_half_the_size():
 
 
 def test_too_few_images_are_refused():
-    with pytest.raises(ValueError, match="wanted at least 8 images for 2 mosaics, found 7"):
+    with pytest.raises(
+        SourceError, match="at least 8 readable images of class 0 for 2 mosaics, found 7"
+    ):
         choose_mosaics(torch.zeros(7, 1, 8, 8), Brightness(), 0, count=2, seed=0)

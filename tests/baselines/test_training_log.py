@@ -1,4 +1,4 @@
-"""What a classifier knew of its images while it was trained."""
+"""The answers of a classifier about its images while it is trained."""
 
 import numpy as np
 import pytest

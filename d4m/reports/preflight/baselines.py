@@ -45,7 +45,8 @@ def baseline_problems(context: StageContext) -> Iterator[Problem]:
 
 def _place(context: StageContext, baseline: Baseline) -> tuple[str | int, ...]:
     """Return the keys of a baseline in the recipe's list, or those of the whole list."""
-    keys = (*_KEYS, list(context.recipe.settings.evaluation.baselines).index(baseline))
+    named: list[str] = [*context.recipe.settings.evaluation.baselines]
+    keys = (*_KEYS, named.index(baseline))
     return keys if context.recipe.states(*keys) else _KEYS
 
 
