@@ -17,6 +17,8 @@ from d4m_assets.retries import fail_or_retry
 
 Metadata = Mapping[str, dg.MetadataValue[Any]]
 _ROWS = 100
+# An artifact may have no units, and Dagster infers columns from rows alone.
+_UNITS = dg.TableSchema([dg.TableColumn(name) for name in ("unit", "cached", "digest")])
 _SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warning": dg.AssetCheckSeverity.WARN}
 
 
@@ -109,5 +111,5 @@ def _counts(report: StageReport) -> Metadata:
         "computed": dg.MetadataValue.int(len(report.computed)),
         "reused": dg.MetadataValue.int(len(report.reused)),
         "seconds": dg.MetadataValue.float(round(report.seconds, 3)),
-        "units": dg.MetadataValue.table(rows),
+        "units": dg.MetadataValue.table(rows, schema=_UNITS),
     }
