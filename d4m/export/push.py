@@ -12,7 +12,7 @@ from d4m.export.contents import Contents
 from d4m.export.folder import refuse_name, write_export
 
 _OURS = "distilled.json"
-# What its library raises: of the network, of files, of names, of uploads.
+# Errors that its library raises: of the network, of files, of names, of uploads.
 _REFUSALS = (OSError, ValueError, HTTPError, RuntimeError)
 _TABLES = ["data/*", "soft_labels/*", "scores/*"]
 
