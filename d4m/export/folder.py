@@ -30,6 +30,7 @@ from d4m.store.durable import make_durable
 
 Format = Literal["parquet", "imagefolder", "webdataset"]
 _SUMS = "SHA256SUMS"
+_LOADER = "distilled.py"
 
 
 def write_export(
@@ -47,6 +48,8 @@ def write_export(
     Raises:
         D4MError: the folder exists, or cannot be written.
     """
+    if form == "parquet":
+        refuse_name(folder.name)
     with new_folder(folder) as unfinished:
         match form:
             case "parquet":
@@ -100,6 +103,20 @@ def new_folder(folder: Path) -> Generator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def refuse_name(name: str) -> None:
+    """Refuse the name under which `datasets` would take our loader for a script of its own.
+
+    Raises:
+        D4MError: it is that name.
+    """
+    if name == _LOADER.partition(".")[0]:
+        msg = (
+            f"wanted another name than {name}: in a folder of that name, `load_dataset` refuses to "
+            f"read anything, because it takes {_LOADER} for a script; choose such as digits-{name}"
+        )
+        raise D4MError(msg)
+
+
 def refuse_existing(folder: Path) -> None:
     """Refuse to write a folder where something is already.
 
@@ -119,7 +136,7 @@ def _write_tables(contents: Contents, folder: Path) -> None:
         write_label_table(folder / "soft_labels", labels, channels=contents.shape[2])
     write_score_table(folder / "scores", contents.scores)
     write_json(folder / "distilled.json", _about(contents))
-    (folder / "distilled.py").write_text(join_parts(), encoding="utf-8")
+    (folder / _LOADER).write_text(join_parts(), encoding="utf-8")
 
 
 def _about(contents: Contents) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from huggingface_hub.errors import HTTPError
 
 from d4m.errors import D4MError
 from d4m.export.contents import Contents
-from d4m.export.folder import write_export
+from d4m.export.folder import refuse_name, write_export
 
 _OURS = "distilled.json"
-# What its library raises: of the network, of files, of names, of uploads.
+# Errors that its library raises: of the network, of files, of names, of uploads.
 _REFUSALS = (OSError, ValueError, HTTPError, RuntimeError)
 _TABLES = ["data/*", "soft_labels/*", "scores/*"]
 
@@ -32,6 +32,7 @@ def push_export(contents: Contents, name: str, *, licence: str, public: bool) ->
     Raises:
         D4MError: the hub has something else under this name, or refuses.
     """
+    refuse_name(name.rpartition("/")[2])
     try:
         api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
         if api.repo_exists(name, repo_type="dataset"):

@@ -1,7 +1,7 @@
 """Write parquet files that the `datasets` library reads with the right features."""
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 _SHARD_BYTES = 256 << 20
 _LEVEL = 9
 _COUNTERS = {"epoch", "image"}  # whole numbers that count up
+_ALL_UNLIKE = {"logits"}
 _BY_STEPS = "DELTA_BINARY_PACKED"
 
 
@@ -96,8 +97,12 @@ class ShardedWriter:
                 self.schema,
                 compression="zstd",
                 compression_level=_LEVEL,
-                use_dictionary=[name for name in self.schema.names if name not in _COUNTERS],
-                column_encoding=dict.fromkeys(_COUNTERS & set(self.schema.names), _BY_STEPS),
+                use_dictionary=list(_leaves(self.schema)),
+                column_encoding={
+                    column.name: _BY_STEPS
+                    for column in self.schema
+                    if column.name in _COUNTERS and pa.types.is_integer(column.type)
+                },
                 write_page_index=True,
             )
         self._open.write_table(table, row_group_size=max(1, len(table)))
@@ -115,6 +120,16 @@ class ShardedWriter:
         if self._open is not None:
             self._open.close()
         self._open, self._bytes = None, 0
+
+
+def _leaves(schema: pa.Schema) -> Iterator[str]:
+    """Yield the paths of the columns whose values repeat, as parquet names them."""
+    for column in schema:
+        if pa.types.is_struct(column.type):
+            yield from (f"{column.name}.{part.name}" for part in column.type)
+        elif column.name not in _COUNTERS | _ALL_UNLIKE:
+            listed = pa.types.is_fixed_size_list(column.type)
+            yield f"{column.name}.list.element" if listed else column.name
 
 
 @contextmanager

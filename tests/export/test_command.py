@@ -34,6 +34,14 @@ def test_export_onto_something_that_exists_is_refused_and_leaves_it_alone(
     assert not (tmp_path / "other").exists()
 
 
+def test_the_one_name_that_load_dataset_cannot_read_is_refused(finished_once, tmp_path):
+    """A folder `distilled` with a file distilled.py looks like a loading script."""
+    for command, place in (("export", tmp_path / "distilled"), ("push", "someone/distilled")):
+        error = refused(finished_once, command, "tiny", place)
+        assert error.startswith("wanted another name than distilled: ")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_damaged_data_set_is_not_exported(finished, tmp_path):
     folder = finished.pipeline().open_context().open_files("distilled_dataset", "distilled_dataset")
     shutil.rmtree(folder / "images" / "00003")

@@ -1,4 +1,4 @@
-"""What the hub's tools find in an exported folder."""
+"""The hub's tools read an exported folder as it is."""
 
 import json
 import subprocess
