@@ -7,7 +7,6 @@ from d4m.stages.image_fidelity import ImageFidelity, fidelity_rows
 from d4m_assets.stage_asset import Metadata, stage_asset
 from d4m_assets.tables import described_table
 
-
 _COLUMNS = {
     "images": "the images that are compared with held-out real ones, in the teacher's features",
     "Frechet": "squared Frechet distance (FID's formula); it grows as sets get smaller",

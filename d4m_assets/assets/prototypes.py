@@ -1,7 +1,5 @@
 """Asset `prototypes`."""
 
-import dagster as dg
-
 from d4m.stages.context import StageContext
 from d4m.stages.prototypes import Prototypes
 from d4m.stages.unit_names import class_unit

@@ -3,8 +3,8 @@
 import dagster as dg
 
 from d4m.stages.context import StageContext
-from d4m.stages.soft_labels import SoftLabels
 from d4m.stages.set_bytes import set_bytes
+from d4m.stages.soft_labels import SoftLabels
 from d4m_assets.stage_asset import Metadata, stage_asset
 
 
