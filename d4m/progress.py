@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -50,7 +50,7 @@ class Progress:
 
 
 @contextmanager
-def progress(count: int, label: str, *, unit: str) -> Iterator[Progress]:
+def progress(count: int, label: str, *, unit: str) -> Generator[Progress]:
     """Open a count, whose bar goes when it is closed."""
     counted = Progress(count, label, unit=unit)
     with counted.bar:

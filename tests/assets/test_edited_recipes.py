@@ -1,4 +1,4 @@
-"""What is edited in a recipe's file is stale in the UI, without a run."""
+"""An edit of a recipe's file is stale in the UI, without a run."""
 
 import json
 

@@ -6,7 +6,8 @@ import pytest
 
 from d4m.pipeline import STAGES
 from d4m_assets.asset_keys import GROUPS
-from tests.assets.server import Server
+from tests.assets.server import Server, wait_until
+from tests.assets.test_edited_recipes import OF_PROMPTS
 from tests.browser.conftest import (
     DIGITS,
     MARKUP,
@@ -106,6 +107,7 @@ def test_scores_are_a_table(page, screenshot):
 def test_checks_say_what_they_promise_and_what_they_found(page, screenshot):
     page.goto("/assets/synthetic_images?view=checks")
     expect(page.get_by_text("no_blank_image").first).to_be_visible()
+    expect(page.get_by_text("digits: 0 of 100 images are of a single colour").first).to_be_visible()
     page.get_by_text("ipc_images_per_class").first.click()
     expect(page.get_by_text("Every class has IPC images.")).to_be_visible()
     expect(page.get_by_text("Passed", exact=True)).to_be_visible()
@@ -114,19 +116,21 @@ def test_checks_say_what_they_promise_and_what_they_found(page, screenshot):
 
 @pytest.mark.usefixtures("digits")
 def test_a_changed_prompt_makes_its_recipe_stale_and_no_other(page, server: Server, screenshot):
+    """Nothing is run: the sensor that is on by default reports what was edited."""
+    before = len(server.runs())
     server.workspace.write("digits", DIGITS.replace("a handwritten", "a printed"))
     try:
-        server.materialize([{"path": ["recipe", "prompts"]}], "digits")
+        wait_until(lambda: "synthetic_images" in server.stale("digits"))
         page.goto("/assets/synthetic_images?view=partitions&partition=digits")
         stale = page.get_by_text(re.compile(r"Unsynced|Stale|upstream|Outdated", re.IGNORECASE))
         expect(stale.locator("visible=true").first).to_be_visible()
         page.screenshot(path=screenshot("stale"))
-        assert "synthetic_images" in server.stale("digits")
+        assert server.stale("digits") == OF_PROMPTS
         assert server.stale("marked") == set()
     finally:
         server.workspace.write("digits", DIGITS)
-        server.materialize([{"path": ["recipe", "prompts"]}], "digits")
-    assert server.stale("digits") == set()
+    wait_until(lambda: server.stale("digits") == set())
+    assert len(server.runs()) == before
 
 
 def test_a_failure_is_readable_at_first_glance(page, server: Server, screenshot):
