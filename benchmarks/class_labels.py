@@ -6,9 +6,10 @@ need no generator: `--rows random_real` trains none.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -36,15 +37,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipes", nargs="+", help="names of recipes, or paths")
     parser.add_argument("--validation", action="store_true", help="score on validation images")
+    parser.add_argument("--seeds", type=int, help="students per distillation, for the recipe's")
     parser.add_argument("--rows", nargs="*", default=_ROWS, choices=_ROWS)
     asked = parser.parse_args()
     for name in asked.recipes:
-        recipe = find_recipe(name)
-        _show(_validated(recipe) if asked.validation else recipe, asked.rows)
+        changes = {"split": "validation"} if asked.validation else dict[str, Any]()
+        changes |= {"seeds": asked.seeds} if asked.seeds else {}
+        _show(_scored(find_recipe(name), changes), asked.rows)
 
 
-def _validated(recipe: Recipe) -> Recipe:
-    evaluation = recipe.settings.evaluation.model_copy(update={"split": "validation"})
+def _scored(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with changes of its section `evaluation`."""
+    evaluation = recipe.settings.evaluation.model_copy(update=changes)
     settings = recipe.settings.model_copy(update={"evaluation": evaluation})
     return replace(recipe, settings=settings)
 

@@ -6,7 +6,7 @@ Both measurements train students with class labels, by the recipe's own protocol
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -68,12 +68,18 @@ class Relation:
     @property
     def spearman(self) -> float:
         """Rank correlation: 1 where the objective orders sets as their students do."""
-        return float(spearmanr(self.values, self.errors).statistic)
+        return _rank_correlation(self)[0]
 
     @property
     def chance(self) -> float:
         """Probability of a rank correlation as far from 0 if there were none."""
-        return float(spearmanr(self.values, self.errors).pvalue)
+        return _rank_correlation(self)[1]
+
+
+def _rank_correlation(relation: Relation) -> tuple[float, float]:
+    """Return Spearman's rank correlation, and the probability of one as large by chance."""
+    found: Any = spearmanr(relation.values, relation.errors)
+    return float(found.statistic), float(found.pvalue)
 
 
 def split_classes(class_ids: Int64[np.ndarray, "image"], parts: int) -> list[np.ndarray]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from d4m.settings.section import Resampling, Section
 from d4m.settings.set_guidance import SetGuidanceSettings
@@ -141,6 +141,17 @@ class SynthesisSettings(Section):
         return self.mosaic**2
 
 
+def _check_word(word: str) -> str:
+    if word != "auto":
+        msg = "wanted a number or `auto`"
+        raise ValueError(msg)
+    return word
+
+
+_Auto = Annotated[Literal["auto"], BeforeValidator(_check_word), Tag("word")]
+_NUMBER_OR_AUTO = Discriminator(lambda value: "word" if isinstance(value, str) else "number")
+
+
 class SynthesisCandidates(Section):
     """The candidates of `auto`.
 
@@ -158,7 +169,9 @@ class SynthesisCandidates(Section):
 class RecipeSynthesisSettings(SynthesisSettings):
     """From prototypes to images (D4M, section 3.3; defaults are the published code's)."""
 
-    strength: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+    strength: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
+        Annotated[float, Field(gt=0, le=1), Tag("number")] | _Auto, _NUMBER_OR_AUTO
+    ] = Field(
         default=0.7,
         description=(
             "Share of the noise schedule that is run. Near 0 keeps the prototype; 1 starts "
@@ -166,7 +179,9 @@ class RecipeSynthesisSettings(SynthesisSettings):
             "classes of real images that are not test images."
         ),
     )
-    guidance_scale: Annotated[float, Field(ge=1, le=100)] | Literal["auto"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+    guidance_scale: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
+        Annotated[float, Field(ge=1, le=100), Tag("number")] | _Auto, _NUMBER_OR_AUTO
+    ] = Field(
         default=8.0,
         description=(
             "Strength of classifier-free guidance. At 1 there is none. `auto` chooses it, together "

@@ -155,8 +155,8 @@ def _values(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     """Describe in words which values a JSON schema allows."""
     if "$ref" in schema:
         return _values(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    if "anyOf" in schema:
-        kinds = dict.fromkeys(_values(each, definitions) for each in schema["anyOf"])
+    if members := schema.get("anyOf") or schema.get("oneOf"):
+        kinds = dict.fromkeys(_values(each, definitions) for each in members)
         return ", or ".join(kinds)
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{each}`" for each in schema.get("enum", [schema.get("const")]))

@@ -86,10 +86,7 @@ generator:
             f"allowed here: {', '.join(SECTIONS)}, preset"
         ),
         "mine.yaml:4: synthesis.strength: Input should be less than or equal to 1; found 2",
-        (
-            "mine.yaml:5: synthesis.guidance_scale: Input should be a valid number, unable to "
-            "parse string as a number; found 'strong'"
-        ),
+        "mine.yaml:5: synthesis.guidance_scale: wanted a number or `auto`; found 'strong'",
         (
             "mine.yaml:6: synthesis.scheduler: Input should be 'pipeline', 'pndm', 'ddim', "
             "'ddpm', 'dpmsolver++' or 'unipc'; found 'dimm'"
