@@ -6,7 +6,7 @@ Both measurements train students with class labels, by the recipe's own protocol
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -70,12 +70,16 @@ class Relation:
     @property
     def spearman(self) -> float:
         """Rank correlation: 1 where the objective orders sets as their students do."""
-        return float(spearmanr(self.values, self.errors).statistic)
+        return float(self._ranks.statistic)
 
     @property
     def chance(self) -> float:
         """Probability of a rank correlation as far from 0 if there were none."""
-        return float(spearmanr(self.values, self.errors).pvalue)
+        return float(self._ranks.pvalue)
+
+    @property
+    def _ranks(self) -> Any:  # scipy declares no attributes
+        return spearmanr(self.values, self.errors)
 
 
 def split_classes(class_ids: Int64[np.ndarray, "image"], parts: int) -> list[np.ndarray]:
