@@ -1,12 +1,19 @@
 """Diagnose a recipe: how much its images repeat, and which objectives are worth optimising."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from d4m.cli.app import RecipeArgument, app, console, open_pipeline
-from d4m.reports.diagnostics import Redundancy, Relation, measure_redundancy, relate_objectives
+from d4m.reports.diagnostics import (
+    Objective,
+    Redundancy,
+    Relation,
+    measure_redundancy,
+    relate_objectives,
+)
 
 
 @app.command()
@@ -14,7 +21,10 @@ def diagnose(
     recipe: RecipeArgument,
     parts: Annotated[int, typer.Option(min=2, help="Parts that a set of images is cut into.")] = 5,
     sets: Annotated[
-        int, typer.Option(min=3, help="Random sets of real images, with a student each.")
+        int,
+        typer.Option(
+            min=0, help="Random sets of real images, with a student each; 0: no objectives."
+        ),
     ] = 12,
     steps: Annotated[
         int, typer.Option(min=1, help="Steps that a regression's error is a mean of.")
@@ -31,8 +41,9 @@ def diagnose(
         for name in ("synthetic", "random_real")
     }
     console.print(_redundancy_table(found))
-    relations = relate_objectives(context, sets=sets, steps=steps)
-    console.print(_relation_table(relations))
+    if sets:
+        relations = relate_objectives(context, sets=sets, steps=steps)
+        console.print(_relation_table(relations))
 
 
 def _redundancy_table(found: dict[str, Redundancy]) -> Table:
@@ -49,7 +60,7 @@ def _redundancy_table(found: dict[str, Redundancy]) -> Table:
     return table
 
 
-def _relation_table(relations: dict[str, Relation]) -> Table:
+def _relation_table(relations: Mapping[Objective, Relation]) -> Table:
     sets = len(next(iter(relations.values())).errors)
     table = Table(
         box=None, title=f"Objectives and the error of students, over {sets} random real sets"

@@ -3,10 +3,10 @@
 Both measurements train students with class labels, by the recipe's own protocol, and store nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from d4m.stages.compared_sets import TrainingSet
     from d4m.store.reference import Unit
 
+Objective = Literal["class regression", "teacher regression", "mean features"]
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 _TARGETS = 2000  # real images that objectives look at
 
 
@@ -68,18 +70,16 @@ class Relation:
     @property
     def spearman(self) -> float:
         """Rank correlation: 1 where the objective orders sets as their students do."""
-        return _rank_correlation(self)[0]
+        return float(self._ranks.statistic)
 
     @property
     def chance(self) -> float:
         """Probability of a rank correlation as far from 0 if there were none."""
-        return _rank_correlation(self)[1]
+        return float(self._ranks.pvalue)
 
-
-def _rank_correlation(relation: Relation) -> tuple[float, float]:
-    """Return Spearman's rank correlation, and the probability of one as large by chance."""
-    found: Any = spearmanr(relation.values, relation.errors)
-    return float(found.statistic), float(found.pvalue)
+    @property
+    def _ranks(self) -> Any:  # scipy declares no attributes
+        return spearmanr(self.values, self.errors)
 
 
 def split_classes(class_ids: Int64[np.ndarray, "image"], parts: int) -> list[np.ndarray]:
@@ -127,7 +127,9 @@ def measure_redundancy(
     return Redundancy(top1)
 
 
-def relate_objectives(context: StageContext, *, sets: int, steps: int) -> dict[str, Relation]:
+def relate_objectives(
+    context: StageContext, *, sets: int, steps: int, objectives: Sequence[Objective] = OBJECTIVES
+) -> dict[Objective, Relation]:
     """Relate objectives to the error of students, over random sets of real images.
 
     An objective is worth optimising if it orders sets as their students do. The sets are those of
@@ -141,6 +143,7 @@ def relate_objectives(context: StageContext, *, sets: int, steps: int) -> dict[s
         context: with real images, teacher and, where there are any, scores.
         sets: number of sets.
         steps: steps that the regressions' errors are a mean of.
+        objectives: which ones.
 
     Raises:
         D4MError: there are fewer than three sets.
@@ -149,7 +152,7 @@ def relate_objectives(context: StageContext, *, sets: int, steps: int) -> dict[s
         msg = f"wanted at least 3 sets for a rank correlation, found {sets}"
         raise D4MError(msg)
     lab, errors = Laboratory(context), np.zeros(sets)
-    values = {name: np.zeros(sets) for name in _OBJECTIVES}
+    values = {name: np.zeros(sets) for name in objectives}
     for number in track(sets, "sets", unit="set"):
         unit = _plan(context, "random_real", number)
         stored = context.store.find(unit.stage, unit.key)
@@ -158,8 +161,8 @@ def relate_objectives(context: StageContext, *, sets: int, steps: int) -> dict[s
         )
         errors[number] = 1 - float(arrays["top1"])
         images = read_training_set(context, unit.settings, seed_number=number)
-        for name, measure in _OBJECTIVES.items():
-            values[name][number] = measure(context, images, steps)
+        for name in objectives:
+            values[name][number] = _MEASURES[name](context, images, steps)
     return {name: Relation(each, errors) for name, each in values.items()}
 
 
@@ -248,7 +251,7 @@ def _teacher(context: StageContext) -> "nn.Module":
     return load_teacher(context, [unit for _, unit in teacher_inputs(context).reads])
 
 
-_OBJECTIVES: Mapping[str, Callable[[StageContext, "ImageSet", int], float]] = {
+_MEASURES: Mapping[Objective, Callable[[StageContext, "ImageSet", int], float]] = {
     "class regression": _class_regression,
     "teacher regression": _teacher_regression,
     "mean features": _mean_features,

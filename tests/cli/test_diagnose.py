@@ -1,12 +1,15 @@
 """Diagnose: the tables are what the library measures."""
 
-from d4m.reports.diagnostics import measure_redundancy, relate_objectives
+import numpy as np
+
+from d4m.cli.app import console
+from d4m.cli.diagnose import _relation_table
+from d4m.reports.diagnostics import Relation, measure_redundancy
 from tests.cli.commands import call
 
 
-def test_diagnose_prints_redundancy_and_the_worth_of_objectives(finished_once):
-    options = ("--parts", 3, "--sets", 3, "--steps", 1)
-    lines = call(finished_once, "diagnose", "tiny", *options)
+def test_diagnose_prints_how_well_parts_know_one_another(finished_once):
+    lines = call(finished_once, "diagnose", "tiny", "--parts", 3, "--sets", 0)
     context = finished_once.pipeline().present_context()
     for name in ("synthetic", "random_real"):
         between = measure_redundancy(context, name, parts=3).between
@@ -14,8 +17,11 @@ def test_diagnose_prints_redundancy_and_the_worth_of_objectives(finished_once):
             name,
             *f"mean of the others: {100 * between:.1f}".split(),
         ]
-    for name, relation in relate_objectives(context, sets=3, steps=1).items():
-        shown = [f"{relation.spearman:+.2f}", f"{relation.chance:.3f}"]
-        assert [line.split() for line in lines if line.strip().startswith(name)] == [
-            [*name.split(), *shown]
-        ]
+
+
+def test_an_objective_has_its_rank_correlation_and_how_likely_that_is_by_chance():
+    values, errors = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.1, 0.2, 0.4, 0.3])
+    with console.capture() as capture:
+        console.print(_relation_table({"mean features": Relation(values, errors)}))
+    last = capture.get().splitlines()[-1].split()
+    assert last == ["mean", "features", "+0.80", "0.200"]  # 1 - 6 x 2 / (4 x 15)
