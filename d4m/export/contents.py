@@ -188,11 +188,7 @@ class Contents:
 
     def labelled_epochs(self) -> Iterator[LabelledEpoch]:
         """Yield the views and the labels of every epoch."""
-        views, labels = (
-            dict(zarr.open_group(self.folder / f"{name}.zarr", mode="r").arrays())
-            for name in ("views", "soft_labels")
-        )
-        epochs = map(LabelledEpoch, _by_epoch(views), _by_epoch(labels))
+        epochs = read_labelled_epochs(self.folder)
         classes = len(self.classes)
         yield from smaller_labels(epochs, self.labels, classes) if self.labels else epochs
 
@@ -276,6 +272,15 @@ def open_contents(pipeline: Pipeline, version: str = "") -> Contents:
         context=shown.context,
         failed=failed,
     )
+
+
+def read_labelled_epochs(folder: Path) -> Iterator[LabelledEpoch]:
+    """Yield the views and the labels of every epoch of a packed unit, as they are stored."""
+    views, labels = (
+        dict(zarr.open_group(folder / f"{name}.zarr", mode="r").arrays())
+        for name in ("views", "soft_labels")
+    )
+    return map(LabelledEpoch, _by_epoch(views), _by_epoch(labels))
 
 
 def _by_epoch(arrays: Mapping[str, Any]) -> Iterator[dict[str, np.ndarray]]:

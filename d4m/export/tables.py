@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -97,7 +97,7 @@ class ShardedWriter:
                 self.schema,
                 compression="zstd",
                 compression_level=_LEVEL,
-                use_dictionary=list(_leaves(self.schema)),
+                use_dictionary=cast(Any, list(_leaves(self.schema))),  # declared as bool only
                 column_encoding={
                     column.name: _BY_STEPS
                     for column in self.schema
