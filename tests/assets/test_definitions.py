@@ -93,7 +93,7 @@ def test_dg_knows_the_project_and_launches_a_partition(workspace: Workspace):
     listed = dg_command("list", "defs", "--json")
     assert listed.returncode == 0, listed.stderr[-2000:]
     found = json.loads(listed.stdout)
-    assert {asset["key"] for asset in found["assets"]} >= {stage.name for stage in STAGES}
+    assert {asset["asset_key"] for asset in found["assets"]} >= {stage.name for stage in STAGES}
     launched = dg_command("launch", "--assets", "key:real_images", "--partition", "tiny")
     assert launched.returncode == 0, launched.stderr[-2000:]
     assert "real_images[tiny]: computed 20, reused 0" in launched.stderr

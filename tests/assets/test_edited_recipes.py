@@ -108,7 +108,9 @@ def test_what_a_run_makes_of_an_older_text_is_stale(ticks: Ticks):
 
     read = list[object]()
     instance.recipes = EditedMeanwhile(folder=str(instance.workspace.recipes))
-    made = 'key:"recipe/prompts" or key:prototypes or key:synthetic_images'
+    made = (
+        'key:"recipe/prompts" or key:"recipe/prototypes" or key:prototypes or key:synthetic_images'
+    )
     assert instance.materialize(selection=made).success
     assert len(read) == 3
     assert "synthetic_images" in stale_assets(instance)
