@@ -152,7 +152,7 @@ def relate_objectives(
         msg = f"wanted at least 3 sets for a rank correlation, found {sets}"
         raise D4MError(msg)
     lab, errors = Laboratory(context), np.zeros(sets)
-    values = {name: np.zeros(sets) for name in objectives}
+    values: dict[Objective, np.ndarray] = {name: np.zeros(sets) for name in objectives}
     for number in track(sets, "sets", unit="set"):
         unit = _plan(context, "random_real", number)
         stored = context.store.find(unit.stage, unit.key)
