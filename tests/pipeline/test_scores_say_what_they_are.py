@@ -9,7 +9,7 @@ from d4m.stages.evaluation_scores import EvaluationScores
 from d4m.stages.score_text import markdown_table, ranking_lines
 from d4m.stages.set_bytes import set_bytes
 from d4m.stages.training_sets import real_set
-from d4m_assets.metadata import score_table
+from d4m_assets.tables import score_table
 from tests.cli.commands import call
 from tests.pipeline.laboratory import rows_of, scores_of, teacher_of
 

@@ -2,7 +2,7 @@
 
 from d4m.reports.checks import CHECKS
 from d4m.training.label_formats import unpack_logits
-from d4m_assets.metadata import score_table
+from d4m_assets.tables import score_table
 from tests.pipeline.laboratory import BLOCKS, rows_of
 
 
