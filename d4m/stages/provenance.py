@@ -57,7 +57,7 @@ def seconds_of_work(context: StageContext, artifact: str) -> float | None:
     made = [context.reference(artifact, unit) for unit in context.upstream[artifact]]
     each = [reference.provenance.get(SECONDS) if reference else None for reference in made]
     known = [seconds for seconds in each if seconds is not None]
-    return sum(known) if len(known) == len(each) else None
+    return sum(known, 0.0) if len(known) == len(each) else None
 
 
 def conditions(provenance: Mapping[str, Any]) -> dict[str, str]:

@@ -121,7 +121,7 @@ def synthesize_images(
         prototypes = torch.from_numpy(np.stack([request.prototype for request in requests]))
         with torch.inference_mode():
             latents = denoise(pipeline, prototypes, requests, conditions, settings, at_once=size)
-        return _decode(pipeline, latents, compute, settings.size_px, settings.resampling)
+        return _decode(pipeline.vae, latents, compute, settings.size_px, settings.resampling)
 
     rows = iter(requests)
     first = list(islice(rows, 1))
