@@ -81,7 +81,7 @@ def balanced_rows(
 
     Example:
         >>> two = np.array([0, 0, 0, 1])
-        >>> [sorted(two[balanced_rows(two, seed=0, epoch=each)]) for each in range(2)]
+        >>> [sorted(two[balanced_rows(two, seed=0, epoch=each)].tolist()) for each in range(2)]
         [[0, 0, 1, 1], [0, 0, 1, 1]]
     """
     count, present = len(class_ids), np.unique(class_ids)

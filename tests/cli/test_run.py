@@ -35,7 +35,7 @@ def test_run_counts_what_it_computed(finished):
 
 def test_status_of_a_finished_recipe_says_that_all_is_cached(finished):
     lines = call(finished, "status", "tiny")
-    rows = {line.split()[0]: line.split()[1:4] for line in lines[1:12]}
+    rows = {line.split()[0]: line.split()[1:4] for line in lines[1:13]}
     assert rows["real_images"] == ["20", "0", "0"]
     assert rows["evaluation_scores"] == ["19", "0", "0"]
     assert sum(int(row[0]) for row in rows.values()) == UNITS
@@ -45,7 +45,7 @@ def test_status_of_a_finished_recipe_says_that_all_is_cached(finished):
 def test_status_shows_what_would_be_computed_what_follows_and_why(finished):
     finished.write("tiny", TINY_RECIPE + "prompts: {per_class: {three: 'a [b]bold[/b] 3'}}\n")
     lines = call(finished, "status", "tiny")
-    rows = {line.split()[0]: line.split()[1:4] for line in lines[1:12]}
+    rows = {line.split()[0]: line.split()[1:4] for line in lines[1:13]}
     assert rows["prototypes"] == ["10", "0", "0"]
     assert rows["synthetic_images"] == ["9", "1", "0"]
     assert rows["soft_labels"] == ["0", "0", "2"]
@@ -58,7 +58,7 @@ def test_status_shows_what_would_be_computed_what_follows_and_why(finished):
 
 def test_status_of_a_recipe_that_was_never_run_makes_no_store(workspace):
     lines = call(workspace, "status", "tiny")
-    rows = {line.split()[0]: line.split()[1:4] for line in lines[1:12]}
+    rows = {line.split()[0]: line.split()[1:4] for line in lines[1:13]}
     assert rows["real_images"] == ["0", "20", "0"]
     assert rows["generator"] == ["0", "1", "2"]
     assert not workspace.store.exists()

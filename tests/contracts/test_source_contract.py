@@ -202,7 +202,7 @@ class TestDigits(SourceContract):
         row = int(source.index("train", 0).image_ids[2].removeprefix("digit-"))
         images = source._images.copy()
         images[row, 0, 0, 0] ^= 255
-        monkeypatch.setattr(source, "_images", images)
+        monkeypatch.setattr(source, "_arrays", {**source._arrays, "images": images})
         return source
 
 

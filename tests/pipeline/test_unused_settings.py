@@ -184,7 +184,8 @@ def test_a_damaged_block_is_made_again_in_its_place(lab):
 def test_a_renamed_student_has_its_new_name_in_the_table_and_the_same_score(lab):
     lab.computed("uint8")
     before = rows_of(lab.edited("renamed", RECIPES["uint8"], until="distilled_dataset"))
-    name = {"evaluation.students": [{"name": "mine"}]}
+    student = lab.context("uint8").recipe.settings.evaluation.students[0]
+    name = {"evaluation.students": [student.model_dump(mode="json") | {"name": "mine"}]}
     lab.write("renamed", recipe_text(RECIPES["uint8"] | name))
     assert not any(lab.run("renamed").values())
     context = lab.pipeline("renamed").open_context()

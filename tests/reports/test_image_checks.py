@@ -75,11 +75,8 @@ def test_each_kind_of_copy_is_counted_and_listed(workspace: Workspace):
         ("training images too", "test: bee/2.png (bee); train: bee/leak.png (bee)"),
     ]
     shown = _describe(context)
-    assert [shown[f"copies_{kind}"].value for kind in ("repeated", "contradicting", "leaked")] == [
-        1,
-        2,
-        1,
-    ]
+    kinds = ("repeated", "contradicting", "leaked")
+    assert [shown[f"copies: {kind}"].value for kind in kinds] == [1, 2, 1]
     assert shown["folders"].value == "train: train/; test: test/"
 
 

@@ -28,6 +28,8 @@ DOWN_FROM_LATENTS = {
 }
 ONLY_DATASET = {"distilled_dataset": ("*",)}
 
+STUDENTS = YAML(typ="safe").load(TINY_RECIPE)["evaluation"]["students"]
+
 # The edit, the units that must be computed, those that follow them, and one of the reasons.
 EDITS = {
     "one class's prompt": (
@@ -186,13 +188,13 @@ EDITS = {
         ("soft_labels/epochs-000002", "augmentation.cutmix changed from 1.0 to 0.5"),
     ),
     "another student": (
-        {"evaluation.students": ["convnet3", "test_vit", "test_resnet"]},
+        {"evaluation.students": [*STUDENTS, "test_resnet"]},
         {"evaluation_scores": ("*-soft-test_resnet-*",)},
         ONLY_DATASET,
         ("evaluation_scores/synthetic-soft-test_resnet-01", "never computed for this recipe"),
     ),
     "one student less": (
-        {"evaluation.students": ["convnet3"]},
+        {"evaluation.students": STUDENTS[:1]},
         {"distilled_dataset": ("*",)},
         {},
         (
@@ -441,7 +443,8 @@ def test_an_empty_store_is_planned_without_making_it(workspace):
     scheduler = {"scheduler"}
     assert _names(plan, "compute")["generator"] == scheduler
     for stage in STAGES[1:]:
-        wanted = set() if stage.name == "baseline_images" else {"follows"}  # the recipe has none
+        empty = stage.name in ("baseline_images", "synthesis_choice")  # the recipe has none
+        wanted = set() if empty else {"follows"}
         assert {u.state for u in plan[stage.name] if u.name not in scheduler} == wanted
     assert not workspace.store.exists()
 

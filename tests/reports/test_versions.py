@@ -77,7 +77,9 @@ def test_versions_are_found_by_name_digest_or_place(edited):
         find_version(context, "synthetic_images", "2")
     with pytest.raises(StoreError, match=r"found 0 .*`d4m history tiny latents` lists all"):
         find_version(context, "latents", "previous")
-    with pytest.raises(StoreError, match="recipe tiny has made no 'latent' yet; it has made dist"):
+    with pytest.raises(
+        StoreError, match="recipe tiny has made no 'latent' yet; it has made baseline_images, dist"
+    ):
         version_changes(context, "latent")
 
 
