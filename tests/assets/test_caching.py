@@ -117,7 +117,8 @@ def test_another_recipe_is_not_touched(materialized: Instance):
         "generator",
         "latents",
         "teacher",
-        "baseline_images",  # which is empty
+        "baseline_images",  # which is empty, as is the next
+        "synthesis_choice",
     }
     instance.workspace.write("tiny", CLASS_3)
     instance.materialize("tiny", selection='key:"recipe/prompts" or key:synthetic_images')
