@@ -56,5 +56,7 @@ def test_edits_backfills_and_the_sensor_do_what_the_command_line_does(server: Se
         "generator",
         "latents",
         "teacher",
+        "baseline_images",  # no recipe here has units of these two
+        "synthesis_choice",
     }
     assert server.stale("tiny") == server.stale("newcomer") == set()
