@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, and a line in the log every half minute."""
+"""Progress of long work: a bar on a terminal, and a line in the log every minute."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 _log = logging.getLogger(__name__)
-_LOG_EVERY_S = 30.0
+_LOG_EVERY_S = 60.0
 _terminals = list[TextIO]()
 
 
@@ -25,7 +25,7 @@ def keep_terminal() -> None:
 
 
 class Progress:
-    """A count that is reported: as a bar on a terminal, and every half minute in the log.
+    """A count that is reported: as a bar on a terminal, and every minute in the log.
 
     Attributes:
         count: how many things there are.
@@ -60,7 +60,7 @@ def progress(count: int, label: str, *, unit: str) -> Generator[Progress]:
 def track(count: int, label: str, *, unit: str) -> Iterator[int]:
     """Yield the numbers from 0 to `count - 1` and report the progress through them.
 
-    A terminal shows a bar. The log gets a line every half minute, with or without a terminal.
+    A terminal shows a bar. The log gets a line every minute, with or without a terminal.
 
     Args:
         count: how many numbers to yield.
