@@ -37,8 +37,8 @@ def _describe(context: StageContext) -> Metadata:
 
 synthesis_choice = stage_asset(
     SynthesisChoice(),
-    description="The strength and guidance scale that `auto` stands for: those whose images best "
-    "predict the classes of real images that are not test images.",
+    description="The strength and guidance scale where the recipe says `auto`: those whose images "
+    "best predict the classes of real images that are not test images.",
     kinds={"zarr", "huggingface"},
     describe=_describe,
     pool="gpu",
