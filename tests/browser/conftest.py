@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     workspace.write("marked", FOLDER_RECIPE)
     workspace.write("failing", FAILING)
     for name in MARKUP:
-        for number in range(12):
+        for number in range(120):  # of which one more, unreadable, is less than a hundredth
             workspace.draw(name, f"<b>{number}<b>")
         workspace.draw(name, "<svg onload=alert(4)>").write_text("no image", encoding="utf-8")
     started = Server(workspace)
