@@ -58,14 +58,15 @@ def penultimate_features(
         torch.Size([3, 2048])
     """
     with torch.inference_mode():
-        return torch.cat([_features(model, pixels[rows]) for rows in ranges(len(pixels), _BATCH)])
+        return torch.cat([features_of(model, pixels[rows]) for rows in ranges(len(pixels), _BATCH)])
 
 
-def _features(
+def features_of(
     model: nn.Module, pixels: Float[Tensor, "image channel height width"]
 ) -> Float[Tensor, "image feature"]:
+    """Return what `penultimate_features` returns, all at once and with gradients."""
     members = getattr(model, "members", None)
     if isinstance(members, nn.ModuleList):
-        return torch.cat([_features(member, pixels) for member in members], dim=1)
+        return torch.cat([features_of(member, pixels) for member in members], dim=1)
     classifier = cast(Classifier, model)
     return classifier.forward_head(classifier.forward_features(pixels), pre_logits=True)

@@ -5,14 +5,12 @@ The recipe calls this `representative: explaining`.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import cast
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from d4m.classifiers.base import Classifier
 from d4m.classifiers.predict import penultimate_features, predict_logits
 from d4m.classifiers.registry import build_classifier
 from d4m.classifiers.shrinking import Shrinking
@@ -166,14 +164,6 @@ def regress(
     own = (own - centre) / scale
     kernel = own @ own.T + RIDGE * torch.eye(len(own), device=own.device)
     return (known - centre) / scale @ own.T @ torch.linalg.solve(kernel, labels)
-
-
-def features_of(
-    network: nn.Module, pixels: Float[Tensor, "image channel height width"]
-) -> Float[Tensor, "image feature"]:
-    """Return the input of a network's last linear layer, with its gradient."""
-    classifier = cast(Classifier, network)
-    return classifier.forward_head(classifier.forward_features(pixels), pre_logits=True)
 
 
 def kernel_network(

@@ -1,13 +1,24 @@
 """Random views of images, which teacher and students train on."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from d4m.settings.section import Section, Share
 
 BatchChange = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 """DSA's changes of whole batches."""
+
+
+def _check_differ(changes: tuple[BatchChange, ...]) -> tuple[BatchChange, ...]:
+    if len(set(changes)) != len(changes):
+        msg = "names must not repeat"
+        raise ValueError(msg)
+    return changes
+
+
+BatchChanges = Annotated[tuple[BatchChange, ...], AfterValidator(_check_differ)]
+"""Kinds of changes, each once."""
 
 
 class AugmentationSettings(Section):

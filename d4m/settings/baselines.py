@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from d4m.settings.augmentation import BatchChange
+from d4m.settings.augmentation import BatchChanges
 from d4m.settings.section import Section
 
 Baseline = Literal[
@@ -65,20 +65,12 @@ class DistributionMatchingSettings(Section):
     real_images: int = Field(
         default=256, ge=1, le=100_000, description="Real images per class and step."
     )
-    changes: tuple[BatchChange, ...] = Field(
+    changes: BatchChanges = Field(
         default=("color", "crop", "cutout", "flip", "scale", "rotate"),
         description=(
             "DSA's changes, of which one is drawn per step for real and fitted images together."
         ),
     )
-
-    @field_validator("changes")
-    @classmethod
-    def _changes_differ(cls, changes: tuple[BatchChange, ...]) -> tuple[BatchChange, ...]:
-        if len(set(changes)) != len(changes):
-            msg = "names must not repeat"
-            raise ValueError(msg)
-        return changes
 
 
 class Sre2lSettings(Section):

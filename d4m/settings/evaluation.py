@@ -5,7 +5,7 @@ from typing import Any, Literal, cast
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from d4m.settings.augmentation import AugmentationSettings, BatchChange
+from d4m.settings.augmentation import AugmentationSettings, BatchChanges
 from d4m.settings.baselines import (
     Baseline,
     CoresetSettings,
@@ -36,21 +36,13 @@ class HardLabelSettings(Section):
         default=None,
         description="How a student's weights are fitted. With `null`, as for soft labels.",
     )
-    batch_changes: tuple[BatchChange, ...] = Field(
+    batch_changes: BatchChanges = Field(
         default=(),
         description=(
             "DSA's changes, of which one kind is drawn per batch of views. They are measured in "
             "deviations of the data; `color` is brightness, saturation and contrast."
         ),
     )
-
-    @field_validator("batch_changes")
-    @classmethod
-    def _changes_differ(cls, changes: tuple[BatchChange, ...]) -> tuple[BatchChange, ...]:
-        if len(set(changes)) != len(changes):
-            msg = "names must not repeat"
-            raise ValueError(msg)
-        return changes
 
 
 class FullDataSettings(Section):
