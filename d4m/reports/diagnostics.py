@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from scipy.stats import spearmanr
 
 from d4m.errors import D4MError
 from d4m.progress import track
@@ -79,6 +78,8 @@ class Relation:
 
     @property
     def _ranks(self) -> Any:  # scipy declares no attributes
+        from scipy.stats import spearmanr  # takes half a second, which other commands need not
+
         return spearmanr(self.values, self.errors)
 
 

@@ -20,7 +20,7 @@ from d4m.stages.unit_names import split_unit
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from d4m.baselines.pixels import Standard
 
@@ -74,6 +74,7 @@ class ImageMaker:
         """Measure nothing yet."""
         self._context = context
         self._size_px = size_px
+        self._loaded: nn.Module | None = None
 
     def make(self, unit: Unit) -> dict[str, np.ndarray]:
         """Return the images of a piece, and the class of each."""
@@ -91,7 +92,7 @@ class ImageMaker:
         draw = stream_generator(settings["seed"], "images").permutation(images)
         return choose_mosaics(
             self._read(class_id, np.sort(draw[: max(MOST_IMAGES, PIECES * settings["ipc"])])),
-            load_teacher(self._context, unit.reads("teacher")),
+            self._teacher(unit),
             class_id,
             count=settings["ipc"],
             seed=settings["seed"],
@@ -126,13 +127,19 @@ class ImageMaker:
         total = settings["ipc"] * settings["classes"]
         class_ids = np.arange(start, min(start + SRE2L_BLOCK, total)) % settings["classes"]
         return fit_statistics(
-            load_teacher(self._context, unit.reads("teacher")),
+            self._teacher(unit),
             torch.from_numpy(class_ids).to(self._context.device),
             (settings["channels"], settings["size_px"]),
             self._standard,
             settings=Sre2lSettings.among(settings),
             seed=settings["seed"],
         ), class_ids
+
+    def _teacher(self, unit: Unit) -> "nn.Module":
+        """Return the teacher of a unit, which is that of all units, loaded once."""
+        if self._loaded is None:
+            self._loaded = load_teacher(self._context, unit.reads("teacher"))
+        return self._loaded
 
     @cached_property
     def _standard(self) -> "Standard":

@@ -20,7 +20,7 @@ from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
     from d4m.prototypes.class_prediction import ClassPredictor
-    from d4m.synthesis.synthesize import ImageRequest
+    from d4m.synthesis.synthesize import ImageRequest, ImageToImagePipeline
 
 _MOST_CLASSES = 20
 _MOST_IMAGES = 100  # drawn per candidate
@@ -164,7 +164,7 @@ class _Trials:
         synthesis = SynthesisSettings.among(drawn)
         batches = draw_images(
             self.context,
-            prepared_pipeline(self.context, drawn),
+            self._pipeline,
             self._requests(drawn["prompt"]),
             settings=synthesis,
             negative_prompt=drawn["negative_prompt"],
@@ -187,6 +187,11 @@ class _Trials:
         for row, (label, prototype) in enumerate(self._prototypes):
             seed = stream_seed(noise_seed(self.settings["seed"], label), row)
             yield ImageRequest(prototype, prompts[label], seed)
+
+    @cached_property
+    def _pipeline(self) -> "ImageToImagePipeline":
+        """The generator with the sampler that all candidates share."""
+        return prepared_pipeline(self.context, self.settings["drawn"])
 
     @cached_property
     def _prototypes(self) -> list[tuple[int, np.ndarray]]:
