@@ -6,17 +6,9 @@ from itertools import count
 
 from markupsafe import Markup
 
-from d4m.page.charts import (
-    Look,
-    choose_looks,
-    describe_row,
-    draw_by_ipc,
-    draw_curves,
-    draw_memorisation,
-    draw_rows,
-    percent_interval,
-    set_label,
-)
+from d4m.page.lines import draw_by_ipc, draw_curves, draw_memorisation
+from d4m.page.looks import Look, choose_looks, describe_row, percent_interval, set_label
+from d4m.page.panels import draw_rows
 from d4m.page.svg import draw_figure
 from d4m.reports.headline import headline
 from d4m.reports.memorisation import Memorisation

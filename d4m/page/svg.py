@@ -20,7 +20,7 @@ COLOURS = (
     *("synthetic", "random", "nearest", "other-1", "other-2", "other-3", "other-4"),
 )
 """The names of the CSS variables that figures use."""
-WIDTHS = {"wide": 1060, "medium": 700, "narrow": 340}
+WIDTHS = {"wide": 940, "narrow": 340}
 """Widths of a figure in CSS pixels, by the class of the element that holds it."""
 
 _STAND_INS = {name: f"#0{number:02x}0d4" for number, name in enumerate(COLOURS, start=1)}

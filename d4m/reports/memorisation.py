@@ -48,11 +48,20 @@ class Memorisation:
     split: str
 
     @property
+    def of_synthetic(self) -> Float32[np.ndarray, "image"]:
+        """The correlations of all synthetic images."""
+        return np.concatenate([each.correlations for each in self.synthetic.values()])
+
+    @property
+    def of_held_out(self) -> Float32[np.ndarray, "image"]:
+        """The correlations of the held-out images."""
+        return np.concatenate([each.correlations for each in self.held_out.values()])
+
+    @property
     def summary(self) -> str:
         """The figures in a sentence or two."""
         parts = list[str]()
-        for each in (self.synthetic, self.held_out):
-            found = np.concatenate([nearest.correlations for nearest in each.values()])
+        for found in (self.of_synthetic, self.of_held_out):
             copies = int((found >= LEAST_CORRELATION).sum())
             parts.append(f"{copies} of {len(found)}")
             parts.append(f"{np.median(found):.3f}")
