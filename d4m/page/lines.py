@@ -49,7 +49,7 @@ def draw_by_ipc(
     ipc = {name: next(row.ipc for row in rows if row.ipc) for name, rows in recipes.items()}
     ordered = sorted(ipc, key=lambda name: ipc[name] or 0)
     joined = len(set(ipc.values())) == len(ipc)
-    places = {n: math.log10(ipc[n] or 1) if joined else i for i, n in enumerate(ordered)}
+    places = {n: math.log10(ipc[n] or 1) if joined else float(i) for i, n in enumerate(ordered)}
     for name, look in looks.items():
         points = [
             (places[recipe], recipe, row)

@@ -52,7 +52,7 @@ def set_label(row: ScoreRow) -> str:
     """Return a row's training set in words, with the teacher where there are several.
 
     Example:
-        >>> set_label(ScoreRow("random_real", "soft", "vit", False, "", 1, 1, 0.9, 0, 1, ()))
+        >>> set_label(ScoreRow("random_real", "soft", "vit", False, "", 1, 1, 0.9, 0.0, 1.0, ()))
         'random real, as they are'
     """
     name = row.training_set.replace("_", " ") + ("" if row.augmented else ", as they are")
@@ -70,8 +70,8 @@ def describe_row(row: ScoreRow) -> str:
     """Return a row's mean and interval in words.
 
     Example:
-        >>> describe_row(ScoreRow("synthetic", "soft", "resnet18", True, "", 1, 1, 0.9, 0, 1, ()))
-        'synthetic, resnet18: 90.00 %'
+        >>> describe_row(ScoreRow("synthetic", "soft", "vit", True, "", 1, 1, 0.9, 0.0, 1.0, ()))
+        'synthetic, vit: 90.00 %'
     """
     text = f"{set_label(row)}, {row.student}: {100 * row.top1:.2f} %"
     interval = percent_interval(row)

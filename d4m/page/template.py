@@ -46,7 +46,7 @@ def _duration(seconds: float) -> str:
     """Return a time in words.
 
     Example:
-        >>> [_duration(seconds) for seconds in (0.34, 12.3, 75, 7300)]
+        >>> [_duration(seconds) for seconds in (0.34, 12.3, 75.2, 7300.0)]
         ['0.3 s', '12.3 s', '1 min 15 s', '2 h 1 min']
     """
     whole = round(seconds)

@@ -11,8 +11,8 @@ from d4m.sources.digits import DigitsSource
 from d4m.sources.near_copies import (
     LEAST_CORRELATION,
     _low_frequencies,
-    normalise,
     find_near_copies,
+    normalise,
     to_grey,
 )
 
