@@ -1,7 +1,6 @@
 """The nearest real image of each synthetic image, compared with all pairs."""
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from d4m.reports.memorisation import (
