@@ -8,11 +8,13 @@ import numpy as np
 
 from d4m.page.looks import (
     DASHED,
+    DOTTED,
     WIDE_PX,
     Drawn,
     Look,
     Looks,
     add_tip,
+    balanced_differs,
     describe_row,
     percent_interval,
     set_label,
@@ -98,7 +100,11 @@ def draw_curves(rows: Sequence[ScoreRow], looks: Looks, width: int) -> Drawn:
             label=set_label(row),
             gid=add_tip(tips, f"{describe_row(row)}; {epochs[-1]:.0f} epochs"),
         )
-    axes.set(xlabel="share of the training, %", ylabel="top-1 on up to 500 images, %")
+        if balanced_differs(row):
+            balanced = [100 * value for _, value in row.balanced_curve]
+            axes.plot(100 * epochs / epochs[-1], balanced, color=look.colour, linestyle=DOTTED)
+    accuracy = "top-1 (dotted: balanced)" if any(map(balanced_differs, rows)) else "top-1"
+    axes.set(xlabel="share of the training, %", ylabel=f"{accuracy}, up to 500 images, %")
     return _finish(axes, width, tips)
 
 

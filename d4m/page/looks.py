@@ -6,7 +6,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from d4m.page.svg import colour
-from d4m.reports.standing import INTERVAL
+from d4m.reports.standing import INTERVAL, SAME
 from d4m.stages.score_table import ScoreRow
 
 if TYPE_CHECKING:
@@ -76,6 +76,14 @@ def describe_row(row: ScoreRow) -> str:
     text = f"{set_label(row)}, {row.student}: {100 * row.top1:.2f} %"
     interval = percent_interval(row)
     return text + (f", {INTERVAL} {interval[0]:.2f} to {interval[1]:.2f}" if interval else "")
+
+
+def balanced_differs(row: ScoreRow) -> bool:
+    """Return whether a row's balanced accuracy is worth a line or a table of its own."""
+    pairs = zip(row.curve, row.balanced_curve, strict=False)
+    apart = [abs(top1 - balanced) for (_, top1), (_, balanced) in pairs]
+    apart.append(0.0 if row.balanced is None else abs(row.top1 - row.balanced))
+    return max(apart) > SAME
 
 
 def add_tip(tips: dict[str, str], text: str) -> str:

@@ -8,13 +8,14 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from d4m.page.looks import balanced_differs
 from d4m.page.part import Part
 from d4m.page.pictures import encode_sheet
 from d4m.page.scores import LABELS, Rows, facts, first_student, kinds_of, learning_curves, tint
 from d4m.page.work import Change, Work
 from d4m.reports.standing import INTERVAL, lead_rows, note_on
 from d4m.settings import Labels
-from d4m.stages.score_table import ScoreRow, teacher_by_student
+from d4m.stages.score_table import teacher_by_student
 from d4m.stages.score_text import LEGEND, ranking_lines, score_cells, score_header, spread_rows
 from d4m.stages.set_bytes import bytes_in_words
 
@@ -73,8 +74,15 @@ def _curve_rows(rows: Rows, labels: Labels) -> list[dict[str, str]]:
     ]
 
 
-def _top1_matrix(matrix: Mapping[str, Mapping[str, ScoreRow]]) -> list[list[float]]:
-    return [[row.top1 for row in rows.values()] for rows in matrix.values()]
+def _matrices(rows: Rows) -> dict[str, list[list[float]]]:
+    """Return the accuracy by teacher and student: top-1, and balanced where that differs."""
+    matrix = teacher_by_student(rows)
+    every = [row for own in matrix.values() for row in own.values()]
+    found = {"top-1": [[row.top1 for row in own.values()] for own in matrix.values()]}
+    if all(row.balanced is not None for row in every) and any(map(balanced_differs, every)):
+        balanced = [[row.balanced or 0.0 for row in own.values()] for own in matrix.values()]
+        found["balanced accuracy"] = balanced
+    return found
 
 
 def _names_of_teachers(matrix: Mapping[str, Any]) -> list[str]:
@@ -124,6 +132,6 @@ _TOOLS: dict[str, Any] = {
     "spread_rows": spread_rows,
     "teacher_by_student": teacher_by_student,
     "tint": tint,
-    "top1_matrix": _top1_matrix,
+    "matrices": _matrices,
     "work_rows": _work_rows,
 }
