@@ -113,7 +113,7 @@ def test_a_class_is_shown_from_the_real_image_to_the_synthetic_one(page, made):
 
 def test_costs_are_those_of_the_stored_units(page, made):
     context = made.pipeline().open_context()
-    rows = {row[0]: row[1:] for row in page.tables["Costs by artifact"][1:]}
+    rows = {row[0]: row[1:] for row in page.tables["Costs by artifact: tiny"][1:]}
     assert list(rows) == [name for name, units in context.upstream.items() if units]
     for artifact in ("generator", "evaluation_scores"):
         units = context.upstream[artifact]
@@ -146,7 +146,7 @@ def test_every_section_says_which_command_prints_its_figures(page):
 
 def test_fidelity_and_checks_are_those_of_show(page, made):
     lines = call(made, "show", "tiny")
-    for row in page.tables["Fidelity"][1:]:
+    for row in page.tables["Fidelity: tiny"][1:]:
         assert row in [line.split() for line in lines]
     failed = [line for line in lines if line.startswith(("failed", "warning"))]
     assert failed, "the tiny teacher has learnt too little for a check"

@@ -102,7 +102,7 @@ def test_several_teachers_are_a_matrix():
         )
     ]
     page = Page(render_parts([part("one", *rows)]))
-    assert page.tables["Teacher by student: top-1 %"] == [
+    assert page.tables["Teacher by student: top-1 %: one"] == [
         ["teacher", "convnet3", "vit"],
         ["convnet3", "81.0", "62.0"],
         ["resnet", "73.0", "54.0"],
