@@ -48,8 +48,8 @@ def draw_rows(rows: Sequence[ScoreRow], looks: Looks, width: int) -> Drawn:
         bottom = 1 - (top + tall) / height
         axes = figure.add_axes((left / width, bottom, inner / width, tall / height))
         axes.set(xlim=limits, ylim=(len(panel) - 0.5, -0.5))
-        title = {"loc": "left", "fontsize": 14, "fontweight": "bold", "pad": 8}
-        axes.set_title(panel[0].student, x=-left / inner, **title)
+        title = axes.set_title(panel[0].student, loc="left", pad=8, x=-left / inner)
+        title.set(fontsize=14, fontweight="bold")
         axes.set_yticks(range(len(panel)), [set_label(row) for row in panel])
         axes.tick_params(length=0, labelbottom=panel is panels[-1])
         axes.tick_params("y", labelcolor=colour("ink"))

@@ -56,7 +56,7 @@ def draw_figure(
     return Markup("".join(parts))  # noqa: S704  # matplotlib escapes text, `_embed` the rest
 
 
-def _style() -> dict[str, Any]:
+def _style() -> dict[Any, Any]:
     ink, muted, grid = map(colour, ("ink", "muted", "grid"))
     return {
         "svg.fonttype": "none",

@@ -34,7 +34,6 @@ def page_environment() -> Environment:
     )
     environment.globals.update(_TOOLS)
     environment.filters["code"] = _code
-    environment.filters["names_of_teachers"] = _names_of_teachers
     return environment
 
 
@@ -124,6 +123,7 @@ _TOOLS: dict[str, Any] = {
     "kinds_with_curves": lambda rows: [k for k in LABELS if learning_curves(rows, k)],
     "lead_rows": lead_rows,
     "matrix": lambda values: np.asarray(values).tolist(),
+    "names_of_teachers": _names_of_teachers,
     "note_on": note_on,
     "ranking_lines": ranking_lines,
     "real_images": _real_images,
