@@ -25,7 +25,7 @@ _FOR_REDUNDANCY = {*_FOR_STEPS, "generator"}
 
 @dataclass(frozen=True)
 class Part:
-    """What a page says about one recipe.
+    """Everything that a page says about one recipe.
 
     Attributes:
         name: the recipe, as commands take it.

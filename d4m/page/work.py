@@ -1,4 +1,4 @@
-"""What each artifact of a recipe weighs and took, and why it was made."""
+"""The bytes and seconds of each artifact of a recipe, and why it was made."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Change:
 
 
 def list_work(context: StageContext) -> list[Work]:
-    """Return what the artifacts of a context weigh and took; those without units are left out."""
+    """Return bytes and seconds of a context's artifacts; those without units are left out."""
     return [_work(context, artifact) for artifact, units in context.upstream.items() if units]
 
 
