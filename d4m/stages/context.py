@@ -17,6 +17,7 @@ from d4m.recipe.recipe import Recipe
 from d4m.settings import CentreCropSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split
 from d4m.sources.registry import open_source
+from d4m.stages.loaded_models import LoadedModels
 from d4m.stages.unit_names import distillation_of, of_distillation, split_unit
 from d4m.store.manifest import ManifestFolder, UnitRecord
 from d4m.store.reference import Reference
@@ -87,6 +88,7 @@ class StageContext:
         materials: the recipe's images and generator.
         upstream: per artifact, its units by name; None for a unit whose content is not known yet,
             which only happens while planning ahead.
+        models: those that a worker keeps from one shard to the next; elsewhere, none.
     """
 
     recipe: Recipe
@@ -96,6 +98,7 @@ class StageContext:
     upstream: Mapping[str, Mapping[str, UnitRecord | None]] = field(
         default_factory=dict[str, Mapping[str, UnitRecord | None]]
     )
+    models: LoadedModels = field(default_factory=LoadedModels)
 
     @classmethod
     def open(cls, recipe: Recipe, store: ArtifactStore, compute: Compute) -> "StageContext":

@@ -47,6 +47,7 @@ class EvaluationScores(Stage):
     version: ClassVar[str] = "4"
     upstream: ClassVar[tuple[str, ...]] = (*compared_sets.ARTIFACTS, "soft_labels", "teacher")
     sections: ClassVar[tuple[str, ...]] = (*compared_sets.SECTIONS, "teacher", "soft_labels")
+    divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per student of `student_runs`, and one per teacher."""
@@ -68,6 +69,10 @@ class EvaluationScores(Stage):
             for teacher, settings in teachers_of(recipe).items()
         ]
         return [*students, *teachers]
+
+    def pieces(self, missing: Sequence[Unit]) -> list[list[Unit]]:
+        """Return every student alone, those with the same images one after the other."""
+        return [[unit] for unit in _by_images(missing)]
 
     def compute(
         self, context: StageContext, missing: Sequence[Unit]

@@ -19,6 +19,7 @@ class Generator(Stage):
     name: ClassVar[str] = "generator"
     upstream: ClassVar[tuple[str, ...]] = ("real_images",)
     sections: ClassVar[tuple[str, ...]] = ("dataset", "generator", "seed")
+    divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return a unit per component; a trained one depends on all training images."""
@@ -49,16 +50,28 @@ def load_vae(context: StageContext) -> Any:
     """Return the generator's autoencoder, in evaluation mode, on the context's device."""
     from d4m.generators.placement import place_vae
 
-    vae = context.generator.load_vae(context.open_files("generator", "vae"))
-    return place_vae(vae, context.compute)
+    def load() -> Any:
+        vae = context.generator.load_vae(context.open_files("generator", "vae"))
+        return place_vae(vae, context.compute)
+
+    return context.models.get(("vae", context.compute, context.digest("generator", "vae")), load)
 
 
 def load_pipeline(context: StageContext) -> "ImageToImagePipeline":
     """Return the generator as an img2img pipeline, on the context's device, in its memory."""
     from d4m.generators.placement import place_pipeline
 
-    folders = {read[1]: context.open_files(*read) for read in context.all_of("generator").reads}
-    return place_pipeline(context.generator.load_pipeline(folders), context.compute)
+    reads = context.all_of("generator").reads
+
+    def load() -> "tuple[Any, Any]":
+        folders = {read[1]: context.open_files(*read) for read in reads}
+        pipeline: Any = context.generator.load_pipeline(folders)
+        return place_pipeline(pipeline, context.compute), pipeline.scheduler
+
+    name = ("pipeline", context.compute, *((read, context.digest(*read)) for read in reads))
+    pipeline, scheduler = context.models.get(name, load)
+    pipeline.scheduler = scheduler  # a kept one has the sampler of its last use
+    return pipeline
 
 
 def _inputs(context: StageContext, component: Component) -> Inputs:

@@ -39,6 +39,7 @@ class Teacher(Stage):
     version: ClassVar[str] = "2"
     upstream: ClassVar[tuple[str, ...]] = ("real_images",)
     sections: ClassVar[tuple[str, ...]] = ("dataset", "synthesis", "teacher", "seed")
+    divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per member; weights from a file depend on it and not on the images."""
@@ -168,9 +169,13 @@ def load_teacher(context: StageContext, members: Sequence[str]) -> "nn.Module":
     """
     from d4m.classifiers.ensemble import Ensemble
 
-    networks = [_load_member(context.open_files("teacher", member)) for member in members]
-    model = networks[0] if len(networks) == 1 else Ensemble(networks)
-    return model.to(context.device).eval()
+    def load() -> "nn.Module":
+        networks = [_load_member(context.open_files("teacher", member)) for member in members]
+        model = networks[0] if len(networks) == 1 else Ensemble(networks)
+        return model.to(context.device).eval()
+
+    digests = (context.digest("teacher", member) for member in members)
+    return context.models.get(("teacher", context.device, *digests), load)
 
 
 def _members(settings: RecipeSettings, teacher: str) -> dict[str, int]:
