@@ -59,6 +59,23 @@ def worker_settings() -> WorkerSettings:
     )
 
 
+def checkpoint_seconds() -> float:
+    """Return the seconds between two checkpoints of a training: `$D4M_CHECKPOINT_SECONDS`, or 60.
+
+    Raises:
+        D4MError: it is not a number of at least 0.
+    """
+    text = os.environ.get("D4M_CHECKPOINT_SECONDS", "60")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        msg = f"D4M_CHECKPOINT_SECONDS: wanted a number of seconds of at least 0, found {text!r}"
+        raise D4MError(msg)
+    return seconds
+
+
 def spin_briefly() -> None:
     """Let idle GNU OpenMP threads sleep sooner, unless the environment sets a wait policy.
 

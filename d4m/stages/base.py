@@ -63,6 +63,10 @@ class Stage(ABC):
         """
         return [[unit] for unit in missing] if self.divisible else [list(missing)]
 
+    def needs_worker(self, missing: Sequence[Unit]) -> bool:
+        """Return whether workers are of use; else the process that plans computes the units."""
+        return bool(missing) and (self.divisible or self.uses_device)
+
     def check(self, context: StageContext) -> None:
         """Refuse an artifact, once it is made, that later stages could not use.
 

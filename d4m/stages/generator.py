@@ -27,6 +27,13 @@ class Generator(Stage):
         components = context.generator.plan_components(images, seed=context.seed)
         return [self.unit(context, each.name, _inputs(context, each)) for each in components]
 
+    def needs_worker(self, missing: Sequence[Unit]) -> bool:
+        """Return whether anything is trained; a ready-made model is looked at where it is planned.
+
+        The components of one that is downloaded are known on this machine only then.
+        """
+        return any(unit.reads("real_images") for unit in missing)
+
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
@@ -40,6 +47,7 @@ class Generator(Stage):
                     for class_id in (context.class_ids if unit.reads("real_images") else ())
                 ],
                 device=context.device,
+                checkpoint=context.checkpoint(unit),
             )
             write = context.generator.make(unit.name, unit.settings, images, folders)
             if write is not None:

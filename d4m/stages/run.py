@@ -11,6 +11,7 @@ from d4m.progress import progress
 from d4m.stages.base import Product, Stage, is_known, plan_stage, records
 from d4m.stages.context import StageContext
 from d4m.stages.provenance import SECONDS, record_provenance
+from d4m.store.checkpoints import NOWHERE
 from d4m.store.manifest import Manifest
 from d4m.store.reference import Reference, Unit
 
@@ -96,6 +97,7 @@ def computed_units(stage: Stage, context: StageContext, missing: Sequence[Unit])
     since = time.monotonic()
     for unit, product in stage.compute(context, missing):
         _publish(context, unit, product, since)
+        context.checkpoints.pop(unit.key, NOWHERE).remove()
         since = time.monotonic()
         _log.debug("computed %s/%s", stage.name, unit.name)
         yield unit

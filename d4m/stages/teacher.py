@@ -22,6 +22,7 @@ from d4m.stages.class_balance import balance_inputs
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.training_sets import real_set, view_size_px
 from d4m.stages.unit_names import THE_TEACHER, member_unit, name_teacher
+from d4m.store.checkpoints import NOWHERE, Checkpoint
 from d4m.store.digest import digest_file
 from d4m.store.reference import Unit
 
@@ -132,6 +133,7 @@ def train_teacher(
     settings: Mapping[str, Any],
     *,
     watch: "Callable[[nn.Module], None] | None" = None,
+    checkpoint: Checkpoint = NOWHERE,
 ) -> "nn.Module":
     """Train a network on the real training images.
 
@@ -139,6 +141,7 @@ def train_teacher(
         context: with the index of the real images.
         settings: of a teacher's unit.
         watch: looks at the network after each epoch, and changes nothing.
+        checkpoint: where the training is saved.
     """
     from d4m.training.train import Training, train_with_hard_labels
 
@@ -153,6 +156,7 @@ def train_teacher(
             optimizer=optimizer,
             seed=stream_seed(settings["seed"], "views"),
             watch=watch,
+            checkpoint=checkpoint,
         ),
         augmentation=AugmentationSettings.among(settings["augmentation"]),
         balance=settings.get("class_balance", "none"),
@@ -202,7 +206,7 @@ def _make(context: StageContext, unit: Unit) -> "nn.Module":
     if unit.place is not None:
         network = _load_weights(_build(settings, seed=0), unit.place, settings)
         return _with_input(network, settings)
-    return train_teacher(context, settings)
+    return train_teacher(context, settings, checkpoint=context.checkpoint(unit))
 
 
 def _load_member(folder: Path) -> "nn.Module":

@@ -3,6 +3,7 @@
 import pickle
 import traceback
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Failure:
     def unpack(self) -> Exception:
         """Return the exception, with its causes and the worker's traceback as a note."""
         failures: list[Exception] = [pickle.loads(each) for each in self.chain]  # noqa: S301
-        for failure, cause in zip(failures, failures[1:], strict=False):
+        for failure, cause in pairwise(failures):
             failure.__cause__ = cause
         failures[0].add_note(f"In a worker:\n{self.text}")
         return failures[0]

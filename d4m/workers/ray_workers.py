@@ -13,6 +13,7 @@ from d4m.errors import WorkerError
 from d4m.progress import Progress, progress
 from d4m.stages.base import Stage
 from d4m.stages.context import StageContext
+from d4m.stages.run import compute_here
 from d4m.store.reference import Unit
 from d4m.workers.base import Workers
 from d4m.workers.ray_cluster import RayCluster
@@ -42,8 +43,8 @@ class RayWorkers(Workers):
 
     def compute(self, stage: Stage, context: StageContext, missing: Sequence[Unit]) -> list[str]:
         """Have units computed and published by Ray's workers."""
-        if not missing:
-            return []
+        if not stage.needs_worker(missing):
+            return compute_here(stage, context, missing)
         if self._cluster is None or not self._cluster.ray.is_initialized():
             self._cluster = RayCluster(self._settings)
         return ShardRun(self._cluster, stage, context, missing).run()

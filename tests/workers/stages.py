@@ -47,11 +47,8 @@ class Squares(Stage):
             _log.info("at unit %s", unit.name)
             time.sleep(self.seconds)
             if number == self.bad:
-                try:
-                    raise OSError(28, "No space left on device")
-                except OSError as failure:
-                    msg = f"no square of {number}: free some space"
-                    raise StoreError(msg) from failure
+                msg = f"no square of {number}: free some space"
+                raise StoreError(msg) from OSError(28, "No space left on device")
             if number == self.deadly:
                 os.kill(os.getpid(), 9)
             yield unit, {"latents": np.full((1, 4, 2, 2), number**2, "float16")}
