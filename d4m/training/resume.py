@@ -62,7 +62,9 @@ class Resumable:
             self.checkpoint.save(progress, self._all_parts())
 
     def _all_parts(self) -> dict[str, Stateful]:
-        cuda = self.device.type == "cuda"
-        place = self.device.index if self.device.index is not None else 0
-        stream = torch.cuda.default_generators[place] if cuda else torch.default_generator
+        stream = torch.default_generator
+        if self.device.type == "cuda":
+            named = self.device != torch.device("cuda")
+            place = self.device.index if named else torch.cuda.current_device()
+            stream = torch.cuda.default_generators[place]
         return {**self.parts, "dropout": RandomStream(stream)}
