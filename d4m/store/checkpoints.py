@@ -20,8 +20,9 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from d4m.errors import StoreError
 from d4m.store.digest import canonical_json, digest_folder
-from d4m.store.durable import make_durable, write_atomically
+from d4m.store.durable import make_durable, system_error, write_atomically
 from d4m.store.nested import read_nested, write_nested
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ class Checkpoint:
             return None
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
-        _log.info("%s: goes on from its checkpoint at %s", self._name, state["progress"])
+        place = (f"{name} {n}" for name, n in state["progress"].items() if isinstance(n, int))
+        _log.info("%s: goes on from its checkpoint at %s", self._name, ", ".join(place))
         return state["progress"]
 
     def due(self) -> bool:
@@ -127,9 +129,13 @@ class Checkpoint:
                 "made_by": self._made_by(),
             }
             write_atomically(self._pointer, canonical_json(record))
-        except BaseException:
+        except BaseException as failure:
             shutil.rmtree(folder, ignore_errors=True)
-            raise
+            cause = system_error(failure)
+            if cause is None:
+                raise
+            msg = f"cannot write a checkpoint of {self._name} to {folder.parent}: {cause}"
+            raise StoreError(msg) from cause
         if before is not None:
             shutil.rmtree(before, ignore_errors=True)
         self._since = time.monotonic()

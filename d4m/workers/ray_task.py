@@ -107,7 +107,7 @@ def compute_shard(
             and its context.
         units: of the stage.
         shard: its number.
-        notes: the actor that is told what is done.
+        notes: the actor that gathers what is done.
         gpus: the share of a GPU that the worker has.
     """
     import ray

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 import torch
 
+from d4m.errors import StoreError
 from d4m.store.checkpoints import NOWHERE, Checkpoint, RandomStream
 from d4m.store.garbage import Keep, find_garbage
 from d4m.store.nested import read_nested, write_nested
@@ -122,6 +123,13 @@ def test_the_state_of_another_torch_or_device_is_not_used(tmp_path, caplog, chan
     _pointer(tmp_path).write_text(json.dumps(record))
     assert _checkpoint(tmp_path).resume({"a": Number()}) is None
     assert reason in caplog.text
+
+
+def test_a_store_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "objects").write_text("a file, where a folder is needed")
+    with pytest.raises(StoreError, match=r"cannot write a checkpoint of teacher/ab0") as caught:
+        _checkpoint(tmp_path).save({"step": 4}, {"a": Number(2.5)})
+    assert isinstance(caught.value.__cause__, OSError)
 
 
 def test_garbage_collection_removes_a_checkpoint_that_is_old(tmp_path):

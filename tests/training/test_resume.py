@@ -29,7 +29,7 @@ IMAGES = ImageSet(PIXELS, torch.arange(24) % 2)
 
 
 class Killed(BaseException):
-    """What stops a training here, as a kill would."""
+    """The end of a training in the middle, as by a kill."""
 
 
 class StoppingCheckpoint(Checkpoint):

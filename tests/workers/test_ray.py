@@ -21,6 +21,8 @@ from d4m.store.store import ArtifactStore
 from d4m.workers.ray_task import on_device
 from d4m.workers.ray_workers import RayWorkers
 from d4m.workers.registry import open_workers
+from d4m_assets.resources import StoreResource
+from tests.assets.conftest import _opened, computed_by
 from tests.conftest import FOLDER_RECIPE, Workspace
 from tests.workers.stages import Models, Squares, Together
 
@@ -162,6 +164,17 @@ def test_a_worker_keeps_two_models_from_shard_to_shard(context, squares):
         context.store.set_aside(unit.stage, unit.key)
     report = run_stage(squares(Models, count=4), context, alone.compute)
     assert max(_values(context, report).values()) == counts[-1]
+
+
+@pytest.mark.usefixtures("workers")
+def test_the_process_of_an_asset_gives_out_its_units(workspace):
+    with _opened(workspace) as instance:
+        instance.store = StoreResource(
+            root=str(workspace.store), device="cpu", workers="ray", worker_count=2
+        )
+        computed = computed_by(instance.materialize(selection="+real_images"))
+        again = computed_by(instance.materialize(selection="+real_images"))
+    assert (computed["real_images"], again["real_images"]) == (20, 0)
 
 
 def test_the_gpu_of_a_worker_is_the_one_that_ray_gave(monkeypatch):
