@@ -17,6 +17,8 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # hides no GPU from work that asks for none
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
+# A busy machine is slow, not wrong: seconds until a worker that is being started counts as lost.
+_PATIENT = {"RAY_worker_register_timeout_seconds": "300"}
 # With these, `localhost` stays the address of a Ray of its own, and its servers listen there alone.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # Workers choose their GPU by its number, because a worker outlives a shard and may get another one.
@@ -139,7 +141,7 @@ def _environment(share: Share) -> dict[str, str]:
 def _connect(address: str) -> Any:
     if find_spec("ray") is None:
         raise WorkerError(_INSTALL.format(address=address))
-    for name, value in (_QUIET | (_LOOPBACK if address == "ray" else {})).items():
+    for name, value in (_QUIET | (_LOOPBACK | _PATIENT if address == "ray" else {})).items():
         os.environ.setdefault(name, value)
     import ray
 
@@ -151,7 +153,8 @@ def _connect(address: str) -> Any:
         quiet |= {"include_dashboard": False, **own}
     try:
         ray.init(address="local" if address == "ray" else address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as failure:
+    except Exception as failure:  # Ray raises plain exceptions too
+        ray.shutdown()
         msg = (
             f"D4M_WORKERS={address}: cannot reach Ray ({failure}); start it on every machine with "
             f"`ray start`, or set D4M_WORKERS=ray for the CPUs and GPUs of this machine alone"
