@@ -119,4 +119,4 @@ class StoreResource(dg.ConfigurableResource[None]):
         workers = WorkerSettings(
             self.workers, self.worker_count, self.worker_cpus, self.worker_gpus
         )
-        return Pipeline(recipe, Path(self.root), compute, open_workers(workers))
+        return Pipeline(recipe, Path(self.root), compute, workers=open_workers(workers))

@@ -77,4 +77,4 @@ def print_note(recipe: str, shown: ShownDataset) -> None:
 def open_pipeline(recipe: str) -> Pipeline:
     """Open a recipe with the store, the device and the workers that the environment names."""
     workers = open_workers(worker_settings())
-    return Pipeline(find_recipe(recipe), store_root(), compute(), workers)
+    return Pipeline(find_recipe(recipe), store_root(), compute(), workers=workers)
