@@ -286,8 +286,8 @@ def _usage(parameter: inspect.Parameter) -> str:
 
 
 def _option(parameter: inspect.Parameter) -> str:
-    kind = get_args(parameter.annotation)[0]
-    name = f"--{parameter.name.replace('_', '-')}"
+    kind, info = get_args(parameter.annotation)
+    name = next(iter(info.param_decls or ()), f"--{parameter.name.replace('_', '-')}")
     return name if kind is bool else f"{name} {_METAVARS.get(kind, 'FILE')}"
 
 

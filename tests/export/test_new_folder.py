@@ -69,7 +69,7 @@ def test_a_writer_that_fails_leaves_nothing(tmp_path):
 
 def test_what_exists_is_refused(tmp_path):
     (tmp_path / "set").write_text("mine")
-    with pytest.raises(D4MError, match="wanted a folder that does not exist yet"):
-        with new_folder(tmp_path / "set"):
-            raise AssertionError
+    refused = pytest.raises(D4MError, match="wanted a folder that does not exist yet")
+    with refused, new_folder(tmp_path / "set"):
+        raise AssertionError
     assert (tmp_path / "set").read_text() == "mine"
