@@ -172,9 +172,10 @@ def verify(
     pipeline = open_pipeline(recipe)
     units = list(pipeline.verify())
     damaged = {f"{stage}/{unit}": reason for stage, unit, reason in units if reason}
-    found = {"intact": len(units) - len(damaged), "damaged": damaged}
+    intact = len(units) - len(damaged)
+    found = {"intact": intact, "damaged": damaged}
     if not as_json:
-        _print_damage(found["intact"], damaged)
+        _print_damage(intact, damaged)
     changed = dict[str, str]()
     if images:
         read = list(pipeline.verify_images())

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 
 import pytest
 
@@ -12,7 +11,7 @@ from d4m.reports.cost.estimate import estimate_cost
 from d4m.reports.cost.generator_work import generator_work, synthetic_images_work
 from d4m.reports.cost.pieces import Piece
 from d4m.reports.cost.plan import CostPlan
-from d4m.reports.cost.rates import Rates, measure
+from d4m.reports.cost.rates import Rates, measure, rates_file
 from d4m.reports.cost.student_work import evaluation_work, soft_labels_work, teacher_work
 from d4m.reports.cost.text import cost_lines
 from tests.cli.commands import call
@@ -21,10 +20,12 @@ from tests.conftest import TINY_RECIPE, Workspace
 
 @pytest.fixture(scope="module")
 def never_run(tmp_path_factory):
-    """A recipe that nothing was computed for, and the estimate of its cost."""
+    """A recipe that nothing was computed for, and the estimate of its cost, from new rates."""
     made = Workspace(tmp_path_factory.mktemp("never_run"))
     made.write("tiny", TINY_RECIPE)
-    return made, estimate_cost(made.pipeline().look_ahead())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(made.folder / "cache"))
+        yield made, estimate_cost(made.pipeline().look_ahead())
 
 
 def counts(works, kind):
@@ -57,16 +58,15 @@ def test_work_is_what_the_recipe_asks_for(workspace):
     assert counts(scores, "view labelled")[0] == 2 * 4 * 30 * 3  # sets that have no stored labels
 
 
-def test_a_cached_recipe_costs_nothing_and_needs_no_probe(finished):
+def test_a_cached_recipe_costs_nothing_and_needs_no_probe(finished, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     estimate = estimate_cost(finished.pipeline().look_ahead())
     assert estimate.seconds == estimate.store_bytes == estimate.memory_bytes == 0
-    assert not (finished.store / "cache" / "rates.json").exists()
+    assert not rates_file().exists()
 
 
 def test_a_changed_prompt_costs_what_follows_from_it(never_run, finished):
-    known = never_run[0].store / "cache" / "rates.json"
-    (finished.store / "cache").mkdir(exist_ok=True)
-    shutil.copy(known, finished.store / "cache" / "rates.json")
+    assert rates_file().is_relative_to(never_run[0].folder)
     finished.write("tiny", TINY_RECIPE + "prompts: {per_class: {three: a curved 3}}\n")
     estimate = estimate_cost(finished.pipeline().look_ahead())
     costs = {cost.stage: cost for cost in estimate.stages}
@@ -99,7 +99,7 @@ def test_the_estimated_store_is_about_that_of_the_run(never_run, finished_once):
 def test_rates_are_measured_once_and_move_no_key(never_run):
     workspace, estimate = never_run
     before = {u.key for s in workspace.pipeline().look_ahead().planned.values() for u in s.units}
-    file = workspace.store / "cache" / "rates.json"
+    file = rates_file()
     measured = file.read_text()
     again = estimate_cost(workspace.pipeline().look_ahead())
     assert [stage.store_bytes for stage in again.stages] == [
@@ -108,12 +108,12 @@ def test_rates_are_measured_once_and_move_no_key(never_run):
     assert file.read_text() == measured
     after = {u.key for s in workspace.pipeline().look_ahead().planned.values() for u in s.units}
     assert before == after
-    assert not (workspace.store / "objects").exists()
+    assert not workspace.store.exists()
 
 
-def test_broken_rates_are_measured_again(finished):
-    context = finished.pipeline().present_context()
-    file = finished.store / "cache" / "rates.json"
+def test_broken_rates_are_measured_again(workspace, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    context, file = workspace.pipeline().open_context(), rates_file()
     file.parent.mkdir(exist_ok=True)
     file.write_text("{")
     with Rates(context) as rates:

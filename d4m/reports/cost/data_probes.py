@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from d4m.reports.cost.bench import Bench, Trial
+from d4m.reports.cost.plan import nearest_folder
 from d4m.settings import AugmentationSettings, SoftLabelSettings
 from d4m.sources.registry import open_source
 from d4m.stages.distilled_dataset import write_pngs
@@ -56,11 +57,10 @@ def _image_read(bench: Bench, settings: Mapping[str, Any]) -> Trial:
 def _unit_stored(bench: Bench, settings: Mapping[str, Any]) -> Trial:
     """Publish small units on the disk of the store, where they must reach the disk itself."""
     del settings
-    place = bench.context.store.root / "cache"
-    place.mkdir(parents=True, exist_ok=True)
+    place = nearest_folder(bench.context.store.root)
 
     def run(count: int) -> int:
-        with tempfile.TemporaryDirectory(dir=place, prefix="probe-") as folder:
+        with tempfile.TemporaryDirectory(dir=place, prefix=".d4m-probe-") as folder:
             store = ArtifactStore(Path(folder))
             for number in range(count):
                 store.publish_arrays(*_small_unit(number), {})

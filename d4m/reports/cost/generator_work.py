@@ -20,14 +20,14 @@ def real_images_work(plan: CostPlan) -> Iterator[Work]:
     """Yield the opening of every image."""
     for unit in plan.missing("real_images"):
         yield Work(_indexed(plan), plan.images[split_of(unit.name)][class_id_of(unit.name)])
-        yield stored(1)
+        yield stored(plan, 1)
 
 
 def generator_work(plan: CostPlan) -> Iterator[Work]:
     """Yield the training of a compact generator; how long a download takes is not known."""
     everything = plan.total("train")
     for unit in plan.missing("generator"):
-        yield stored(1)
+        yield stored(plan, 1)
         if plan.recipe.generator.kind == "pretrained":
             yield Work(Piece("download"), 1)
             continue
@@ -51,7 +51,7 @@ def latents_work(plan: CostPlan) -> Iterator[Work]:
     if units:
         yield read(plan, images)
         yield Work(encoded(plan), images, starts=len(units))
-        yield stored(len(units))
+        yield stored(plan, len(units))
 
 
 def prototypes_work(plan: CostPlan) -> Iterator[Work]:
@@ -62,7 +62,7 @@ def prototypes_work(plan: CostPlan) -> Iterator[Work]:
         settings = PrototypeSettings.among(unit.settings)
         clusters = settings.model_copy(update={"ipc": settings.ipc * tiles_of(unit.settings)})
         yield _clustering(plan, clusters, class_id_of(unit.name))
-        yield from (stored(1), fetched(1))
+        yield from (stored(plan, 1), fetched(1))
         together |= {"explaining"} if settings.representative == "explaining" else set()
         together |= {"refined"} if settings.refined else set()
     # One unit stands for all: the choice and the refinement are made once per distillation.
@@ -86,7 +86,7 @@ def synthetic_images_work(plan: CostPlan) -> Iterator[Work]:
     if settings["candidates"] > 1:
         teacher = {"network": _network_of_teacher(plan), **plan.view}
         yield Work(Piece("image scored", teacher), 2 * images * settings["candidates"])
-    yield from (stored(len(units)), fetched(len(units)))
+    yield from (stored(plan, len(units)), fetched(len(units)))
 
 
 def synthesis_choice_work(plan: CostPlan) -> Iterator[Work]:
@@ -95,7 +95,7 @@ def synthesis_choice_work(plan: CostPlan) -> Iterator[Work]:
     per_class = min(plan.recipe.prototypes.ipc, max(1, _CHOICE_IMAGES // classes))
     units = plan.missing("synthesis_choice")
     for unit in units:
-        yield stored(1)
+        yield stored(plan, 1)
         if unit.name == CHOICE:
             continue
         yield from drawing(plan, unit.settings["drawn"], classes * per_class)
@@ -145,9 +145,9 @@ def encoded(plan: CostPlan) -> Piece:
     return Piece("image encoded", generator_layout(plan))
 
 
-def stored(units: int) -> Work:
-    """Return the publishing of units, whatever they hold."""
-    return Work(Piece("unit stored"), units)
+def stored(plan: CostPlan, units: int) -> Work:
+    """Return the publishing of units, whatever they hold, on the disk of the store."""
+    return Work(Piece("unit stored", {"disk": plan.disk}), units)
 
 
 def fetched(units: int) -> Work:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from d4m.reports.plan_ahead import Outlook
@@ -32,6 +33,11 @@ class CostPlan:
     def recipe(self) -> RecipeSettings:
         """The recipe's settings."""
         return self.context.recipe.settings
+
+    @cached_property
+    def disk(self) -> int:
+        """The number by which the system knows the disk that the store is on, or will be."""
+        return nearest_folder(self.context.store.root).stat().st_dev
 
     def units(self, stage: str) -> Sequence[Unit]:
         """Return all units of a stage."""
@@ -86,3 +92,8 @@ class CostPlan:
             "channels": self.context.source.channels,
             "size_px": pixel_settings(self.context)["size_px"],
         }
+
+
+def nearest_folder(path: Path) -> Path:
+    """Return a folder, or the nearest one above it that exists."""
+    return next(each for each in (path, *path.parents) if each.is_dir())

@@ -3,12 +3,13 @@
 import json
 import logging
 import math
+import os
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -56,8 +57,8 @@ class Rate:
 class Rates:
     """The rates of a recipe's pieces on this device; each is measured when it is first needed.
 
-    Rates are kept in the store's `cache/rates.json`, by device, number of threads and versions of
-    libraries. The file changes no result, and may be deleted.
+    Rates are kept in `d4m/rates.json` of the user's cache folder, by device, number of threads and
+    versions of libraries. The file changes no result, and may be deleted.
 
     Args:
         context: the recipe and its images, with the artifacts that are wholly stored.
@@ -66,7 +67,7 @@ class Rates:
     def __init__(self, context: StageContext) -> None:
         """Read what is remembered; measure nothing yet."""
         self._context = context
-        self._file = context.store.root / "cache" / "rates.json"
+        self._file = rates_file()
         self._folder = tempfile.TemporaryDirectory(prefix="d4m-probe-")
         self._bench = Bench(context, Path(self._folder.name))
         self._known = _read(self._file)
@@ -80,9 +81,12 @@ class Rates:
         """Remember what was measured, and remove the files of probes."""
         self._folder.cleanup()
         if self._fresh:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(_read(self._file) | self._known, indent=1)
-            write_atomically(self._file, text)
+            try:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(self._file, text)
+            except OSError as failure:  # they are measured again next time
+                _log.info("cannot keep rates in %s: %s", self._file, failure)
 
     def find(self, piece: Piece, count: float) -> Rate | None:
         """Return the rate of a kind of piece; None where nothing can measure it.
@@ -108,6 +112,12 @@ class Rates:
         if not trial.once or measured.each_s > _LOADED_S:
             self._known[name], self._fresh = asdict(measured), True
         return measured
+
+
+def rates_file() -> Path:
+    """Return the file of all rates: in `$XDG_CACHE_HOME`, else in `~/.cache`."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return cache / "d4m" / "rates.json"
 
 
 def measure(trial: Trial, needed: float, *, device: str = "cpu") -> Rate:
@@ -199,4 +209,5 @@ def _conditions_digest(context: StageContext) -> str:
     import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]  # for the number of threads
 
     found: Mapping[str, str] = conditions(record_provenance(context))
-    return digest_json(dict(found))[:16]
+    layout = [field.name for field in fields(Rate)]  # of this version's rates
+    return digest_json({"conditions": dict(found), "layout": layout})[:16]

@@ -19,7 +19,7 @@ _LONGEST_PROBED_EPOCH = 8  # steps
 def teacher_work(plan: CostPlan) -> Iterator[Work]:
     """Yield the training of every teacher; weights that are loaded take next to no time."""
     for unit in plan.missing("teacher"):
-        yield stored(1)
+        yield stored(plan, 1)
         settings = unit.settings
         if "epochs" not in settings:
             yield Work(Piece("download"), 1 if settings.get("weights") == "timm" else 0)
@@ -34,14 +34,14 @@ def soft_labels_work(plan: CostPlan) -> Iterator[Work]:
     epochs = sum(stop - start for start, stop in (unit.settings["epochs"] for unit in units))
     if units:
         yield Work(_labelled(plan, units[0].settings), epochs * plan.shown_images)
-        yield stored(len(units))
+        yield stored(plan, len(units))
 
 
 def baseline_images_work(plan: CostPlan) -> Iterator[Work]:
     """Yield what the made baselines take; methods of other papers are not measured beforehand."""
     for unit in plan.missing("baseline_images"):
         made = unit.settings["made"]
-        yield stored(1)
+        yield stored(plan, 1)
         if made == TRAINING_LOG:
             yield read(plan, plan.total("train"))
             training = _class_labels(unit.settings, unit.settings)
@@ -63,7 +63,7 @@ def evaluation_work(plan: CostPlan) -> Iterator[Work]:
         yield read(plan, plan.total(split))
     images = dict[tuple[Any, ...], Unit]()
     for unit in units:
-        yield stored(1)
+        yield stored(plan, 1)
         name = unit.settings["training_set"]
         if name == "teacher":
             yield Work(_scored(plan, _teacher(plan)), plan.total(split))
@@ -89,7 +89,7 @@ def fidelity_work(plan: CostPlan) -> Iterator[Work]:
         measured = {"network": _teacher(plan), **plan.view, "images": plan.shown_images}
         yield Work(_scored(plan, _teacher(plan)), sets * plan.shown_images)
         yield Work(Piece("set measured", measured | {"real": real}), sets)
-    yield stored(len(units))
+    yield stored(plan, len(units))
 
 
 def distilled_dataset_work(plan: CostPlan) -> Iterator[Work]:
@@ -106,7 +106,7 @@ def distilled_dataset_work(plan: CostPlan) -> Iterator[Work]:
                 "epochs": min(labels.epochs_per_block, EPOCHS_PER_BLOCK),
             }
             yield Work(Piece("epoch packed", packed), labels.labelled)
-        yield stored(1)
+        yield stored(plan, 1)
 
 
 def _student(plan: CostPlan, unit: Unit) -> Iterator[Work]:
