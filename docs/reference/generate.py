@@ -290,7 +290,10 @@ def _usage(parameter: inspect.Parameter) -> str:
 
 def _option(parameter: inspect.Parameter) -> str:
     kind, info = get_args(parameter.annotation)
-    name = next(iter(info.param_decls or ()), f"--{parameter.name.replace('_', '-')}")
+    # typer keeps the first name that an annotation gives in the place of a default
+    given = [each for each in (info.default, *(info.param_decls or ())) if isinstance(each, str)]
+    name = next(iter(given), f"--{parameter.name.replace('_', '-')}")
+    kind = next((each for each in get_args(kind) if each is not type(None)), kind)
     return name if kind is bool else f"{name} {_METAVARS.get(kind, 'FILE')}"
 
 

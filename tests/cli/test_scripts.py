@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -103,3 +104,26 @@ def test_a_shell_completes_commands_and_recipes(shared):
 
     assert complete("d4m sta", 1) == ["status"]
     assert complete("d4m status t", 2) == ["tiny"]
+
+
+LONG_COMMAND = """
+import sys
+import d4m.progress
+from d4m.cli import app, main
+d4m.progress._LOG_EVERY_S = 0.0
+@app.command()
+def work() -> None:
+    for _ in d4m.progress.track(3, "denoiser", unit="step"):
+        pass
+    print("result")
+sys.argv = ["d4m", "work"]
+main()
+"""
+
+
+def test_without_a_terminal_lines_of_progress_are_on_stderr_and_results_on_stdout():
+    done = subprocess.run(
+        [sys.executable, "-c", LONG_COMMAND], capture_output=True, text=True, check=True
+    )
+    assert "denoiser: 1 of 3 steps" in done.stderr
+    assert done.stdout == "result\n"
