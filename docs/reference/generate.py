@@ -44,8 +44,10 @@ _COMMAND_HEAD = """# Every command
 
     d4m COMMAND [ARGUMENTS] [OPTIONS]
 
-`d4m --version` prints the version, `d4m COMMAND --help` the help of a command, and `d4m --install-completion` installs completion in a
-shell ([how](environment.md#completion-in-a-shell)). `--json`, where a command has it, prints one JSON object for scripts.
+`d4m --version` prints the version, `d4m COMMAND --help` the help of a command, and
+`d4m --install-completion` installs completion in a shell
+([how](environment.md#completion-in-a-shell)). `--json`, where a command has it, prints one JSON
+object for scripts.
 
 """
 
