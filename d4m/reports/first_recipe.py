@@ -19,7 +19,7 @@ _SHAPES = 1.2  # ratio of the edges above which an image is clearly no square
 
 @dataclass(frozen=True)
 class FirstChoices:
-    """What a first recipe says about images.
+    """The choices of a first recipe.
 
     Attributes:
         size_px: height and width that they are resized to.

@@ -113,7 +113,7 @@ def open_draft(dataset: Mapping[str, Any], cache_folder: Path) -> ImageSource:
 
 @dataclass(frozen=True)
 class _Look:
-    """What one file shows without its class."""
+    """The facts that one file shows without its class."""
 
     size: tuple[int, int]
     grey: bool

@@ -1,4 +1,4 @@
-"""What scripts and shells ask for: JSON, the version, the list of recipes, completion."""
+"""JSON, the version, the list of recipes and completion: for scripts and shells."""
 
 import json
 import subprocess
