@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import pytest
 
@@ -121,6 +122,17 @@ def test_broken_rates_are_measured_again(workspace, monkeypatch, tmp_path):
     assert len(json.loads(file.read_text())) == 1
     with Rates(context) as rates:
         assert rates.find(Piece("unit read"), 1) == first
+
+
+def test_folders_of_killed_probes_are_removed(workspace, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    old, new = (workspace.folder / f".d4m-probe-{name}" for name in ("old", "new"))
+    for each in (old, new):
+        each.mkdir()
+    os.utime(old, (0, 0))
+    with Rates(workspace.pipeline().open_context()) as rates:
+        assert rates.find(Piece("unit stored", {"disk": 1}), 1)
+    assert {path.name for path in workspace.folder.iterdir()} == {"recipes", ".d4m-probe-new"}
 
 
 def test_little_work_is_measured_by_one_piece_after_a_first_one():

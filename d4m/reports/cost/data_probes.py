@@ -1,7 +1,10 @@
 """Probes of reading and storing: image files, units, the packed data set, and libraries."""
 
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,8 @@ from d4m.store.reference import Unit
 from d4m.store.store import ArtifactStore
 
 _MOST_READ = 64
+_PREFIX = ".d4m-probe-"
+_OLD_S = 3600.0  # a probe takes seconds
 _PACKED_AT_ONCE = 10
 
 
@@ -58,15 +63,24 @@ def _unit_stored(bench: Bench, settings: Mapping[str, Any]) -> Trial:
     """Publish small units on the disk of the store, where they must reach the disk itself."""
     del settings
     place = nearest_folder(bench.context.store.root)
+    _remove_old(place)
 
     def run(count: int) -> int:
-        with tempfile.TemporaryDirectory(dir=place, prefix=".d4m-probe-") as folder:
+        with tempfile.TemporaryDirectory(dir=place, prefix=_PREFIX) as folder:
             store = ArtifactStore(Path(folder))
             for number in range(count):
                 store.publish_arrays(*_small_unit(number), {})
         return 0
 
     return Trial(run, waits=True)
+
+
+def _remove_old(place: Path) -> None:
+    """Remove the folders of probes that were killed."""
+    for leftover in place.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > _OLD_S:
+                shutil.rmtree(leftover)
 
 
 def _unit_read(bench: Bench, settings: Mapping[str, Any]) -> Trial:
