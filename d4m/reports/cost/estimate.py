@@ -137,8 +137,9 @@ def estimate_cost(outlook: Outlook) -> CostEstimate:
         imports = [work for stage in _WORK for work in _imports(plan, stage)]
         for work in imports:
             rates.find(work.piece, work.count)
+        first = set[str]()
         costs = [
-            _stage_cost(plan, rates, stage, [*_imports(plan, stage), *_WORK[stage](plan)])
+            _stage_cost(plan, rates, stage, first, [*_imports(plan, stage), *_WORK[stage](plan)])
             for stage in _WORK
         ]
     return CostEstimate(tuple(costs), device, _load())
@@ -151,8 +152,18 @@ def _imports(plan: CostPlan, stage: str) -> list[Work]:
     return [Work(Piece("libraries imported", {"modules": list(_LIBRARIES[stage])}), 1)]
 
 
-def _stage_cost(plan: CostPlan, rates: Rates, stage: str, works: list[Work]) -> StageCost:
-    """Add up a stage's work; pieces of one kind are looked up together."""
+def _stage_cost(
+    plan: CostPlan, rates: Rates, stage: str, first: set[str], works: list[Work]
+) -> StageCost:
+    """Add up a stage's work; pieces of one kind are looked up together.
+
+    Args:
+        plan: of the recipe.
+        rates: of this device.
+        stage: its name.
+        first: kinds of pieces that stages before have done, to which this stage's are added.
+        works: of the stage.
+    """
     totals = dict[str, Work]()
     for work in works:
         if work.count <= 0:
@@ -169,6 +180,9 @@ def _stage_cost(plan: CostPlan, rates: Rates, stage: str, works: list[Work]) -> 
             continue
         seconds += rate.start_s * work.starts + rate.each_s * work.count
         cpu += rate.start_cpu_s * work.starts + rate.each_cpu_s * work.count
+        if work.piece.name not in first:
+            seconds, cpu = seconds + rate.first_s, cpu + rate.first_cpu_s
+            first.add(work.piece.name)
         memory = max(memory, rate.memory_bytes)
         if work.piece.kind in _TRAININGS and stage in _KEPT:
             kept += int(rate.kept_bytes * work.starts)

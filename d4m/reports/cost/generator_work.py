@@ -33,11 +33,11 @@ def generator_work(plan: CostPlan) -> Iterator[Work]:
             continue
         match unit.name:
             case "vae":
-                yield read(plan, everything)
+                yield from read(plan, everything)
                 yield Work(Piece("autoencoder step", _vae(plan)), unit.settings["steps"])
                 yield Work(encoded(plan), everything)
             case "denoiser":
-                yield read(plan, everything)
+                yield from read(plan, everything)
                 yield Work(encoded(plan), everything)
                 yield Work(Piece("denoiser step", generator_layout(plan)), unit.settings["steps"])
             case _:
@@ -49,7 +49,7 @@ def latents_work(plan: CostPlan) -> Iterator[Work]:
     units = plan.missing("latents")
     images = sum(plan.images["train"][class_id_of(unit.name)] for unit in units)
     if units:
-        yield read(plan, images)
+        yield from read(plan, images)
         yield Work(encoded(plan), images, starts=len(units))
         yield stored(plan, len(units))
 
@@ -107,7 +107,7 @@ def synthesis_choice_work(plan: CostPlan) -> Iterator[Work]:
         )
         for class_id in range(classes):
             yield _clustering(plan, plain, class_id)
-        yield read(plan, _CHOICE_REAL)
+        yield from read(plan, _CHOICE_REAL)
 
 
 def drawing(plan: CostPlan, drawn: dict[str, Any], images: int) -> Iterator[Work]:
@@ -135,9 +135,10 @@ def drawing(plan: CostPlan, drawn: dict[str, Any], images: int) -> Iterator[Work
     yield Work(Piece("denoiser call", piece), batches * calls, starts=batches)
 
 
-def read(plan: CostPlan, images: int) -> Work:
-    """Return the reading and decoding of real images."""
-    return Work(Piece("image read", _reading(plan)), images)
+def read(plan: CostPlan, images: int) -> Iterator[Work]:
+    """Yield the reading and decoding of real images, which begins with the index of each class."""
+    yield fetched(plan.classes)
+    yield Work(Piece("image read", _reading(plan)), images)
 
 
 def encoded(plan: CostPlan) -> Piece:

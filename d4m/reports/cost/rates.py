@@ -38,8 +38,10 @@ class Rate:
     Attributes:
         start_s: seconds of a beginning.
         each_s: seconds per piece.
+        first_s: seconds that the very first piece of a process takes in addition.
         start_cpu_s: seconds of all CPU threads of a beginning.
         each_cpu_s: seconds of all CPU threads per piece.
+        first_cpu_s: seconds of all CPU threads of the very first piece, in addition.
         kept_bytes: of the network that a training makes.
         memory_bytes: the most memory that this process has had.
         rough: whether it was measured for little work only.
@@ -47,8 +49,10 @@ class Rate:
 
     start_s: float
     each_s: float
+    first_s: float
     start_cpu_s: float
     each_cpu_s: float
+    first_cpu_s: float
     kept_bytes: int = 0
     memory_bytes: int = 0
     rough: bool = False
@@ -132,8 +136,9 @@ def measure(trial: Trial, needed: float, *, device: str = "cpu") -> Rate:
     if trial.once or first.seconds > _LONG_S:
         return _rate(trial, _NOTHING, first)
     one = _spend(trial, 1, device)
+    extra = _Spent(max(0.0, first.seconds - one.seconds), max(0.0, first.cpu_s - one.cpu_s))
     if one.seconds * needed / trial.step < _LITTLE_S:
-        return _rate(trial, _NOTHING, one, rough=True)
+        return _rate(trial, _NOTHING, one, extra, rough=True)
     times = max(2, min(math.ceil(_AIM_S / one.seconds), math.ceil(needed / trial.step)))
     many = min((_spend(trial, times, device) for _ in range(2)), key=lambda spent: spent.seconds)
     further = _Spent(
@@ -141,9 +146,9 @@ def measure(trial: Trial, needed: float, *, device: str = "cpu") -> Rate:
     )
     if further.seconds <= 0 or further.cpu_s < 0:  # less than the noise of the measurement
         even = _Spent(many.seconds / times, many.cpu_s / times, one.kept_bytes)
-        return _rate(trial, _NOTHING, even)
+        return _rate(trial, _NOTHING, even, extra)
     start = _Spent(max(0.0, one.seconds - further.seconds), max(0.0, one.cpu_s - further.cpu_s))
-    return _rate(trial, start, replace(further, kept_bytes=one.kept_bytes))
+    return _rate(trial, start, replace(further, kept_bytes=one.kept_bytes), extra)
 
 
 @dataclass(frozen=True)
@@ -180,12 +185,16 @@ def _wait_for(device: str) -> None:
     torch.get_device_module(device).synchronize()
 
 
-def _rate(trial: Trial, start: _Spent, step: _Spent, *, rough: bool = False) -> Rate:
+def _rate(
+    trial: Trial, start: _Spent, step: _Spent, extra: _Spent = _NOTHING, *, rough: bool = False
+) -> Rate:
     return Rate(
         start_s=start.seconds,
         each_s=step.seconds / trial.step,
+        first_s=extra.seconds,
         start_cpu_s=start.cpu_s,
         each_cpu_s=step.cpu_s / trial.step,
+        first_cpu_s=extra.cpu_s,
         kept_bytes=step.kept_bytes,
         memory_bytes=_memory(),
         rough=rough,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from d4m.reports.cost.generator_work import drawing, generator_layout, read, stored
+from d4m.reports.cost.generator_work import drawing, fetched, generator_layout, read, stored
 from d4m.reports.cost.pieces import Piece, Work
 from d4m.reports.cost.plan import CostPlan
 from d4m.settings import EPOCHS_PER_BLOCK, OptimizerSettings
@@ -24,7 +24,7 @@ def teacher_work(plan: CostPlan) -> Iterator[Work]:
         if "epochs" not in settings:
             yield Work(Piece("download"), 1 if settings.get("weights") == "timm" else 0)
             continue
-        yield read(plan, plan.total("train"))
+        yield from read(plan, plan.total("train"))
         yield from _training(plan, _class_labels(settings, settings), plan.total("train"))
 
 
@@ -43,14 +43,14 @@ def baseline_images_work(plan: CostPlan) -> Iterator[Work]:
         made = unit.settings["made"]
         yield stored(plan, 1)
         if made == TRAINING_LOG:
-            yield read(plan, plan.total("train"))
+            yield from read(plan, plan.total("train"))
             training = _class_labels(unit.settings, unit.settings)
             yield from _training(plan, training, plan.total("train"))
             # The log asks for the answers to all images after each epoch.
             scored = plan.total("train") * unit.settings["epochs"]
             yield Work(_scored(plan, _network(unit.settings)), scored)
         elif made in CORESETS and made not in RANKED:
-            yield read(plan, plan.total("train"))
+            yield from read(plan, plan.total("train"))
             yield Work(_scored(plan, _teacher(plan)), plan.total("train"))
         elif made not in CORESETS:
             yield Work(Piece(f"piece of {made}"), 1)
@@ -60,7 +60,7 @@ def evaluation_work(plan: CostPlan) -> Iterator[Work]:
     """Yield the training and scoring of every student, and the images that they train on."""
     units, split = plan.missing("evaluation_scores"), plan.recipe.evaluation.split
     if units:
-        yield read(plan, plan.total(split))
+        yield from read(plan, plan.total(split))
     images = dict[tuple[Any, ...], Unit]()
     for unit in units:
         yield stored(plan, 1)
@@ -81,7 +81,7 @@ def fidelity_work(plan: CostPlan) -> Iterator[Work]:
     if not units:
         return
     real = min(_MOST_REAL, plan.total(split))
-    yield read(plan, plan.total(split))
+    yield from read(plan, plan.total(split))
     yield Work(_scored(plan, _teacher(plan)), real)
     for unit in units:
         sets = 2 if unit.settings["training_set"] == "synthetic" else 1
@@ -96,6 +96,7 @@ def distilled_dataset_work(plan: CostPlan) -> Iterator[Work]:
     """Yield the packing of images, and of labels with the views that they belong to."""
     for _ in plan.missing("distilled_dataset"):
         yield Work(Piece("image packed", plan.view), plan.stored_images)
+        yield fetched(3 * plan.classes)  # for the files, the array and the contact sheet
         labels = plan.recipe.soft_labels
         if labels.mode == "stored":
             packed = {
@@ -181,9 +182,9 @@ def _images(plan: CostPlan, settings: Mapping[str, Any]) -> Iterator[Work]:
         case "decoded_real":
             yield Work(Piece("image decoded", generator_layout(plan)), count)
         case "synthetic" | "decoded_prototypes":
-            yield Work(Piece("unit read"), plan.classes)
+            yield fetched(plan.classes)
         case name if name in baselines_of(plan.recipe) or name == "nearest_real":
-            yield read(plan, count)
+            yield from read(plan, count)
         case _:
             pass
 
