@@ -180,6 +180,9 @@ def test_names_of_recipes_are_words_of_a_shell():
     assert recipe_name("owner/tiny-set") == "tiny_set"
 
 
+@pytest.mark.filterwarnings(  # of diffusers' solver
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
 def test_init_writes_a_recipe_and_says_what_it_costs(tmp_path):
     workspace = Workspace(tmp_path / "workspace")
     for label in ("left", "right"):
