@@ -11,6 +11,7 @@ from d4m.cli import diagnose as diagnose
 from d4m.cli import export as export
 from d4m.cli import init as init
 from d4m.cli import list as list  # noqa: A004 - the module of the command `list`
+from d4m.cli import report as report
 from d4m.cli import run as run
 from d4m.cli import scores as scores
 from d4m.cli import store as store
