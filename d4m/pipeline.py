@@ -1,7 +1,7 @@
 """All stages of a recipe, without Dagster."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -81,14 +81,19 @@ class Pipeline:
         """
         return check_recipe(self.open_context())
 
-    def run(self) -> Iterator[StageReport]:
+    def run(self, look: Callable[[Outlook], None] | None = None) -> Iterator[StageReport]:
         """Run every stage in order; each report comes when its stage is done.
+
+        Args:
+            look: looks at what will be computed, before anything is.
 
         Raises:
             RecipeError: the recipe is wrong; nothing was computed.
             D4MError: a stage cannot do what the recipe asks.
         """
         context = self._checked_context()
+        if look is not None:
+            look(look_ahead(STAGES, context))
         for stage in STAGES:
             yield self._run_stage(stage.name, context)
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from d4m.recipe.recipe import load_recipe
 
 # Tests have instances of their own: whoever imports `d4m_assets` must not touch the user's.
 os.environ.pop("DAGSTER_HOME", None)
+
+# Rates of this machine are measured once for all tests, and not among the user's.
+os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / f"d4m-tests-{os.getuid()}")
 
 # pytest's import of readline exports the terminal's size, so its workers start with a `$COLUMNS`,
 # at which the console stays; a command of a test is as wide as the `$COLUMNS` that the test sets.

@@ -1,6 +1,7 @@
 """The command line, without Dagster: every module adds its commands to the application."""
 
 import logging
+import sys
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -8,6 +9,8 @@ from rich.markup import escape
 
 from d4m.cli import diagnose as diagnose
 from d4m.cli import export as export
+from d4m.cli import init as init
+from d4m.cli import list as list  # noqa: A004 - the module of the command `list`
 from d4m.cli import report as report
 from d4m.cli import run as run
 from d4m.cli import scores as scores
@@ -19,11 +22,15 @@ from d4m.errors import D4MError
 
 
 def main() -> None:
-    """Run the command line, and print expected errors without a traceback."""
+    """Run the command line, and print expected errors without a traceback.
+
+    Warnings go to stderr. So does a line of progress per minute where no terminal shows a bar.
+    """
     spin_briefly()
-    logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(show_path=False)]
-    )
+    handler = RichHandler(console=Console(stderr=True), show_path=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    if not sys.stderr.isatty():
+        logging.getLogger("d4m.progress").setLevel(logging.INFO)
     try:
         app()
     except D4MError as failure:

@@ -1,14 +1,17 @@
 """The application that every command belongs to, and the parts that commands share."""
 
+import json
 from collections.abc import Iterable
-from typing import Annotated
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from d4m.environment import compute, find_recipe, store_root, worker_settings
+from d4m.environment import compute, find_recipe, recipes_folder, store_root, worker_settings
 from d4m.pipeline import Pipeline
+from d4m.recipe.recipe import recipe_names
 from d4m.reports.present import ShownDataset
 from d4m.stages.context import StageContext
 from d4m.workers.registry import open_workers
@@ -16,7 +19,6 @@ from d4m.workers.registry import open_workers
 _ROWS_SHOWN = 5
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Distil a data set of images into a small synthetic one (D4M). Environment variables: "
@@ -26,10 +28,43 @@ app = typer.Typer(
     "ray://<host>:<port> (serial).",
 )
 console = Console()
+
+
+def complete_recipe(beginning: str) -> list[str]:
+    """Return the recipes whose names begin so, for the completion of a shell."""
+    return [name for name in recipe_names(recipes_folder()) if name.startswith(beginning)]
+
+
 RecipeArgument = Annotated[
     str,
-    typer.Argument(help="Name of a recipe in the recipes folder, or path of a .yaml or .yml file."),
+    typer.Argument(
+        help="Name of a recipe in the recipes folder, or path of a .yaml or .yml file.",
+        autocompletion=complete_recipe,
+    ),
 ]
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object and nothing else, for scripts.")
+]
+
+
+def _print_version(wanted: bool) -> None:
+    """Print the version and end, where it is asked for."""
+    if wanted:
+        typer.echo(f"d4m {version('d4m')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 FAILED_CHECK = 3
@@ -65,6 +100,24 @@ def print_checks(
             if len(found.rows) > _ROWS_SHOWN:
                 console.print(f"    and {len(found.rows) - _ROWS_SHOWN} more")
     return usable
+
+
+def print_json(content: Any) -> None:
+    """Print an object of JSON's types, and nothing that belongs to a terminal."""
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def check_rows(
+    pipeline: Pipeline, artifacts: Iterable[str], context: StageContext
+) -> list[dict[str, str]]:
+    """Return the checks that fail, for a script."""
+    return [
+        {"artifact": artifact, "check": check.name, "severity": found.severity}
+        | {"summary": found.summary}
+        for artifact in artifacts
+        for check, found in pipeline.check(artifact, context)
+        if not found.passed
+    ]
 
 
 def print_note(recipe: str, shown: ShownDataset) -> None:

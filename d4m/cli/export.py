@@ -65,7 +65,8 @@ def export(
 ) -> None:
     """Write the distilled data set into a folder that other tools read as it is."""
     from d4m.export.contents import open_contents
-    from d4m.export.folder import refuse_existing, write_export, write_test_images
+    from d4m.export.folder import write_export, write_test_images
+    from d4m.export.new_folder import refuse_existing
 
     for each in filter(None, (folder, test_images)):
         refuse_existing(each)

@@ -1,6 +1,7 @@
 """Make artifacts, list the units that would be made, check stored units."""
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -9,16 +10,23 @@ from rich.table import Table
 
 from d4m.cli.app import (
     FAILED_CHECK,
+    JsonOption,
     RecipeArgument,
     app,
+    check_rows,
     console,
     open_pipeline,
     print_checks,
+    print_json,
 )
-from d4m.pipeline import Pipeline
+from d4m.cli.cost import print_cost, print_long_cost
+from d4m.reports.cost.estimate import estimate_cost
+from d4m.reports.cost.text import cost_json
 from d4m.reports.near_copies import compare_pictures
+from d4m.reports.plan_ahead import PlannedUnit
 from d4m.sources.class_table import own_prompts
 from d4m.stages.chosen_settings import describe_choice
+from d4m.stages.context import StageContext
 
 _REASONS = 3
 
@@ -27,13 +35,14 @@ _REASONS = 3
 def run(recipe: RecipeArgument) -> None:
     """Compute everything that is missing, stage by stage. Safe to interrupt and rerun.
 
-    Failed checks are printed. Exit code 3: everything was made, and a check says that an artifact
-    must not be used as it is.
+    Failed checks are printed. Before a run of more than ten minutes, its cost is printed, which is
+    an estimate (see `d4m status --cost`). Exit code 3: everything was made, and a check says that
+    an artifact must not be used as it is.
     """
     pipeline = open_pipeline(recipe)
     start = time.monotonic()
     computed, usable = 0, True
-    for report in pipeline.run():
+    for report in pipeline.run(print_long_cost):
         computed += len(report.computed)
         console.print(
             f"{report.manifest.asset:<18} {len(report.computed):>5} computed "
@@ -47,26 +56,60 @@ def run(recipe: RecipeArgument) -> None:
 
 
 @app.command()
-def status(recipe: RecipeArgument) -> None:
+def status(
+    recipe: RecipeArgument,
+    cost: Annotated[
+        bool,
+        typer.Option(
+            "--cost",
+            help="Also estimate seconds, GPU hours, store and memory of every stage of a run, from "
+            "rates of this device. These are measured the first time, which takes some seconds.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Count the units that are cached and that a run would compute, with reasons.
 
     Nothing is computed. `follows` counts units that wait for other units: they are computed unless
     the other units come out unchanged.
     """
-    table = Table("artifact", "cached", "to compute", "follows", box=None)
-    reasons = list[str]()
     pipeline = open_pipeline(recipe)
     outlook = pipeline.look_ahead()
-    for stage, units in outlook.explain().items():
-        states = [unit.state for unit in units]
-        counts = [states.count(state) for state in ("cached", "compute", "follows")]
-        table.add_row(stage, *map(str, counts))
+    planned, present = outlook.explain(), outlook.present
+    estimate = estimate_cost(outlook) if cost else None
+    if as_json:
+        print_json(
+            {
+                "recipe": recipe,
+                "artifacts": {name: _counts(units) for name, units in planned.items()},
+                "reasons": {
+                    unit.label: unit.reason
+                    for units in planned.values()
+                    for unit in units
+                    if unit.reason
+                },
+                "failed_checks": check_rows(pipeline, present.upstream, present),
+            }
+            | ({"cost": cost_json(estimate)} if estimate else {})
+        )
+        return
+    _print_plan(planned, present)
+    if estimate is not None:
+        print_cost(estimate)
+    print_checks(pipeline, present.upstream, present)
+
+
+def _print_plan(planned: Mapping[str, Sequence[PlannedUnit]], present: StageContext) -> None:
+    """Print the units of every stage, and why some of them are not cached."""
+    table = Table("artifact", "cached", "to compute", "follows", box=None)
+    reasons = list[str]()
+    for stage, units in planned.items():
+        table.add_row(stage, *map(str, _counts(units).values()))
         why = [f"{unit.label}: {unit.reason}" for unit in units if unit.reason]
         reasons += why[:_REASONS]
         if len(why) > _REASONS:
             reasons.append(f"{stage}: and {len(why) - _REASONS} more units")
     console.print(table)
-    present = outlook.present
     if images := present.source.describe():
         console.print(f"images: {escape(images)}", soft_wrap=True)
     if chosen := describe_choice(present):
@@ -75,7 +118,11 @@ def status(recipe: RecipeArgument) -> None:
         console.print(escape(reason), soft_wrap=True)
     if not reasons:
         console.print("everything is cached: a run would compute nothing")
-    print_checks(pipeline, present.upstream, present)
+
+
+def _counts(units: Sequence[PlannedUnit]) -> dict[str, int]:
+    states = [unit.state for unit in units]
+    return {state: states.count(state) for state in ("cached", "compute", "follows")}
 
 
 @app.command()
@@ -115,6 +162,7 @@ def prompts(recipe: RecipeArgument) -> None:
 def verify(
     recipe: RecipeArgument,
     images: Annotated[bool, typer.Option("--images", help="Also read every real image.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Read every stored unit of the recipe and check its digest.
 
@@ -122,46 +170,43 @@ def verify(
     Exit code 1: a unit is damaged or an image has changed. `d4m run` then mends both.
     """
     pipeline = open_pipeline(recipe)
-    good = _verify_units(pipeline)
+    units = list(pipeline.verify())
+    damaged = {f"{stage}/{unit}": reason for stage, unit, reason in units if reason}
+    intact = len(units) - len(damaged)
+    found = {"intact": intact, "damaged": damaged}
+    if not as_json:
+        _print_damage(intact, damaged)
+    changed = dict[str, str]()
     if images:
-        good &= _verify_images(pipeline)
+        read = list(pipeline.verify_images())
+        changed = {f"{split}: {image}": reason for split, image, reason in read if reason}
+        found |= {"unchanged_images": len(read) - len(changed), "changed_images": changed}
+        if not as_json:
+            _print_changes(len(read) - len(changed), changed)
+        if not changed:  # for the check, which is printed next
+            compare_pictures(pipeline.open_context(), all_images=True)
+    good = not damaged and not changed
+    present = pipeline.present_context() if good else None
+    if as_json:
+        rows = check_rows(pipeline, present.upstream, present) if present else []
+        print_json({"recipe": recipe, **found, "failed_checks": rows})
+    elif present is not None:
+        print_checks(pipeline, present.upstream, present)
     if not good:
         raise typer.Exit(1)
-    present = pipeline.present_context()
-    print_checks(pipeline, present.upstream, present)
 
 
-def _verify_units(pipeline: Pipeline) -> bool:
-    """Print the damaged units; return whether there are none."""
-    good, damaged = 0, list[str]()
-    for stage, unit, reason in pipeline.verify():
-        if reason:
-            damaged.append(f"{stage}/{unit}: {reason}")
-        else:
-            good += 1
-    for line in damaged:
-        console.print(f"[red]damaged[/red] {escape(line)}", soft_wrap=True)
-    console.print(f"{good} units are intact, {len(damaged)} are damaged")
+def _print_damage(intact: int, damaged: Mapping[str, str]) -> None:
+    for unit, reason in damaged.items():
+        console.print(f"[red]damaged[/red] {escape(f'{unit}: {reason}')}", soft_wrap=True)
+    console.print(f"{intact} units are intact, {len(damaged)} are damaged")
     if damaged:
         console.print("damaged units were set aside; `d4m run` computes them again")
-    return not damaged
 
 
-def _verify_images(pipeline: Pipeline) -> bool:
-    """Print the images that have changed; return whether there are none."""
-    same, changed = 0, 0
-    for split, image, reason in pipeline.verify_images():
-        if reason:
-            changed += 1
-            line = escape(f"{split}: {image}: {reason}")
-            console.print(f"[red]changed[/red] {line}", soft_wrap=True)
-        else:
-            same += 1
-    console.print(f"{same} images are as they were indexed, {changed} have changed")
+def _print_changes(same: int, changed: Mapping[str, str]) -> None:
+    for image, reason in changed.items():
+        console.print(f"[red]changed[/red] {escape(f'{image}: {reason}')}", soft_wrap=True)
+    console.print(f"{same} images are as they were indexed, {len(changed)} have changed")
     if changed:
         console.print("`d4m run` reads all images again")
-    else:
-        compare_pictures(
-            pipeline.open_context(), all_images=True
-        )  # for the check, which is printed next
-    return not changed

@@ -1,18 +1,30 @@
 """Print scores."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from d4m.cli.app import RecipeArgument, app, console, open_pipeline, print_checks, print_note
+from d4m.cli.app import (
+    JsonOption,
+    RecipeArgument,
+    app,
+    check_rows,
+    console,
+    open_pipeline,
+    print_checks,
+    print_json,
+    print_note,
+)
 from d4m.errors import D4MError
 from d4m.reports.conditions import describe_device, describe_differences, find_conditions
 from d4m.reports.present import ShownDataset
 from d4m.reports.standing import lead_rows, note_on
 from d4m.stages.chosen_settings import describe_choice
+from d4m.stages.distilled_dataset import score_json
 from d4m.stages.image_fidelity import FidelityRow
 from d4m.stages.score_table import ScoreRow
 from d4m.stages.score_text import (
@@ -29,10 +41,15 @@ _ONLY_WIDE = ("top-5 %", "views")
 
 
 @app.command()
-def show(recipe: RecipeArgument) -> None:
+def show(recipe: RecipeArgument, as_json: JsonOption = False) -> None:
     """Print the scores, the images' closeness to real ones, and the folder of the data set."""
     pipeline = open_pipeline(recipe)
     shown = pipeline.shown()
+    if as_json:
+        context = shown.context
+        checks = check_rows(pipeline, context.upstream, context) if context else []
+        print_json({"recipe": recipe, **_shown_json(shown), "failed_checks": checks})
+        return
     print_note(recipe, shown)
     console.print(_score_table({recipe: shown.scores}, shown.split))
     _print_facts({recipe: shown}, {row.label: row for row in shown.scores})
@@ -56,6 +73,7 @@ def compare(
     training_set: Annotated[
         str, typer.Option(help="Print only the rows of this training set, such as synthetic.")
     ] = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Print the scores of several recipes in one table."""
     pipelines = {name: open_pipeline(name) for name in recipes}
@@ -72,14 +90,33 @@ def compare(
     if not any(rows.values()):
         msg = f"wanted a training set in these recipes' score tables, found '{training_set}'"
         raise D4MError(msg)
+    made = {f"{name}: {row.label}": row for name, each in rows.items() for row in each}
+    differences = describe_differences(find_conditions(made))
+    if as_json:
+        each = {
+            name: {**_shown_json(shown[name]), "scores": list(map(score_json, rows[name]))}
+            for name in rows
+        }
+        print_json({"recipes": each, "rows_differ_in": list(differences)})
+        return
     for name, each in shown.items():
         print_note(name, each)
     console.print(_score_table(rows, splits.pop()))
-    made = {f"{name}: {row.label}": row for name, each in rows.items() for row in each}
     _print_facts(shown, made)
     _print_parts(rows)
-    for line in describe_differences(find_conditions(made)):
+    for line in differences:
         console.print(f"[yellow]rows differ in[/yellow] {escape(line)}", soft_wrap=True)
+
+
+def _shown_json(shown: ShownDataset) -> dict[str, Any]:
+    """Return a data set's scores and closeness in JSON's types; accuracies are shares."""
+    return {
+        "split": shown.split,
+        "note": shown.note,
+        "folder": None if shown.folder is None else str(shown.folder),
+        "scores": list(map(score_json, shown.scores)),
+        "fidelity": [asdict(row) for row in shown.fidelity],
+    }
 
 
 def _score_table(rows: Mapping[str, Sequence[ScoreRow]], split: str) -> Table:

@@ -12,11 +12,13 @@ from rich.table import Table
 from rich.tree import Tree
 
 from d4m.cli.app import (
+    JsonOption,
     RecipeArgument,
     app,
     console,
     open_pipeline,
     print_checks,
+    print_json,
     print_note,
 )
 from d4m.errors import D4MError, MissingUpstreamError, SourceError
@@ -73,10 +75,26 @@ def lineage(
 def history(
     recipe: RecipeArgument,
     asset: _AssetArgument = _DATASET,
+    as_json: JsonOption = False,
 ) -> None:
     """List the versions of an artifact, and why each differs from the previous one."""
-    context = _context_of(recipe, asset)
+    context = _context_of(recipe, asset, quiet=as_json)
     changes = version_changes(context, asset)
+    if as_json:
+        print_json(
+            [
+                {
+                    "version": change.version.name,
+                    "current": change is changes[-1],
+                    "units": len(change.version.manifest.units),
+                    "changed": list(change.changed),
+                    "gone": list(change.gone),
+                    "reason": change.reason,
+                }
+                for change in changes
+            ]
+        )
+        return
     for change in changes:
         version = change.version
         units = len(version.manifest.units)
@@ -159,18 +177,19 @@ def restore(
     console.print(f"wrote {escape(str(path))}", soft_wrap=True)
 
 
-def _context_of(recipe: str, artifact: str) -> StageContext:
+def _context_of(recipe: str, artifact: str, *, quiet: bool = False) -> StageContext:
     """Open the present recipe's artifact; else the last one made, and say what has changed."""
     pipeline = open_pipeline(recipe)
     try:
         outlook = pipeline.look_ahead(refuse=False)
     except SourceError as failure:
-        console.print(escape(f"the images cannot be listed: {failure}"), soft_wrap=True)
+        if not quiet:
+            console.print(escape(f"the images cannot be listed: {failure}"), soft_wrap=True)
         return pipeline.open_context()
     context, present = outlook.context, outlook.present
     if artifact in present.upstream:
         return replace(context, upstream={**context.upstream, **present.upstream})
-    if artifact in context.upstream:
+    if artifact in context.upstream and not quiet:
         with suppress(MissingUpstreamError):
             print_note(recipe, shown_dataset(outlook))
     return context

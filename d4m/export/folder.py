@@ -1,9 +1,6 @@
 """Write the distilled data set into a folder that the ecosystem reads as it is."""
 
-import secrets
 import shutil
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,13 +17,13 @@ from d4m.export.images import (
     write_webdataset,
 )
 from d4m.export.label_table import write_label_table
+from d4m.export.new_folder import new_folder
 from d4m.export.one_file import join_parts
 from d4m.export.score_table import write_score_table
 from d4m.recipe.write import recipe_text
 from d4m.reports.lineage import Origin
 from d4m.stages.distilled_dataset import score_json, write_json
 from d4m.store.digest import digest_file
-from d4m.store.durable import make_durable
 
 Format = Literal["parquet", "imagefolder", "webdataset"]
 _SUMS = "SHA256SUMS"
@@ -81,28 +78,6 @@ def write_test_images(contents: Contents, folder: Path) -> None:
         write_scored_images(unfinished, contents)
 
 
-@contextmanager
-def new_folder(folder: Path) -> Generator[Path]:
-    """Open an unfinished folder next to a new one, which it becomes if all goes well.
-
-    Raises:
-        D4MError: the folder exists, or the files cannot be written.
-    """
-    refuse_existing(folder)
-    unfinished = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}.unfinished")
-    try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        make_durable(unfinished)
-        refuse_existing(folder)
-        unfinished.rename(folder)
-    except OSError as failure:
-        msg = f"cannot write {folder}: {failure}"
-        raise D4MError(msg) from failure
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
 def refuse_name(name: str) -> None:
     """Refuse the name under which `datasets` would take our loader for a script of its own.
 
@@ -114,17 +89,6 @@ def refuse_name(name: str) -> None:
             f"wanted another name than {name}: in a folder of that name, `load_dataset` refuses to "
             f"read anything, because it takes {_LOADER} for a script; choose such as digits-{name}"
         )
-        raise D4MError(msg)
-
-
-def refuse_existing(folder: Path) -> None:
-    """Refuse to write a folder where something is already.
-
-    Raises:
-        D4MError: there is a file, folder or link of this name.
-    """
-    if folder.exists() or folder.is_symlink():
-        msg = f"wanted a folder that does not exist yet, found {folder}; choose another name"
         raise D4MError(msg)
 
 

@@ -25,14 +25,22 @@ def write_recipe(path: Path, settings: Mapping[str, Any], *, comment: str) -> Pa
         RecipeError: there is such a recipe already, it cannot be written, or this version of d4m
             does not know some of the settings.
     """
-    if path.exists() or recipe_files(path) or not is_name(path.stem) or not path.parent.is_dir():
-        msg = f"wanted the name of a recipe that does not exist yet, found {path}; choose another"
-        raise RecipeError(msg)
+    refuse_taken(path)
     try:
         text = recipe_text(settings, comment=comment)
     except ValidationError as failure:
         msg = f"cannot write {path}: these settings are of another version of d4m: {failure}"
         raise RecipeError(msg) from None
+    return write_new(path, text)
+
+
+def write_new(path: Path, text: str) -> Path:
+    """Write the text of a new recipe, whole or not at all, and return its path.
+
+    Raises:
+        RecipeError: there is such a recipe already, or it cannot be written.
+    """
+    refuse_taken(path)
     hidden = path.with_name(f".{path.name}")  # no recipe until it is whole
     try:
         hidden.write_text(text, encoding="utf-8")
@@ -41,6 +49,18 @@ def write_recipe(path: Path, settings: Mapping[str, Any], *, comment: str) -> Pa
         msg = f"cannot write {path}: {failure}"
         raise RecipeError(msg) from None
     return path
+
+
+def refuse_taken(path: Path) -> None:
+    """Refuse a path that no new recipe can have.
+
+    Raises:
+        RecipeError: there is such a recipe already, no recipe can have this name, or there is no
+            such folder.
+    """
+    if path.exists() or recipe_files(path) or not is_name(path.stem) or not path.parent.is_dir():
+        msg = f"wanted the name of a recipe that does not exist yet, found {path}; choose another"
+        raise RecipeError(msg)
 
 
 def recipe_text(settings: Mapping[str, Any], *, comment: str) -> str:

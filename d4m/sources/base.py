@@ -88,6 +88,14 @@ class ImageSource(ABC):
         same = content_digest(content).tobytes() == index.content_digests[row].tobytes()
         return "" if same else "its bytes differ"
 
+    def read_bytes(self, split: Split, image_id: str) -> bytes:
+        """Return the bytes that one image of an index is made from.
+
+        Raises:
+            OSError: its file cannot be read.
+        """
+        return self._content(split, image_id)
+
     @abstractmethod
     def _content(self, split: Split, image_id: str) -> bytes:
         """Return the bytes that one image is made from."""

@@ -202,7 +202,7 @@ def _write_images(
 
     def pieces() -> Iterator[dict[str, np.ndarray]]:
         for class_id, arrays in enumerate(synthetic_classes(context)):
-            _write_pngs(folder / "images" / f"{class_id:05d}", arrays["images"])
+            write_pngs(folder / "images" / f"{class_id:05d}", arrays["images"])
             yield arrays
 
     write_group_in_pieces(
@@ -224,7 +224,8 @@ def _write_images(
     return counts
 
 
-def _write_pngs(folder: Path, images: np.ndarray) -> None:
+def write_pngs(folder: Path, images: np.ndarray) -> None:
+    """Write the images of a class as numbered PNG files into a new folder."""
     from PIL import Image
 
     folder.mkdir(parents=True)

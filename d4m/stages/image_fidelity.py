@@ -90,15 +90,15 @@ class ImageFidelity(Stage):
         real = _features(teacher, scored, most=_MOST_REAL)
         for unit in missing:
             found = _features(teacher, read_training_set(context, unit.settings, seed_number=0))
-            measured = _measure(real, found)
+            measured = measure_features(real, found)
             if unit.settings["training_set"] == "synthetic":
                 decoded = _features(teacher, synthetic_set(context, "decoded_prototypes"))
-                of_decoded = _measure(real, decoded)
+                of_decoded = measure_features(real, decoded)
                 measured |= {f"decoded_{name}": of_decoded[name] for name in _OF_DECODED}
             yield unit, {key: np.array(value) for key, value in measured.items()}
 
 
-def _measure(
+def measure_features(
     real: Float[np.ndarray, "real feature"], found: Float[np.ndarray, "image feature"]
 ) -> dict[str, float]:
     """Return all figures of a set's features."""

@@ -7,11 +7,32 @@ from typing import TypeVar
 
 import torch
 
+from d4m.compute import Compute
 from d4m.errors import GeneratorError
 
 _log = logging.getLogger(__name__)
+LARGEST_BATCH = 32
+"""Images that are denoised or decoded together at most."""
+
+_CPU_BATCH_VALUES = 32 * 32**2
 _Row = TypeVar("_Row")
 _Result = TypeVar("_Result")
+
+
+def first_batch_size(compute: Compute, latent_values: int) -> int:
+    """Return the initial batch size; a CPU starts with fewer images of large latents.
+
+    Unlike a GPU, a CPU does not report that it is out of memory, so its batches are never halved.
+
+    Args:
+        compute: the device, and a batch size if one was asked for.
+        latent_values: values of one channel of a latent.
+    """
+    if compute.batch_size is not None:
+        return compute.batch_size
+    if compute.device.startswith("cuda"):
+        return LARGEST_BATCH
+    return max(1, min(LARGEST_BATCH, _CPU_BATCH_VALUES // latent_values))
 
 
 def in_fitting_batches(

@@ -19,14 +19,16 @@ from d4m.generators.conditions import Conditions
 from d4m.generators.dit import DiTImg2ImgPipeline
 from d4m.images.pixels import resize_images, to_images
 from d4m.settings import Resampling, SynthesisSettings
-from d4m.synthesis.batches import in_fitting_batches, in_fitting_parts
+from d4m.synthesis.batches import (
+    LARGEST_BATCH,
+    first_batch_size,
+    in_fitting_batches,
+    in_fitting_parts,
+)
 from d4m.synthesis.denoiser_parts import denoiser_in_parts
 from d4m.synthesis.inversion import check_inversion, start_from_inversion
 from d4m.synthesis.mode_guidance import guide_to_modes
 from d4m.synthesis.set_guidance import ClassLatents, guide_set
-
-_LARGEST_BATCH = 32
-_CPU_BATCH_VALUES = 32 * 32**2
 
 
 @runtime_checkable
@@ -127,7 +129,7 @@ def synthesize_images(
     first = list(islice(rows, 1))
     if not first:
         return
-    size, rows = _first_batch_size(compute, first[0].prototype), chain(first, rows)
+    size, rows = first_batch_size(compute, first[0].prototype[0].size), chain(first, rows)
     if settings.set_guidance is None:
         yield from in_fitting_batches(rows, size, draw)
     else:
@@ -214,7 +216,7 @@ def _decode(
     resampling: Resampling,
 ) -> UInt8[np.ndarray, "image height width channel"]:
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
-    size = min(_LARGEST_BATCH, compute.encode_batch_size(latents.shape[-1] * factor))
+    size = min(LARGEST_BATCH, compute.encode_batch_size(latents.shape[-1] * factor))
 
     def draw(batch: Sequence[Tensor], _: int) -> UInt8[np.ndarray, "..."]:
         with torch.inference_mode():
@@ -225,18 +227,6 @@ def _decode(
         return images if size_px is None else resize_images(images, size_px, resampling)
 
     return np.concatenate(list(in_fitting_batches(latents, size, draw)))
-
-
-def _first_batch_size(compute: Compute, prototype: Float32[np.ndarray, "..."]) -> int:
-    """Return the initial batch size; a CPU starts with fewer images of large latents.
-
-    Unlike a GPU, a CPU does not report that it is out of memory, so its batches are never halved.
-    """
-    if compute.batch_size is not None:
-        return compute.batch_size
-    if compute.device.startswith("cuda"):
-        return _LARGEST_BATCH
-    return max(1, min(_LARGEST_BATCH, _CPU_BATCH_VALUES // prototype[0].size))
 
 
 def _check_settings(pipeline: ImageToImagePipeline, settings: SynthesisSettings) -> None:

@@ -7,9 +7,10 @@ import dagster as dg
 from d4m.errors import D4MError
 from d4m.settings import PARTS, RecipeSettings, Section
 from d4m_assets.asset_keys import RECIPE_GROUP, section_key
+from d4m_assets.cost import cost_metadata
 from d4m_assets.failures import chosen_recipe, fail_or_retry
 from d4m_assets.partitions import recipe_partitions
-from d4m_assets.resources import RecipesResource
+from d4m_assets.resources import RecipesResource, StoreResource
 from d4m_assets.sections import section_metadata, section_version
 
 
@@ -41,18 +42,22 @@ def _description(keys: tuple[str, ...]) -> str:
     can_subset=True,
 )
 def recipe(
-    context: dg.AssetExecutionContext, recipes: RecipesResource
+    context: dg.AssetExecutionContext, recipes: RecipesResource, store: StoreResource
 ) -> Iterator[dg.MaterializeResult]:
-    """Read the recipe; the data version of a part is the digest of its settings."""
+    """Read the recipe; the data version of a part is the digest of its settings.
+
+    The metadata of each part say what a run of the recipe would cost now.
+    """
     name = chosen_recipe(context)
     try:
         read = recipes.of_run(name)
     except D4MError as failure:
         raise fail_or_retry(context, recipes.file(name), "recipe", failure) from failure
+    cost = cost_metadata(store.pipeline(read))
     for part in PARTS:
         if section_key(part) in context.selected_asset_keys:
             yield dg.MaterializeResult(
                 asset_key=section_key(part),
                 data_version=dg.DataVersion(section_version(read, part)),
-                metadata=section_metadata(read, part),
+                metadata={**section_metadata(read, part), **cost},
             )

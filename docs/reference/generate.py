@@ -44,6 +44,11 @@ _COMMAND_HEAD = """# Every command
 
     d4m COMMAND [ARGUMENTS] [OPTIONS]
 
+`d4m --version` prints the version, `d4m COMMAND --help` the help of a command, and
+`d4m --install-completion` installs completion in a shell
+([how](environment.md#completion-in-a-shell)). `--json`, where a command has it, prints one JSON
+object for scripts.
+
 """
 
 
@@ -286,8 +291,11 @@ def _usage(parameter: inspect.Parameter) -> str:
 
 
 def _option(parameter: inspect.Parameter) -> str:
-    kind = get_args(parameter.annotation)[0]
-    name = f"--{parameter.name.replace('_', '-')}"
+    kind, info = get_args(parameter.annotation)
+    # typer keeps the first name that an annotation gives in the place of a default
+    given = [each for each in (info.default, *(info.param_decls or ())) if isinstance(each, str)]
+    name = next(iter(given), f"--{parameter.name.replace('_', '-')}")
+    kind = next((each for each in get_args(kind) if each is not type(None)), kind)
     return name if kind is bool else f"{name} {_METAVARS.get(kind, 'FILE')}"
 
 

@@ -59,7 +59,14 @@ def test_staleness_is_right_at_every_step(materialized: Instance):
     instance = materialized
     assert stale_assets(instance) == set()
     instance.workspace.write("tiny", CLASS_3)
-    instance.materialize(selection='key:"recipe/prompts"')
+    read = instance.materialize(selection='key:"recipe/prompts"')
+    [event] = read.get_asset_materialization_events()
+    shown = event.materialization.metadata
+    rows = {row.data["artifact"]: row.data for row in shown["cost"].records}
+    assert rows["synthetic_images"]["units"] == "1"  # of the class whose prompt changed
+    assert "prototypes" not in rows  # which are stored
+    assert shown["estimated_seconds"].value > 0
+    assert shown["cost_in_all"].text.startswith("estimate for cpu: about ")
     of_prompts = {"synthetic_images", "evaluation_scores", "image_fidelity", "distilled_dataset"}
     assert stale_assets(instance) == of_prompts  # scores and fidelity have a from_noise row
     instance.materialize(selection="key:synthetic_images")

@@ -1,0 +1,27 @@
+"""Print what a run will cost."""
+
+from rich.markup import escape
+from rich.table import Table
+
+from d4m.cli.app import console
+from d4m.reports.cost.estimate import CostEstimate, estimate_cost
+from d4m.reports.cost.text import LONG_S, cost_lines, cost_rows
+from d4m.reports.plan_ahead import Outlook
+
+
+def print_cost(estimate: CostEstimate) -> None:
+    """Print the cost of every stage, and of the whole run."""
+    if rows := cost_rows(estimate):
+        table = Table(*rows[0], box=None)
+        for row in rows:
+            table.add_row(*row.values())
+        console.print(table)
+    for line in cost_lines(estimate):
+        console.print(escape(line), soft_wrap=True)
+
+
+def print_long_cost(outlook: Outlook) -> None:
+    """Print the cost of a run that takes more than ten minutes."""
+    estimate = estimate_cost(outlook)
+    if estimate.seconds > LONG_S:
+        print_cost(estimate)

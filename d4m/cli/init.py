@@ -1,0 +1,92 @@
+"""Write a first recipe for one's own images."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from d4m.cli.app import app, console, open_pipeline
+from d4m.cli.cost import print_cost
+from d4m.environment import recipes_folder, store_root
+from d4m.errors import SourceError
+from d4m.recipe.paths import expand_path
+from d4m.recipe.write import refuse_taken, write_new
+from d4m.reports.cost.estimate import estimate_cost
+from d4m.reports.first_recipe import choose, describe_images, recipe_lines, recipe_name
+from d4m.reports.inspection import inspect_images, open_draft
+
+_SAVED = ("dataset_dict.json", "state.json")  # of a data set that `datasets` has saved
+
+
+@app.command()
+def init(
+    images: Annotated[
+        str,
+        typer.Argument(
+            help="Folder with a sub-folder of images per class, or a data set of the Hugging Face "
+            "hub, such as owner/name."
+        ),
+    ],
+    name: Annotated[
+        str, typer.Option(help="Name of the recipe; without it, that of the folder.")
+    ] = "",
+    size_px: Annotated[
+        int | None,
+        typer.Option(min=8, help="Height and width of the distilled images; chosen without it."),
+    ] = None,
+    ipc: Annotated[
+        int | None, typer.Option(min=1, help="Images per class; at most 10 without it.")
+    ] = None,
+) -> None:
+    """Look at a folder of images, write a commented recipe for it, and say what a run will cost.
+
+    Every image is opened once. Sizes, colours, classes, files that cannot be read, and class names
+    with several meanings are printed. Nothing is computed.
+    """
+    place = find_place(images)
+    chosen_name = name or recipe_name(str(place["path"]))
+    path = recipes_folder() / f"{chosen_name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    refuse_taken(path)
+    found = inspect_images(place, store_root() / "cache")
+    for line in describe_images(found):
+        console.print(escape(line), soft_wrap=True)
+    if len(found.names) - len(found.empty) < 2:
+        msg = (
+            f"wanted at least 2 classes with 2 images or more, found "
+            f"{len(found.names) - len(found.empty)} in {images}; add images"
+        )
+        raise SourceError(msg)
+    chosen = choose(found, size_px=size_px, ipc=ipc)
+    lines = recipe_lines(chosen_name, place, found, chosen)
+    write_new(path, "".join(f"{line}\n" for line in lines))
+    console.print(f"wrote {escape(str(path))}", soft_wrap=True)
+    print_cost(estimate_cost(open_pipeline(chosen_name).look_ahead()))
+    console.print(f"next: `d4m run {escape(chosen_name)}`", soft_wrap=True)
+
+
+def find_place(images: str) -> Mapping[str, Any]:
+    """Return where the images are, as a recipe's section `dataset` says it.
+
+    Raises:
+        SourceError: there is no such folder or data set.
+    """
+    folder = expand_path(images).absolute()
+    if folder.is_dir() and not any((folder / each).is_file() for each in _SAVED):
+        return {"source": "image_folder", "path": str(folder)}
+    hub = images.count("/") == 1 and not images.startswith((".", "/", "~"))
+    if not folder.is_dir() and not hub:
+        msg = (
+            f"wanted a folder of images or a data set of the hub (owner/name), found {images}; "
+            f"check the path"
+        )
+        raise SourceError(msg)
+    place = {"source": "huggingface", "path": str(folder) if folder.is_dir() else images}
+    for splits in ({}, {"test_split": "validation"}, {"test_split": None}):
+        with suppress(SourceError):
+            open_draft(place | splits, store_root() / "cache")
+            return place | splits
+    open_draft(place, store_root() / "cache")  # for the message
+    return place

@@ -1,0 +1,172 @@
+"""The first recipe for images that were looked at; each choice has its reason as a comment."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from d4m.reports.inspection import Inspection
+
+_LARGEST_PX, _SMALLEST_PX, _DIVISOR = 64, 8, 4
+_MOST_PER_CLASS = 10
+_MANY_CLASSES = 100
+_DEPTHS = ((32, "convnet3"), (64, "convnet4"), (128, "convnet5"))
+_DEEPEST = "convnet6"
+_NAMED = 5
+_SHAPES = 1.2  # ratio of the edges above which an image is clearly no square
+
+
+@dataclass(frozen=True)
+class FirstChoices:
+    """The choices of a first recipe.
+
+    Attributes:
+        size_px: height and width that they are resized to.
+        channels: 1 or 3.
+        ipc: images per class.
+        student: the network that is trained on them.
+        kept: the classes that have enough images; empty: all of them.
+    """
+
+    size_px: int
+    channels: int
+    ipc: int
+    student: str
+    kept: tuple[str, ...]
+
+
+def choose(found: Inspection, *, size_px: int | None, ipc: int | None) -> FirstChoices:
+    """Choose what suits the images.
+
+    Args:
+        found: the images.
+        size_px: height and width, if the user names them.
+        ipc: images per class, if the user names their number.
+
+    Example:
+        >>> sizes = ((500, 333), (640, 480))
+        >>> found = Inspection(("a", "b"), {"train": (40, 7), "test": (9, 2)}, {}, sizes, False, 0,
+        ...     {"JPEG": 2}, "", {})
+        >>> choose(found, size_px=None, ipc=None)
+        FirstChoices(size_px=64, channels=3, ipc=7, student='convnet4', kept=())
+    """
+    size = size_px or max(_SMALLEST_PX, min(_LARGEST_PX, found.edge_px) // _DIVISOR * _DIVISOR)
+    lost = set(found.empty)
+    pairs = zip(found.names, found.counts["train"], strict=True)
+    fewest = min((count for name, count in pairs if name not in lost), default=1)
+    return FirstChoices(
+        size,
+        1 if found.grey else 3,
+        ipc or min(_MOST_PER_CLASS, fewest),
+        next((name for most, name in _DEPTHS if size <= most), _DEEPEST),
+        tuple(name for name in found.names if name not in lost) if lost else (),
+    )
+
+
+def recipe_name(place: str) -> str:
+    """Return the name of a recipe for a folder or a data set of the hub.
+
+    Example:
+        >>> recipe_name("/data/My Birds/"), recipe_name("owner/tiny-set"), recipe_name("/")
+        ('my_birds', 'tiny_set', 'images')
+    """
+    last = place.rstrip("/").rpartition("/")[2]
+    words = re.findall(r"[a-z0-9]+", last.lower())
+    return "_".join(words) or "images"
+
+
+def recipe_lines(
+    name: str, dataset: Mapping[str, Any], found: Inspection, chosen: FirstChoices
+) -> Iterator[str]:
+    """Yield the lines of a recipe, with comments.
+
+    Args:
+        name: of the recipe.
+        dataset: keys of the section `dataset` that say where the images are.
+        found: the images.
+        chosen: what suits them.
+    """
+    yield f"# {name}: {found.images:,} images of {len(found.names)} classes. Keys that are left out"
+    yield "# have defaults; docs/reference/recipe.md has all of them."
+    yield "dataset:"
+    yield from (f"  {key}: {_text(value)}" for key, value in dataset.items())
+    yield f"  size_px: {chosen.size_px}  # {describe_sizes(found)}"
+    yield "  # resize: crop  # cuts out the centre; the default squeezes the image into the square"
+    colours = "no image has a colour" if found.grey else "images have colours"
+    yield f"  channels: {chosen.channels}  # {colours}"
+    if found.transparent:
+        yield "  background: [255, 255, 255]  # behind transparent pixels: red, green, blue"
+    if chosen.kept:
+        yield f"  classes:  # without {_listed(found.empty)}: too few images"
+        yield from (f"    {_text(each)}: {_text(each)}" for each in chosen.kept)
+    yield from _prompt_lines(found)
+    yield f"prototypes: {{ipc: {chosen.ipc}}}  # images per class of the distilled data set"
+    yield "# Little noise and no guidance suit a generator that is trained here."
+    yield "# `strength: auto, guidance_scale: auto` measures what suits it, and takes longer."
+    yield (
+        "synthesis: {strength: 0.1, guidance_scale: 1, scheduler: dpmsolver++, "
+        "num_inference_steps: 20}"
+    )
+    yield "# generator: {pretrained: {model: owner/name}}  # in place of one that is trained here"
+    if len(found.names) > _MANY_CLASSES:
+        yield "soft_labels: {format: top_k}  # a tenth of the store, with this many classes"
+    yield "evaluation:"
+    yield f"  students: [{chosen.student}]  # of the depth that papers use for this size"
+    yield "  seeds: 3  # students per row of the score table"
+
+
+def _prompt_lines(found: Inspection) -> Iterator[str]:
+    yield "prompts:"
+    yield "  template: a photo of a {name}  # `d4m prompts` shows all of them"
+    if found.homonyms:
+        yield "  # These names have several meanings. Say which one is meant, such as:"
+        yield "  # per_class:"
+        for name, meaning in found.homonyms.items():
+            yield f"  #   {_text(name)}: {_text(f'a photo of a {name}, {meaning}')}"
+
+
+def describe_images(found: Inspection) -> Iterator[str]:
+    """Yield what was found, a line for each subject."""
+    per_class = [sum(each) for each in zip(*found.counts.values(), strict=True)]
+    splits = ", ".join(f"{sum(counts):,} {split}" for split, counts in found.counts.items())
+    yield f"images: {found.images:,} ({splits})"
+    yield f"classes: {len(found.names)}, of {min(per_class):,} to {max(per_class):,} images each"
+    yield f"sizes: {describe_sizes(found)}"
+    formats = ", ".join(f"{name} {count}" for name, count in found.formats.items())
+    colours = "grey" if found.grey else "colour"
+    clear = f"; {found.transparent} have transparent pixels" if found.transparent else ""
+    yield f"pixels: {colours}{clear}; of {len(found.sizes)} looked at: {formats}"
+    if found.described:
+        yield f"folders: {found.described}"
+    if found.unreadable:
+        first, reason = next(iter(found.unreadable.items()))
+        yield f"bad files: {len(found.unreadable)} are left out, such as {first}: {reason}"
+    if found.empty:
+        yield (
+            f"too small: {_listed(found.empty)} lack a training or a test image; the recipe leaves "
+            f"them out"
+        )
+    if found.homonyms:
+        named = "; ".join(f"{name} ({gloss})" for name, gloss in found.homonyms.items())
+        yield f"names with several meanings, one of which is: {named}; see `prompts` in the recipe"
+
+
+def describe_sizes(found: Inspection) -> str:
+    """Return the range of the images' sizes in words."""
+    widths, heights = zip(*found.sizes, strict=True)
+    if len(set(found.sizes)) == 1:
+        return f"all are {widths[0]} x {heights[0]} px"
+    text = f"{min(widths)} x {min(heights)} to {max(widths)} x {max(heights)} px"
+    wide = sum(max(size) > _SHAPES * min(size) for size in found.sizes)
+    return f"{text}, {wide} of {len(found.sizes)} clearly no squares" if wide else text
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _text(value: object) -> str:
+    """Return a value as YAML that nothing in it can break: JSON is YAML."""
+    return json.dumps(value, ensure_ascii=False)

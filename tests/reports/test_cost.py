@@ -1,0 +1,194 @@
+"""The cost of a run: work is counted rightly, rates are measured once, and no key moves."""
+
+import json
+import math
+import os
+
+import pytest
+
+from d4m.cli.cost import print_long_cost
+from d4m.reports.cost.bench import Trial
+from d4m.reports.cost.estimate import estimate_cost
+from d4m.reports.cost.generator_work import generator_work, synthetic_images_work
+from d4m.reports.cost.pieces import Piece
+from d4m.reports.cost.plan import CostPlan
+from d4m.reports.cost.rates import Rates, measure, rates_file
+from d4m.reports.cost.student_work import evaluation_work, soft_labels_work, teacher_work
+from d4m.reports.cost.text import cost_lines
+from tests.cli.commands import call
+from tests.conftest import TINY_RECIPE, Workspace
+
+
+@pytest.fixture(scope="module")
+def never_run(tmp_path_factory):
+    """A recipe that nothing was computed for, and the estimate of its cost, from new rates."""
+    made = Workspace(tmp_path_factory.mktemp("never_run"))
+    made.write("tiny", TINY_RECIPE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(made.folder / "cache"))
+        yield made, estimate_cost(made.pipeline().look_ahead())
+
+
+def counts(works, kind):
+    """The number of pieces of a kind, and how often the work begins."""
+    own = [work for work in works if work.piece.kind == kind]
+    return sum(work.count for work in own), sum(work.starts for work in own)
+
+
+def test_work_is_what_the_recipe_asks_for(workspace):
+    outlook = workspace.pipeline().look_ahead()
+    plan, source = CostPlan(outlook), outlook.context.source
+    train = sum(source.count("train", class_id) for class_id in range(10))
+    test = sum(source.count("test", class_id) for class_id in range(10))
+    generator = list(generator_work(plan))
+    assert counts(generator, "autoencoder step")[0] == 30
+    assert counts(generator, "denoiser step")[0] == 20
+    assert counts(generator, "image encoded")[0] == 2 * train  # its spread, and the latents
+    assert counts(teacher_work(plan), "training step") == (2 * math.ceil(train / 128), 1)
+    # 30 images in one batch, and the last 0.7 of 4 steps.
+    assert counts(synthetic_images_work(plan), "denoiser call") == (2, 1)
+    assert counts(soft_labels_work(plan), "view labelled")[0] == 4 * 30
+    scores = list(evaluation_work(plan))
+    # Two students of synthetic and random real images, and the first one's other sets, with soft
+    # labels; the first one with class labels. Two seeds each; 30 images are one step per epoch.
+    small = 2 * 4 * (2 + 2 + 1 + 1 + 1 + 1)
+    whole = 2 * 1 * math.ceil(train / 64)
+    assert counts(scores, "training step") == (small + whole, 2 * 9)
+    scored = 18 * test + 16 * 4 * min(500, test) + 2 * 1 * min(500, test) + test
+    assert counts(scores, "image scored")[0] == scored
+    assert counts(scores, "view labelled")[0] == 2 * 4 * 30 * 3  # sets that have no stored labels
+
+
+def test_a_cached_recipe_costs_nothing_and_needs_no_probe(finished, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    estimate = estimate_cost(finished.pipeline().look_ahead())
+    assert estimate.seconds == estimate.store_bytes == estimate.memory_bytes == 0
+    assert not rates_file().exists()
+
+
+def test_a_changed_prompt_costs_what_follows_from_it(never_run, finished):
+    assert rates_file().is_relative_to(never_run[0].folder)
+    finished.write("tiny", TINY_RECIPE + "prompts: {per_class: {three: a curved 3}}\n")
+    estimate = estimate_cost(finished.pipeline().look_ahead())
+    costs = {cost.stage: cost for cost in estimate.stages}
+    assert costs["generator"].seconds == costs["latents"].seconds == costs["teacher"].seconds == 0
+    assert costs["synthetic_images"].units == 1
+    assert costs["synthetic_images"].seconds > 0
+    assert costs["evaluation_scores"].units == 6
+
+
+def test_every_stage_of_a_new_recipe_has_a_cost(never_run):
+    _, estimate = never_run
+    assert estimate.unknown == ()
+    for cost in estimate.stages:
+        assert (cost.seconds > 0) == (cost.units > 0) == (cost.store_bytes > 0)
+    # Weights of both networks and the teacher, of which the store holds at least four bytes each.
+    assert estimate.store_bytes > 100_000
+    assert estimate.memory_bytes > 100_000_000  # torch alone
+    assert estimate.gpu_hours == 0
+
+
+def test_the_estimated_store_is_about_that_of_the_run(never_run, finished_once):
+    _, estimate = never_run
+    costs = {cost.stage: cost.store_bytes for cost in estimate.stages}
+    for stage in ("generator", "teacher", "latents", "soft_labels"):
+        files = (finished_once.store / "objects" / stage).rglob("*")
+        real = sum(file.stat().st_size for file in files if file.is_file())
+        assert real / 3 < costs[stage] < 3 * real, stage
+
+
+def test_rates_are_measured_once_and_move_no_key(never_run):
+    workspace, estimate = never_run
+    before = {u.key for s in workspace.pipeline().look_ahead().planned.values() for u in s.units}
+    file = rates_file()
+    measured = file.read_text()
+    again = estimate_cost(workspace.pipeline().look_ahead())
+    assert [stage.store_bytes for stage in again.stages] == [
+        stage.store_bytes for stage in estimate.stages
+    ]
+    assert file.read_text() == measured
+    after = {u.key for s in workspace.pipeline().look_ahead().planned.values() for u in s.units}
+    assert before == after
+    assert not workspace.store.exists()
+
+
+def test_broken_rates_are_measured_again(workspace, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    context, file = workspace.pipeline().open_context(), rates_file()
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("{")
+    with Rates(context) as rates:
+        first = rates.find(Piece("unit read"), 1)
+    assert len(json.loads(file.read_text())) == 1
+    with Rates(context) as rates:
+        assert rates.find(Piece("unit read"), 1) == first
+
+
+def test_folders_of_killed_probes_are_removed(workspace, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    old, new = (workspace.folder / f".d4m-probe-{name}" for name in ("old", "new"))
+    for each in (old, new):
+        each.mkdir()
+    os.utime(old, (0, 0))
+    with Rates(workspace.pipeline().open_context()) as rates:
+        assert rates.find(Piece("unit stored", {"disk": 1}), 1)
+    assert {path.name for path in workspace.folder.iterdir()} == {"recipes", ".d4m-probe-new"}
+
+
+def test_little_work_is_measured_by_one_piece_after_a_first_one():
+    done = list[int]()
+
+    def run(count):
+        done.append(count)
+        return 7
+
+    rate = measure(Trial(run, step=5), needed=10)
+    assert done == [5, 5]
+    assert rate.rough
+    assert rate.kept_bytes == 7
+
+
+def test_much_work_is_measured_by_several_pieces_too():
+    done = list[int]()
+
+    def run(count):
+        done.append(count)
+        sum(range(2000 * count))
+        return 0
+
+    rate = measure(Trial(run), needed=10**9)
+    assert done[:2] == [1, 1]
+    assert done[2] == done[3] > 1
+    assert not rate.rough
+    assert rate.each_s > 0
+
+
+def test_what_nothing_measures_is_named(never_run):
+    workspace, _ = never_run
+    recipe = TINY_RECIPE.replace("starts: 1}", "starts: 1, representative: explaining}")
+    workspace.write("explaining", recipe)
+    lines = cost_lines(estimate_cost(workspace.pipeline("explaining").look_ahead()))
+    assert lines[0].startswith("estimate for cpu: at least ")
+    assert "Not known before the run, and not counted: choice of prototypes." in lines
+
+
+def test_only_a_long_run_says_its_cost_unasked(never_run, capsys):
+    workspace, _ = never_run
+    print_long_cost(workspace.pipeline().look_ahead())
+    assert capsys.readouterr().out == ""
+    workspace.write("long", TINY_RECIPE.replace("{epochs: 2, ", "{epochs: 1000000, "))
+    print_long_cost(workspace.pipeline("long").look_ahead())
+    printed = capsys.readouterr().out
+    assert "estimate for cpu: about " in printed
+    assert "teacher" in printed
+
+
+def test_status_prints_the_cost_and_json_has_it(never_run):
+    workspace, _ = never_run
+    lines = call(workspace, "status", "tiny", "--cost")
+    assert any(line.startswith("estimate for cpu: about ") for line in lines)
+    found = json.loads("\n".join(call(workspace, "status", "tiny", "--cost", "--json")))
+    assert found["artifacts"]["generator"] == {"cached": 0, "compute": 1, "follows": 2}
+    assert [stage["stage"] for stage in found["cost"]["stages"]] == list(found["artifacts"])
+    assert found["cost"]["seconds"] > 0
+    assert "generator/vae" in " ".join(found["reasons"])

@@ -1,0 +1,209 @@
+"""A first recipe for one's own images: five unlike folders, and what is seen in each.
+
+The images are made here: noise, flat colours and a drawing of hills as a photograph.
+"""
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from d4m.cli.init import find_place
+from d4m.recipe.recipe import load_recipe
+from d4m.reports.first_recipe import choose, describe_images, recipe_lines, recipe_name
+from d4m.reports.inspection import inspect_images
+from d4m.reports.preflight.check import check_recipe
+from d4m.settings import RecipeSettings
+from tests.cli.commands import call, refused
+from tests.conftest import Workspace
+
+
+def noise(seed, height, width, channels):
+    shape = (height, width, channels)[: 2 if channels == 1 else 3]
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def photograph(seed, height, width):
+    """Hills under a sky with some noise, larger than wide or wider than large."""
+    draw = np.random.default_rng(seed)
+    across, down = np.linspace(0, 6, width), np.linspace(0, 1, height)[:, None]
+    hills = 0.5 + 0.2 * np.sin(across + draw.uniform(0, 6))
+    sky, ground = draw.integers(90, 255, 3), draw.integers(0, 140, 3)
+    pixels = np.where((down > hills)[..., None], ground, sky) + draw.normal(
+        0, 8, (height, width, 3)
+    )
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def save(folder, class_name, number, pixels, suffix="png"):
+    path = folder / class_name / f"{number}.{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def grey(folder):
+    for number in range(8):
+        for label in range(3):
+            save(folder, f"digit {label}", number, noise([label, number], 28, 28, 1))
+
+
+def colour(folder):
+    for number in range(6):
+        for label in ("crane", "dog"):
+            save(folder, label, number, noise([len(label), number], 32, 32, 3))
+    (folder / "dog" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+
+
+def photographs(folder):
+    for number in range(4):
+        for label in ("field", "moor"):
+            size = (375, 500) if number % 2 else (500, 400)
+            save(folder, label, number, photograph([len(label), number], *size), "jpg")
+
+
+def icons(folder):
+    for number in range(5):
+        for label in ("apps", "places"):
+            pixels = noise([len(label), number], 24, 24, 4)
+            pixels[:4, :, 3] = 0
+            save(folder, label, number, pixels)
+    save(folder, "alone", 0, noise(9, 24, 24, 3))
+
+
+def thousand(folder):
+    """A data set that the hub's library has saved, which is one file and not 2,000."""
+    labels = [f"class {row // 2:03d}" for row in range(2000)]
+    images = [Image.fromarray(noise(row, 10, 10, 3)) for row in range(2000)]
+    datasets.Dataset.from_dict({"image": images, "label": labels}).save_to_disk(folder)
+
+
+FOLDERS = {each.__name__: each for each in (grey, colour, photographs, icons, thousand)}
+
+
+@pytest.fixture(scope="module")
+def looked_at(tmp_path_factory):
+    """Return the folder of a kind of images, and what is found there; each is made once."""
+    known = {}
+
+    def look(kind):
+        if kind not in known:
+            folder = tmp_path_factory.mktemp(kind)
+            FOLDERS[kind](folder / "images")
+            place = dict(find_place(str(folder / "images")))
+            known[kind] = (place, inspect_images(place, folder / "cache"))
+        return known[kind]
+
+    return look
+
+
+def draft(looked_at, kind, tmp_path):
+    place, found = looked_at(kind)
+    chosen = choose(found, size_px=None, ipc=None)
+    path = tmp_path / "recipes" / f"{kind}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(recipe_lines(kind, place, found, chosen)), encoding="utf-8")
+    return found, load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size_px", "channels", "classes", "student"),
+    [
+        ("grey", 28, 1, 3, "convnet3"),
+        ("colour", 32, 3, 2, "convnet3"),
+        ("photographs", 64, 3, 2, "convnet4"),
+        ("icons", 24, 3, 3, "convnet3"),
+        ("thousand", 8, 3, 1000, "convnet3"),
+    ],
+)
+def test_a_recipe_suits_its_images_and_passes_every_check_before_a_run(
+    looked_at, tmp_path, kind, size_px, channels, classes, student
+):
+    found, recipe = draft(looked_at, kind, tmp_path)
+    dataset = recipe.settings.dataset
+    assert (dataset.size_px, dataset.channels) == (size_px, channels)
+    assert len(found.names) == classes
+    assert recipe.settings.evaluation.students[0].architecture == student
+    made = Workspace(tmp_path)
+    pipeline = made.pipeline(kind)
+    context = pipeline.open_context()
+    check_recipe(context)
+    kept = [name for name in found.names if name not in found.empty]
+    assert context.source.class_table.names == tuple(kept)
+    counts = dict(zip(found.names, found.counts["train"], strict=True))
+    assert recipe.settings.prototypes.ipc == min(10, *(counts[name] for name in kept))
+
+
+def test_real_images_are_indexed_by_the_recipe(looked_at, tmp_path):
+    for kind in ("photographs", "icons"):
+        draft(looked_at, kind, tmp_path)
+        report = Workspace(tmp_path).pipeline(kind).run_stage("real_images")
+        assert len(report.computed) == 4  # two classes of two splits
+
+
+def test_what_is_seen_is_said(looked_at):
+    text = {kind: "\n".join(describe_images(looked_at(kind)[1])) for kind in FOLDERS}
+    assert "images: 24 (" in text["grey"]
+    assert "classes: 3, of 8 to 8 images each" in text["grey"]
+    assert "sizes: all are 28 x 28 px" in text["grey"]
+    assert "pixels: grey; of 24 looked at: PNG 24" in text["grey"]
+    assert "bad files: 1 are left out, such as dog/broken.png: " in text["colour"]
+    assert "names with several meanings, one of which is: crane (" in text["colour"]
+    assert "sizes: 400 x 375 to 500 x 500 px, 8 of 8 clearly no squares" in text["photographs"]
+    assert "pixels: colour; of 8 looked at: JPEG 8" in text["photographs"]
+    assert "10 have transparent pixels" in text["icons"]
+    assert "too small: alone lack a training or a test image" in text["icons"]
+    assert "classes: 1000, of 2 to 2 images each" in text["thousand"]
+
+
+def test_a_name_with_several_meanings_gets_a_prompt_to_choose(looked_at):
+    place, found = looked_at("colour")
+    lines = list(recipe_lines("colour", place, found, choose(found, size_px=16, ipc=2)))
+    [written] = [line for line in lines if line.startswith('  #   "crane": "a photo of a crane, ')]
+    prompts = [line.replace("  # ", "  ") for line in lines if line.startswith("  #   ")]
+    text = "\n".join(["dataset: {source: digits}", "prompts:", "  per_class:", *prompts])
+    read = RecipeSettings.model_validate(YAML(typ="safe").load(text))
+    assert read.prompts.per_class["crane"] in written
+
+
+def test_a_grey_picture_saved_with_three_channels_is_grey(tmp_path):
+    for label in ("a", "b"):
+        for number in range(2):
+            pixels = noise([len(label), number], 12, 12, 1)
+            save(tmp_path / "images", label, number, np.repeat(pixels[..., None], 3, axis=2))
+    place = {"source": "image_folder", "path": str(tmp_path / "images")}
+    assert inspect_images(place, tmp_path / "cache").grey
+
+
+def test_names_of_recipes_are_words_of_a_shell():
+    assert recipe_name("/data/My Birds (2)/") == "my_birds_2"
+    assert recipe_name("owner/tiny-set") == "tiny_set"
+
+
+@pytest.mark.filterwarnings(  # of diffusers' solver
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+def test_init_writes_a_recipe_and_says_what_it_costs(tmp_path):
+    workspace = Workspace(tmp_path / "workspace")
+    for label in ("left", "right"):
+        for number in range(4):
+            save(tmp_path / "tiny pictures", label, number, noise([len(label), number], 8, 8, 1))
+    lines = call(workspace, "init", tmp_path / "tiny pictures", "--ipc", "2")
+    text = "\n".join(lines)
+    assert "classes: 2, of 4 to 4 images each" in text
+    assert f"wrote {workspace.recipes / 'tiny_pictures.yaml'}" in text
+    assert "estimate for cpu: about " in text
+    assert lines[-1] == "next: `d4m run tiny_pictures`"
+    recipe = load_recipe(workspace.recipes / "tiny_pictures.yaml")
+    assert (recipe.settings.prototypes.ipc, recipe.settings.dataset.size_px) == (2, 8)
+    message = refused(workspace, "init", tmp_path / "tiny pictures")
+    assert "wanted the name of a recipe that does not exist yet" in message
+
+
+def test_init_of_nothing_says_what_was_wanted(tmp_path):
+    workspace = Workspace(tmp_path / "workspace")
+    assert "wanted a folder of images or a data set of the hub" in refused(
+        workspace, "init", tmp_path / "nowhere"
+    )
+    (tmp_path / "images" / "one").mkdir(parents=True)
+    assert "wanted at least 2 classes" in refused(workspace, "init", tmp_path / "images")
