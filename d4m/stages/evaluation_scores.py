@@ -46,7 +46,7 @@ class EvaluationScores(Stage):
     name: ClassVar[str] = "evaluation_scores"
     version: ClassVar[str] = "4"
     upstream: ClassVar[tuple[str, ...]] = (*compared_sets.ARTIFACTS, "soft_labels", "teacher")
-    sections: ClassVar[tuple[str, ...]] = (*compared_sets.SECTIONS, "teacher", "soft_labels")
+    sections: ClassVar[tuple[str, ...]] = ("evaluation", "students")
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per student of `student_runs`, and one per teacher."""

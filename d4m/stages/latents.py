@@ -21,7 +21,7 @@ class Latents(Stage):
 
     name: ClassVar[str] = "latents"
     upstream: ClassVar[tuple[str, ...]] = ("real_images", "generator")
-    sections: ClassVar[tuple[str, ...]] = ("dataset", "generator", "seed")
+    sections: ClassVar[tuple[str, ...]] = ("encoding",)
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per class; the seed matters only where latents are sampled."""

@@ -41,13 +41,7 @@ class SynthesisChoice(Stage):
 
     name: ClassVar[str] = ARTIFACT
     upstream: ClassVar[tuple[str, ...]] = ("real_images", "generator", "latents")
-    sections: ClassVar[tuple[str, ...]] = (
-        "dataset",
-        "choice_prompts",
-        "synthesis",
-        "choice_prototypes",
-        "seed",
-    )
+    sections: ClassVar[tuple[str, ...]] = ("choice",)
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return a unit per candidate, and one that reads them all."""

@@ -39,13 +39,7 @@ class SyntheticImages(Stage):
         "teacher",
         "synthesis_choice",
     )
-    sections: ClassVar[tuple[str, ...]] = (
-        "dataset",
-        "prompts",
-        "synthesis",
-        "distillations",
-        "seed",
-    )
+    sections: ClassVar[tuple[str, ...]] = ("dataset", "prompts", "synthesis", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per class and distillation: prompt, prototypes, the whole generator."""

@@ -38,7 +38,7 @@ class Teacher(Stage):
     name: ClassVar[str] = "teacher"
     version: ClassVar[str] = "2"
     upstream: ClassVar[tuple[str, ...]] = ("real_images",)
-    sections: ClassVar[tuple[str, ...]] = ("dataset", "synthesis", "teacher", "seed")
+    sections: ClassVar[tuple[str, ...]] = ("teacher", "teacher_images", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per member; weights from a file depend on it and not on the images."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from d4m.pipeline import STAGES
-from d4m.settings import PARTS
+from d4m.settings.parts import PARTS
 from d4m_assets.asset_keys import GROUPS, RECIPE_GROUP, section_key
 from d4m_assets.partitions import PARTITIONS
 from tests.assets.conftest import GRAPH

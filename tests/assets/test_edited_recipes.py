@@ -13,7 +13,7 @@ from tests.assets.conftest import Instance
 from tests.assets.test_caching import CLASS_3, stale_assets
 from tests.conftest import TINY_RECIPE
 
-OF_PROMPTS = {"synthetic_images", "evaluation_scores", "image_fidelity", "distilled_dataset"}
+OF_PROMPTS = {"synthetic_images", "distilled_dataset"}
 
 
 class Ticks:
