@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Self
 
 import dagster as dg
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from d4m.compute import Compute, Memory
 from d4m.errors import RecipeError
@@ -20,13 +20,13 @@ from d4m.recipe.recipe import (
 
 
 class RecipesResource(dg.ConfigurableResource[None]):
-    """The folder of recipes.
+    """The folder of recipes: each `.yaml` file in it is a recipe, and a partition of every asset.
 
-    Attributes:
-        folder: absolute path.
+    Another folder is named by `$D4M_RECIPES` before the UI is started. To add a recipe, put a file
+    into the folder.
     """
 
-    folder: str
+    folder: str = Field(description="Absolute path; `$D4M_RECIPES`, or else `recipes/`.")
     _of_run: dict[str, Recipe] = PrivateAttr(default_factory=dict[str, Recipe])
 
     def names(self) -> list[str]:
@@ -76,19 +76,27 @@ class RecipesResource(dg.ConfigurableResource[None]):
 
 
 class StoreResource(dg.ConfigurableResource[None]):
-    """The artifact store, and the device on which artifacts are computed.
+    """The artifact store, and the device on which artifacts are computed. They change no result.
 
-    Attributes:
-        root: absolute path.
-        device: `auto`, `cpu`, `cuda`, ...
-        batch_size: images at a time through a generator; None: as many as are found to fit.
-        memory: `full`, `slicing` or `offload`.
+    They are named by `$D4M_STORE`, `$D4M_DEVICE`, `$D4M_BATCH_SIZE` and `$D4M_MEMORY` before the UI
+    is started. `d4m verify RECIPE` reads what is stored, and `d4m gc` deletes what nothing names.
     """
 
-    root: str
-    device: str = "auto"
-    batch_size: int | None = None
-    memory: Memory = "full"
+    root: str = Field(description="Absolute path; `$D4M_STORE`, or else `store/`.")
+    device: str = Field(
+        default="auto",
+        description="`$D4M_DEVICE`: `cpu`, `cuda`, `cuda:1`, ...; `auto` takes a GPU if there is one.",
+    )
+    batch_size: int | None = Field(
+        default=None,
+        description="`$D4M_BATCH_SIZE`: images at a time through the generator; without it, as many "
+        "as are found to fit. Lower it where memory runs out.",
+    )
+    memory: Memory = Field(
+        default="full",
+        description="`$D4M_MEMORY`: `full`, or `slicing` or `offload` for a generator that does not "
+        "fit into the device's memory.",
+    )
 
     @classmethod
     def at(cls, root: Path, compute: Compute) -> Self:
