@@ -85,17 +85,17 @@ class StoreResource(dg.ConfigurableResource[None]):
     root: str = Field(description="Absolute path; `$D4M_STORE`, or else `store/`.")
     device: str = Field(
         default="auto",
-        description="`$D4M_DEVICE`: `cpu`, `cuda`, `cuda:1`, ...; `auto` takes a GPU if there is one.",
+        description="`$D4M_DEVICE`: `cpu`, `cuda`, `cuda:1`; `auto` takes a GPU if there is one.",
     )
     batch_size: int | None = Field(
         default=None,
-        description="`$D4M_BATCH_SIZE`: images at a time through the generator; without it, as many "
-        "as are found to fit. Lower it where memory runs out.",
+        description="`$D4M_BATCH_SIZE`: images at a time through the generator; without it, as "
+        "many as are found to fit. Lower it where memory runs out.",
     )
     memory: Memory = Field(
         default="full",
-        description="`$D4M_MEMORY`: `full`, or `slicing` or `offload` for a generator that does not "
-        "fit into the device's memory.",
+        description="`$D4M_MEMORY`: `full`, or `slicing` or `offload` for a generator that does "
+        "not fit into the device's memory.",
     )
 
     @classmethod

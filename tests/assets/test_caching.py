@@ -1,14 +1,12 @@
 """Dagster runs: what they compute and reuse, and what they call stale."""
 
 import dagster as dg
-import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
 from d4m.pipeline import STAGES
 from d4m_assets.partitions import PARTITIONS
-from tests.assets.conftest import GRAPH, Instance, computed_by, run_dagster
-from tests.assets.server import SHIPPED
+from tests.assets.conftest import GRAPH, Instance, computed_by
 from tests.conftest import TINY_RECIPE, Workspace
 
 CLASS_3 = TINY_RECIPE + 'prompts: {per_class: {three: "a bold three"}}\n'
@@ -133,17 +131,3 @@ def test_a_broken_recipe_fails_its_run_with_every_problem_and_no_retry(instance:
     message = result.failure_data_for_node("recipe").user_failure_data.description
     assert "tiny.yaml:2: prototypes.ipc: Input should be greater than or equal to 1" in message
     assert "tiny.yaml:2: prototypes.ipcs: unknown key (did you mean `ipc`?)" in message
-
-
-@pytest.mark.faults
-def test_the_plain_command_works_with_nothing_registered_by_hand(finished: Workspace):
-    (finished.folder / "dagster_home").mkdir()
-    arguments = ("asset", "materialize", "-m", "d4m_assets", "--select", "*", "--partition", "tiny")
-    done = run_dagster(finished, *arguments, "--config", str(SHIPPED.with_name("terminal.yaml")))
-    assert done.returncode == 0, done.stderr[-2000:]
-    # A line per stage, in the words of the assets, and none of Dagster's events.
-    lines = [line for line in done.stderr.splitlines() if "[tiny]" in line]
-    assert {line.split("[")[0] for line in lines} == {stage.name for stage in STAGES}
-    assert len(lines) == len(STAGES)
-    assert all("]: computed 0, reused " in line for line in lines)
-    assert " - dagster - " not in done.stderr

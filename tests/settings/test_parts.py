@@ -48,7 +48,7 @@ OTHERS = (1, 4, 0.25, True, {}, {"steps": 1}, {"resize_px": 12, "crop_px": 8}, "
 ELSEWHERE = ("dataset.path", "dataset.classes", "teacher.weights")
 WHOLES = ("augmentation", "optimizer", "autoencoder", "denoiser")
 SCORES, FIDELITY = {"evaluation_scores"}, {"image_fidelity"}
-# What an edit of the plain recipe unsyncs, apart from the data set that holds the recipe.
+# The stages that an edit of the plain recipe unsyncs, apart from the data set that holds the recipe.
 EXACT = {
     "prompts.negative": ("blurry", {"synthetic_images"}),
     "prototypes.starts": (2, {"prototypes"}),
@@ -81,7 +81,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def _plan(recipe: Recipe, store: Path) -> Inputs:
-    """What every unit of every stage depends on: its settings, and the names of what it reads."""
+    """Return the settings of every unit of every stage, and the names of the units it reads."""
     context = StageContext.open(recipe, ArtifactStore(store), Compute("cpu"))
     planned = dict[str, dict[str, dict[str, Any]]]()
     for stage in STAGES:
