@@ -20,13 +20,11 @@ from d4m.recipe.recipe import (
 
 
 class RecipesResource(dg.ConfigurableResource[None]):
-    """The folder of recipes: each `.yaml` file in it is a recipe, and a partition of every asset.
+    """The folder of recipes. To add a recipe, put its `.yaml` file into the folder."""
 
-    Another folder is named by `$D4M_RECIPES` before the UI is started. To add a recipe, put a file
-    into the folder.
-    """
-
-    folder: str = Field(description="Absolute path; `$D4M_RECIPES`, or else `recipes/`.")
+    folder: str = Field(
+        description="Absolute path. `$D4M_RECIPES` names another one before the UI is started."
+    )
     _of_run: dict[str, Recipe] = PrivateAttr(default_factory=dict[str, Recipe])
 
     def names(self) -> list[str]:
@@ -76,13 +74,12 @@ class RecipesResource(dg.ConfigurableResource[None]):
 
 
 class StoreResource(dg.ConfigurableResource[None]):
-    """The artifact store, and the device on which artifacts are computed. They change no result.
+    """The artifact store and the machine. Nothing here changes a result, or what is cached."""
 
-    They are named by `$D4M_STORE`, `$D4M_DEVICE`, `$D4M_BATCH_SIZE` and `$D4M_MEMORY` before the UI
-    is started. `d4m verify RECIPE` reads what is stored, and `d4m gc` deletes what nothing names.
-    """
-
-    root: str = Field(description="Absolute path; `$D4M_STORE`, or else `store/`.")
+    root: str = Field(
+        description="Absolute path. `$D4M_STORE` names another one before the UI is started. `d4m "
+        "verify RECIPE` reads all that is stored of a recipe, `d4m gc` deletes what nothing names."
+    )
     device: str = Field(
         default="auto",
         description="`$D4M_DEVICE`: `cpu`, `cuda`, `cuda:1`; `auto` takes a GPU if there is one.",

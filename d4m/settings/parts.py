@@ -145,41 +145,41 @@ def _dump(settings: RecipeSettings, section: str) -> JsonValue:
 PARTS: Mapping[str, Part] = {
     **{section: _section(section) for section in SECTIONS},
     "encoding": Part(
-        "All that latents depend on: `dataset`, `generator.latents`, and `seed` if they are sampled.",
+        "For latents: `dataset`, `generator.latents`, and `seed` if latents are sampled.",
         _encoding,
     ),
     "teacher_images": Part(
-        "How real images look to the teacher: `dataset` and `synthesis.size_px`.",
+        "For the teacher: how real images look, by `dataset` and `synthesis.size_px`.",
         _teacher_images,
     ),
     "choice": Part(
-        "All that `synthesis_choice` depends on. It is null where the recipe names `strength` and "
-        "`guidance_scale`.",
+        "For `synthesis_choice`: all that it depends on. It is null where the recipe names "
+        "`strength` and `guidance_scale`.",
         _choice,
     ),
     "refinement": Part(
-        "All that prototypes depend on besides `prototypes` and `seed`: `evaluation.distillations`; "
-        "if they are refined, explain the labels or are mosaics, how images look; and some "
-        "settings of the teacher that is explained.",
+        "For prototypes, besides `prototypes` and `seed`: `evaluation.distillations`; if they are "
+        "refined, explain the labels or are mosaics, how images look; and some settings of the "
+        "teacher that is explained.",
         _refinement,
     ),
     "labelling": Part(
-        "All that stored labels depend on besides `soft_labels`: `seed`, the teacher's precision, "
-        "mosaics and `evaluation.distillations`. It is null where the teacher labels online.",
+        "For stored labels, besides `soft_labels`: `seed`, the teacher's precision, mosaics and "
+        "`evaluation.distillations`. It is null where the teacher labels online.",
         _labelling,
     ),
     "made_baselines": Part(
-        "All that `baseline_images` depend on. It is null where the recipe has no baseline that takes "
-        "time to make.",
+        "For `baseline_images`: all that they depend on. It is null where the recipe has no "
+        "baseline that takes time to make.",
         _made_baselines,
     ),
     "students": Part(
-        "All that students depend on besides `evaluation`: how the compared images look, and how "
-        "teachers label them.",
+        "For students, besides `evaluation`: how the compared images look, and how teachers label "
+        "them.",
         _students,
     ),
     "compared_sets": Part(
-        "All that `image_fidelity` depends on: which sets of images are compared, and how they look.",
+        "For `image_fidelity`: which sets of images are compared, and how they look.",
         _compared_sets,
     ),
     "whole": Part("The whole recipe, which the distilled data set contains.", _whole),

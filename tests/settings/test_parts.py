@@ -48,7 +48,7 @@ OTHERS = (1, 4, 0.25, True, {}, {"steps": 1}, {"resize_px": 12, "crop_px": 8}, "
 ELSEWHERE = ("dataset.path", "dataset.classes", "teacher.weights")
 WHOLES = ("augmentation", "optimizer", "autoencoder", "denoiser")
 SCORES, FIDELITY = {"evaluation_scores"}, {"image_fidelity"}
-# The stages that an edit of the plain recipe unsyncs, apart from the data set that holds the recipe.
+# Stages that an edit of the plain recipe unsyncs, apart from the data set that holds the recipe.
 EXACT = {
     "prompts.negative": ("blurry", {"synthetic_images"}),
     "prototypes.starts": (2, {"prototypes"}),
