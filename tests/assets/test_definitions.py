@@ -112,6 +112,8 @@ def test_dg_knows_the_project_and_launches_a_partition(workspace: Workspace):
             check=False,
         )
 
+    checked = dg_command("check", "defs")
+    assert checked.returncode == 0, checked.stderr[-2000:]
     listed = dg_command("list", "defs", "--json")
     assert listed.returncode == 0, listed.stderr[-2000:]
     found = json.loads(listed.stdout)

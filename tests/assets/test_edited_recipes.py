@@ -161,6 +161,7 @@ def test_a_name_with_neither_file_nor_materialization_goes(ticks: Ticks):
 
 
 def test_the_sensor_that_shows_edits_is_on_and_those_that_run_are_off():
+    assert edited_recipes.minimum_interval_seconds == 10
     repository = defs.get_repository_def()
     states = {sensor.name: sensor.default_status for sensor in repository.sensor_defs}
     assert states["edited_recipes"] == dg.DefaultSensorStatus.RUNNING

@@ -5,6 +5,7 @@ The digits are a tiny recipe, made in a minute. Where `$D4M_STORE` has the whole
 """
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,10 @@ STANDSTILL_S = 600
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "recipes" / "digits.yaml"
 MARKUP = ("<img src=x onerror=alert(1)>", "![a](x) [b](javascript:alert(2)) <script>alert(3)<")
+PRINTED = dict(
+    re.findall(r'@echo "(\w+): +\$\(UI\)(/\S*)"', (ROOT / "Makefile").read_text(encoding="utf-8"))
+)
+"""The paths that `make dev` prints, by their names."""
 FAILING = "dataset: {source: image_folder, path: ../nowhere}\n"
 
 

@@ -11,6 +11,7 @@ from tests.assets.test_edited_recipes import OF_PROMPTS
 from tests.browser.conftest import (
     MARKUP,
     PATIENCE_MS,
+    PRINTED,
     materialize_by_hand,
     open_tab,
     status_of,
@@ -46,7 +47,7 @@ def test_a_recipe_is_materialized_by_hand(page, server: Server, digits, screensh
 def test_the_graph_names_every_artifact_in_its_group(page, screenshot):
     groups = sorted(set(GROUPS.values()))
     page.set_viewport_size({"width": 1200, "height": 560})
-    page.goto("/asset-groups")
+    page.goto(PRINTED["graph"])
     for group in groups:
         expect(page.get_by_text(group, exact=True).locator("visible=true").last).to_be_visible()
     page.get_by_text("Hide navigation", exact=True).click()
@@ -82,7 +83,9 @@ def test_every_artifact_says_what_it_is(page, server: Server, stage):
     ],
 )
 def test_pictures_are_a_click_away(page, screenshot, asset, key, name):
-    page.goto(f"/assets/{asset}?view=partitions&partition=digits")
+    path = f"/assets/{asset}?view=partitions&partition=digits"
+    assert path in PRINTED.values()
+    page.goto(path)
     row = page.get_by_role("row").filter(has=page.get_by_text(key, exact=True))
     row.get_by_text("[Show Markdown]").click()
     picture = page.get_by_role("dialog").get_by_role("img", name="picture")
@@ -96,7 +99,7 @@ def test_pictures_are_a_click_away(page, screenshot, asset, key, name):
 
 @pytest.mark.usefixtures("digits")
 def test_scores_are_a_table(page, screenshot):
-    page.goto("/assets/evaluation_scores?view=partitions&partition=digits")
+    page.goto(PRINTED["scores"])
     table = page.get_by_role("table").filter(has=page.get_by_text("top-1 %", exact=True)).last
     for name in ("synthetic", "random_real", "nearest_real", "full_data", "teacher"):
         expect(table.get_by_text(name, exact=True).first).to_be_visible()
@@ -104,6 +107,17 @@ def test_scores_are_a_table(page, screenshot):
     assert len(numbers) >= 10
     assert all(0 <= number <= 100 for number in numbers)
     page.screenshot(path=screenshot("scores"))
+
+
+@pytest.mark.usefixtures("digits")
+def test_numbers_are_plotted_per_recipe_and_over_time(page, screenshot):
+    page.goto("/assets/evaluation_scores?view=events")
+    page.get_by_text("Plots", exact=True).first.click()
+    for name in ("top-1 %, soft labels", "lead over random real, points"):
+        expect(page.get_by_text(name, exact=True).first).to_be_visible()
+    expect(page.locator("canvas").first).to_be_visible()
+    page.wait_for_timeout(2_000)  # lines are drawn little by little
+    page.screenshot(path=screenshot("plots"))
 
 
 @pytest.mark.usefixtures("digits")
@@ -137,7 +151,9 @@ def test_a_changed_prompt_makes_its_recipe_stale_and_no_other(page, server: Serv
     assert len(server.runs()) == before
 
 
+@pytest.mark.usefixtures("digits")
 def test_a_failure_is_readable_at_first_glance(page, server: Server, screenshot):
+    """And it is the failure of one recipe: another recipe's partition is as it was."""
     run_id = materialize_by_hand(page, server, "failing")
     page.goto(f"/runs/{run_id}")
     expect(page.get_by_text("Failure", exact=True).first).to_be_visible()
@@ -146,6 +162,15 @@ def test_a_failure_is_readable_at_first_glance(page, server: Server, screenshot)
     )
     expect(reason.first).to_be_visible()
     page.screenshot(path=screenshot("failure"))
+    for recipe, state in (("failing", "Failed"), ("digits", "Materialized")):
+        page.goto(f"/assets/real_images?view=partitions&partition={recipe}")
+        expect(page.get_by_text(state, exact=True).first).to_be_visible()
+    query = "query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {"
+    query += "assetPartitionStatuses { ... on DefaultPartitionStatuses {"
+    query += "materializedPartitions failedPartitions } } } } }"
+    found = server.ask(query, key={"path": ["real_images"]})["assetNodeOrError"]
+    assert found["assetPartitionStatuses"]["failedPartitions"] == ["failing"]
+    assert "digits" in found["assetPartitionStatuses"]["materializedPartitions"]
 
 
 def test_markup_in_names_is_text(page, server: Server, screenshot):
