@@ -111,11 +111,13 @@ def test_scores_are_a_table(page, screenshot):
 
 @pytest.mark.usefixtures("digits")
 def test_numbers_are_plotted_per_recipe_and_over_time(page, screenshot):
-    page.goto("/assets/evaluation_scores?view=events")
-    page.get_by_text("Plots", exact=True).first.click()
-    for name in ("top-1 %, soft labels", "lead over random real, points"):
-        expect(page.get_by_text(name, exact=True).first).to_be_visible()
-    expect(page.locator("canvas").first).to_be_visible()
+    page.goto("/assets/evaluation_scores?view=overview")
+    page.get_by_role("button", name="Plots").click()
+    for across in ("Events", "Partitions"):
+        page.get_by_role("button", name=across, exact=True).click()
+        for name in ("top-1 %, soft labels", "lead over random real, points"):
+            expect(page.get_by_text(name, exact=True)).to_be_visible()
+        expect(page.locator("canvas")).to_have_count(8)  # every number has a plot of its own
     page.wait_for_timeout(2_000)  # lines are drawn little by little
     page.screenshot(path=screenshot("plots"))
 
