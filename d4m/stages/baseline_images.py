@@ -24,6 +24,7 @@ class BaselineImages(Stage):
     name: ClassVar[str] = "baseline_images"
     upstream: ClassVar[tuple[str, ...]] = ("real_images", "teacher")
     sections: ClassVar[tuple[str, ...]] = ("made_baselines",)
+    divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return the log if a coreset needs it, then coresets, then pieces of made images."""

@@ -42,6 +42,7 @@ class SynthesisChoice(Stage):
     name: ClassVar[str] = ARTIFACT
     upstream: ClassVar[tuple[str, ...]] = ("real_images", "generator", "latents")
     sections: ClassVar[tuple[str, ...]] = ("choice",)
+    divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return a unit per candidate, and one that reads them all."""

@@ -40,6 +40,7 @@ class SyntheticImages(Stage):
         "synthesis_choice",
     )
     sections: ClassVar[tuple[str, ...]] = ("dataset", "prompts", "synthesis", "seed")
+    divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per class and distillation: prompt, prototypes, the whole generator."""

@@ -81,6 +81,10 @@ def test_resources_say_where_they_come_from_and_what_to_do():
             "device": "D4M_DEVICE",
             "batch_size": "D4M_BATCH_SIZE",
             "memory": "D4M_MEMORY",
+            "workers": "D4M_WORKERS",
+            "worker_count": "D4M_WORKER_COUNT",
+            "worker_cpus": "D4M_WORKER_CPUS",
+            "worker_gpus": "D4M_WORKER_GPUS",
         },
     }
     assert resources.keys() == variables.keys()
