@@ -17,7 +17,7 @@ export DAGSTER_HOME := $(CURDIR)/dagster_home
 export D4M_STORE := $(CURDIR)/store
 export D4M_RECIPES := $(CURDIR)/recipes
 
-.PHONY: demo test test-faults test-browser check format reference dev bench bench-synthesis bench-students bench-samplers bench-scale bench-workers ablation training-sets clean
+.PHONY: demo test test-faults test-browser check format reference docs dev bench bench-synthesis bench-students bench-samplers bench-scale bench-workers ablation training-sets clean
 
 demo: $(READY)                 ## Distil the digits and print their scores.
 	@PYTHONWARNINGS=ignore $(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits --config dagster_home/terminal.yaml
@@ -47,6 +47,9 @@ format: $(READY)               ## Put the code into the house's format.
 
 reference: $(READY)            ## Write docs/reference/recipe.md and command_line.md.
 	$(BIN)/python docs/reference/generate.py
+
+docs: $(READY)                 ## The documentation as a site in build/docs/site, for reading without a network.
+	$(BIN)/python docs/site/build.py
 
 dev: $(READY)                  ## The Dagster UI on http://127.0.0.1:3000.
 	@echo "scores:   $(UI)/assets/evaluation_scores?view=partitions&partition=digits"

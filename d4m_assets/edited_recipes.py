@@ -8,7 +8,8 @@ import dagster as dg
 
 from d4m.errors import D4MError
 from d4m.pipeline import STAGES
-from d4m.settings import PARTS
+from d4m.settings import SECTIONS
+from d4m.settings.parts import PARTS
 from d4m_assets.asset_keys import section_key
 from d4m_assets.partitions import PARTITIONS, recipe_partitions
 from d4m_assets.resources import RecipesResource
@@ -59,9 +60,7 @@ def edited_recipes(
             broken |= {name: str(failure)} if stamp != seen.files.get(name) else {}
             continue
         events += changed
-        edited += [f"{name} ({', '.join(each.asset_key.path[-1] for each in changed)})"] * any(
-            changed
-        )
+        edited += [f"{name} ({_name(changed)})"] * any(changed)
     for name, problem in broken.items():
         context.log.error(f"recipe {name} cannot be shown as it is now: {problem}")
     registered = set(instance.get_dynamic_partitions(PARTITIONS))
@@ -80,6 +79,12 @@ def edited_recipes(
         ],
         cursor=json.dumps(asdict(now)),
     )
+
+
+def _name(changed: Sequence[dg.AssetMaterialization]) -> str:
+    """Return the names of the changed sections; of other parts where no section has changed."""
+    names = [event.asset_key.path[-1] for event in changed]
+    return ", ".join([name for name in names if name in SECTIONS] or names)
 
 
 def _last_event(instance: dg.DagsterInstance) -> int:

@@ -2,9 +2,14 @@
 
 import dagster as dg
 
+from d4m.stages.baseline_images import BaselineImages
+from d4m.stages.distilled_dataset import DistilledDataset
+from d4m.stages.evaluation_scores import EvaluationScores
+from d4m.stages.image_fidelity import ImageFidelity
 from d4m_assets.asset_keys import section_key
 
 _EVERYTHING = dg.AssetSelection.all()
+_EVALUATION = (BaselineImages, EvaluationScores, ImageFidelity, DistilledDataset)
 _DIAGRAM = """\
 Everything, from the recipe to the distilled data set:
 
@@ -26,9 +31,9 @@ synthesize = dg.define_asset_job(
 )
 evaluate = dg.define_asset_job(
     "evaluate",
-    dg.AssetSelection.assets(
-        "baseline_images", "evaluation_scores", "image_fidelity", "distilled_dataset"
-    )
-    | dg.AssetSelection.assets(section_key("evaluation"), section_key("made_baselines")),
+    dg.AssetSelection.assets(*(stage.name for stage in _EVALUATION))
+    | dg.AssetSelection.assets(
+        *(section_key(part) for stage in _EVALUATION for part in stage.sections)
+    ),
     description="Train and score students on the stored artifacts, and pack the data set again.",
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Self
 
 import dagster as dg
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from d4m.compute import Compute, Memory, WorkerSettings
 from d4m.errors import RecipeError
@@ -21,13 +21,11 @@ from d4m.workers.registry import open_workers
 
 
 class RecipesResource(dg.ConfigurableResource[None]):
-    """The folder of recipes.
+    """The folder of recipes. To add a recipe, put its `.yaml` file into the folder."""
 
-    Attributes:
-        folder: absolute path.
-    """
-
-    folder: str
+    folder: str = Field(
+        description="Absolute path. `$D4M_RECIPES` names another one before the UI is started."
+    )
     _of_run: dict[str, Recipe] = PrivateAttr(default_factory=dict[str, Recipe])
 
     def names(self) -> list[str]:
@@ -77,27 +75,41 @@ class RecipesResource(dg.ConfigurableResource[None]):
 
 
 class StoreResource(dg.ConfigurableResource[None]):
-    """The artifact store, and the device on which artifacts are computed.
+    """The artifact store and the machine. Nothing here changes a result, or what is cached."""
 
-    Attributes:
-        root: absolute path.
-        device: `auto`, `cpu`, `cuda`, ...
-        batch_size: images at a time through a generator; None: as many as are found to fit.
-        memory: `full`, `slicing` or `offload`.
-        workers: `serial`, `ray`, `auto` or `ray://<host>:<port>`.
-        worker_count: workers at a time; None: as many as the machines suffice for.
-        worker_cpus: CPU cores of each worker; None: as `WorkerSettings` says.
-        worker_gpus: share of a GPU of each worker.
-    """
-
-    root: str
-    device: str = "auto"
-    batch_size: int | None = None
-    memory: Memory = "full"
-    workers: str = "serial"
-    worker_count: int | None = None
-    worker_cpus: int | None = None
-    worker_gpus: float = 1.0
+    root: str = Field(
+        description="Absolute path. `$D4M_STORE` names another one before the UI is started. `d4m "
+        "verify RECIPE` reads all that is stored of a recipe, `d4m gc` deletes what nothing names."
+    )
+    device: str = Field(
+        default="auto",
+        description="`$D4M_DEVICE`: `cpu`, `cuda`, `cuda:1`; `auto` takes a GPU if there is one.",
+    )
+    batch_size: int | None = Field(
+        default=None,
+        description="`$D4M_BATCH_SIZE`: images at a time through the generator; without it, as "
+        "many as are found to fit. Lower it where memory runs out.",
+    )
+    memory: Memory = Field(
+        default="full",
+        description="`$D4M_MEMORY`: `full`, or `slicing` or `offload` for a generator that does "
+        "not fit into the device's memory.",
+    )
+    workers: str = Field(
+        default="serial",
+        description="`$D4M_WORKERS`: `serial`, `ray`, `auto` or `ray://<host>:<port>`.",
+    )
+    worker_count: int | None = Field(
+        default=None,
+        description="`$D4M_WORKER_COUNT`: workers at a time; without it, as many as the machines "
+        "suffice for.",
+    )
+    worker_cpus: int | None = Field(
+        default=None, description="`$D4M_WORKER_CPUS`: CPU cores of each worker."
+    )
+    worker_gpus: float = Field(
+        default=1.0, description="`$D4M_WORKER_GPUS`: share of a GPU of each worker."
+    )
 
     @classmethod
     def at(cls, root: Path, compute: Compute, workers: WorkerSettings) -> Self:

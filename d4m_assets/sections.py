@@ -15,7 +15,7 @@ from dagster._core.definitions.data_version import (
 )
 
 from d4m.recipe.recipe import Recipe
-from d4m.settings import PARTS, read_part
+from d4m.settings.parts import PARTS, read_part
 from d4m.store.digest import digest_json
 from d4m_assets.asset_keys import section_key
 
@@ -51,7 +51,7 @@ def changed_sections(
         if known is None or known.value != version:
             yield dg.AssetMaterialization(
                 key,
-                description="The recipe's file was edited. Nothing was run.",
+                description="The recipe's file was edited.",
                 partition=recipe.name,
                 metadata=section_metadata(recipe, part),
                 tags={DATA_VERSION_TAG: version, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"},

@@ -6,11 +6,9 @@ that were tuned on small images say so.
 """
 
 from collections.abc import Mapping
-from functools import reduce
-from operator import getitem
 from typing import Any, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
 from d4m.settings.augmentation import AugmentationSettings as AugmentationSettings
 from d4m.settings.augmentation import BatchChange as BatchChange
@@ -137,42 +135,3 @@ def as_written(dump: Mapping[str, Any]) -> dict[str, Any]:
 
 SECTIONS = tuple(RecipeSettings.model_fields)
 """The sections of a recipe."""
-
-PARTS: Mapping[str, tuple[str, ...]] = {
-    **{section: (section,) for section in SECTIONS},
-    "distillations": ("evaluation", "distillations"),
-    "refinement_prompts": ("prompts",),
-    "made_baselines": ("evaluation", "baselines"),
-    "choice_prompts": ("prompts",),
-    "choice_prototypes": ("prototypes",),
-}
-"""The parts of a recipe that a stage may read: name -> keys. Stages that only repeat what they do
-for each distillation do not depend on the other keys of `evaluation`. Prototypes depend on prompts
-only where they are refined through the diffusion, and images of baselines on what makes them. The
-choice of strength and guidance scale depends on prompts and prototypes only where the recipe leaves
-one of the two numbers open."""
-
-
-def read_part(settings: RecipeSettings, part: str) -> JsonValue:
-    """Return the settings of one of the `PARTS`; None where nothing reads them."""
-    if part == "made_baselines":
-        return _read_made(settings.evaluation)
-    chooses = bool(settings.synthesis.candidates_of_auto())
-    if part in ("choice_prompts", "choice_prototypes") and not chooses:
-        return None
-    refined = settings.prototypes.refined
-    if part == "refinement_prompts" and (refined is None or refined.through == "vae"):
-        return None
-    return reduce(getitem, PARTS[part], settings.model_dump(mode="json"))
-
-
-def _read_made(evaluation: EvaluationSettings) -> JsonValue:
-    made: list[JsonValue] = [*sorted(set(evaluation.baselines) & set(MADE))]
-    if not made:
-        return None
-    sections = (evaluation.coresets, evaluation.dm, evaluation.sre2l)
-    return {
-        "baselines": made,
-        "distillations": evaluation.distillations,
-        "settings": [section.model_dump(mode="json") for section in sections],
-    }

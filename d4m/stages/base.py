@@ -30,7 +30,7 @@ class Stage(ABC):
         name: the artifact's name.
         version: raised when the stage's code gives other results for the same inputs.
         upstream: the artifacts it reads.
-        sections: the parts of the recipe it reads, by their names in `d4m.settings.PARTS`.
+        sections: the parts of the recipe it reads, by their names in `d4m.settings.parts.PARTS`.
         divisible: whether each unit can be computed apart from the others, by another worker.
         uses_device: whether a worker that computes it needs a GPU where there is one.
     """

@@ -23,14 +23,7 @@ class BaselineImages(Stage):
 
     name: ClassVar[str] = "baseline_images"
     upstream: ClassVar[tuple[str, ...]] = ("real_images", "teacher")
-    sections: ClassVar[tuple[str, ...]] = (
-        "dataset",
-        "prototypes",
-        "synthesis",
-        "teacher",
-        "made_baselines",
-        "seed",
-    )
+    sections: ClassVar[tuple[str, ...]] = ("made_baselines",)
     divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:

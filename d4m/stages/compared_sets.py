@@ -39,7 +39,6 @@ ARTIFACTS = (
 )
 REDRAWN: tuple[TrainingSet, ...] = ("random_real", "decoded_real", "diffused_real")
 """Training sets of which every student has another draw."""
-SECTIONS = ("dataset", "prompts", "synthesis", "prototypes", "evaluation", "seed")
 
 
 def baselines_of(recipe: RecipeSettings) -> list[TrainingSet]:

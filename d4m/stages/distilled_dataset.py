@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from d4m.images.contact_sheet import draw_contact_sheet
-from d4m.settings import EPOCHS_PER_BLOCK, SECTIONS, RecipeSettings
+from d4m.settings import EPOCHS_PER_BLOCK, RecipeSettings
 from d4m.stages.base import Product, Stage
 from d4m.stages.chosen_settings import choice_inputs, describe_choice
 from d4m.stages.context import Inputs, StageContext
@@ -79,7 +79,7 @@ class DistilledDataset(Stage):
         "evaluation_scores",
         "synthesis_choice",
     )
-    sections: ClassVar[tuple[str, ...]] = SECTIONS
+    sections: ClassVar[tuple[str, ...]] = ("whole",)
     uses_device: ClassVar[bool] = False
 
     def plan(self, context: StageContext) -> list[Unit]:

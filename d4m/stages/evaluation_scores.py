@@ -54,7 +54,7 @@ class EvaluationScores(Stage):
     name: ClassVar[str] = "evaluation_scores"
     version: ClassVar[str] = "4"
     upstream: ClassVar[tuple[str, ...]] = (*compared_sets.ARTIFACTS, "soft_labels", "teacher")
-    sections: ClassVar[tuple[str, ...]] = (*compared_sets.SECTIONS, "teacher", "soft_labels")
+    sections: ClassVar[tuple[str, ...]] = ("evaluation", "students")
     divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:

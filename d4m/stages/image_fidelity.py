@@ -67,7 +67,7 @@ class ImageFidelity(Stage):
 
     name: ClassVar[str] = "image_fidelity"
     upstream: ClassVar[tuple[str, ...]] = (*compared_sets.ARTIFACTS, "teacher")
-    sections: ClassVar[tuple[str, ...]] = compared_sets.SECTIONS
+    sections: ClassVar[tuple[str, ...]] = ("compared_sets",)
     divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:

@@ -21,7 +21,7 @@ class Latents(Stage):
 
     name: ClassVar[str] = "latents"
     upstream: ClassVar[tuple[str, ...]] = ("real_images", "generator")
-    sections: ClassVar[tuple[str, ...]] = ("dataset", "generator", "seed")
+    sections: ClassVar[tuple[str, ...]] = ("encoding",)
     divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:

@@ -42,16 +42,7 @@ class Prototypes(Stage):
         "generator",
         "synthesis_choice",
     )
-    sections: ClassVar[tuple[str, ...]] = (
-        "dataset",
-        "generator",
-        "refinement_prompts",
-        "prototypes",
-        "synthesis",
-        "teacher",
-        "distillations",
-        "seed",
-    )
+    sections: ClassVar[tuple[str, ...]] = ("prototypes", "refinement", "seed")
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per class and distillation, with a stream of its own."""

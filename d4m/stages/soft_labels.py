@@ -35,7 +35,7 @@ class SoftLabels(Stage):
     name: ClassVar[str] = "soft_labels"
     version: ClassVar[str] = "4"
     upstream: ClassVar[tuple[str, ...]] = ("synthetic_images", "teacher")
-    sections: ClassVar[tuple[str, ...]] = ("soft_labels", "teacher", "distillations", "seed")
+    sections: ClassVar[tuple[str, ...]] = ("soft_labels", "labelling")
     divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:

@@ -41,13 +41,7 @@ class SynthesisChoice(Stage):
 
     name: ClassVar[str] = ARTIFACT
     upstream: ClassVar[tuple[str, ...]] = ("real_images", "generator", "latents")
-    sections: ClassVar[tuple[str, ...]] = (
-        "dataset",
-        "choice_prompts",
-        "synthesis",
-        "choice_prototypes",
-        "seed",
-    )
+    sections: ClassVar[tuple[str, ...]] = ("choice",)
     divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:

@@ -39,13 +39,7 @@ class SyntheticImages(Stage):
         "teacher",
         "synthesis_choice",
     )
-    sections: ClassVar[tuple[str, ...]] = (
-        "dataset",
-        "prompts",
-        "synthesis",
-        "distillations",
-        "seed",
-    )
+    sections: ClassVar[tuple[str, ...]] = ("dataset", "prompts", "synthesis", "seed")
     divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:

@@ -39,7 +39,7 @@ class Teacher(Stage):
     name: ClassVar[str] = "teacher"
     version: ClassVar[str] = "2"
     upstream: ClassVar[tuple[str, ...]] = ("real_images",)
-    sections: ClassVar[tuple[str, ...]] = ("dataset", "synthesis", "teacher", "seed")
+    sections: ClassVar[tuple[str, ...]] = ("teacher", "teacher_images", "seed")
     divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:

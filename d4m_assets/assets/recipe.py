@@ -5,39 +5,26 @@ from collections.abc import Iterator
 import dagster as dg
 
 from d4m.errors import D4MError
-from d4m.settings import PARTS, RecipeSettings, Section
+from d4m.settings.parts import PARTS
 from d4m_assets.asset_keys import RECIPE_GROUP, section_key
 from d4m_assets.cost import cost_metadata
 from d4m_assets.failures import chosen_recipe, fail_or_retry
 from d4m_assets.partitions import recipe_partitions
 from d4m_assets.resources import RecipesResource, StoreResource
-from d4m_assets.sections import section_metadata, section_version
-
-
-def _description(keys: tuple[str, ...]) -> str:
-    """Return the description of a key of the recipe."""
-    fields = RecipeSettings.model_fields
-    *sections, last = keys
-    for section in sections:
-        model = fields[section].annotation
-        assert isinstance(model, type)
-        assert issubclass(model, Section)
-        fields = model.model_fields
-    return fields[last].description or ""
+from d4m_assets.sections import changed_sections, section_metadata, section_version
 
 
 @dg.multi_asset(
     name="recipe",
     specs=[
         dg.AssetSpec(
-            section_key(part),
+            section_key(name),
             partitions_def=recipe_partitions,
             group_name=RECIPE_GROUP,
             kinds={"yaml"},
-            description=f"`{'.'.join(keys)}` in the recipe's file: {_description(keys)} "
-            "The file's path is among the metadata.",
+            description=f"{part.description} The path of the recipe's file is among the metadata.",
         )
-        for part, keys in PARTS.items()
+        for name, part in PARTS.items()
     ],
     can_subset=True,
 )
@@ -46,7 +33,9 @@ def recipe(
 ) -> Iterator[dg.MaterializeResult]:
     """Read the recipe; the data version of a part is the digest of its settings.
 
-    The metadata of each part say what a run of the recipe would cost now.
+    The metadata of each part say what a run of the recipe would cost now. Parts that are not
+    selected are reported too where their settings have changed: a run that selects one section
+    uses them all.
     """
     name = chosen_recipe(context)
     try:
@@ -54,6 +43,9 @@ def recipe(
     except D4MError as failure:
         raise fail_or_retry(context, recipes.file(name), "recipe", failure) from failure
     cost = cost_metadata(store.pipeline(read))
+    for event in changed_sections(context.instance, read):
+        if event.asset_key not in context.selected_asset_keys:
+            context.log_event(event)
     for part in PARTS:
         if section_key(part) in context.selected_asset_keys:
             yield dg.MaterializeResult(

@@ -8,8 +8,9 @@ from pathlib import Path
 import dagster as dg
 
 from d4m.pipeline import STAGES
-from d4m.settings import PARTS
+from d4m.settings.parts import PARTS
 from d4m_assets.asset_keys import GROUPS, RECIPE_GROUP, section_key
+from d4m_assets.definitions import defs
 from d4m_assets.partitions import PARTITIONS
 from tests.assets.conftest import GRAPH
 from tests.conftest import Workspace
@@ -71,6 +72,31 @@ def test_pages_say_what_is_meant_and_lead_to_the_code():
         assert node.kinds
 
 
+def test_resources_say_where_they_come_from_and_what_to_do():
+    resources = defs.get_repository_def().get_top_level_resources()
+    variables = {
+        "recipes": {"folder": "D4M_RECIPES"},
+        "store": {
+            "root": "D4M_STORE",
+            "device": "D4M_DEVICE",
+            "batch_size": "D4M_BATCH_SIZE",
+            "memory": "D4M_MEMORY",
+            "workers": "D4M_WORKERS",
+            "worker_count": "D4M_WORKER_COUNT",
+            "worker_cpus": "D4M_WORKER_CPUS",
+            "worker_gpus": "D4M_WORKER_GPUS",
+        },
+    }
+    assert resources.keys() == variables.keys()
+    for name, resource in resources.items():
+        assert resource.description
+        assert "\n" not in resource.description  # an indented line would be shown as code
+        fields = resource.config_schema.config_type.fields
+        assert fields.keys() == variables[name].keys()
+        for key, variable in variables[name].items():
+            assert f"`${variable}`" in fields[key].description
+
+
 def test_groups_sort_in_the_order_of_the_data():
     sections = {GRAPH.get(section_key(part)).group_name for part in PARTS}
     assert sections == {RECIPE_GROUP}
@@ -90,6 +116,8 @@ def test_dg_knows_the_project_and_launches_a_partition(workspace: Workspace):
             check=False,
         )
 
+    checked = dg_command("check", "defs")
+    assert checked.returncode == 0, checked.stderr[-2000:]
     listed = dg_command("list", "defs", "--json")
     assert listed.returncode == 0, listed.stderr[-2000:]
     found = json.loads(listed.stdout)

@@ -13,7 +13,7 @@ from tests.assets.conftest import Instance
 from tests.assets.test_caching import CLASS_3, stale_assets
 from tests.conftest import TINY_RECIPE
 
-OF_PROMPTS = {"synthetic_images", "evaluation_scores", "image_fidelity", "distilled_dataset"}
+OF_PROMPTS = {"synthetic_images", "distilled_dataset"}
 
 
 class Ticks:
@@ -161,6 +161,7 @@ def test_a_name_with_neither_file_nor_materialization_goes(ticks: Ticks):
 
 
 def test_the_sensor_that_shows_edits_is_on_and_those_that_run_are_off():
+    assert edited_recipes.minimum_interval_seconds == 10
     repository = defs.get_repository_def()
     states = {sensor.name: sensor.default_status for sensor in repository.sensor_defs}
     assert states["edited_recipes"] == dg.DefaultSensorStatus.RUNNING

@@ -29,8 +29,7 @@ def test_edits_backfills_and_the_sensor_do_what_the_command_line_does(server: Se
     # An edit is seen without a run, and so is its undoing.
     before = len(server.runs())
     workspace.write("tiny", CLASS_3)
-    # The scores read the prompts too, for the images that are made from noise.
-    readers = {"synthetic_images", "evaluation_scores", "image_fidelity", "distilled_dataset"}
+    readers = {"synthetic_images", "distilled_dataset"}
     wait_until(lambda: server.stale() == readers)
     workspace.write("tiny", TINY_RECIPE)
     wait_until(lambda: server.stale() == set())

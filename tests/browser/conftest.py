@@ -1,38 +1,48 @@
-"""A browser before Dagster's own UI, over a workspace with the digits and with markup."""
+"""A browser before Dagster's own UI, over a workspace with digits and with markup.
+
+The digits are a tiny recipe, made in a minute. Where `$D4M_STORE` has the whole digits, as after
+`make demo`, these are found there and shown, so that the pictures of the documentation are theirs.
+"""
 
 import os
+import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from d4m.compute import Compute
+from d4m.pipeline import Pipeline
+from d4m.recipe.recipe import load_recipe
 from tests.assets.server import Server, wait_until
-from tests.conftest import FOLDER_RECIPE, Workspace
+from tests.conftest import FOLDER_RECIPE, TINY_RECIPE, Workspace
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="wanted playwright: make test-browser")
 
 INSTALLED = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE_MS = 60_000
-LONG_S = 1_800
-SHIPPED = Path(__file__).parents[2] / "recipes" / "digits.yaml"
-FEWER_STUDENTS = """\
-evaluation:
-  matching: {temperature: 4}
-  optimizer: {batch_size: 50, learning_rate: 1.0e-2}
-  seeds: 2
-"""
-DIGITS = SHIPPED.read_text(encoding="utf-8").split("evaluation:")[0] + FEWER_STUDENTS
+STANDSTILL_S = 600
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "recipes" / "digits.yaml"
 MARKUP = ("<img src=x onerror=alert(1)>", "![a](x) [b](javascript:alert(2)) <script>alert(3)<")
+PRINTED = dict(
+    re.findall(r'@echo "(\w+): +\$\(UI\)(/\S*)"', (ROOT / "Makefile").read_text(encoding="utf-8"))
+)
+"""The paths that `make dev` prints, by their names."""
 FAILING = "dataset: {source: image_folder, path: ../nowhere}\n"
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A live Dagster whose workspace has recipes, and nothing made of them yet."""
-    workspace = Workspace(tmp_path_factory.mktemp("browser") / "workspace")
-    workspace.write("digits", DIGITS)
+    folder, store = tmp_path_factory.mktemp("browser") / "workspace", _made_store()
+    if store:
+        shutil.copytree(store, folder / "store")
+    workspace = Workspace(folder)
+    workspace.write("digits", SHIPPED.read_text(encoding="utf-8") if store else TINY_RECIPE)
     workspace.write("marked", FOLDER_RECIPE)
     workspace.write("failing", FAILING)
     for name in MARKUP:
@@ -44,6 +54,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
     finally:
         started.stop()
+
+
+def _made_store() -> Path | None:
+    """The user's store, if everything of the shipped digits is in it."""
+    store = Path(os.environ.get("D4M_STORE", ROOT / "store"))
+    plan = Pipeline(load_recipe(SHIPPED), store, Compute("cpu")).plan() if store.is_dir() else {}
+    made = all(unit.state == "cached" for units in plan.values() for unit in units)
+    return store if plan and made else None
 
 
 @pytest.fixture(scope="session")
@@ -87,8 +105,20 @@ def materialize_by_hand(page: Any, server: Server, recipe: str) -> str:
     dialog.get_by_role("button", name="Launch 1 run").click()
     wait_until(lambda: len(server.runs()) > len(known))
     run_id = next(run["id"] for run in server.runs() if run["id"] not in known)
-    wait_until(lambda: status_of(server, run_id) in ("SUCCESS", "FAILURE"), LONG_S)
+    _wait_for_end(server, run_id)
     return run_id
+
+
+def _wait_for_end(server: Server, run_id: str) -> None:
+    """Wait for a run's end as long as units are published, however slow the machine is."""
+    published, since = -1, time.monotonic()
+    while status_of(server, run_id) not in ("SUCCESS", "FAILURE"):
+        now = sum(1 for _ in server.workspace.store.glob("objects/*/*/*.json"))
+        if now != published:
+            published, since = now, time.monotonic()
+        standstill = time.monotonic() - since
+        assert standstill < STANDSTILL_S, f"no unit for {standstill:.0f} s, after {published}"
+        time.sleep(1)
 
 
 def status_of(server: Server, run_id: str) -> str:
