@@ -11,7 +11,9 @@ from d4m.stages.score_table import ScoreRow
 INTERVAL = f"{CONFIDENCE:.0%}".replace("%", " % interval")
 """The name of the interval of a mean, as in "95 % interval"."""
 
-_SAME = 0.005  # top-1 and balanced accuracy of nearly equal classes differ by less
+SAME = 0.005
+"""Top-1 and balanced accuracy of nearly equal classes differ by less, as shares."""
+
 _ONE_DISTILLATION = (
     "with one distillation, intervals are over students only and leave out the chance in the "
     "distillation itself; `evaluation.distillations` covers it"
@@ -69,7 +71,7 @@ def compare_with_random(rows: Sequence[ScoreRow]) -> Comparison:
         f"{first.labels}, {first.student}: synthetic {first.top1:.2%}, random real "
         f"{random.top1:.2%}, {_in_words(lead)}"
     )
-    if balanced and abs(balanced["synthetic_balanced"] - first.top1) > _SAME:
+    if balanced and abs(balanced["synthetic_balanced"] - first.top1) > SAME:
         both = tuple(f"{share:.2%}" for share in balanced.values())
         summary += f"; balanced accuracy: synthetic {both[0]}, random real {both[1]}"
     if len(compared) > 1:
@@ -84,9 +86,10 @@ def compare_with_random(rows: Sequence[ScoreRow]) -> Comparison:
 
 
 def lead_rows(rows: Sequence[ScoreRow]) -> list[dict[str, str]]:
-    """Return, for each row that has one, its difference in top-1 to random real images, in words.
+    """Return, for each row that has one, its difference to random real images, in words.
 
-    The differences are those of students of the same distillation, student and seed, in points.
+    The differences are those of students of the same distillation, student and seed, in points of
+    top-1, and at last of balanced accuracy.
     """
     return [
         {
@@ -96,6 +99,7 @@ def lead_rows(rows: Sequence[ScoreRow]) -> list[dict[str, str]]:
             "difference": _points(row.lead.mean),
             INTERVAL: _interval(row.lead),
             "standing": row.lead.standing,
+            "balanced": _points(row.balanced_lead.mean) if row.balanced_lead else "-",
         }
         for row in rows
         if row.lead is not None

@@ -1,5 +1,6 @@
 """Train a classifier: a student on views with soft labels, or any classifier on class labels."""
 
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +21,13 @@ from d4m.settings import (
     MatchingSettings,
     OptimizerSettings,
 )
+from d4m.store.checkpoints import NOWHERE, Checkpoint
 from d4m.training.augment import Views, replay_views
 from d4m.training.class_balance import BalancedSampling, class_weights
 from d4m.training.dsa import BatchChanges
 from d4m.training.losses import class_loss, kl_loss, mse_loss
 from d4m.training.optimizers import build_optimizer, build_schedule
+from d4m.training.resume import Position, Resumable
 from d4m.training.soft_labels import EpochLabels, draw_epoch
 
 Rows = Int64[np.ndarray, "row"]
@@ -42,11 +45,13 @@ class LearningCurve:
         epochs: epochs at whose end the loss and the accuracy were recorded, counted from 1.
         losses: mean training loss in each of those epochs.
         top1: share of probe images classified correctly at the end of each; NaN without a probe.
+        balanced: their balanced accuracy; NaN without a probe.
     """
 
     epochs: list[int]
     losses: list[float]
     top1: list[float]
+    balanced: list[float]
 
 
 @dataclass(frozen=True)
@@ -57,16 +62,19 @@ class Training:
         epochs: passes over the images.
         optimizer: optimizer, learning rate and schedule.
         seed: the stream that shuffles the images, and draws views for class labels.
-        probe: returns the model's accuracy; called at the points of the learning curve.
+        probe: returns the top-1 and the balanced accuracy of the model; called at the points of
+            the learning curve.
         watch: looks at the model after each epoch, in evaluation mode; it must draw nothing from
             the global generator.
+        checkpoint: where the training is saved; `watch` would miss epochs of a resumed training.
     """
 
     epochs: int
     optimizer: OptimizerSettings
     seed: int
-    probe: Callable[[nn.Module], float] | None = None
+    probe: Callable[[nn.Module], tuple[float, float]] | None = None
     watch: Callable[[nn.Module], None] | None = None
+    checkpoint: Checkpoint = NOWHERE
 
 
 def train_with_soft_labels(
@@ -182,40 +190,52 @@ class _TrainingLoop:
         curve_epochs = {
             epochs * point // _CURVE_POINTS - 1 for point in range(1, _CURVE_POINTS + 1)
         }
-        curve, probe, watch = LearningCurve([], [], []), self.training.probe, self.training.watch
+        curve, watch = LearningCurve([], [], [], []), self.training.watch
+        probe = self.training.probe or (lambda _: (math.nan, math.nan))
         device = self.images.pixels.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(
                 stream_seed(self.training.seed, "dropout")
             )  # dropout layers use the global generator
+            parts = {"model": self.model, "optimizer": optimizer, "schedule": schedule}
+            saved = Resumable(self.training.checkpoint, device, vars(curve), parts)
+            at = saved.start()
             for epoch in track(epochs, "train", unit="epoch"):
+                if epoch < at.epoch:
+                    continue
                 own = labelled(epoch)
                 with _gradients_added_in_order(device):
-                    mean_loss = self._epoch(epoch, steps, own, optimizer, schedule)
+                    mean_loss = self._epoch(at, steps, own, optimizer, schedule, saved)
                 if watch is not None:
                     watch(self.model.eval())
                 if epoch in curve_epochs:
                     self.model.eval()
                     curve.epochs.append(epoch + 1)
                     curve.losses.append(mean_loss)
-                    curve.top1.append(probe(self.model) if probe else float("nan"))
+                    top1, balanced = probe(self.model)
+                    curve.top1.append(top1)
+                    curve.balanced.append(balanced)
+                at = Position(epoch + 1, 0, torch.zeros_like(at.total))
         self.model.eval()
         return curve
 
     def _epoch(
         self,
-        epoch: int,
+        at: Position,
         steps: int,
         own: Epoch,
         optimizer: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
+        saved: Resumable,
     ) -> float:
-        images, views, losses = own
+        """Train from a place within an epoch to the epoch's end; return the mean loss."""
+        (images, views, losses), epoch = own, at.epoch
         order = stream_generator(self.training.seed, "order", epoch).permutation(len(images))
         self.model.train()
-        total = torch.zeros((), device=images.pixels.device)
         batches = self._batches(images, views, np.array_split(order, steps))
         for number, (rows, pixels) in enumerate(batches):
+            if number < at.batch:  # a resumed training makes all views of the epoch, as before
+                continue
             if self.changes is not None:
                 pixels = self.changes.change(pixels, rows, epoch=epoch, batch=number)  # noqa: PLW2901
             batch_losses = losses(self._logits(pixels), rows)
@@ -225,8 +245,10 @@ class _TrainingLoop:
             batch_losses.mean().backward()
             optimizer.step()
             schedule.step()
-            total += batch_losses.detach().sum()
-        return float(total) / len(order)
+            at.total += batch_losses.detach().sum()
+            at.batch = number + 1
+            saved.save_if_due(at)
+        return float(at.total) / len(order)
 
     @staticmethod
     def _batches(
