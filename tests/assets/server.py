@@ -203,7 +203,7 @@ def wait_until(condition: Callable[[], bool], patience_s: float = _PATIENCE_S) -
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.5)
+        time.sleep(1)
 
 
 def _free_port() -> int:

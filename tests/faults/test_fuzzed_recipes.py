@@ -141,7 +141,7 @@ def _load(path, text):
 
 
 @settings(
-    max_examples=often(150, 3000),
+    max_examples=often(60, 3000),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(document=_mutated())
@@ -157,7 +157,7 @@ def test_a_recipe_with_mistakes_is_loaded_or_refused_with_file_line_and_key(tmp_
         assert recipe.settings.dataset.source in str(document)
 
 
-@settings(max_examples=often(80, 1500), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=often(40, 1500), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(document=_values(SCHEMA), data=st.data())
 def test_an_unknown_key_anywhere_is_named_with_its_line(tmp_path, document, data):
     """The key is named even if other parts of the document are wrong, too."""
@@ -179,7 +179,7 @@ def test_an_unknown_key_anywhere_is_named_with_its_line(tmp_path, document, data
     ), refusal.value
 
 
-@settings(max_examples=often(60, 1000), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=often(40, 1000), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.binary(max_size=60)
     | st.text(st.characters(codec="utf-8"), max_size=60).map(str.encode)
