@@ -49,7 +49,7 @@ def test_a_run_that_loses_a_node_has_the_same_digests(cluster, finished):
         load_recipe(finished.recipes / "tiny.yaml"),
         finished.folder / "new",
         Compute("cpu"),
-        workers,
+        workers=workers,
     )
     removal = threading.Timer(20, cluster.remove_node, [cluster.last], {"allow_graceful": False})
     removal.start()
