@@ -17,8 +17,8 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # hides no GPU from work that asks for none
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
-# A busy machine is slow, not wrong: seconds until a worker that is being started counts as lost.
-_PATIENT = {"RAY_worker_register_timeout_seconds": "300"}
+# A busy machine is slow, not wrong: seconds until a process that is being started counts as lost.
+_PATIENT = {"RAY_raylet_start_wait_time_s": "300", "RAY_worker_register_timeout_seconds": "300"}
 # With these, `localhost` stays the address of a Ray of its own, and its servers listen there alone.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # Workers choose their GPU by its number, because a worker outlives a shard and may get another one.

@@ -72,7 +72,7 @@ class Notes:
 
 
 class _Worker:
-    """The state that this process keeps between shards: the stage's context, and models."""
+    """The context of the stage, and the models, that this process keeps between shards."""
 
     def __init__(self) -> None:
         self._opened: tuple[str, tuple[Stage, StageContext]] | None = None
