@@ -16,6 +16,7 @@ from d4m.cli.app import (
     print_checks,
 )
 from d4m.pipeline import Pipeline
+from d4m.recipe.image_defaults import describe_settled
 from d4m.reports.near_copies import compare_pictures
 from d4m.sources.class_table import own_prompts
 from d4m.stages.chosen_settings import describe_choice
@@ -71,6 +72,8 @@ def status(recipe: RecipeArgument) -> None:
         console.print(f"images: {escape(images)}", soft_wrap=True)
     if chosen := describe_choice(present):
         console.print(escape(chosen), soft_wrap=True)
+    if settled := describe_settled(pipeline.recipe.settings, present.recipe.settings):
+        console.print(escape(settled), soft_wrap=True)
     for reason in reasons:
         console.print(escape(reason), soft_wrap=True)
     if not reasons:

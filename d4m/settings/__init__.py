@@ -142,15 +142,17 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     **{section: (section,) for section in SECTIONS},
     "distillations": ("evaluation", "distillations"),
     "refinement_prompts": ("prompts",),
+    "refinement_labels": ("evaluation", "labels"),
     "made_baselines": ("evaluation", "baselines"),
     "choice_prompts": ("prompts",),
     "choice_prototypes": ("prototypes",),
 }
 """The parts of a recipe that a stage may read: name -> keys. Stages that only repeat what they do
 for each distillation do not depend on the other keys of `evaluation`. Prototypes depend on prompts
-only where they are refined through the diffusion, and images of baselines on what makes them. The
-choice of strength and guidance scale depends on prompts and prototypes only where the recipe leaves
-one of the two numbers open."""
+only where they are refined through the diffusion, and on the students' labels only where a recipe
+leaves their refinement open. Images of baselines depend on what makes them. The choice of strength
+and guidance scale depends on prompts and prototypes only where the recipe leaves one of the two
+numbers open."""
 
 
 def read_part(settings: RecipeSettings, part: str) -> JsonValue:
@@ -160,10 +162,21 @@ def read_part(settings: RecipeSettings, part: str) -> JsonValue:
     chooses = bool(settings.synthesis.candidates_of_auto())
     if part in ("choice_prompts", "choice_prototypes") and not chooses:
         return None
-    refined = settings.prototypes.refined
-    if part == "refinement_prompts" and (refined is None or refined.through == "vae"):
+    refined, left = settings.prototypes.refined, _leaves_refinement(settings)
+    looks_through = left or (refined is not None and refined.through == "synthesis")
+    if (part == "refinement_prompts" and not looks_through) or (
+        part == "refinement_labels" and not left
+    ):
         return None
+    if part == "teacher":
+        members = settings.teacher.count_members(settings.prototypes.ipc)
+        return settings.teacher.model_dump(mode="json") | {"members": members}
     return reduce(getitem, PARTS[part], settings.model_dump(mode="json"))
+
+
+def _leaves_refinement(settings: RecipeSettings) -> bool:
+    """Return whether the images and other sections decide if and how prototypes are refined."""
+    return settings.generator.kind == "compact" and settings.prototypes.is_open
 
 
 def _read_made(evaluation: EvaluationSettings) -> JsonValue:

@@ -46,6 +46,7 @@ class Prototypes(Stage):
         "dataset",
         "generator",
         "refinement_prompts",
+        "refinement_labels",
         "prototypes",
         "synthesis",
         "teacher",

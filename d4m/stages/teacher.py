@@ -179,7 +179,7 @@ def _members(settings: RecipeSettings, teacher: str) -> dict[str, int]:
         member_unit(teacher, member): stream_seed(
             settings.seed, "teacher", *([member] if member else [])
         )
-        for member in range(teachers_of(settings)[teacher].members)
+        for member in range(teachers_of(settings)[teacher].count_members(settings.prototypes.ipc))
     }
 
 
