@@ -28,7 +28,7 @@ from d4m.settings import (
 _SYMBOLS = ("digits", "mnist")  # a mirrored digit is another sign, or none
 _SMALL_PX = 16  # images for which the plain defaults were tuned
 _TEACHER_VIEWS = 240_000  # in all epochs of a teacher, of images of up to 32 px
-_FULL_DATA_VIEWS = 60_000  # per student, up to which `full_data` is among the baselines
+_FULL_DATA_VIEWS = 60_000  # per student of all real images, up to which there are all baselines
 _STUDENT_VIEWS = 20_000  # per student with soft labels; half of them with class labels
 _MOST_STUDENT_IMAGES = 5000  # beyond, students are trained as the paper trains them
 _MOST_REFINED = 2000  # prototypes that one regression holds
@@ -94,6 +94,19 @@ def settle(settings: RecipeSettings, facts: ImageFacts) -> RecipeSettings:
     return settings
 
 
+def settled_values(stated: RecipeSettings, settled: RecipeSettings) -> dict[str, Any]:
+    """Return the keys, with dots, whose values `settle` has changed, with what they are now."""
+    before, after = stated.model_dump(mode="json"), settled.model_dump(mode="json")
+    if stated.prototypes.refinement is None:
+        plain = RefinementSettings().model_dump(mode="json", exclude={"steps"})
+        before["prototypes"]["refinement"] = plain
+        after["prototypes"]["refinement"] = after["prototypes"]["refinement"] or plain
+    for dump in (before, after):
+        own = dump["evaluation"]["students"]
+        dump["evaluation"]["students"] = [each["name"] or each["architecture"] for each in own]
+    return dict(_differences("", before, after))
+
+
 def describe_settled(stated: RecipeSettings, settled: RecipeSettings) -> str:
     """Return in words what `settle` has changed: keys with their values; "" if nothing.
 
@@ -103,8 +116,7 @@ def describe_settled(stated: RecipeSettings, settled: RecipeSettings) -> str:
         >>> describe_settled(stated, settled).partition(",")[0]
         'defaults for these images: prototypes.representative: explaining'
     """
-    before, after = stated.model_dump(mode="json"), settled.model_dump(mode="json")
-    changed = [f"{key}: {value}" for key, value in _differences("", before, after)]
+    changed = [f"{key}: {value}" for key, value in settled_values(stated, settled).items()]
     return f"defaults for these images: {', '.join(changed)}" if changed else ""
 
 
@@ -285,7 +297,7 @@ def _full_data(settings: RecipeSettings, facts: ImageFacts) -> Mapping[str, Any]
 
 def _baselines(settings: RecipeSettings, facts: ImageFacts) -> Mapping[str, Any]:
     views = facts.images * settings.evaluation.full_data.epochs
-    return {} if views <= _FULL_DATA_VIEWS else {"baselines": ("random_real", "nearest_real")}
+    return {} if views <= _FULL_DATA_VIEWS else {"baselines": ("random_real",)}
 
 
 _GROUPS = (

@@ -1,7 +1,7 @@
-"""Write recipe.md and command_line.md from the settings and the command line themselves.
+"""Write recipe.md, defaults.md and command_line.md from the settings and the commands themselves.
 
-Run it with `make reference` after a change of `d4m/settings/`, `d4m/recipe/presets.py` or
-`d4m/cli/`; tests/test_reference.py fails while a page is out of date.
+Run it with `make reference` after a change of `d4m/settings/`, `d4m/recipe/presets.py`,
+`d4m/recipe/image_defaults.py` or `d4m/cli/`; tests/test_reference.py fails while a page is out of date.
 """
 
 import inspect
@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from typer.models import OptionInfo
 
 from d4m.cli import app
+from d4m.recipe.image_defaults import ImageFacts, settle, settled_values
 from d4m.recipe.presets import PRESETS
 from d4m.settings import RecipeSettings
 
@@ -26,7 +27,8 @@ _METAVARS = {int: "NUMBER", float: "NUMBER", str: "TEXT"}
 _RECIPE_HEAD = """# Every key of a recipe
 
 A recipe is a YAML file `recipes/<name>.yaml` (or `.yml`). It needs a `dataset` section; every
-other key has a default. An unknown key or a value out of range is refused before anything runs,
+other key has a default. The tables show plain defaults; those of keys that a recipe leaves open
+[follow its images](defaults.md). An unknown key or a value out of range is refused before anything runs,
 with file, line, key, the value found and the values allowed.
 
 ```yaml
@@ -40,6 +42,68 @@ marks the items of a list. A section that is `null` by default has its own defau
 given. Relative paths start at the recipe's file.
 
 """
+_DEFAULTS_HEAD = """# Defaults that follow the images
+
+A recipe of three lines gets what has won in measurements at its images' size and number, and not the paper's settings of 2024
+(`preset: paper` has those). Each column is such a recipe: a `dataset` and `prototypes.ipc`, with the compact generator.
+Keys that are not in the table have the plain defaults of [every key](recipe.md), as have `-`.
+
+```yaml
+dataset: {source: fashion_mnist}
+prototypes: {ipc: 10}
+```
+
+"""
+_DEFAULTS_FOOT = """
+`d4m status` prints these values for a recipe, and the units' keys hold them. They are in `recipe.yaml` of an export, too.
+
+## What closes a group
+
+Keys are chosen in groups. A group is closed, and its keys have their plain defaults, as soon as the recipe or one of its presets names
+one of its keys:
+
+| group | closed by |
+|---|---|
+| the autoencoder, `generator.compact.autoencoder` | any key of it |
+| the denoiser, `generator.compact.denoiser` | any key but those of texts and captions |
+| synthesis | any key but `size_px`, `mosaic`, `resampling`, `choose_from` and `guided_channels` |
+| prototypes | any key but `ipc` |
+| the teacher's architecture | `architecture`, `options` or `weights` |
+| the teacher's `epochs`, `augmentation`, `optimizer` | each by itself, or `weights` |
+| `soft_labels.epochs`, with `evaluation.hard.epochs` | `soft_labels.epochs` or `labelled_epochs`; `hard.epochs` by itself too |
+| `soft_labels.augmentation`; `evaluation.matching`, `.optimizer`, `.students`, `.baselines`, `.full_data.epochs` | each by itself |
+
+So an empty mapping, such as `evaluation: {matching: {}}`, asks for the plain defaults.
+
+## The rules and where they come from
+
+| rule | from |
+|---|---|
+| Images of up to 16 px keep the autoencoder and the denoiser that were tuned on digits. Larger ones have levels that make latents of 8 to 16 px, if the size divides so often. | `recipes/fashion_mnist_ipc10.yaml`, with fewer steps for the time |
+| A generator that was trained here is used for one denoising step at strength 0.05 (0.01 from 50 images per class on), without guidance. | [results](../results.md#fifty-per-class), [why not `auto`](../explanation/decisions/defaults-follow-the-images.md) |
+| Prototypes are refined, through that step, towards the labels of `evaluation.labels`: in 300 steps for up to 200 prototypes, 200 for up to 1,000, 100 for up to 2,000. Above 32 px there are fewer; beyond 64 px, 2,000 prototypes or four denoising steps they are not refined. | [results](../results.md#the-worth-of-each-upgrade): 5.5 points at ten per class; 2,000 is what one regression holds |
+| A teacher sees 240,000 views in all its epochs, of which there are 4 to 40; above 32 px it sees fewer. | the time: 15 minutes on one core |
+| `teacher.members: auto` is 2 from 50 images per class on. | [results](../results.md#fifty-per-class): two lead one by 0.27 ± 0.09 |
+| A student sees 20,000 views with soft labels and 10,000 with class labels, in 40 to 2,000 epochs, by Muon in small batches. Beyond 5,000 images it is trained as the paper trains. | [results](../results.md#the-worth-of-each-upgrade): 9 points |
+| A ConvNet has 3 blocks below 48 px, 4 below 96, 5 below 192, then 6. | published tables of CIFAR, Tiny-ImageNet and subsets of ImageNet |
+| Where a student of all real images sees at most 60,000 views, baselines are `random_real`, `nearest_real` and `full_data`; otherwise `random_real`. | the time |
+| Digits (`digits`, `mnist`) are not flipped. | as in the preset `dc` |
+
+A pretrained generator keeps the paper's synthesis and prototypes. `teacher.others` keep the plain defaults.
+"""
+_SHOWN: Mapping[str, tuple[str, ImageFacts, int]] = {
+    "digits, 10 per class": ("digits", ImageFacts(8, 8, 1, classes=10, images=1437), 10),
+    "Fashion-MNIST, 1": ("fashion_mnist", ImageFacts(28, 28, 1, classes=10, images=60_000), 1),
+    "Fashion-MNIST, 10": ("fashion_mnist", ImageFacts(28, 28, 1, classes=10, images=60_000), 10),
+    "Fashion-MNIST, 50": ("fashion_mnist", ImageFacts(28, 28, 1, classes=10, images=60_000), 50),
+    "CIFAR-100, 10": ("cifar100", ImageFacts(32, 32, 3, classes=100, images=50_000), 10),
+    "10 classes, 5,000 images of 64 px, 10": (
+        "cifar10",
+        ImageFacts(64, 64, 3, classes=10, images=5000),
+        10,
+    ),
+}
+"""Columns of the page of defaults: source, images, images per class."""
 _COMMAND_HEAD = """# Every command
 
     d4m COMMAND [ARGUMENTS] [OPTIONS]
@@ -88,9 +152,29 @@ def command_line_page() -> str:
     return "".join(parts)
 
 
+def defaults_page() -> str:
+    """Return the text of defaults.md."""
+    columns = list[Mapping[str, Any]]()
+    for source, facts, ipc in _SHOWN.values():
+        sections = {"dataset": {"source": source}, "prototypes": {"ipc": ipc}}
+        stated = RecipeSettings.model_validate(sections)
+        columns.append(settled_values(stated, settle(stated, facts)))
+    keys = [*dict.fromkeys(key for column in columns for key in column)]
+    keys.sort(key=lambda key: [*RecipeSettings.model_fields].index(key.partition(".")[0]))
+    table = [["key", *_SHOWN]]
+    for key in keys:
+        cells = [f"`{json.dumps(each[key])}`" if key in each else "-" for each in columns]
+        table.append([f"`{key}`", *cells])
+    lines = [f"| {' | '.join(row)} |\n" for row in table]
+    lines.insert(1, "|---" * (1 + len(_SHOWN)) + "|\n")
+    head = _NOTE.format(source="d4m/recipe/image_defaults.py and docs/reference/generate.py")
+    return "".join([head, _DEFAULTS_HEAD, *lines, _DEFAULTS_FOOT])
+
+
 def pages() -> dict[Path, str]:
     """Return every generated page with its text."""
     return {
+        FOLDER / "defaults.md": defaults_page(),
         FOLDER / "recipe.md": recipe_page(),
         FOLDER / "command_line.md": command_line_page(),
     }
