@@ -95,7 +95,10 @@ def settle(settings: RecipeSettings, facts: ImageFacts) -> RecipeSettings:
 
 
 def settled_values(stated: RecipeSettings, settled: RecipeSettings) -> dict[str, Any]:
-    """Return the keys, with dots, whose values `settle` has changed, with what they are now."""
+    """Return the keys, with dots, whose values `settle` has changed, with what they are now.
+
+    One member of a teacher is not worth a word.
+    """
     before, after = stated.model_dump(mode="json"), settled.model_dump(mode="json")
     if stated.prototypes.refinement is None:
         plain = RefinementSettings().model_dump(mode="json", exclude={"steps"})
@@ -104,7 +107,8 @@ def settled_values(stated: RecipeSettings, settled: RecipeSettings) -> dict[str,
     for dump in (before, after):
         own = dump["evaluation"]["students"]
         dump["evaluation"]["students"] = [each["name"] or each["architecture"] for each in own]
-    return dict(_differences("", before, after))
+    changed = dict(_differences("", before, after))
+    return {key: value for key, value in changed.items() if (key, value) != ("teacher.members", 1)}
 
 
 def describe_settled(stated: RecipeSettings, settled: RecipeSettings) -> str:

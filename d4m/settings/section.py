@@ -24,7 +24,7 @@ Auto = Annotated[Literal["auto"], BeforeValidator(_check_word), Tag("word")]
 """The word `auto`, next to numbers that are tagged `number`."""
 
 NUMBER_OR_AUTO = Discriminator(lambda value: "word" if isinstance(value, str) else "number")
-"""What tells `Auto` from a number, so that a wrong value is compared with one of them alone."""
+"""The discriminator of both, so that a wrong value is compared with one of them alone."""
 
 
 class Section(BaseModel):

@@ -73,8 +73,8 @@ class LabellerSettings(ClassifierSettings):
             default="auto",
             description=(
                 "Number of networks, trained from different seeds. The label is the mean of their "
-                f"logits. `auto`: 2 where `prototypes.ipc` is {MANY_IPC} or more and the teacher is "
-                "trained here, otherwise 1."
+                f"logits. `auto`: 2 where `prototypes.ipc` is {MANY_IPC} or more and the teacher "
+                "is trained here, otherwise 1."
             ),
         )
     )

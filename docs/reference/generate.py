@@ -1,7 +1,8 @@
-"""Write recipe.md, defaults.md and command_line.md from the settings and the commands themselves.
+"""Write recipe.md and command_line.md from the settings and the command line themselves.
 
 Run it with `make reference` after a change of `d4m/settings/`, `d4m/recipe/presets.py`,
-`d4m/recipe/image_defaults.py` or `d4m/cli/`; tests/test_reference.py fails while a page is out of date.
+`d4m/recipe/image_defaults.py` or `d4m/cli/`; tests/test_reference.py fails while a page is out of
+date.
 """
 
 import inspect
@@ -28,8 +29,8 @@ _RECIPE_HEAD = """# Every key of a recipe
 
 A recipe is a YAML file `recipes/<name>.yaml` (or `.yml`). It needs a `dataset` section; every
 other key has a default. The tables show plain defaults; those of keys that a recipe leaves open
-[follow its images](defaults.md). An unknown key or a value out of range is refused before anything runs,
-with file, line, key, the value found and the values allowed.
+[follow its images](defaults.md). An unknown key or a value out of range is refused before anything
+runs, with file, line, key, the value found and the values allowed.
 
 ```yaml
 preset: fast                 # optional: one preset, or a list
@@ -42,54 +43,11 @@ marks the items of a list. A section that is `null` by default has its own defau
 given. Relative paths start at the recipe's file.
 
 """
-_DEFAULTS_HEAD = """# Defaults that follow the images
+_DEFAULTS_HEAD = """## defaults for the images
 
-A recipe of three lines gets what has won in measurements at its images' size and number, and not the paper's settings of 2024
-(`preset: paper` has those). Each column is such a recipe: a `dataset` and `prototypes.ipc`, with the compact generator.
-Keys that are not in the table have the plain defaults of [every key](recipe.md), as have `-`.
+Recipes of a `dataset`, `prototypes.ipc` and nothing else get these values
+([the rules](defaults.md)); `-` is the plain default.
 
-```yaml
-dataset: {source: fashion_mnist}
-prototypes: {ipc: 10}
-```
-
-"""
-_DEFAULTS_FOOT = """
-`d4m status` prints these values for a recipe, and the units' keys hold them. They are in `recipe.yaml` of an export, too.
-
-## What closes a group
-
-Keys are chosen in groups. A group is closed, and its keys have their plain defaults, as soon as the recipe or one of its presets names
-one of its keys:
-
-| group | closed by |
-|---|---|
-| the autoencoder, `generator.compact.autoencoder` | any key of it |
-| the denoiser, `generator.compact.denoiser` | any key but those of texts and captions |
-| synthesis | any key but `size_px`, `mosaic`, `resampling`, `choose_from` and `guided_channels` |
-| prototypes | any key but `ipc` |
-| the teacher's architecture | `architecture`, `options` or `weights` |
-| the teacher's `epochs`, `augmentation`, `optimizer` | each by itself, or `weights` |
-| `soft_labels.epochs`, with `evaluation.hard.epochs` | `soft_labels.epochs` or `labelled_epochs`; `hard.epochs` by itself too |
-| `soft_labels.augmentation`; `evaluation.matching`, `.optimizer`, `.students`, `.baselines`, `.full_data.epochs` | each by itself |
-
-So an empty mapping, such as `evaluation: {matching: {}}`, asks for the plain defaults.
-
-## The rules and where they come from
-
-| rule | from |
-|---|---|
-| Images of up to 16 px keep the autoencoder and the denoiser that were tuned on digits. Larger ones have levels that make latents of 8 to 16 px, if the size divides so often. | `recipes/fashion_mnist_ipc10.yaml`, with fewer steps for the time |
-| A generator that was trained here is used for one denoising step at strength 0.05 (0.01 from 50 images per class on), without guidance. | [results](../results.md#fifty-per-class), [why not `auto`](../explanation/decisions/defaults-follow-the-images.md) |
-| Prototypes are refined, through that step, towards the labels of `evaluation.labels`: in 300 steps for up to 200 prototypes, 200 for up to 1,000, 100 for up to 2,000. Above 32 px there are fewer; beyond 64 px, 2,000 prototypes or four denoising steps they are not refined. | [results](../results.md#the-worth-of-each-upgrade): 5.5 points at ten per class; 2,000 is what one regression holds |
-| A teacher sees 240,000 views in all its epochs, of which there are 4 to 40; above 32 px it sees fewer. | the time: 15 minutes on one core |
-| `teacher.members: auto` is 2 from 50 images per class on. | [results](../results.md#fifty-per-class): two lead one by 0.27 ± 0.09 |
-| A student sees 20,000 views with soft labels and 10,000 with class labels, in 40 to 2,000 epochs, by Muon in small batches. Beyond 5,000 images it is trained as the paper trains. | [results](../results.md#the-worth-of-each-upgrade): 9 points |
-| A ConvNet has 3 blocks below 48 px, 4 below 96, 5 below 192, then 6. | published tables of CIFAR, Tiny-ImageNet and subsets of ImageNet |
-| Where a student of all real images sees at most 60,000 views, baselines are `random_real`, `nearest_real` and `full_data`; otherwise `random_real`. | the time |
-| Digits (`digits`, `mnist`) are not flipped. | as in the preset `dc` |
-
-A pretrained generator keeps the paper's synthesis and prototypes. `teacher.others` keep the plain defaults.
 """
 _SHOWN: Mapping[str, tuple[str, ImageFacts, int]] = {
     "digits, 10 per class": ("digits", ImageFacts(8, 8, 1, classes=10, images=1437), 10),
@@ -113,9 +71,11 @@ _COMMAND_HEAD = """# Every command
 
 def recipe_page() -> str:
     """Return the text of recipe.md."""
-    parts = [_NOTE.format(source="d4m/settings/ and d4m/recipe/presets.py"), _RECIPE_HEAD]
-    names = [*RecipeSettings.model_fields, "presets"]
-    parts.append("Sections: " + ", ".join(f"[{name}](#{name})" for name in names) + ".\n")
+    parts = [_NOTE.format(source="d4m/settings/ and d4m/recipe/"), _RECIPE_HEAD]
+    names = [*RecipeSettings.model_fields, "presets", "defaults for the images"]
+    parts.append(
+        "Sections: " + ", ".join(f"[{name}](#{name.replace(' ', '-')})" for name in names) + ".\n"
+    )
     defaults = _instance(RecipeSettings)
     for name, field in RecipeSettings.model_fields.items():
         models = _models(field.annotation)
@@ -130,7 +90,7 @@ def recipe_page() -> str:
             parts += _tables(name, models[0], getattr(defaults, name, None))
         else:
             parts.append(_table([_row(name, RecipeSettings, name, field, defaults)]))
-    parts.append("\n## presets\n\n" + _presets())
+    parts += ["\n## presets\n\n", _presets(), "\n", _image_defaults()]
     return "".join(parts)
 
 
@@ -152,8 +112,8 @@ def command_line_page() -> str:
     return "".join(parts)
 
 
-def defaults_page() -> str:
-    """Return the text of defaults.md."""
+def _image_defaults() -> str:
+    """Return the table of defaults that follow the images."""
     columns = list[Mapping[str, Any]]()
     for source, facts, ipc in _SHOWN.values():
         sections = {"dataset": {"source": source}, "prototypes": {"ipc": ipc}}
@@ -167,14 +127,12 @@ def defaults_page() -> str:
         table.append([f"`{key}`", *cells])
     lines = [f"| {' | '.join(row)} |\n" for row in table]
     lines.insert(1, "|---" * (1 + len(_SHOWN)) + "|\n")
-    head = _NOTE.format(source="d4m/recipe/image_defaults.py and docs/reference/generate.py")
-    return "".join([head, _DEFAULTS_HEAD, *lines, _DEFAULTS_FOOT])
+    return "".join([_DEFAULTS_HEAD, *lines])
 
 
 def pages() -> dict[Path, str]:
     """Return every generated page with its text."""
     return {
-        FOLDER / "defaults.md": defaults_page(),
         FOLDER / "recipe.md": recipe_page(),
         FOLDER / "command_line.md": command_line_page(),
     }

@@ -16,7 +16,7 @@ generator:
     autoencoder: {{steps: 150, channels: [8, 16]}}
     denoiser: {{steps: 10, channels: [8, 16], text_width: 16}}
 prototypes: {{ipc: 3, starts: 1}}
-synthesis: {{strength: {strength}, guidance_scale: {scale}, num_inference_steps: 20, scheduler: ddim}}
+synthesis: {{strength: {strength}, guidance_scale: {scale}, num_inference_steps: 20}}
 teacher: {{epochs: 4, options: {{width: 16}}}}
 soft_labels: {{epochs: 1}}
 evaluation: {{seeds: 1, baselines: [], labels: [hard]}}
