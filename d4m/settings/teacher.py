@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, Tag, field_validator, model_validator
 
 from d4m.settings.augmentation import AugmentationSettings
-from d4m.settings.classifier import ClassifierSettings
+from d4m.settings.classifier import ClassifierSettings, Network
 from d4m.settings.optimizer import OptimizerSettings
 from d4m.settings.section import NUMBER_OR_AUTO, Auto, ClassBalance, Section
 
@@ -68,13 +68,22 @@ class LabellerSettings(ClassifierSettings):
             "that are trained here, and timm's, bring theirs."
         ),
     )
+    ensemble_with: tuple[Network, ...] = Field(
+        default=(),
+        max_length=10,
+        exclude_if=lambda value: value == (),
+        description=(
+            "Further architectures, by name or with options, whose networks belong to the teacher "
+            "too: an ensemble of several architectures. All are trained in the same way."
+        ),
+    )
     members: Annotated[Annotated[int, Field(ge=1, le=20), Tag("number")] | Auto, NUMBER_OR_AUTO] = (
         Field(
             default="auto",
             description=(
-                "Number of networks, trained from different seeds. The label is the mean of their "
-                f"logits. `auto`: 2 where `prototypes.ipc` is {MANY_IPC} or more and the teacher "
-                "is trained here, otherwise 1."
+                "Number of networks per architecture, trained from different seeds. The label is "
+                "the mean of all logits. `auto`: 2 where `prototypes.ipc` is "
+                f"{MANY_IPC} or more and the teacher is trained here, otherwise 1."
             ),
         )
     )
@@ -102,6 +111,12 @@ class LabellerSettings(ClassifierSettings):
         if self.weights is not None and self.members not in (1, "auto"):
             msg = f"`weights` are those of one network, found `members: {self.members}`"
             raise ValueError(msg)
+        if self.weights is not None and self.ensemble_with:
+            msg = (
+                "`weights` are those of one network, found `ensemble_with` next to them; set "
+                "`weights` to null to train all networks here"
+            )
+            raise ValueError(msg)
         return self
 
     @model_validator(mode="after")
@@ -112,7 +127,7 @@ class LabellerSettings(ClassifierSettings):
         return self
 
     def count_members(self, ipc: int) -> int:
-        """Return the number of networks.
+        """Return the number of networks per architecture.
 
         Args:
             ipc: images per class of the data set that is labelled. More images leave less to gain
@@ -125,6 +140,15 @@ class LabellerSettings(ClassifierSettings):
         if self.members != "auto":
             return self.members
         return 2 if self.weights is None and ipc >= MANY_IPC else 1
+
+    def networks(self, ipc: int) -> list[ClassifierSettings]:
+        """Return the networks whose logits are averaged; architectures alternate.
+
+        Args:
+            ipc: as for `count_members`.
+        """
+        own = ClassifierSettings(architecture=self.architecture, options=self.options)
+        return [own, *self.ensemble_with] * self.count_members(ipc)
 
 
 class OtherTeacherSettings(LabellerSettings):
