@@ -13,7 +13,8 @@ from d4m.compute import Compute
 from d4m.errors import D4MError, MissingUpstreamError, SourceChangedError
 from d4m.generators.base import Generator
 from d4m.generators.registry import open_generator
-from d4m.recipe.image_defaults import ImageFacts, settle
+from d4m.recipe.image_defaults import settle
+from d4m.recipe.image_facts import ImageFacts
 from d4m.recipe.recipe import Recipe
 from d4m.settings import CentreCropSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split

@@ -17,7 +17,8 @@ from pydantic.fields import FieldInfo
 from typer.models import OptionInfo
 
 from d4m.cli import app
-from d4m.recipe.image_defaults import ImageFacts, settle, settled_values
+from d4m.recipe.image_defaults import settle, settled_values
+from d4m.recipe.image_facts import ImageFacts
 from d4m.recipe.presets import PRESETS
 from d4m.settings import RecipeSettings
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from d4m.recipe.image_defaults import ImageFacts, describe_settled, settle
+from d4m.recipe.image_defaults import describe_settled, settle
+from d4m.recipe.image_facts import ImageFacts
 from d4m.recipe.presets import PRESETS, fill_in
 from d4m.settings import RecipeSettings, TeacherSettings, read_part
 
