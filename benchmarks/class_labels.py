@@ -60,7 +60,7 @@ def _show(recipe: Recipe, rows: Sequence[str]) -> None:
         print(f"{recipe.name}: {stage}, {report.seconds:.0f} s", flush=True)
     runs = [
         run
-        for run in student_runs(recipe.settings)
+        for run in student_runs(pipeline.open_context().recipe.settings)
         if run.labels == "hard" and run.training_set in rows
     ]
     of_random = dict[str, np.ndarray]()

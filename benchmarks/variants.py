@@ -50,7 +50,8 @@ def score_variant(edits: Edits, *, baselines: list[str], seeds: int) -> dict[str
             pipeline.run_stage(stage.name)
             if stage.name == EvaluationScores.name:
                 break
-        rows = score_rows(pipeline.open_context(), pipeline.recipe.settings)
+        context = pipeline.open_context()
+        rows = score_rows(context, context.recipe.settings)
         return {row.training_set: row for row in rows}
 
 

@@ -20,6 +20,8 @@ from d4m.cli.app import (
     print_json,
 )
 from d4m.cli.cost import print_cost, print_long_cost
+from d4m.pipeline import Pipeline
+from d4m.recipe.image_defaults import describe_settled
 from d4m.reports.cost.estimate import estimate_cost
 from d4m.reports.cost.text import cost_json
 from d4m.reports.near_copies import compare_pictures
@@ -114,6 +116,8 @@ def _print_plan(planned: Mapping[str, Sequence[PlannedUnit]], present: StageCont
         console.print(f"images: {escape(images)}", soft_wrap=True)
     if chosen := describe_choice(present):
         console.print(escape(chosen), soft_wrap=True)
+    if settled := describe_settled(present.stated.settings, present.recipe.settings):
+        console.print(escape(settled), soft_wrap=True)
     for reason in reasons:
         console.print(escape(reason), soft_wrap=True)
     if not reasons:

@@ -47,6 +47,7 @@ def paper() -> Sections:
             "pretrained": {"model": "stable-diffusion-v1-5/stable-diffusion-v1-5"},
             "latents": "sample",
         },
+        "prototypes": {"method": "kmeans", "representative": "mean"},
         "synthesis": {
             "strength": 0.7,
             "guidance_scale": 8.0,

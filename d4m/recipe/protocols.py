@@ -21,6 +21,7 @@ def rectified() -> Sections:
     return {
         "soft_labels": {"epochs": 400, "augmentation": _views([0.08, 1.0])},
         "evaluation": {
+            "matching": {"loss": "kl", "temperature": 20.0},
             "optimizer": {
                 "name": "adam",
                 "batch_size": 50,

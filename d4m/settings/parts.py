@@ -6,7 +6,7 @@ graph has one arrow in place of many.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
 
@@ -44,6 +44,12 @@ def _encoding(settings: RecipeSettings) -> JsonValue:
     }
 
 
+def _teacher(settings: RecipeSettings) -> JsonValue:
+    """Return the section with the number of networks, which `auto` takes from `ipc`."""
+    members = settings.teacher.count_members(settings.prototypes.ipc)
+    return settings.teacher.model_dump(mode="json") | {"members": members}
+
+
 def _teacher_images(settings: RecipeSettings) -> JsonValue:
     return {"dataset": _dump(settings, "dataset"), "size_px": settings.synthesis.size_px}
 
@@ -57,10 +63,14 @@ def _choice(settings: RecipeSettings) -> JsonValue:
 
 def _refinement(settings: RecipeSettings) -> JsonValue:
     refined = settings.prototypes.refined
-    explaining = settings.prototypes.representative == "explaining"
+    left = settings.generator.kind == "compact" and settings.prototypes.is_open
+    explaining = left or settings.prototypes.representative == "explaining"
     found: dict[str, JsonValue] = {"distillations": settings.evaluation.distillations}
+    if left:
+        found["labels"] = [*settings.evaluation.labels]
     if refined or explaining or settings.synthesis.mosaic > 1:
-        found |= _looks(settings, drawn=refined is not None and refined.through != "vae")
+        through = refined is not None and refined.through != "vae"
+        found |= _looks(settings, drawn=left or through)
     if explaining or (refined and refined.of_teacher):
         found["teacher"] = {
             "augmentation": settings.teacher.augmentation.model_dump(mode="json"),
@@ -144,6 +154,7 @@ def _dump(settings: RecipeSettings, section: str) -> JsonValue:
 
 PARTS: Mapping[str, Part] = {
     **{section: _section(section) for section in SECTIONS},
+    "teacher": replace(_section("teacher"), read=_teacher),
     "encoding": Part(
         "For latents: `dataset`, `generator.latents`, and `seed` if latents are sampled.",
         _encoding,
@@ -159,8 +170,9 @@ PARTS: Mapping[str, Part] = {
     ),
     "refinement": Part(
         "For prototypes, besides `prototypes` and `seed`: `evaluation.distillations`; if they are "
-        "refined, explain the labels or are mosaics, how images look; and some settings of the "
-        "teacher that is explained.",
+        "refined, explain the labels or are mosaics, how images look; some settings of the "
+        "teacher that is explained; and, where the recipe leaves the refinement open, which "
+        "labels students learn.",
         _refinement,
     ),
     "labelling": Part(

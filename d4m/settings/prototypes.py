@@ -171,6 +171,11 @@ class PrototypeSettings(Section):
         return self
 
     @property
+    def is_open(self) -> bool:
+        """Whether a recipe names nothing but how many prototypes it wants."""
+        return self.model_fields_set <= {"ipc"}
+
+    @property
     def explains_teacher(self) -> bool:
         """Whether prototypes are chosen so that they predict the teacher."""
         return self.representative == "explaining" and self.explained == "teacher"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Resampling = Literal["lanczos", "bicubic", "bilinear"]
@@ -11,6 +11,20 @@ Resampling = Literal["lanczos", "bicubic", "bilinear"]
 
 ClassBalance = Literal["auto", "none", "sampling", "weights"]
 """How classes of unequal sizes are balanced in training."""
+
+
+def _check_word(word: str) -> str:
+    if word != "auto":
+        msg = "wanted a number or `auto`"
+        raise ValueError(msg)
+    return word
+
+
+Auto = Annotated[Literal["auto"], BeforeValidator(_check_word), Tag("word")]
+"""The word `auto`, next to numbers that are tagged `number`."""
+
+NUMBER_OR_AUTO = Discriminator(lambda value: "word" if isinstance(value, str) else "number")
+"""The discriminator of both, so that a wrong value is compared with one of them alone."""
 
 
 class Section(BaseModel):

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import Field, Tag
 
-from d4m.settings.section import Resampling, Section
+from d4m.settings.section import NUMBER_OR_AUTO, Auto, Resampling, Section
 from d4m.settings.set_guidance import SetGuidanceSettings
 
 
@@ -141,17 +141,6 @@ class SynthesisSettings(Section):
         return self.mosaic**2
 
 
-def _check_word(word: str) -> str:
-    if word != "auto":
-        msg = "wanted a number or `auto`"
-        raise ValueError(msg)
-    return word
-
-
-_Auto = Annotated[Literal["auto"], BeforeValidator(_check_word), Tag("word")]
-_NUMBER_OR_AUTO = Discriminator(lambda value: "word" if isinstance(value, str) else "number")
-
-
 class SynthesisCandidates(Section):
     """The candidates of `auto`.
 
@@ -170,7 +159,7 @@ class RecipeSynthesisSettings(SynthesisSettings):
     """From prototypes to images (D4M, section 3.3; defaults are the published code's)."""
 
     strength: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
-        Annotated[float, Field(gt=0, le=1), Tag("number")] | _Auto, _NUMBER_OR_AUTO
+        Annotated[float, Field(gt=0, le=1), Tag("number")] | Auto, NUMBER_OR_AUTO
     ] = Field(
         default=0.7,
         description=(
@@ -180,7 +169,7 @@ class RecipeSynthesisSettings(SynthesisSettings):
         ),
     )
     guidance_scale: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
-        Annotated[float, Field(ge=1, le=100), Tag("number")] | _Auto, _NUMBER_OR_AUTO
+        Annotated[float, Field(ge=1, le=100), Tag("number")] | Auto, NUMBER_OR_AUTO
     ] = Field(
         default=8.0,
         description=(

@@ -2,12 +2,15 @@
 
 from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, Tag, field_validator, model_validator
 
 from d4m.settings.augmentation import AugmentationSettings
-from d4m.settings.classifier import ClassifierSettings
+from d4m.settings.classifier import ClassifierSettings, Network
 from d4m.settings.optimizer import OptimizerSettings
-from d4m.settings.section import ClassBalance, Section
+from d4m.settings.section import NUMBER_OR_AUTO, Auto, ClassBalance, Section
+
+MANY_IPC = 50
+"""Images per class from which a teacher has two networks (docs/results.md, "Fifty per class")."""
 
 _Levels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
 
@@ -65,14 +68,24 @@ class LabellerSettings(ClassifierSettings):
             "that are trained here, and timm's, bring theirs."
         ),
     )
-    members: int = Field(
-        default=1,
-        ge=1,
-        le=20,
+    ensemble_with: tuple[Network, ...] = Field(
+        default=(),
+        max_length=10,
+        exclude_if=lambda value: value == (),
         description=(
-            "Number of networks, trained from different seeds. The label is the mean of "
-            "their logits."
+            "Further architectures, by name or with options, whose networks belong to the teacher "
+            "too: an ensemble of several architectures. All are trained in the same way."
         ),
+    )
+    members: Annotated[Annotated[int, Field(ge=1, le=20), Tag("number")] | Auto, NUMBER_OR_AUTO] = (
+        Field(
+            default="auto",
+            description=(
+                "Number of networks per architecture, trained from different seeds. The label is "
+                "the mean of all logits. `auto`: 2 where `prototypes.ipc` is "
+                f"{MANY_IPC} or more and the teacher is trained here, otherwise 1."
+            ),
+        )
     )
     epochs: int = Field(default=40, ge=1, description="Passes over the training images.")
     class_balance: ClassBalance = Field(
@@ -95,8 +108,14 @@ class LabellerSettings(ClassifierSettings):
 
     @model_validator(mode="after")
     def _ready_weights_are_one_network(self) -> Self:
-        if self.weights is not None and self.members > 1:
+        if self.weights is not None and self.members not in (1, "auto"):
             msg = f"`weights` are those of one network, found `members: {self.members}`"
+            raise ValueError(msg)
+        if self.weights is not None and self.ensemble_with:
+            msg = (
+                "`weights` are those of one network, found `ensemble_with` next to them; set "
+                "`weights` to null to train all networks here"
+            )
             raise ValueError(msg)
         return self
 
@@ -106,6 +125,30 @@ class LabellerSettings(ClassifierSettings):
             msg = f"`input` describes a file of weights, found `weights: {self.weights or 'null'}`"
             raise ValueError(msg)
         return self
+
+    def count_members(self, ipc: int) -> int:
+        """Return the number of networks per architecture.
+
+        Args:
+            ipc: images per class of the data set that is labelled. More images leave less to gain
+                from choosing them, and more from better labels.
+
+        Example:
+            >>> LabellerSettings().count_members(10), LabellerSettings().count_members(50)
+            (1, 2)
+        """
+        if self.members != "auto":
+            return self.members
+        return 2 if self.weights is None and ipc >= MANY_IPC else 1
+
+    def networks(self, ipc: int) -> list[ClassifierSettings]:
+        """Return the networks whose logits are averaged; architectures alternate.
+
+        Args:
+            ipc: as for `count_members`.
+        """
+        own = ClassifierSettings(architecture=self.architecture, options=self.options)
+        return [own, *self.ensemble_with] * self.count_members(ipc)
 
 
 class OtherTeacherSettings(LabellerSettings):

@@ -11,9 +11,11 @@ from jaxtyping import UInt8
 
 from d4m.compute import Compute
 from d4m.environment import checkpoint_seconds
-from d4m.errors import MissingUpstreamError, SourceChangedError
+from d4m.errors import D4MError, MissingUpstreamError, SourceChangedError
 from d4m.generators.base import Generator
 from d4m.generators.registry import open_generator
+from d4m.recipe.image_defaults import settle
+from d4m.recipe.image_facts import ImageFacts
 from d4m.recipe.recipe import Recipe
 from d4m.settings import CentreCropSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split
@@ -73,7 +75,37 @@ class Materials:
     @cached_property
     def generator(self) -> Generator:
         """The recipe's generator."""
-        return open_generator(self._recipe, self._device)
+        return open_generator(self.settle(self._recipe), self._device)
+
+    def settle(self, recipe: Recipe) -> Recipe:
+        """Return a recipe whose open keys have the defaults that suit the images.
+
+        Where the images cannot be listed, nobody knows these, and the recipe stays as it is.
+
+        Args:
+            recipe: that of these materials, or with other settings for the same images.
+        """
+        try:
+            if recipe is self._recipe:
+                return self._settled
+            return replace(recipe, settings=settle(recipe.settings, self._facts))
+        except (D4MError, OSError):
+            return recipe
+
+    @cached_property
+    def _settled(self) -> Recipe:
+        return replace(self._recipe, settings=settle(self._recipe.settings, self._facts))
+
+    @cached_property
+    def _facts(self) -> ImageFacts:
+        source, classes = self.source, len(self.source.class_table)
+        return ImageFacts(
+            size_px=source.size_px,
+            view_px=self._recipe.settings.synthesis.size_px or source.size_px,
+            channels=source.channels,
+            classes=classes,
+            images=sum(source.count("train", class_id) for class_id in range(classes)),
+        )
 
 
 @dataclass(frozen=True)
@@ -84,7 +116,7 @@ class StageContext:
     reads settings from its units only, never from the recipe.
 
     Attributes:
-        recipe: the settings.
+        stated: the recipe as its file has it.
         store: where units are.
         compute: the device, and what fits on it.
         materials: the recipe's images and generator.
@@ -94,7 +126,7 @@ class StageContext:
         checkpoints: of the units at hand, by key.
     """
 
-    recipe: Recipe
+    stated: Recipe
     store: ArtifactStore
     compute: Compute
     materials: Materials
@@ -110,6 +142,11 @@ class StageContext:
         return cls(recipe, store, compute, Materials(recipe, store.root / "cache", compute.device))
 
     @property
+    def recipe(self) -> Recipe:
+        """The recipe, whose open keys have the defaults that suit the images."""
+        return self.materials.settle(self.stated)
+
+    @property
     def device(self) -> str:
         """Where tensors are computed: `cpu`, `cuda`, ..."""
         return self.compute.device
@@ -117,7 +154,7 @@ class StageContext:
     @property
     def manifests(self) -> ManifestFolder:
         """The recipe's manifests."""
-        return ManifestFolder(self.store.root, self.recipe.name, self.recipe.file)
+        return ManifestFolder(self.store.root, self.stated.name, self.stated.file)
 
     @property
     def source(self) -> ImageSource:

@@ -141,7 +141,7 @@ def _drawing(context: StageContext, strength: float, scale: float) -> Inputs:
         }
     )
     recipe = replace(context.recipe, settings=settings.model_copy(update={"synthesis": synthesis}))
-    own = replace(context, recipe=recipe)
+    own = replace(context, stated=recipe)
     each = [drawing_inputs(own, class_id).settings for class_id in _classes(context)]
     return Inputs({"drawn": {**each[0], "prompt": [drawn["prompt"] for drawn in each]}})
 

@@ -44,10 +44,15 @@ class Teacher(Stage):
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per member; weights from a file depend on it and not on the images."""
+        recipe = context.recipe.settings
         return [
-            self._plan(context, settings, name, seed)
-            for teacher, settings in teachers_of(context.recipe.settings).items()
-            for name, seed in _members(context.recipe.settings, teacher).items()
+            self._plan(context, _with_network(settings, network), name, seed)
+            for teacher, settings in teachers_of(recipe).items()
+            for network, (name, seed) in zip(
+                settings.networks(recipe.prototypes.ipc),
+                _members(recipe, teacher).items(),
+                strict=True,
+            )
         ]
 
     def compute(
@@ -188,8 +193,14 @@ def _members(settings: RecipeSettings, teacher: str) -> dict[str, int]:
         member_unit(teacher, member): stream_seed(
             settings.seed, "teacher", *([member] if member else [])
         )
-        for member in range(teachers_of(settings)[teacher].members)
+        for member in range(len(teachers_of(settings)[teacher].networks(settings.prototypes.ipc)))
     }
+
+
+def _with_network(settings: LabellerSettings, network: ClassifierSettings) -> LabellerSettings:
+    """Return the settings of one member of an ensemble, which may have another architecture."""
+    own = {"architecture": network.architecture, "options": network.options}
+    return settings.model_copy(update=own)
 
 
 def _digest_weights(path: Path) -> str:

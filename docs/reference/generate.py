@@ -1,7 +1,8 @@
 """Write recipe.md and command_line.md from the settings and the command line themselves.
 
-Run it with `make reference` after a change of `d4m/settings/`, `d4m/recipe/presets.py` or
-`d4m/cli/`; tests/test_reference.py fails while a page is out of date.
+Run it with `make reference` after a change of `d4m/settings/`, `d4m/recipe/presets.py`,
+`d4m/recipe/image_defaults.py` or `d4m/cli/`; tests/test_reference.py fails while a page is out of
+date.
 """
 
 import inspect
@@ -16,6 +17,8 @@ from pydantic.fields import FieldInfo
 from typer.models import OptionInfo
 
 from d4m.cli import app
+from d4m.recipe.image_defaults import settle, settled_values
+from d4m.recipe.image_facts import ImageFacts
 from d4m.recipe.presets import PRESETS
 from d4m.settings import RecipeSettings
 
@@ -26,8 +29,9 @@ _METAVARS = {int: "NUMBER", float: "NUMBER", str: "TEXT"}
 _RECIPE_HEAD = """# Every key of a recipe
 
 A recipe is a YAML file `recipes/<name>.yaml` (or `.yml`). It needs a `dataset` section; every
-other key has a default. An unknown key or a value out of range is refused before anything runs,
-with file, line, key, the value found and the values allowed.
+other key has a default. The tables show plain defaults; those of keys that a recipe leaves open
+[follow its images](defaults.md). An unknown key or a value out of range is refused before anything
+runs, with file, line, key, the value found and the values allowed.
 
 ```yaml
 preset: fast                 # optional: one preset, or a list
@@ -40,6 +44,25 @@ marks the items of a list. A section that is `null` by default has its own defau
 given. Relative paths start at the recipe's file.
 
 """
+_DEFAULTS_HEAD = """## defaults for the images
+
+Recipes of a `dataset`, `prototypes.ipc` and nothing else get these values
+([the rules](defaults.md)); `-` is the plain default.
+
+"""
+_SHOWN: Mapping[str, tuple[str, ImageFacts, int]] = {
+    "digits, 10 per class": ("digits", ImageFacts(8, 8, 1, classes=10, images=1437), 10),
+    "Fashion-MNIST, 1": ("fashion_mnist", ImageFacts(28, 28, 1, classes=10, images=60_000), 1),
+    "Fashion-MNIST, 10": ("fashion_mnist", ImageFacts(28, 28, 1, classes=10, images=60_000), 10),
+    "Fashion-MNIST, 50": ("fashion_mnist", ImageFacts(28, 28, 1, classes=10, images=60_000), 50),
+    "CIFAR-100, 10": ("cifar100", ImageFacts(32, 32, 3, classes=100, images=50_000), 10),
+    "10 classes, 5,000 images of 64 px, 10": (
+        "cifar10",
+        ImageFacts(64, 64, 3, classes=10, images=5000),
+        10,
+    ),
+}
+"""Columns of the page of defaults: source, images, images per class."""
 _COMMAND_HEAD = """# Every command
 
     d4m COMMAND [ARGUMENTS] [OPTIONS]
@@ -54,9 +77,11 @@ object for scripts.
 
 def recipe_page() -> str:
     """Return the text of recipe.md."""
-    parts = [_NOTE.format(source="d4m/settings/ and d4m/recipe/presets.py"), _RECIPE_HEAD]
-    names = [*RecipeSettings.model_fields, "presets"]
-    parts.append("Sections: " + ", ".join(f"[{name}](#{name})" for name in names) + ".\n")
+    parts = [_NOTE.format(source="d4m/settings/ and d4m/recipe/"), _RECIPE_HEAD]
+    names = [*RecipeSettings.model_fields, "presets", "defaults for the images"]
+    parts.append(
+        "Sections: " + ", ".join(f"[{name}](#{name.replace(' ', '-')})" for name in names) + ".\n"
+    )
     defaults = _instance(RecipeSettings)
     for name, field in RecipeSettings.model_fields.items():
         models = _models(field.annotation)
@@ -71,7 +96,7 @@ def recipe_page() -> str:
             parts += _tables(name, models[0], getattr(defaults, name, None))
         else:
             parts.append(_table([_row(name, RecipeSettings, name, field, defaults)]))
-    parts.append("\n## presets\n\n" + _presets())
+    parts += ["\n## presets\n\n", _presets(), "\n", _image_defaults()]
     return "".join(parts)
 
 
@@ -91,6 +116,24 @@ def command_line_page() -> str:
         parts.append("\n| argument or option | default | meaning |\n|---|---|---|\n")
         parts += [f"| {' | '.join(_parameter(each))} |\n" for each in parameters]
     return "".join(parts)
+
+
+def _image_defaults() -> str:
+    """Return the table of defaults that follow the images."""
+    columns = list[Mapping[str, Any]]()
+    for source, facts, ipc in _SHOWN.values():
+        sections = {"dataset": {"source": source}, "prototypes": {"ipc": ipc}}
+        stated = RecipeSettings.model_validate(sections)
+        columns.append(settled_values(stated, settle(stated, facts)))
+    keys = [*dict.fromkeys(key for column in columns for key in column)]
+    keys.sort(key=lambda key: [*RecipeSettings.model_fields].index(key.partition(".")[0]))
+    table = [["key", *_SHOWN]]
+    for key in keys:
+        cells = [f"`{json.dumps(each[key])}`" if key in each else "-" for each in columns]
+        table.append([f"`{key}`", *cells])
+    lines = [f"| {' | '.join(row)} |\n" for row in table]
+    lines.insert(1, "|---" * (1 + len(_SHOWN)) + "|\n")
+    return "".join([_DEFAULTS_HEAD, *lines])
 
 
 def pages() -> dict[Path, str]:

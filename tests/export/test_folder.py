@@ -151,7 +151,7 @@ def test_a_reader_finds_recipe_lineage_and_checksums(exports, finished_once):
     listed = [line.split("  ")[1] for line in (folder / "SHA256SUMS").read_text().splitlines()]
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files == {*listed, "SHA256SUMS"}
-    again, own = load_recipe(folder / "recipe.yaml"), finished_once.pipeline().recipe
+    again, own = load_recipe(folder / "recipe.yaml"), finished_once.pipeline().open_context().recipe
     assert again.settings == own.settings
     units = json.loads((folder / "lineage.json").read_text())
     digests = {f"{unit['artifact']}/{unit['unit']}": unit["digest"] for unit in units}

@@ -26,6 +26,7 @@ synthesis: {strength: 0.5, guidance_scale: 6, num_inference_steps: 20}
 teacher:
   epochs: 15
   augmentation: {crop_scale: [0.6, 1], flip: 0, rotation_degrees: 12, cutmix: 0}
+  optimizer: {batch_size: 64, learning_rate: 2.0e-3}
 soft_labels: {epochs: 300, augmentation: {crop_scale: [0.5, 1], flip: 0, cutmix: 0.5}}
 evaluation:
   matching: {temperature: 4}

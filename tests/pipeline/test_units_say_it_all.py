@@ -46,7 +46,7 @@ def _blind(context):
     """The context without its recipe; what the recipe names on this machine is open already."""
     assert context.source.class_table
     assert context.generator
-    return replace(context, recipe=Refusing())
+    return replace(context, stated=Refusing())
 
 
 def _one_of_each_kind(units):

@@ -87,7 +87,8 @@ def test_what_goes_beyond_the_paper_is_off_by_default():
     )
     plain = SynthesisSettings(mode_guidance=0.0, candidates=1)
     assert settings.synthesis.model_dump() == plain.model_dump()
-    assert settings.teacher == TeacherSettings(members=1)
+    assert settings.teacher == TeacherSettings(members="auto")
+    assert settings.teacher.count_members(settings.prototypes.ipc) == 1
     assert settings.soft_labels == SoftLabelSettings(
         epochs=300, labelled_epochs=None, mode="stored", format="float16"
     )

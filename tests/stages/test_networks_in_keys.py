@@ -24,7 +24,8 @@ def _teacher(workspace, text, size_px=8):
 @pytest.mark.parametrize(
     ("text", "architecture", "size_px"),
     [
-        ("{}", "convnet3", 64),
+        ("{}", "convnet3", 32),
+        ("{architecture: convnet3}", "convnet3", 64),
         ("{architecture: resnet18}", "resnet18", 8),
         ("{architecture: resnet18}", "resnet18", 96),
         ("{architecture: resnet18.tv_in1k}", "resnet18", 96),

@@ -67,7 +67,10 @@ def _networks(context: StageContext) -> Iterator[_Network]:
     others = {("teacher", "others", n): other for n, other in enumerate(settings.teacher.others)}
     for keys, teacher in {("teacher",): settings.teacher, **others}.items():
         alone = teacher.weights is None and _is_alone(real, teacher.optimizer)
-        yield _Network(keys, teacher, (*keys, "optimizer", "batch_size"), alone, teacher.weights)
+        batch = (*keys, "optimizer", "batch_size")
+        yield _Network(keys, teacher, batch, alone, teacher.weights)
+        for place, network in enumerate(teacher.ensemble_with):
+            yield _Network((*keys, "ensemble_with", place), network, batch, alone)
     refined = settings.prototypes.refined
     if refined and refined.of_classes:
         for place, student in enumerate(refined.students):
