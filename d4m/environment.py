@@ -8,6 +8,7 @@ from d4m.compute import Compute, Memory
 from d4m.errors import D4MError
 from d4m.recipe.paths import expand_path
 from d4m.recipe.recipe import SUFFIXES, Recipe, load_recipe
+from d4m.store.open_storage import StoreRoot, parse_root
 
 
 def recipes_folder() -> Path:
@@ -15,9 +16,15 @@ def recipes_folder() -> Path:
     return _folder("D4M_RECIPES", "recipes")
 
 
-def store_root() -> Path:
-    """Return the store's folder: `$D4M_STORE`, else `store/`."""
-    return _folder("D4M_STORE", "store")
+def store_root() -> StoreRoot:
+    """Return the store's folder or address: `$D4M_STORE`, else `store/`."""
+    return _root("D4M_STORE", os.environ.get("D4M_STORE", "store"))
+
+
+def store_fallbacks() -> tuple[StoreRoot, ...]:
+    """Return the stores that are only read: `$D4M_STORE_FALLBACK`, several separated by spaces."""
+    texts = os.environ.get("D4M_STORE_FALLBACK", "").split()
+    return tuple(_root("D4M_STORE_FALLBACK", text) for text in texts)
 
 
 def compute() -> Compute:
@@ -64,6 +71,14 @@ def find_recipe(name_or_path: str) -> Recipe:
     return load_recipe(
         expand_path(name_or_path) if is_path else recipes_folder() / f"{name_or_path}{SUFFIXES[0]}"
     )
+
+
+def _root(variable: str, text: str) -> StoreRoot:
+    try:
+        return parse_root(text)
+    except D4MError as failure:
+        msg = f"{variable}: {failure}"
+        raise D4MError(msg) from None
 
 
 def _folder(variable: str, default: str) -> Path:

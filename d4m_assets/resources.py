@@ -1,11 +1,12 @@
 """The places of recipes and artifacts, and the device; none of them changes a result."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 import dagster as dg
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from d4m.compute import Compute, Memory
 from d4m.errors import RecipeError
@@ -17,6 +18,8 @@ from d4m.recipe.recipe import (
     recipe_files,
     recipe_names,
 )
+from d4m.store.open_storage import StoreRoot, open_storage, parse_root
+from d4m.store.storage import Storage
 
 
 class RecipesResource(dg.ConfigurableResource[None]):
@@ -79,7 +82,8 @@ class StoreResource(dg.ConfigurableResource[None]):
     """The artifact store, and the device on which artifacts are computed.
 
     Attributes:
-        root: absolute path.
+        root: absolute path, or an address in an object store.
+        fallbacks: stores that are only read, for units that the store lacks.
         device: `auto`, `cpu`, `cuda`, ...
         batch_size: images at a time through a generator; None: as many as are found to fit.
         memory: `full`, `slicing` or `offload`.
@@ -89,12 +93,14 @@ class StoreResource(dg.ConfigurableResource[None]):
     device: str = "auto"
     batch_size: int | None = None
     memory: Memory = "full"
+    fallbacks: list[str] = Field(default_factory=list[str])
 
     @classmethod
-    def at(cls, root: Path, compute: Compute) -> Self:
-        """Return the store in a folder, and the machine that computes on it."""
+    def at(cls, root: StoreRoot, compute: Compute, fallbacks: Sequence[StoreRoot] = ()) -> Self:
+        """Return the store at a root, and the machine that computes on it."""
         return cls(
             root=str(root),
+            fallbacks=[str(each) for each in fallbacks],
             device=compute.requested_device,
             batch_size=compute.batch_size,
             memory=compute.memory,
@@ -103,4 +109,10 @@ class StoreResource(dg.ConfigurableResource[None]):
     def pipeline(self, recipe: Recipe) -> Pipeline:
         """Return a recipe's stages over this store."""
         compute = Compute(self.device, self.batch_size, self.memory)
-        return Pipeline(recipe, Path(self.root), compute)
+        fallbacks = [parse_root(each) for each in self.fallbacks]
+        return Pipeline(recipe, parse_root(self.root), compute, fallbacks)
+
+    @property
+    def storage(self) -> Storage:
+        """Where the store's bytes are."""
+        return open_storage(parse_root(self.root))

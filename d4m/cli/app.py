@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from d4m.environment import compute, find_recipe, store_root
+from d4m.environment import compute, find_recipe, store_fallbacks, store_root
 from d4m.pipeline import Pipeline
 from d4m.reports.present import ShownDataset
 from d4m.stages.context import StageContext
@@ -74,4 +74,4 @@ def print_note(recipe: str, shown: ShownDataset) -> None:
 
 def open_pipeline(recipe: str) -> Pipeline:
     """Open a recipe with the store and device that the environment names."""
-    return Pipeline(find_recipe(recipe), store_root(), compute())
+    return Pipeline(find_recipe(recipe), store_root(), compute(), store_fallbacks())

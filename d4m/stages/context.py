@@ -100,7 +100,7 @@ class StageContext:
     @classmethod
     def open(cls, recipe: Recipe, store: ArtifactStore, compute: Compute) -> "StageContext":
         """Return a context without any upstream unit."""
-        return cls(recipe, store, compute, Materials(recipe, store.root / "cache", compute.device))
+        return cls(recipe, store, compute, Materials(recipe, store.storage.cache, compute.device))
 
     @property
     def device(self) -> str:
@@ -110,7 +110,7 @@ class StageContext:
     @property
     def manifests(self) -> ManifestFolder:
         """The recipe's manifests."""
-        return ManifestFolder(self.store.root, self.recipe.name, self.recipe.file)
+        return ManifestFolder(self.store.storage, self.recipe.name, self.recipe.file)
 
     @property
     def source(self) -> ImageSource:

@@ -47,7 +47,7 @@ def run_stage(stage: Stage, context: StageContext) -> StageReport:
     computed = list[str]()
     while True:
         units, stored = plan_stage(stage, context)
-        used = {n: each for n, each in stored.items() if context.store.mark_used(each)}
+        used = context.store.mark_used(stored)
         missing = [unit for unit in units if unit.name not in used and _is_ready(unit, used)]
         if not missing and all(map(is_known, units)):
             break
