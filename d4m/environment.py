@@ -22,9 +22,21 @@ def store_root() -> StoreRoot:
 
 
 def store_fallbacks() -> tuple[StoreRoot, ...]:
-    """Return the stores that are only read: `$D4M_STORE_FALLBACK`, several separated by spaces."""
+    """Return the stores that are only read: `$D4M_STORE_FALLBACK`, several separated by spaces.
+
+    Raises:
+        D4MError: one of them is a folder that does not exist.
+    """
     texts = os.environ.get("D4M_STORE_FALLBACK", "").split()
-    return tuple(_root("D4M_STORE_FALLBACK", text) for text in texts)
+    roots = tuple(_root("D4M_STORE_FALLBACK", text) for text in texts)
+    for root in roots:
+        if isinstance(root, Path) and not root.is_dir():
+            msg = (
+                f"D4M_STORE_FALLBACK: wanted the folder of a store, found none at {root}; mount "
+                "it, or take it out of the variable, and its units are computed again"
+            )
+            raise D4MError(msg)
+    return roots
 
 
 def compute() -> Compute:

@@ -66,6 +66,9 @@ def status(recipe: RecipeArgument) -> None:
         if len(why) > _REASONS:
             reasons.append(f"{stage}: and {len(why) - _REASONS} more units")
     console.print(table)
+    stored = [each for stage in outlook.planned.values() for each in stage.stored.values()]
+    if borrowed := outlook.context.store.borrowed(stored):
+        console.print(f"{borrowed} of the {len(stored)} cached units are in a read-only store")
     present = outlook.present
     if images := present.source.describe():
         console.print(f"images: {escape(images)}", soft_wrap=True)

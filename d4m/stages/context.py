@@ -162,6 +162,10 @@ class StageContext:
         """Return the arrays of an upstream unit, checked."""
         return self.store.read_arrays(artifact, self._record(artifact, unit).key)
 
+    def read_each(self, artifact: str, units: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the arrays of many small upstream units in order, read ahead from a server."""
+        return self.store.storage.each(lambda unit: self.read(artifact, unit), units)
+
     def open_files(self, artifact: str, unit: str) -> Path:
         """Return the folder of an upstream unit, checked."""
         return self.store.open_files(artifact, self._record(artifact, unit).key)
@@ -172,7 +176,10 @@ class StageContext:
 
     def image_index(self, split: Split, class_id: int) -> ImageIndex:
         """Return the index of one class's real images."""
-        arrays = self.read("real_images", split_unit(split, class_id))
+        return self._index(self.read("real_images", split_unit(split, class_id)))
+
+    @staticmethod
+    def _index(arrays: Mapping[str, np.ndarray]) -> ImageIndex:
         unreadable = zip(arrays["unreadable_files"], arrays["unreadable_reasons"], strict=True)
         return ImageIndex(
             tuple(map(str, arrays["image_ids"])),
@@ -216,8 +223,9 @@ class StageContext:
 
     def image_indexes(self) -> dict[tuple[Split, int], ImageIndex]:
         """Return the index of every class in every split."""
-        splits = self.source.splits
-        return {(s, c): self.image_index(s, c) for s in splits for c in self.class_ids}
+        keys = [(split, each) for split in self.source.splits for each in self.class_ids]
+        arrays = self.read_each("real_images", (split_unit(*key) for key in keys))
+        return dict(zip(keys, map(self._index, arrays), strict=True))
 
     def _units(self, artifact: str) -> Mapping[str, UnitRecord | None]:
         if artifact not in self.upstream:

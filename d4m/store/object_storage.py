@@ -19,7 +19,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path, PurePosixPath
+from threading import current_thread
 from typing import Any, TypeVar
 
 from d4m.errors import StoreError
@@ -47,6 +49,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _AT_ONCE = 32
+_THREADS = "d4m-store"
 _PIECE_BYTES = 32 << 20
 _RETRIES = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
 _CLIENT = {"allow_http": True, "timeout": timedelta(minutes=2)}
@@ -98,7 +101,10 @@ class ObjectStorage(Storage):
         self, function: Callable[[_Item], _Result], items: Iterable[_Item]
     ) -> Iterator[_Result]:
         """Yield the results in order, while threads wait for those that come next."""
-        pool, waiting = ThreadPoolExecutor(_AT_ONCE), deque[Future[_Result]]()
+        if current_thread().name.startswith(_THREADS):  # others wait next to this one already
+            yield from map(function, items)
+            return
+        pool, waiting = _waiters(os.getpid()), deque[Future[_Result]]()
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
@@ -107,7 +113,8 @@ class ObjectStorage(Storage):
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            pool.shutdown(cancel_futures=True)
+            for each in waiting:
+                each.cancel()
 
     def read(self, path: PurePosixPath) -> str:
         """Read a small object."""
@@ -339,6 +346,12 @@ class ObjectStorage(Storage):
 
         for _ in self.each(fetch, pieces):
             pass
+
+
+@cache
+def _waiters(process: int) -> ThreadPoolExecutor:  # noqa: ARG001
+    """Return the threads of this process that wait for answers; a fork needs threads of its own."""
+    return ThreadPoolExecutor(_AT_ONCE, _THREADS)
 
 
 def _first_line(failure: Exception) -> str:

@@ -153,7 +153,8 @@ def test_units_set_aside_as_damaged_go_after_the_time_of_grace_with_their_files(
     again = _publish(store, 3)
     assert _found(store, Keep(9, 0, DAY)) == set()
     [aside] = find_garbage(store.storage, Keep(9, 0, NO_GRACE))
-    assert (aside.kind, aside.folder) == ("set aside", folder)
+    assert aside.kind == "set aside"
+    assert store.root / aside.folder.path == folder
     assert remove(store.storage, [aside], NO_GRACE)
     assert not folder.exists()
     assert store.find("latents", versions[3].key) == again
@@ -183,7 +184,7 @@ def test_files_of_a_dead_writer_are_removed_and_those_of_a_live_one_stay(store, 
     _make_old(live)
     (live / "latents" / "c" / "1").write_bytes(b"just written")
     found = list(find_garbage(store.storage, Keep(9, 0, DAY)))
-    assert {(each.kind, each.path) for each in found} == {
+    assert {(each.kind, store.root / each.path) for each in found} == {
         ("unfinished", dead),
         ("unfinished", temporary),
         ("unfinished", manifest),
@@ -198,9 +199,9 @@ def test_an_interrupted_removal_is_finished_by_the_next_one(store, versions):
     path.rename(path.with_suffix(".removed"))
     found = list(find_garbage(store.storage, STRICT))
     [rest] = [each for each in found if each.kind == "unfinished"]
-    assert rest.folder == store.root / versions[0].path
+    assert rest.folder.path.as_posix() == versions[0].path
     assert remove(store.storage, [rest], NO_GRACE)
-    assert not rest.folder.exists()
+    assert not (store.root / rest.folder.path).exists()
 
 
 def test_with_a_damaged_manifest_nothing_is_removed(store, versions):  # noqa: ARG001
@@ -222,6 +223,6 @@ def test_a_path_in_a_reference_that_leads_elsewhere_is_not_followed(store, versi
     document["path"] = "../precious"
     path.write_text(json.dumps(document))
     for each in list(find_garbage(store.storage, STRICT)):
-        assert each.folder != precious
+        assert each.folder is None or ".." not in each.folder.path.parts
         remove(store.storage, [each], NO_GRACE)
     assert precious.exists()
