@@ -254,6 +254,34 @@ def test_a_server_that_creates_twice_is_refused_before_a_unit_is_published(tmp_p
         assert _all_paths(store.storage) == []
 
 
+def test_many_units_are_looked_up_and_read_at_once(tmp_path):
+    waiting, most = list[str](), list[int]()
+
+    def wait(environ):
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            waiting.append(environ["PATH_INFO"])
+            most.append(len(waiting))
+            time.sleep(0.02)
+            waiting.remove(environ["PATH_INFO"])
+
+    units = [
+        Unit("prototypes", "1", str(n), {"settings": {"n": n}, "upstream": {}}) for n in range(12)
+    ]
+    with moto(wait) as address, environment(address, tmp_path):
+        make_bucket(address)
+        store = ArtifactStore(f"s3://{BUCKET}/many")
+        for unit in units:
+            store.publish_arrays(unit, {**ARRAYS, "inertia": np.array(float(unit.name))}, {})
+        for look in (
+            lambda: store.find_all(units),
+            lambda: store.mark_used(store.find_all(units)),
+            lambda: list(store.storage.each(lambda u: store.read_arrays(u.stage, u.key), units)),
+        ):
+            most.clear()
+            assert len(look()) == len(units)
+            assert max(most) >= 6
+
+
 def test_a_bucket_or_a_server_that_is_not_there_is_an_error_that_names_it(server, monkeypatch):
     assert server
     with pytest.raises(StoreError, match=r"no-such-bucket"):
