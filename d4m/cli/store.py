@@ -19,7 +19,7 @@ _KINDS = {
     "set aside": "units set aside as damaged",
     "unfinished": "unfinished files of killed writers",
     "version": "old versions",
-    "mark": "old marks of units in use",
+    "mark": "marks and claims of runs that ended",
 }
 _TOGETHER = 50
 """Pieces of garbage that are removed at a time."""

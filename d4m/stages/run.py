@@ -11,6 +11,7 @@ from d4m.progress import progress
 from d4m.stages.base import Product, Stage, is_known, plan_stage, records
 from d4m.stages.context import StageContext
 from d4m.stages.provenance import SECONDS, record_provenance
+from d4m.store.claims import Claims
 from d4m.store.manifest import Manifest
 from d4m.store.reference import Reference, Unit
 
@@ -55,7 +56,7 @@ def run_stage(stage: Stage, context: StageContext) -> StageReport:
         if lost:
             msg = f"{stage.name}: {lost} were stored and are gone again; check the disk"
             raise StoreError(msg)
-        computed += _compute(stage, context.seeing(stage.name, records(used)), missing)
+        computed += _compute_unclaimed(stage, context.seeing(stage.name, records(used)), missing)
     found = records(used)
     manifest = Manifest(stage.name, stage.version, {u.name: found[u.name] for u in units})
     context.manifests.publish(manifest)
@@ -69,6 +70,19 @@ def run_stage(stage: Stage, context: StageContext) -> StageReport:
 def _is_ready(unit: Unit, used: Mapping[str, Reference]) -> bool:
     """Return whether all that a unit reads is there, units of its own stage included."""
     return is_known(unit) and all(own in used for own in unit.reads(unit.stage))
+
+
+def _compute_unclaimed(stage: Stage, context: StageContext, missing: Sequence[Unit]) -> list[str]:
+    """Compute those units that no other run computes; wait for that one if there are none."""
+    claims = Claims(context.store.storage, stage.name)
+    with claims.take(missing) as mine:
+        published = context.store.find_all(mine)  # by another run, since they were looked for
+        left = [unit for unit in mine if unit.name not in published]
+        if left:
+            return _compute(stage, context, left)
+    if not mine:
+        claims.wait(missing)
+    return []
 
 
 def _compute(stage: Stage, context: StageContext, missing: Sequence[Unit]) -> list[str]:

@@ -62,6 +62,7 @@ class FolderStorage(Storage):
 
     def create(self, path: PurePosixPath, text: str) -> bool:
         """Create a small file, durably, by a hard link, which only one writer can make."""
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         return create_atomically(self.root / path, text)
 
     def rename(self, path: PurePosixPath, to: PurePosixPath) -> float:

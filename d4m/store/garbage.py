@@ -18,7 +18,7 @@ from typing import Literal
 
 from d4m.errors import StoreError
 from d4m.store.manifest import ManifestFolder, ManifestVersion
-from d4m.store.storage import USES, Entry, Storage
+from d4m.store.storage import CLAIMS, USES, Entry, Storage
 
 GarbageKind = Literal["unit", "set aside", "unfinished", "version", "mark"]
 
@@ -30,7 +30,7 @@ class Garbage:
     Attributes:
         kind: a `unit` that no kept version names; a unit that was `set aside` as damaged;
             `unfinished` files of a writer that has ended; an old `version`, which is a manifest;
-            or a `mark` by which a run in an object store once protected units.
+            or a `mark` or claim that a run left.
         asset: the artifact that it is part of.
         entry: its reference or manifest, or the folder or file itself.
         folder: the folder of its files; None if there is nothing but `entry`.
@@ -78,7 +78,8 @@ def find_garbage(storage: Storage, keep: Keep) -> Iterator[Garbage]:
         folders = [each.path for each in storage.entries(stage.path)]
         for found in storage.each(search.units, folders):
             yield from found
-    for entry in storage.entries(USES):
+    claims = (each for stage in storage.entries(CLAIMS) for each in storage.entries(stage.path))
+    for entry in (*storage.entries(USES), *claims):
         if not search.is_fresh(entry):
             yield Garbage("mark", "", entry, None, storage.size(entry))
 

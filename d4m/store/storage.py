@@ -16,6 +16,9 @@ FileStamps = dict[str, list[Any]]
 USES = PurePosixPath("uses")
 """The folder of the marks that protect units from garbage collection, in an object store."""
 
+CLAIMS = PurePosixPath("claims")
+"""The folder of the claims on units that are being computed."""
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
