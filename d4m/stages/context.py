@@ -223,7 +223,8 @@ class StageContext:
 
     def image_indexes(self) -> dict[tuple[Split, int], ImageIndex]:
         """Return the index of every class in every split."""
-        keys = [(split, each) for split in self.source.splits for each in self.class_ids]
+        splits = self.source.splits
+        keys: list[tuple[Split, int]] = [(s, c) for s in splits for c in self.class_ids]
         arrays = self.read_each("real_images", (split_unit(*key) for key in keys))
         return dict(zip(keys, map(self._index, arrays), strict=True))
 

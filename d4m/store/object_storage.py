@@ -258,8 +258,7 @@ class ObjectStorage(Storage):
         """The connections of this process; those of a process that it forked from would hang."""
         if self._opened is None or self._opened[0] != os.getpid():
             with self._errors():
-                client = from_url(self.root, retry_config=_RETRIES, client_options=_CLIENT)
-            self._opened = (os.getpid(), client)
+                self._opened = (os.getpid(), _connect(self.root))
         return self._opened[1]
 
     @contextmanager
@@ -346,6 +345,13 @@ class ObjectStorage(Storage):
 
         for _ in self.each(fetch, pieces):
             pass
+
+
+def _connect(root: str) -> Any:
+    """Return connections to the server that the environment names."""
+    retries: Any = _RETRIES
+    options: Any = _CLIENT
+    return from_url(root, retry_config=retries, client_options=options)
 
 
 @cache
