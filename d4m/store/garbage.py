@@ -168,7 +168,7 @@ class _Search:
                     yield Garbage("unfinished", asset, entry, None, self.storage.size(entry))
 
     def units(self, folder: PurePosixPath) -> list[Garbage]:
-        """Find the garbage in one folder, which holds the units whose keys begin alike."""
+        """Find the garbage in one folder, which holds units whose keys share two digits."""
         entries, stage = self.storage.entries(folder), folder.parent.name
         folders = {entry.path: entry for entry in entries if entry.is_folder}
         files = [entry for entry in entries if not entry.is_folder]

@@ -1,4 +1,4 @@
-"""Read-only stores beside one's own: units are taken from them, and nothing is written to them."""
+"""Read-only stores next to one's own: units are taken from them, and nothing is written to them."""
 
 import os
 from datetime import timedelta
