@@ -22,7 +22,7 @@ class Adoptable(StrEnum):
 @app.command()
 def adopt(
     recipe: RecipeArgument,
-    artifact: Annotated[Adoptable, typer.Argument(help="What was made elsewhere.")],
+    artifact: Annotated[Adoptable, typer.Argument(help="The artifact that was made elsewhere.")],
     path: Annotated[
         Path,
         typer.Argument(

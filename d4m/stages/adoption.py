@@ -1,6 +1,6 @@
 """Adopt latents and teachers that were made elsewhere, as units of a recipe.
 
-What is adopted takes the place of what the recipe would compute, under the same key, so everything
+An adopted unit takes the place of the one that the recipe would compute, and has its key, so it
 is examined before anything is stored: shapes, number format, finite values; latents of one class by
 encoding an image again. The provenance says who vouches for it and which file it was.
 """

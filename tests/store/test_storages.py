@@ -1,4 +1,4 @@
-"""What holds of a store in a folder holds of one in an object store."""
+"""A store in an object store keeps all promises of a store in a folder."""
 
 import json
 import pickle
