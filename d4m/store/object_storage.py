@@ -15,10 +15,10 @@ import secrets
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path, PurePosixPath
 from threading import current_thread
@@ -27,23 +27,8 @@ from typing import Any, TypeVar
 from d4m.errors import StoreError
 from d4m.store.digest import canonical_json
 from d4m.store.machine_cache import open_copy, remembered_folder
+from d4m.store.object_server import ObjectServer, obstore
 from d4m.store.storage import USES, Entry, FileStamps, Storage
-
-try:
-    import obstore
-    from obstore.exceptions import (
-        AlreadyExistsError,
-        BaseError,
-        PermissionDeniedError,
-        UnauthenticatedError,
-    )
-    from obstore.store import from_url
-except ImportError as failure:
-    msg = (
-        "a store at s3://, gs:// or az:// needs obstore, which is not installed: run "
-        "`pip install 'd4m[objects]'`"
-    )
-    raise StoreError(msg) from failure
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -51,11 +36,6 @@ _Result = TypeVar("_Result")
 _AT_ONCE = 32
 _THREADS = "d4m-store"
 _PIECE_BYTES = 32 << 20
-_RETRIES = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
-_CLIENT = {"allow_http": True, "timeout": timedelta(minutes=2)}
-
-_probed = set[str]()
-"""The roots of those stores of which this process knows that they refuse a second creation."""
 
 
 class ObjectStorage(Storage):
@@ -72,7 +52,7 @@ class ObjectStorage(Storage):
         """Remember the address; connect when something is read or written."""
         self.root = root
         self.cache = remembered_folder(root)
-        self._opened: tuple[int, Any] | None = None
+        self._server = ObjectServer(root)
 
     def __reduce__(self) -> tuple[type["ObjectStorage"], tuple[str]]:
         """Return what makes this object in another process."""
@@ -118,29 +98,29 @@ class ObjectStorage(Storage):
 
     def read(self, path: PurePosixPath) -> str:
         """Read a small object."""
-        return self._get(path).decode()
+        return self._server.get(path).decode()
 
     def write(self, path: PurePosixPath, text: str) -> None:
         """Replace a small object."""
         try:
-            with self._errors():
-                obstore.put(self._client, str(path), text.encode())
+            with self._server.errors():
+                obstore.put(self._server.client, str(path), text.encode())
         except OSError as failure:
             msg = f"cannot write {self.locate(path)}: {failure}"
             raise StoreError(msg) from failure
 
     def create(self, path: PurePosixPath, text: str) -> bool:
         """Create a small object, or return False if it exists."""
-        self._probe()
-        return self._put_new(path, text)
+        self._server.probe()
+        return self._server.create(path, text)
 
     def rename(self, path: PurePosixPath, to: PurePosixPath) -> float:
         """Copy a small object and remove it, unless it was replaced meanwhile."""
-        with self._errors():
-            found = obstore.get(self._client, str(path))
-            obstore.put(self._client, str(to), found.bytes())
-            if obstore.head(self._client, str(path))["e_tag"] == found.meta["e_tag"]:
-                obstore.delete(self._client, str(path))
+        with self._server.errors():
+            found = obstore.get(self._server.client, str(path))
+            obstore.put(self._server.client, str(to), found.bytes())
+            if obstore.head(self._server.client, str(path))["e_tag"] == found.meta["e_tag"]:
+                obstore.delete(self._server.client, str(path))
             return found.meta["last_modified"].timestamp()
 
     def mark_used(self, paths: Iterable[PurePosixPath]) -> list[bool]:
@@ -152,10 +132,10 @@ class ObjectStorage(Storage):
         if paths:
             name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(8)}.json"
             # In a store that is read-only, nothing is removed either.
-            with suppress(PermissionError), self._errors():
+            with suppress(PermissionError), self._server.errors():
                 text = canonical_json([str(path) for path in paths])
-                obstore.put(self._client, str(USES / name), text.encode())
-        return list(self.each(self._exists, paths))
+                obstore.put(self._server.client, str(USES / name), text.encode())
+        return list(self.each(self._server.exists, paths))
 
     def draft(self, path: PurePosixPath) -> Path:  # noqa: ARG002
         """Return a new temporary folder."""
@@ -168,8 +148,8 @@ class ObjectStorage(Storage):
         }
 
         def upload(name: str) -> None:
-            with self._errors():
-                obstore.put(self._client, str(path / name), files[name])
+            with self._server.errors():
+                obstore.put(self._server.client, str(path / name), files[name])
 
         for _ in self.each(upload, files):
             pass
@@ -195,7 +175,7 @@ class ObjectStorage(Storage):
                 each["size"],
                 (each["e_tag"] or each["last_modified"].isoformat()).strip('"'),
             ]
-            for each in self._list(path)
+            for each in self._server.list_below(path)
         }
 
     def group(self, path: PurePosixPath, files: FileStamps) -> Any:
@@ -203,7 +183,7 @@ class ObjectStorage(Storage):
         from zarr.buffer.cpu import Buffer
         from zarr.storage import MemoryStore
 
-        contents = self.each(lambda name: self._get(path / name), files)
+        contents = self.each(lambda name: self._server.get(path / name), files)
         held = zip(files, contents, strict=True)
         return MemoryStore({name: Buffer.from_bytes(each) for name, each in held}, read_only=True)
 
@@ -213,8 +193,8 @@ class ObjectStorage(Storage):
 
     def entries(self, folder: PurePosixPath) -> list[Entry]:
         """List what is directly below a prefix."""
-        with self._errors():
-            found = obstore.list_with_delimiter(self._client, str(folder))
+        with self._server.errors():
+            found = obstore.list_with_delimiter(self._server.client, str(folder))
         entries = [
             *(Entry(PurePosixPath(each["path"]), is_folder=False) for each in found["objects"]),
             *(Entry(PurePosixPath(each), is_folder=True) for each in found["common_prefixes"]),
@@ -238,14 +218,14 @@ class ObjectStorage(Storage):
         """Remove the object, or all objects below the prefix."""
         paths = [str(entry.path)]
         if entry.is_folder:
-            paths = [each["path"] for each in self._list(entry.path)]
-        with suppress(FileNotFoundError), self._errors():
-            obstore.delete(self._client, paths)
+            paths = [each["path"] for each in self._server.list_below(entry.path)]
+        with suppress(FileNotFoundError), self._server.errors():
+            obstore.delete(self._server.client, paths)
 
     def last_uses(self) -> Mapping[PurePosixPath, float]:
         """Read the objects that list units in use."""
         uses = dict[PurePosixPath, float]()
-        marks = self._list(USES)
+        marks = self._server.list_below(USES)
         texts = self.each(lambda mark: self._try_to_get(PurePosixPath(mark["path"])), marks)
         for mark, text in zip(marks, texts, strict=True):
             time = mark["last_modified"].timestamp()
@@ -253,78 +233,17 @@ class ObjectStorage(Storage):
                 uses[path] = max(time, uses.get(path, 0))
         return uses
 
-    @property
-    def _client(self) -> Any:
-        """The connections of this process; those of a process that it forked from would hang."""
-        if self._opened is None or self._opened[0] != os.getpid():
-            with self._errors():
-                self._opened = (os.getpid(), _connect(self.root))
-        return self._opened[1]
-
-    @contextmanager
-    def _errors(self) -> Generator[None]:
-        """Turn obstore's errors into those of the contract."""
-        try:
-            yield
-        except (PermissionDeniedError, UnauthenticatedError) as failure:
-            raise PermissionError(_first_line(failure)) from failure
-        except BaseError as failure:
-            msg = f"the store at {self.root} cannot be used: {_first_line(failure)}"
-            raise StoreError(msg) from failure
-
-    def _probe(self) -> None:
-        """Refuse a server that lets two writers create the same object."""
-        if self.root in _probed:
-            return
-        path = PurePosixPath("probes", secrets.token_hex(16))
-        is_new = (self._put_new(path, ""), self._put_new(path, ""))
-        self.delete(Entry(path, is_folder=False))
-        if is_new != (True, False):
-            msg = (
-                f"the server of the store at {self.root} ignores `If-None-Match: *`, by which one "
-                "of several writers wins, so units could be overwritten; use a server that honours "
-                "it, such as S3, Google Cloud Storage, Azure, MinIO or SeaweedFS"
-            )
-            raise StoreError(msg)
-        _probed.add(self.root)
-
-    def _put_new(self, path: PurePosixPath, text: str) -> bool:
-        with self._errors():
-            try:
-                obstore.put(self._client, str(path), text.encode(), mode="create")
-            except AlreadyExistsError:
-                return False
-        return True
-
-    def _get(self, path: PurePosixPath) -> bytes:
-        with self._errors():
-            return obstore.get(self._client, str(path)).bytes().to_bytes()
-
     def _try_to_get(self, path: PurePosixPath) -> str:
         """Return the text of a mark; an empty list if it was removed meanwhile."""
         with suppress(FileNotFoundError):
             return self.read(path)
         return "[]"
 
-    def _exists(self, path: PurePosixPath) -> bool:
-        with suppress(FileNotFoundError), self._errors():
-            obstore.head(self._client, str(path))
-            return True
-        return False
-
-    def _list(self, prefix: PurePosixPath) -> list[Any]:
-        with self._errors():
-            return [
-                e
-                for each in obstore.list(self._client, f"{prefix}/", chunk_size=1000)
-                for e in each
-            ]
-
     def _below(self, entry: Entry) -> list[Any]:
         if entry.is_folder:
-            return self._list(entry.path)
-        with self._errors():
-            return [obstore.head(self._client, str(entry.path))]
+            return self._server.list_below(entry.path)
+        with self._server.errors():
+            return [obstore.head(self._server.client, str(entry.path))]
 
     def _download(self, path: PurePosixPath, files: FileStamps, folder: Path) -> None:
         """Download a unit's files in pieces, many at a time."""
@@ -337,8 +256,9 @@ class ObjectStorage(Storage):
 
         def fetch(piece: tuple[str, int, int]) -> None:
             name, start, end = piece
-            with self._errors():
-                data = obstore.get_range(self._client, str(path / name), start=start, end=end)
+            with self._server.errors():
+                client = self._server.client
+                data = obstore.get_range(client, str(path / name), start=start, end=end)
             with (folder / name).open("r+b") as file:
                 file.seek(start)
                 file.write(data)
@@ -347,18 +267,7 @@ class ObjectStorage(Storage):
             pass
 
 
-def _connect(root: str) -> Any:
-    """Return connections to the server that the environment names."""
-    retries: Any = _RETRIES
-    options: Any = _CLIENT
-    return from_url(root, retry_config=retries, client_options=options)
-
-
 @cache
 def _waiters(process: int) -> ThreadPoolExecutor:  # noqa: ARG001
     """Return the threads of this process that wait for answers; a fork needs threads of its own."""
     return ThreadPoolExecutor(_AT_ONCE, _THREADS)
-
-
-def _first_line(failure: Exception) -> str:
-    return str(failure).partition("\n")[0]

@@ -75,14 +75,14 @@ def test_damage_of_objects_is_found_before_use_and_repaired_alone(server, caplog
         assert reference is not None
         names = [name for name in reference.files if number % 3 or "/c/" in name]
         path = reference.folder / str(rng.choice(names))
-        content = bytearray(store.storage._get(path))
+        content = bytearray(store.storage._server.get(path))
         if number % 3 == 0:  # a flip of the metadata may leave what it says as it was
             content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
-            obstore.put(store.storage._client, str(path), bytes(content))
+            obstore.put(store.storage._server.client, str(path), bytes(content))
         elif number % 3 == 1:
-            obstore.put(store.storage._client, str(path), bytes(content[:-1]))
+            obstore.put(store.storage._server.client, str(path), bytes(content[:-1]))
         else:
-            obstore.delete(store.storage._client, str(path))
+            obstore.delete(store.storage._server.client, str(path))
         caplog.clear()
         found = store.find_all(units)
         assert found.keys() == {unit.name for unit in units} - {units[hurt].name}, (number, path)

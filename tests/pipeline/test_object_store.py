@@ -42,7 +42,7 @@ def test_a_store_that_was_copied_into_a_bucket_is_whole_and_its_gaps_are_filled(
     for stage in FORGOTTEN:
         for record in folder.open_context().upstream[stage].values():
             assert record is not None
-            obstore.delete(store.storage._client, str(reference_path(stage, record.key)))
+            obstore.delete(store.storage._server.client, str(reference_path(stage, record.key)))
     computed = {report.manifest.asset: set(report.computed) for report in pipeline.run()}
     assert computed == {
         stage: {*units} if stage in FORGOTTEN else set()

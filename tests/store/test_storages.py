@@ -79,13 +79,13 @@ def _change(storage, path, content):
     else:
         import obstore
 
-        obstore.put(storage._client, str(path), content)
+        obstore.put(storage._server.client, str(path), content)
 
 
 def _bytes_of(storage, path):
     if isinstance(storage.root, Path):
         return (storage.root / path).read_bytes()
-    return storage._get(path)
+    return storage._server.get(path)
 
 
 def _assert_is_arrays(found):
@@ -286,7 +286,7 @@ def test_a_bucket_or_a_server_that_is_not_there_is_an_error_that_names_it(server
     assert server
     with pytest.raises(StoreError, match=r"no-such-bucket"):
         ArtifactStore("s3://no-such-bucket/x").publish_arrays(UNIT, ARRAYS, {})
-    monkeypatch.setattr("d4m.store.object_storage._RETRIES", {"max_retries": 0})
+    monkeypatch.setattr("d4m.store.object_server._RETRIES", {"max_retries": 0})
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(StoreError, match=r"the store at s3://bucket/x cannot be used: "):
         ArtifactStore("s3://bucket/x").find(UNIT.stage, UNIT.key)
@@ -307,7 +307,8 @@ def test_a_damaged_copy_on_this_machine_is_downloaded_again(objects):
 
 def test_without_obstore_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "obstore", None)
-    monkeypatch.delitem(sys.modules, "d4m.store.object_storage", raising=False)
+    for name in ("object_storage", "object_server"):
+        monkeypatch.delitem(sys.modules, f"d4m.store.{name}", raising=False)
     with pytest.raises(StoreError, match=r"pip install 'd4m\[objects\]'"):
         open_storage("s3://bucket/x")
 
