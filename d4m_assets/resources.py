@@ -8,7 +8,7 @@ from typing import Self
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from d4m.compute import Compute, Memory
+from d4m.compute import Compute, Memory, WorkerSettings
 from d4m.errors import RecipeError
 from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import (
@@ -20,6 +20,7 @@ from d4m.recipe.recipe import (
 )
 from d4m.store.open_storage import StoreRoot, open_storage, parse_root
 from d4m.store.storage import Storage
+from d4m.workers.registry import open_workers
 
 
 class RecipesResource(dg.ConfigurableResource[None]):
@@ -87,30 +88,51 @@ class StoreResource(dg.ConfigurableResource[None]):
         device: `auto`, `cpu`, `cuda`, ...
         batch_size: images at a time through a generator; None: as many as are found to fit.
         memory: `full`, `slicing` or `offload`.
+        workers: `serial`, `ray`, `auto` or `ray://<host>:<port>`.
+        worker_count: workers at a time; None: as many as the machines suffice for.
+        worker_cpus: CPU cores of each worker; None: as `WorkerSettings` says.
+        worker_gpus: share of a GPU of each worker.
     """
 
     root: str
     device: str = "auto"
     batch_size: int | None = None
     memory: Memory = "full"
+    workers: str = "serial"
+    worker_count: int | None = None
+    worker_cpus: int | None = None
+    worker_gpus: float = 1.0
     fallbacks: list[str] = Field(default_factory=list[str])
 
     @classmethod
-    def at(cls, root: StoreRoot, compute: Compute, fallbacks: Sequence[StoreRoot] = ()) -> Self:
-        """Return the store at a root, and the machine that computes on it."""
+    def at(
+        cls,
+        root: StoreRoot,
+        compute: Compute,
+        workers: WorkerSettings,
+        fallbacks: Sequence[StoreRoot] = (),
+    ) -> Self:
+        """Return the store at a root, and the machines that compute on it."""
         return cls(
             root=str(root),
             fallbacks=[str(each) for each in fallbacks],
             device=compute.requested_device,
             batch_size=compute.batch_size,
             memory=compute.memory,
+            workers=workers.address,
+            worker_count=workers.count,
+            worker_cpus=workers.cpus,
+            worker_gpus=workers.gpus,
         )
 
     def pipeline(self, recipe: Recipe) -> Pipeline:
         """Return a recipe's stages over this store."""
         compute = Compute(self.device, self.batch_size, self.memory)
+        workers = WorkerSettings(
+            self.workers, self.worker_count, self.worker_cpus, self.worker_gpus
+        )
         fallbacks = [parse_root(each) for each in self.fallbacks]
-        return Pipeline(recipe, parse_root(self.root), compute, fallbacks)
+        return Pipeline(recipe, parse_root(self.root), compute, open_workers(workers), fallbacks)
 
     @property
     def storage(self) -> Storage:

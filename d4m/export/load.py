@@ -33,7 +33,7 @@ def load_distilled(folder_or_recipe: str | Path) -> DistilledDataset:
         msg = f"wanted a folder that `d4m export` wrote as parquet, found no {_ABOUT} in {folder}"
         raise D4MError(msg)
     recipe, root = find_recipe(str(folder_or_recipe)), store_root()
-    contents = open_contents(Pipeline(recipe, root, compute(), store_fallbacks()))
+    contents = open_contents(Pipeline(recipe, root, compute(), fallbacks=store_fallbacks()))
     cached = open_storage(root).cache / "exports" / contents.key
     if not (cached / _ABOUT).is_file():
         shutil.rmtree(cached, ignore_errors=True)

@@ -26,6 +26,7 @@ class FolderStorage(Storage):
         """Remember the folder without reading or writing anything."""
         self.root = root
         self.cache = root / "cache"
+        self.local = root
 
     def locate(self, path: PurePosixPath) -> str:
         """Return a path with the root."""

@@ -51,7 +51,7 @@ class ObjectStorage(Storage):
     def __init__(self, root: str) -> None:
         """Remember the address; connect when something is read or written."""
         self.root = root
-        self.cache = remembered_folder(root)
+        self.cache = self.local = remembered_folder(root)
         self._server = ObjectServer(root)
 
     def __reduce__(self) -> tuple[type["ObjectStorage"], tuple[str]]:

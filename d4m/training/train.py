@@ -21,11 +21,13 @@ from d4m.settings import (
     MatchingSettings,
     OptimizerSettings,
 )
+from d4m.store.checkpoints import NOWHERE, Checkpoint
 from d4m.training.augment import Views, replay_views
 from d4m.training.class_balance import BalancedSampling, class_weights
 from d4m.training.dsa import BatchChanges
 from d4m.training.losses import class_loss, kl_loss, mse_loss
 from d4m.training.optimizers import build_optimizer, build_schedule
+from d4m.training.resume import Position, Resumable
 from d4m.training.soft_labels import EpochLabels, draw_epoch
 
 Rows = Int64[np.ndarray, "row"]
@@ -64,6 +66,7 @@ class Training:
             the learning curve.
         watch: looks at the model after each epoch, in evaluation mode; it must draw nothing from
             the global generator.
+        checkpoint: where the training is saved; `watch` would miss epochs of a resumed training.
     """
 
     epochs: int
@@ -71,6 +74,7 @@ class Training:
     seed: int
     probe: Callable[[nn.Module], tuple[float, float]] | None = None
     watch: Callable[[nn.Module], None] | None = None
+    checkpoint: Checkpoint = NOWHERE
 
 
 def train_with_soft_labels(
@@ -193,10 +197,15 @@ class _TrainingLoop:
             torch.manual_seed(
                 stream_seed(self.training.seed, "dropout")
             )  # dropout layers use the global generator
+            parts = {"model": self.model, "optimizer": optimizer, "schedule": schedule}
+            saved = Resumable(self.training.checkpoint, device, vars(curve), parts)
+            at = saved.start()
             for epoch in track(epochs, "train", unit="epoch"):
+                if epoch < at.epoch:
+                    continue
                 own = labelled(epoch)
                 with _gradients_added_in_order(device):
-                    mean_loss = self._epoch(epoch, steps, own, optimizer, schedule)
+                    mean_loss = self._epoch(at, steps, own, optimizer, schedule, saved)
                 if watch is not None:
                     watch(self.model.eval())
                 if epoch in curve_epochs:
@@ -206,23 +215,27 @@ class _TrainingLoop:
                     top1, balanced = probe(self.model)
                     curve.top1.append(top1)
                     curve.balanced.append(balanced)
+                at = Position(epoch + 1, 0, torch.zeros_like(at.total))
         self.model.eval()
         return curve
 
     def _epoch(
         self,
-        epoch: int,
+        at: Position,
         steps: int,
         own: Epoch,
         optimizer: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
+        saved: Resumable,
     ) -> float:
-        images, views, losses = own
+        """Train from a place within an epoch to the epoch's end; return the mean loss."""
+        (images, views, losses), epoch = own, at.epoch
         order = stream_generator(self.training.seed, "order", epoch).permutation(len(images))
         self.model.train()
-        total = torch.zeros((), device=images.pixels.device)
         batches = self._batches(images, views, np.array_split(order, steps))
         for number, (rows, pixels) in enumerate(batches):
+            if number < at.batch:  # a resumed training makes all views of the epoch, as before
+                continue
             if self.changes is not None:
                 pixels = self.changes.change(pixels, rows, epoch=epoch, batch=number)  # noqa: PLW2901
             batch_losses = losses(self._logits(pixels), rows)
@@ -232,8 +245,10 @@ class _TrainingLoop:
             batch_losses.mean().backward()
             optimizer.step()
             schedule.step()
-            total += batch_losses.detach().sum()
-        return float(total) / len(order)
+            at.total += batch_losses.detach().sum()
+            at.batch = number + 1
+            saved.save_if_due(at)
+        return float(at.total) / len(order)
 
     @staticmethod
     def _batches(

@@ -1,6 +1,6 @@
 """Assets over an object store, next to a store that is only read."""
 
-from d4m.compute import Compute
+from d4m.compute import Compute, WorkerSettings
 from d4m_assets.resources import StoreResource
 from tests.assets.conftest import Instance, computed_by
 from tests.object_stores import BUCKET, environment, make_bucket, moto
@@ -16,7 +16,9 @@ def test_an_asset_takes_units_from_a_folder_and_keeps_new_ones_in_a_bucket(
     folder.store.set_aside("real_images", record.key)
     with moto() as address, environment(address, tmp_path / "cache"):
         make_bucket(address)
-        instance.store = StoreResource.at(root, Compute("cpu"), [instance.workspace.store])
+        instance.store = StoreResource.at(
+            root, Compute("cpu"), WorkerSettings(), [instance.workspace.store]
+        )
         result = instance.materialize(selection="real_images")
         assert result.success
         assert computed_by(result) == {"real_images": 1}

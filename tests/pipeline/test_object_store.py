@@ -70,7 +70,7 @@ def test_a_run_over_a_read_only_store_computes_only_what_that_one_lacks(finished
     assert record is not None
     (finished.store / reference_path("distilled_dataset", record.key)).unlink()
     before = {path: path.stat().st_mtime_ns for path in finished.store.rglob("*")}
-    own = Pipeline(folder.recipe, tmp_path / "own", folder.compute, [finished.store])
+    own = Pipeline(folder.recipe, tmp_path / "own", folder.compute, fallbacks=[finished.store])
     computed = {report.manifest.asset: report.computed for report in own.run()}
     assert computed == NOTHING | {"distilled_dataset": ("distilled_dataset",)}
     assert _digests(own) == digests
