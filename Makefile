@@ -11,6 +11,9 @@ TYPES = $(BIN)/pyright --pythonpath $(BIN)/python && $(BIN)/lint-imports
 PYTEST = $(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 UI := http://127.0.0.1:3000
 
+# Each of the processes that tests start would compile d4m again.
+unexport PYTHONDONTWRITEBYTECODE
+
 export DAGSTER_HOME := $(CURDIR)/dagster_home
 export D4M_STORE := $(CURDIR)/store
 export D4M_RECIPES := $(CURDIR)/recipes

@@ -57,7 +57,7 @@ def compare(file: Path, store: Path, *, rounds: int) -> None:
     """Run the recipe once, then every stage that divides with both kinds of workers."""
     settings = WorkerSettings("ray", count=2, cpus=1)
     alone, shared = (
-        Pipeline(load_recipe(file), store, Compute("cpu"), open_workers(each))
+        Pipeline(load_recipe(file), store, Compute("cpu"), workers=open_workers(each))
         for each in (WorkerSettings(), settings)
     )
     for report in alone.run():

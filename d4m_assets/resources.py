@@ -131,8 +131,13 @@ class StoreResource(dg.ConfigurableResource[None]):
         workers = WorkerSettings(
             self.workers, self.worker_count, self.worker_cpus, self.worker_gpus
         )
-        fallbacks = [parse_root(each) for each in self.fallbacks]
-        return Pipeline(recipe, parse_root(self.root), compute, open_workers(workers), fallbacks)
+        return Pipeline(
+            recipe,
+            parse_root(self.root),
+            compute,
+            workers=open_workers(workers),
+            fallbacks=[parse_root(each) for each in self.fallbacks],
+        )
 
     @property
     def storage(self) -> Storage:

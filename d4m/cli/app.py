@@ -86,6 +86,6 @@ def open_pipeline(recipe: str) -> Pipeline:
         find_recipe(recipe),
         store_root(),
         compute(),
-        open_workers(worker_settings()),
-        store_fallbacks(),
+        workers=open_workers(worker_settings()),
+        fallbacks=store_fallbacks(),
     )

@@ -68,7 +68,7 @@ def test_every_artifact_is_the_same_and_a_second_run_computes_nothing(workers, t
     own.write("own", FOLDER_RECIPE.replace("seeds: 1", "seeds: 2"))
     alone = {report.manifest.asset: report.manifest for report in own.pipeline("own").run()}
     shared = Pipeline(
-        load_recipe(own.recipes / "own.yaml"), own.folder / "other", Compute("cpu"), workers
+        load_recipe(own.recipes / "own.yaml"), own.folder / "other", Compute("cpu"), workers=workers
     )
     computed = {report.manifest.asset: report.manifest for report in shared.run()}
     assert computed == alone
