@@ -47,7 +47,7 @@ class Storage(ABC):
     Attributes:
         cache: a folder on this machine for what is remembered of the store's sources; what it
             holds changes no result.
-        local: a folder on this machine for unfinished trainings, laid out as the store is.
+        local: a folder on this machine for unfinished trainings and for reports.
     """
 
     cache: Path

@@ -45,6 +45,7 @@ class ArtifactStore:
     def __init__(self, root: StoreRoot, fallbacks: Sequence[StoreRoot] = ()) -> None:
         """Remember the places without reading or writing anything."""
         self.root = root
+        self.fallbacks = fallbacks
         self.storage = open_storage(root)
         others = (Member(open_storage(each), notes=self.storage) for each in fallbacks)
         self._members = (Member(self.storage), *others)
