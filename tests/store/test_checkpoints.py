@@ -138,6 +138,6 @@ def test_garbage_collection_removes_a_checkpoint_that_is_old(tmp_path):
     young = list(find_garbage(FolderStorage(tmp_path), Keep(1, 0, timedelta(hours=1))))
     (old,) = find_garbage(FolderStorage(tmp_path), Keep(1, 0, timedelta(0)))
     assert young == []
-    assert (old.kind, old.path) == ("unfinished", _pointer(tmp_path))
+    assert (old.kind, tmp_path / old.path) == ("unfinished", _pointer(tmp_path))
     assert old.folder is not None
-    assert old.folder.name.startswith(f"{KEY}.checkpoint-")
+    assert old.folder.path.name.startswith(f"{KEY}.checkpoint-")
