@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 BROWSER := $(VENV)/browser
+FAULTS := $(VENV)/faults
 STYLE = $(BIN)/ruff format --check . && $(BIN)/ruff check .
 TYPES = $(BIN)/pyright --pythonpath $(BIN)/python && $(BIN)/lint-imports
 # Three workers for two cores: tests wait for disks, daemons and processes of their own.
@@ -31,7 +32,7 @@ test: $(READY)                 ## Everything that must hold before a change land
 	OMP_NUM_THREADS=1 $(PYTEST); tests=$$?; \
 	wait $$types; types=$$?; cat $(VENV)/types.txt; exit $$((tests | types))
 
-test-faults: $(READY)          ## Kills, damage, full disks and fuzz at length.
+test-faults: $(FAULTS)         ## Kills, damage, full disks and fuzz at length.
 	OMP_NUM_THREADS=1 D4M_FAULTS=long $(PYTEST) tests/faults
 
 test-browser: $(BROWSER)       ## The UI in a browser without a window.
@@ -86,6 +87,10 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	touch $@
+
+$(FAULTS): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group faults
 	touch $@
 
 $(BROWSER): $(READY)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from d4m.store.folder_storage import FolderStorage
 from d4m.store.manifest import ManifestFolder
 
 RECIPES = ("digits", "digits_ipc1")
@@ -60,7 +61,7 @@ def _d4m(command: str, recipe: str, store: str) -> str:
 
 def _digest(store: str, recipe: str) -> str:
     """Return a digest of the synthetic images, to compare two runs."""
-    manifest = ManifestFolder(Path(store), recipe).current("synthetic_images")
+    manifest = ManifestFolder(FolderStorage(Path(store)), recipe).current("synthetic_images")
     assert manifest is not None, "the recipe has been run"
     return manifest.digest[:16]
 

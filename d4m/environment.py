@@ -8,6 +8,7 @@ from d4m.compute import Compute, Memory, WorkerSettings
 from d4m.errors import D4MError
 from d4m.recipe.paths import expand_path
 from d4m.recipe.recipe import SUFFIXES, Recipe, load_recipe
+from d4m.store.open_storage import StoreRoot, parse_root
 
 
 def recipes_folder() -> Path:
@@ -15,9 +16,27 @@ def recipes_folder() -> Path:
     return _folder("D4M_RECIPES", "recipes")
 
 
-def store_root() -> Path:
-    """Return the store's folder: `$D4M_STORE`, else `store/`."""
-    return _folder("D4M_STORE", "store")
+def store_root() -> StoreRoot:
+    """Return the store's folder or address: `$D4M_STORE`, else `store/`."""
+    return _root("D4M_STORE", os.environ.get("D4M_STORE", "store"))
+
+
+def store_fallbacks() -> tuple[StoreRoot, ...]:
+    """Return the stores that are only read: `$D4M_STORE_FALLBACK`, several separated by spaces.
+
+    Raises:
+        D4MError: one of them is a folder that does not exist.
+    """
+    texts = os.environ.get("D4M_STORE_FALLBACK", "").split()
+    roots = tuple(_root("D4M_STORE_FALLBACK", text) for text in texts)
+    for root in roots:
+        if isinstance(root, Path) and not root.is_dir():
+            msg = (
+                f"D4M_STORE_FALLBACK: wanted the folder of a store, found none at {root}; mount "
+                "it, or take it out of the variable, and its units are computed again"
+            )
+            raise D4MError(msg)
+    return roots
 
 
 def compute() -> Compute:
@@ -100,6 +119,14 @@ def find_recipe(name_or_path: str) -> Recipe:
     return load_recipe(
         expand_path(name_or_path) if is_path else recipes_folder() / f"{name_or_path}{SUFFIXES[0]}"
     )
+
+
+def _root(variable: str, text: str) -> StoreRoot:
+    try:
+        return parse_root(text)
+    except D4MError as failure:
+        msg = f"{variable}: {failure}"
+        raise D4MError(msg) from None
 
 
 def _whole_number(variable: str) -> int | None:

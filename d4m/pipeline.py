@@ -1,9 +1,8 @@
 """All stages of a recipe, without Dagster."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from d4m.compute import Compute
 from d4m.errors import DamagedUnitError, MissingUpstreamError, SourceChangedError, StoreError
@@ -28,6 +27,7 @@ from d4m.stages.soft_labels import SoftLabels
 from d4m.stages.synthesis_choice import SynthesisChoice
 from d4m.stages.synthetic_images import SyntheticImages
 from d4m.stages.teacher import Teacher
+from d4m.store.open_storage import StoreRoot
 from d4m.store.store import ArtifactStore
 from d4m.workers.base import Workers
 from d4m.workers.serial import SerialWorkers
@@ -58,19 +58,22 @@ class Pipeline:
 
     Attributes:
         recipe: the distillation to make.
-        store_root: folder of the store.
+        store_root: folder or address of the store.
         compute: the device, and what fits on it.
         workers: who computes the units of a stage.
+        fallbacks: stores that are only read, for units that the store lacks.
     """
 
     recipe: Recipe
-    store_root: Path
+    store_root: StoreRoot
     compute: Compute = field(default_factory=Compute)
     workers: Workers = field(default_factory=SerialWorkers)
+    fallbacks: Sequence[StoreRoot] = ()
 
     def open_context(self) -> StageContext:
         """Open the store, with the current manifests of all stages; images when they are read."""
-        context = StageContext.open(self.recipe, ArtifactStore(self.store_root), self.compute)
+        store = ArtifactStore(self.store_root, self.fallbacks)
+        context = StageContext.open(self.recipe, store, self.compute)
         return _with_manifests(context)
 
     def preflight(self) -> list[str]:
@@ -240,8 +243,8 @@ class Pipeline:
 
 def _with_manifests(context: StageContext) -> StageContext:
     """Return a context with the current manifests of all stages."""
-    manifests = {name: context.manifests.current(name) for name in _BY_NAME}
-    return replace(context, upstream={n: m.units for n, m in manifests.items() if m})
+    manifests = context.manifests.current_of(_BY_NAME)
+    return replace(context, upstream={name: each.units for name, each in manifests.items()})
 
 
 def _seen_by(stage: Stage, context: StageContext) -> StageContext:

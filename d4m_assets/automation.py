@@ -57,7 +57,7 @@ def changed_recipes(
     requests = list[dg.RunRequest]()
     for name in (*recipes.names(), *recipes.misnamed()):
         before = seen.get(name, _Seen("", 0))
-        state, problem = _look_at(recipes, name, Path(store.root) / "cache", listed)
+        state, problem = _look_at(recipes, name, store.storage.cache, listed)
         if state == before.state:
             now[name] = before
             continue

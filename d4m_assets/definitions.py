@@ -6,6 +6,7 @@ from d4m.environment import (
     compute,
     recipes_folder,
     spin_briefly,
+    store_fallbacks,
     store_root,
     worker_settings,
 )
@@ -28,7 +29,7 @@ defs = dg.Definitions(
     schedules=[nightly],
     resources={
         "recipes": RecipesResource(folder=str(recipes_folder())),
-        "store": StoreResource.at(store_root(), compute(), worker_settings()),
+        "store": StoreResource.at(store_root(), compute(), worker_settings(), store_fallbacks()),
     },
     loggers={"console": lines_of_stages},  # for runs that ask for it: dagster_home/terminal.yaml
     executor=dg.in_process_executor,  # a hit costs 0.1 s in process, 3 s in a process of its own

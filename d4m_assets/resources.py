@@ -1,5 +1,6 @@
 """The places of recipes and artifacts, and the device; none of them changes a result."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -17,6 +18,8 @@ from d4m.recipe.recipe import (
     recipe_files,
     recipe_names,
 )
+from d4m.store.open_storage import StoreRoot, open_storage, parse_root
+from d4m.store.storage import Storage
 from d4m.workers.registry import open_workers
 
 
@@ -78,7 +81,7 @@ class StoreResource(dg.ConfigurableResource[None]):
     """The artifact store and the machine. Nothing here changes a result, or what is cached."""
 
     root: str = Field(
-        description="Absolute path. `$D4M_STORE` names another one before the UI is started. `d4m "
+        description="Absolute path, or an address in an object store. `$D4M_STORE` names another one before the UI is started. `d4m "
         "verify RECIPE` reads all that is stored of a recipe, `d4m gc` deletes what nothing names."
     )
     device: str = Field(
@@ -110,12 +113,24 @@ class StoreResource(dg.ConfigurableResource[None]):
     worker_gpus: float = Field(
         default=1.0, description="`$D4M_WORKER_GPUS`: share of a GPU of each worker."
     )
+    fallbacks: list[str] = Field(
+        default_factory=list[str],
+        description="`$D4M_STORE_FALLBACK`: stores that are only read, for units that the store "
+        "lacks.",
+    )
 
     @classmethod
-    def at(cls, root: Path, compute: Compute, workers: WorkerSettings) -> Self:
-        """Return the store in a folder, and the machines that compute on it."""
+    def at(
+        cls,
+        root: StoreRoot,
+        compute: Compute,
+        workers: WorkerSettings,
+        fallbacks: Sequence[StoreRoot] = (),
+    ) -> Self:
+        """Return the store at a root, and the machines that compute on it."""
         return cls(
             root=str(root),
+            fallbacks=[str(each) for each in fallbacks],
             device=compute.requested_device,
             batch_size=compute.batch_size,
             memory=compute.memory,
@@ -131,4 +146,15 @@ class StoreResource(dg.ConfigurableResource[None]):
         workers = WorkerSettings(
             self.workers, self.worker_count, self.worker_cpus, self.worker_gpus
         )
-        return Pipeline(recipe, Path(self.root), compute, workers=open_workers(workers))
+        return Pipeline(
+            recipe,
+            parse_root(self.root),
+            compute,
+            workers=open_workers(workers),
+            fallbacks=[parse_root(each) for each in self.fallbacks],
+        )
+
+    @property
+    def storage(self) -> Storage:
+        """Where the store's bytes are."""
+        return open_storage(parse_root(self.root))

@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import dagster as dg
@@ -14,6 +14,7 @@ from d4m.stages.base import Stage
 from d4m.stages.context import StageContext
 from d4m.stages.provenance import seconds_of_work
 from d4m.stages.run import StageReport
+from d4m.store.storage import Storage
 from d4m_assets.asset_keys import GROUPS, LAST_GROUP, section_key
 from d4m_assets.checks import check_result, check_specs
 from d4m_assets.failures import chosen_recipe, fail_or_retry
@@ -84,7 +85,7 @@ def stage_asset(
             metadata = {
                 **_shares(found, figures or {}),
                 **describe(report.context),
-                **_account(report, Path(store.root)),
+                **_account(report, store.storage),
             }
             for check, result in checked:
                 if not result.passed:
@@ -124,7 +125,7 @@ def _shares(
     }
 
 
-def _account(report: StageReport, store: Path) -> Metadata:
+def _account(report: StageReport, storage: Storage) -> Metadata:
     """Return what the run did and what the units cost, whenever they were made."""
     units, artifact = report.manifest.units, report.manifest.asset
     rows = [
@@ -141,5 +142,5 @@ def _account(report: StageReport, store: Path) -> Metadata:
         "reused": dg.MetadataValue.int(len(report.reused)),
         **({} if work is None else {"seconds of work": dg.MetadataValue.float(round(work, 1))}),
         "units": described_table(_UNITS, rows, total=len(units)),
-        "dagster/uri": dg.MetadataValue.text((store / "objects" / artifact).as_uri()),
+        "dagster/uri": dg.MetadataValue.text(storage.uri(PurePosixPath("objects", artifact))),
     }

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 
+from d4m.cli import adopt as adopt
 from d4m.cli import diagnose as diagnose
 from d4m.cli import export as export
 from d4m.cli import init as init

@@ -9,7 +9,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from d4m.environment import compute, find_recipe, recipes_folder, store_root, worker_settings
+from d4m.environment import (
+    compute,
+    find_recipe,
+    recipes_folder,
+    store_fallbacks,
+    store_root,
+    worker_settings,
+)
 from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import recipe_names
 from d4m.reports.present import ShownDataset
@@ -129,5 +136,10 @@ def print_note(recipe: str, shown: ShownDataset) -> None:
 
 def open_pipeline(recipe: str) -> Pipeline:
     """Open a recipe with the store, the device and the workers that the environment names."""
-    workers = open_workers(worker_settings())
-    return Pipeline(find_recipe(recipe), store_root(), compute(), workers=workers)
+    return Pipeline(
+        find_recipe(recipe),
+        store_root(),
+        compute(),
+        workers=open_workers(worker_settings()),
+        fallbacks=store_fallbacks(),
+    )

@@ -25,10 +25,9 @@ from d4m.recipe.image_defaults import describe_settled
 from d4m.reports.cost.estimate import estimate_cost
 from d4m.reports.cost.text import cost_json
 from d4m.reports.near_copies import compare_pictures
-from d4m.reports.plan_ahead import PlannedUnit
+from d4m.reports.plan_ahead import Outlook, PlannedUnit
 from d4m.sources.class_table import own_prompts
 from d4m.stages.chosen_settings import describe_choice
-from d4m.stages.context import StageContext
 
 _REASONS = 3
 
@@ -95,14 +94,15 @@ def status(
             | ({"cost": cost_json(estimate)} if estimate else {})
         )
         return
-    _print_plan(planned, present)
+    _print_plan(planned, outlook)
     if estimate is not None:
         print_cost(estimate)
     print_checks(pipeline, present.upstream, present)
 
 
-def _print_plan(planned: Mapping[str, Sequence[PlannedUnit]], present: StageContext) -> None:
+def _print_plan(planned: Mapping[str, Sequence[PlannedUnit]], outlook: Outlook) -> None:
     """Print the units of every stage, and why some of them are not cached."""
+    present = outlook.present
     table = Table("artifact", "cached", "to compute", "follows", box=None)
     reasons = list[str]()
     for stage, units in planned.items():
@@ -112,6 +112,9 @@ def _print_plan(planned: Mapping[str, Sequence[PlannedUnit]], present: StageCont
         if len(why) > _REASONS:
             reasons.append(f"{stage}: and {len(why) - _REASONS} more units")
     console.print(table)
+    stored = [each for stage in outlook.planned.values() for each in stage.stored.values()]
+    if borrowed := outlook.context.store.borrowed(stored):
+        console.print(f"{borrowed} of the {len(stored)} cached units are in a read-only store")
     if images := present.source.describe():
         console.print(f"images: {escape(images)}", soft_wrap=True)
     if chosen := describe_choice(present):

@@ -1,5 +1,6 @@
 """Remove units and versions that are no longer needed from the store."""
 
+import math
 from collections import defaultdict
 from datetime import timedelta
 from typing import Annotated
@@ -11,13 +12,17 @@ from d4m.cli.app import app, console
 from d4m.environment import store_root
 from d4m.progress import track
 from d4m.store.garbage import Keep, find_garbage, remove
+from d4m.store.open_storage import open_storage
 
 _KINDS = {
     "unit": "units that no kept version names",
     "set aside": "units set aside as damaged",
     "unfinished": "unfinished files of killed writers",
     "version": "old versions",
+    "mark": "marks and claims of runs that ended",
 }
+_TOGETHER = 50
+"""Pieces of garbage that are removed at a time."""
 
 
 @app.command()
@@ -42,10 +47,12 @@ def gc(
 ) -> None:
     """Remove units that no kept version of any recipe needs, after listing them and asking.
 
+    Stores of `D4M_STORE_FALLBACK` are left alone.
+
     To give up a recipe altogether, first delete its folder in the store's recipes/.
     """
-    grace = timedelta(hours=grace_hours)
-    found = list(find_garbage(store_root(), Keep(versions, days, grace)))
+    grace, storage = timedelta(hours=grace_hours), open_storage(store_root())
+    found = list(find_garbage(storage, Keep(versions, days, grace)))
     if not found:
         console.print("nothing to remove")
         return
@@ -60,9 +67,9 @@ def gc(
     if not yes:
         typer.confirm(f"Remove {_megabytes(total)} MB?", abort=True)
     removed = [
-        found[number]
-        for number in track(len(found), "remove", unit="unit")
-        if remove(found[number], grace)
+        each
+        for number in track(math.ceil(len(found) / _TOGETHER), "remove", unit="batch")
+        for each in remove(storage, found[number * _TOGETHER :][:_TOGETHER], grace)
     ]
     console.print(
         f"removed {_megabytes(sum(each.size for each in removed))} MB"

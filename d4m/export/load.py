@@ -3,12 +3,13 @@
 import shutil
 from pathlib import Path
 
-from d4m.environment import compute, find_recipe, store_root
+from d4m.environment import compute, find_recipe, store_fallbacks, store_root
 from d4m.errors import D4MError
 from d4m.export.contents import open_contents
 from d4m.export.folder import write_export
 from d4m.export.standalone.dataset import DistilledDataset
 from d4m.pipeline import Pipeline
+from d4m.store.open_storage import open_storage
 
 _ABOUT = "distilled.json"
 
@@ -31,9 +32,9 @@ def load_distilled(folder_or_recipe: str | Path) -> DistilledDataset:
     if folder.is_dir() and len(folder.parts) > 1:
         msg = f"wanted a folder that `d4m export` wrote as parquet, found no {_ABOUT} in {folder}"
         raise D4MError(msg)
-    root = store_root()
-    contents = open_contents(Pipeline(find_recipe(str(folder_or_recipe)), root, compute()))
-    cached = root / "cache" / "exports" / contents.key
+    recipe, root = find_recipe(str(folder_or_recipe)), store_root()
+    contents = open_contents(Pipeline(recipe, root, compute(), fallbacks=store_fallbacks()))
+    cached = open_storage(root).cache / "exports" / contents.key
     if not (cached / _ABOUT).is_file():
         shutil.rmtree(cached, ignore_errors=True)
         write_export(contents, cached)

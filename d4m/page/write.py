@@ -14,6 +14,7 @@ from d4m.pipeline import Pipeline
 from d4m.stages.set_bytes import bytes_in_words
 from d4m.store.digest import digest_json
 from d4m.store.durable import write_atomically
+from d4m.store.open_storage import StoreRoot, open_storage
 
 MOST_BYTES = 5_000_000
 """A page is smaller than that, so that it can be sent by mail."""
@@ -21,14 +22,14 @@ _IMAGE_BYTES = 2_600_000
 _LONGEST_NAME = 80
 
 
-def report_path(store_root: Path, recipes: Sequence[str]) -> Path:
-    """Return where the report of recipes is kept if nobody says where.
+def report_path(root: StoreRoot, recipes: Sequence[str]) -> Path:
+    """Return where on this machine the report of recipes is kept if nobody says where.
 
     Example:
         >>> report_path(Path("store"), ["digits", "digits_ipc1"]).as_posix()
         'store/reports/digits+digits_ipc1.html'
     """
-    return store_root / "reports" / f"{'+'.join(recipes)[:_LONGEST_NAME]}.html"
+    return open_storage(root).local / "reports" / f"{'+'.join(recipes)[:_LONGEST_NAME]}.html"
 
 
 def write_report(
@@ -75,8 +76,8 @@ def _made_of(pipelines: Iterable[Pipeline]) -> str:
     found = list[Any]()
     for pipeline in pipelines:
         manifests, document = pipeline.open_context().manifests, pipeline.recipe.document
-        current = {asset: manifests.current(asset) for asset in manifests.assets()}
-        digests = {asset: manifest.digest for asset, manifest in current.items() if manifest}
+        current = manifests.current_of(manifests.assets())
+        digests = {asset: manifest.digest for asset, manifest in current.items()}
         found.append([document.text if document else "", digests, version("d4m")])
     return digest_json(found)
 

@@ -198,7 +198,7 @@ def _place(context: StageContext, split: Split, class_id: int) -> Path:
         "decoding": dict(context.source.decoding),
         "size_px": thumbnail_px(context),
     }
-    return context.store.root / "cache" / "thumbnails" / digest_json(made_of)
+    return context.store.storage.cache / "thumbnails" / digest_json(made_of)
 
 
 def _place_of_outcome(context: StageContext, thumbnails: Iterable[Path]) -> Path:
@@ -208,7 +208,7 @@ def _place_of_outcome(context: StageContext, thumbnails: Iterable[Path]) -> Path
         "classes": context.source.class_table.names,
         "least_correlation": LEAST_CORRELATION,
     }
-    return context.store.root / "cache" / "near_copies" / f"{digest_json(made_of)}.json"
+    return context.store.storage.cache / "near_copies" / f"{digest_json(made_of)}.json"
 
 
 def _read_outcome(place: Path) -> NearCopies | None:

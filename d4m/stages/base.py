@@ -115,8 +115,7 @@ def plan_stage(stage: Stage, context: StageContext) -> tuple[list[Unit], dict[st
     while True:
         units = stage.plan(context.seeing(stage.name, records(stored)))
         known = [unit for unit in units if is_known(unit)]
-        found = {unit.name: context.store.find(unit.stage, unit.key) for unit in known}
-        now = {name: reference for name, reference in found.items() if reference}
+        now = context.store.find_all(known)
         waits = any(unit.reads(stage.name) for unit in units if not is_known(unit))
         if not waits or now.keys() == stored.keys():
             return units, now

@@ -139,7 +139,7 @@ class StageContext:
     @classmethod
     def open(cls, recipe: Recipe, store: ArtifactStore, compute: Compute) -> "StageContext":
         """Return a context without any upstream unit."""
-        return cls(recipe, store, compute, Materials(recipe, store.root / "cache", compute.device))
+        return cls(recipe, store, compute, Materials(recipe, store.storage.cache, compute.device))
 
     @property
     def recipe(self) -> Recipe:
@@ -154,7 +154,7 @@ class StageContext:
     @property
     def manifests(self) -> ManifestFolder:
         """The recipe's manifests."""
-        return ManifestFolder(self.store.root, self.stated.name, self.stated.file)
+        return ManifestFolder(self.store.storage, self.stated.name, self.stated.file)
 
     @property
     def source(self) -> ImageSource:
@@ -206,6 +206,10 @@ class StageContext:
         """Return the arrays of an upstream unit, checked."""
         return self.store.read_arrays(artifact, self._record(artifact, unit).key)
 
+    def read_each(self, artifact: str, units: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the arrays of many small upstream units in order, read ahead from a server."""
+        return self.store.storage.each(lambda unit: self.read(artifact, unit), units)
+
     def open_files(self, artifact: str, unit: str) -> Path:
         """Return the folder of an upstream unit, checked."""
         return self.store.open_files(artifact, self._record(artifact, unit).key)
@@ -217,7 +221,7 @@ class StageContext:
     def checkpoint(self, unit: Unit) -> Checkpoint:
         """Return where the training of a unit is saved, until the unit is published."""
         self.checkpoints[unit.key] = Checkpoint(
-            self.store.root,
+            self.store.storage.local,
             unit.stage,
             unit.key,
             device=self.device,
@@ -227,7 +231,10 @@ class StageContext:
 
     def image_index(self, split: Split, class_id: int) -> ImageIndex:
         """Return the index of one class's real images."""
-        arrays = self.read("real_images", split_unit(split, class_id))
+        return self._index(self.read("real_images", split_unit(split, class_id)))
+
+    @staticmethod
+    def _index(arrays: Mapping[str, np.ndarray]) -> ImageIndex:
         unreadable = zip(arrays["unreadable_files"], arrays["unreadable_reasons"], strict=True)
         return ImageIndex(
             tuple(map(str, arrays["image_ids"])),
@@ -272,7 +279,9 @@ class StageContext:
     def image_indexes(self) -> dict[tuple[Split, int], ImageIndex]:
         """Return the index of every class in every split."""
         splits = self.source.splits
-        return {(s, c): self.image_index(s, c) for s in splits for c in self.class_ids}
+        keys: list[tuple[Split, int]] = [(s, c) for s in splits for c in self.class_ids]
+        arrays = self.read_each("real_images", (split_unit(*key) for key in keys))
+        return dict(zip(keys, map(self._index, arrays), strict=True))
 
     def _units(self, artifact: str) -> Mapping[str, UnitRecord | None]:
         if artifact not in self.upstream:

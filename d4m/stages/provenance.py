@@ -54,7 +54,8 @@ def seconds_of_work(context: StageContext, artifact: str) -> float | None:
     Returns:
         The sum, or None where a unit of an earlier release does not say.
     """
-    made = [context.reference(artifact, unit) for unit in context.upstream[artifact]]
+    units = context.upstream[artifact]
+    made = context.store.storage.each(lambda unit: context.reference(artifact, unit), units)
     each = [reference.provenance.get(SECONDS) if reference else None for reference in made]
     known = [seconds for seconds in each if seconds is not None]
     return sum(known, 0.0) if len(known) == len(each) else None

@@ -12,6 +12,7 @@ from d4m.stages.base import Product, Stage, is_known, plan_stage, records
 from d4m.stages.context import StageContext
 from d4m.stages.provenance import SECONDS, record_provenance
 from d4m.store.checkpoints import NOWHERE
+from d4m.store.claims import Claims
 from d4m.store.manifest import Manifest
 from d4m.store.reference import Reference, Unit
 
@@ -68,7 +69,7 @@ def run_stage(
     computed = list[str]()
     while True:
         units, stored = plan_stage(stage, context)
-        used = {n: each for n, each in stored.items() if context.store.mark_used(each)}
+        used = context.store.mark_used(stored)
         missing = [unit for unit in units if unit.name not in used and _is_ready(unit, used)]
         if not missing and all(map(is_known, units)):
             break
@@ -76,7 +77,8 @@ def run_stage(
         if lost:
             msg = f"{stage.name}: {lost} were stored and are gone again; check the disk"
             raise StoreError(msg)
-        computed += compute(stage, context.seeing(stage.name, records(used)), missing)
+        seen = context.seeing(stage.name, records(used))
+        computed += _compute_unclaimed(stage, seen, missing, compute)
     found = records(used)
     manifest = Manifest(stage.name, stage.version, {u.name: found[u.name] for u in units})
     context.manifests.publish(manifest)
@@ -90,6 +92,21 @@ def run_stage(
 def _is_ready(unit: Unit, used: Mapping[str, Reference]) -> bool:
     """Return whether all that a unit reads is there, units of its own stage included."""
     return is_known(unit) and all(own in used for own in unit.reads(unit.stage))
+
+
+def _compute_unclaimed(
+    stage: Stage, context: StageContext, missing: Sequence[Unit], compute: Computing
+) -> list[str]:
+    """Have those units computed that no other run computes; wait for that run if there are none."""
+    claims = Claims(context.store.storage, stage.name)
+    with claims.take(missing) as mine:
+        published = context.store.find_all(mine)  # by another run, since they were looked for
+        left = [unit for unit in mine if unit.name not in published]
+        if left:
+            return compute(stage, context, left)
+    if not mine:
+        claims.wait(missing)
+    return []
 
 
 def computed_units(stage: Stage, context: StageContext, missing: Sequence[Unit]) -> Iterator[Unit]:

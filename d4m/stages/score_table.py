@@ -107,10 +107,7 @@ def score_rows(context: StageContext, recipe: RecipeSettings) -> list[ScoreRow]:
     """
     runs = groupby(student_runs(recipe), key=lambda run: replace(run, distillation=0, seed=0))
     names = {row: [run.unit_name for run in each] for row, each in runs}
-    units = {
-        row: [context.read("evaluation_scores", name) for name in each]
-        for row, each in names.items()
-    }
+    units = {row: list(context.read_each("evaluation_scores", each)) for row, each in names.items()}
     shape = (-1, recipe.evaluation.seeds)
     top1 = {
         row: np.reshape([float(unit["top1"]) for unit in each], shape)

@@ -1,10 +1,11 @@
 """The bytes of the distilled images and of their labels in the store."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from d4m.stages.context import StageContext
 from d4m.stages.unit_names import class_unit
+from d4m.store.storage import FileStamps
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ def set_bytes(context: StageContext) -> SetBytes | None:
 
 
 def _sum(context: StageContext, units: Iterable[tuple[str, str]], array: str = "") -> int:
-    references = (context.reference(*unit) for unit in units)
+    references = context.store.storage.each(lambda unit: context.reference(*unit), units)
     return sum(_chunk_bytes(each.files, array) for each in references if each)
 
 
-def _chunk_bytes(files: Mapping[str, list[int]], array: str) -> int:
+def _chunk_bytes(files: FileStamps, array: str) -> int:
     """Return the bytes of the chunks of one array, or of all; metadata is left out."""
     prefix = f"{array}/" if array else ""
     chunks = (n for n in files if n.startswith(prefix) and not n.endswith("zarr.json"))

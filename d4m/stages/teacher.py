@@ -59,17 +59,8 @@ class Teacher(Stage):
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
         """Train networks, or load and check their weights."""
-        from safetensors.torch import save_model
-
         for unit in missing:
-            model = _make(context, unit)
-
-            def write(folder: Path, model: "nn.Module" = model, unit: Unit = unit) -> None:
-                save_model(model.cpu(), str(folder / "model.safetensors"))
-                text = json.dumps(unit.settings, indent=2, sort_keys=True)
-                (folder / "config.json").write_text(text, encoding="utf-8")
-
-            yield unit, write
+            yield unit, writer_of(_make(context, unit), unit)
 
     def _plan(
         self, context: StageContext, settings: LabellerSettings, name: str, seed: int
@@ -97,6 +88,18 @@ class Teacher(Stage):
         return self.unit(
             context, name, network | training | context.all_of("real_images", "train-")
         )
+
+
+def writer_of(model: "nn.Module", unit: Unit) -> Callable[[Path], None]:
+    """Return what writes a network into the folder of its unit."""
+    from safetensors.torch import save_model
+
+    def write(folder: Path) -> None:
+        save_model(model.cpu(), str(folder / "model.safetensors"))
+        text = json.dumps(unit.settings, indent=2, sort_keys=True)
+        (folder / "config.json").write_text(text, encoding="utf-8")
+
+    return write
 
 
 def network_settings(context: StageContext, settings: LabellerSettings) -> dict[str, Any]:
@@ -222,12 +225,25 @@ def _make(context: StageContext, unit: Unit) -> "nn.Module":
 
 def _load_member(folder: Path) -> "nn.Module":
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return read_network(settings, folder / "model.safetensors")
+
+
+def read_network(settings: Mapping[str, Any], file: Path) -> "nn.Module":
+    """Return the network of a teacher's unit.
+
+    Args:
+        settings: of the unit.
+        file: weights of that very network.
+
+    Raises:
+        ClassifierError: the file holds something else.
+    """
     published = settings.get("weights") == "timm"
     if published:
         model = _build_as_published(settings, with_weights=False)
     else:
         model = _with_input(_build(settings, 0), settings)
-    return _load_weights(model, folder / "model.safetensors", settings)
+    return _load_weights(model, file, settings)
 
 
 def _with_input(network: "nn.Module", settings: Mapping[str, Any]) -> "nn.Module":

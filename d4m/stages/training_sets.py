@@ -124,10 +124,8 @@ def cluster_weights(context: StageContext, distillation: int = 0) -> "Float[Tens
     """Return the share of its class that each image's prototype stands for; 1 on average."""
     import torch
 
-    shares = [
-        context.read("prototypes", class_unit(class_id, distillation))["cluster_shares"]
-        for class_id in context.class_ids
-    ]
+    units = (class_unit(class_id, distillation) for class_id in context.class_ids)
+    shares = [arrays["cluster_shares"] for arrays in context.read_each("prototypes", units)]
     weights = np.concatenate([len(each) * each for each in shares])
     return torch.from_numpy(weights.astype(np.float32)).to(context.device)
 
@@ -174,9 +172,10 @@ def image_set(context: StageContext, batches: Iterable[tuple[int, Batch]]) -> "I
 def synthetic_classes(
     context: StageContext, *, most_classes: int | None = None, distillation: int = 0
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the arrays of `synthetic_images`, class by class; of the first classes where asked."""
-    for class_id in context.class_ids[:most_classes]:
-        yield context.read("synthetic_images", class_unit(class_id, distillation))
+    """Return the arrays of `synthetic_images`, class by class; of the first classes where asked."""
+    classes = context.class_ids[:most_classes]
+    units = (class_unit(class_id, distillation) for class_id in classes)
+    return context.read_each("synthetic_images", units)
 
 
 def labelled_batches(

@@ -6,6 +6,7 @@ import secrets
 from pathlib import Path
 
 from d4m.errors import StoreError
+from d4m.store.storage import FileStamps
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -49,7 +50,7 @@ def _durable_temporary(path: Path, text: str) -> Path:
     return temporary
 
 
-def file_stats(folder: Path) -> dict[str, list[int]]:
+def file_stats(folder: Path) -> FileStamps:
     """Return the size and modification time (ns) of every file below a folder, by relative path."""
     return {
         path.relative_to(folder).as_posix(): [stat.st_size, stat.st_mtime_ns]

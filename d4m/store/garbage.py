@@ -3,23 +3,24 @@
 Three things are kept: the units of every artifact's last versions and of all versions of the last
 days; units that a run has made or found lately, although no manifest names them yet; and unfinished
 files that a run may still be writing. Everything else is removed. A unit's reference is removed
-before its files, so that no reader finds a unit whose files are being removed.
+before its files, so that no reader finds a unit whose files are being removed. Read-only stores are
+never looked at.
 """
 
 import json
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Literal
 
 from d4m.errors import StoreError
 from d4m.store.manifest import ManifestFolder, ManifestVersion
+from d4m.store.storage import CLAIMS, USES, Entry, Storage
 
-GarbageKind = Literal["unit", "set aside", "unfinished", "version"]
+GarbageKind = Literal["unit", "set aside", "unfinished", "version", "mark"]
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,24 @@ class Garbage:
 
     Attributes:
         kind: a `unit` that no kept version names; a unit that was `set aside` as damaged;
-            `unfinished` files of a writer that has ended; or an old `version`, which is a manifest.
+            `unfinished` files of a writer that has ended; an old `version`, which is a manifest;
+            or a `mark` or claim that a run left.
         asset: the artifact that it is part of.
-        path: its reference or manifest, or the folder or file itself.
-        folder: the folder of its files; None if there is nothing but `path`.
+        entry: its reference or manifest, or the folder or file itself.
+        folder: the folder of its files; None if there is nothing but `entry`.
         size: its size in bytes.
     """
 
     kind: GarbageKind
     asset: str
-    path: Path
-    folder: Path | None
+    entry: Entry
+    folder: Entry | None
     size: int
+
+    @property
+    def path(self) -> PurePosixPath:
+        """The path of its entry."""
+        return self.entry.path
 
 
 @dataclass(frozen=True)
@@ -57,58 +64,142 @@ class Keep:
     grace: timedelta
 
 
-def find_garbage(root: Path, keep: Keep) -> Iterator[Garbage]:
+def find_garbage(storage: Storage, keep: Keep) -> Iterator[Garbage]:
     """Find everything in a store that can be removed, without removing it.
 
     Raises:
         StoreError: a manifest cannot be read, so that the units it names are unknown.
     """
-    kept = set[tuple[str, str]]()
-    for manifests in _recipes(root):
+    search = _Search(storage, keep, storage.last_uses())
+    for recipe in storage.entries(PurePosixPath("recipes")):
+        if recipe.is_folder:
+            yield from search.recipe(recipe.path.name)
+    for stage in storage.entries(PurePosixPath("objects")):
+        folders = [each.path for each in storage.entries(stage.path)]
+        for found in storage.each(search.units, folders):
+            yield from found
+    claims = (each for stage in storage.entries(CLAIMS) for each in storage.entries(stage.path))
+    for entry in (*storage.entries(USES), *claims):
+        if not search.is_fresh(entry):
+            yield Garbage("mark", "", entry, None, storage.size(entry))
+
+
+def remove(storage: Storage, found: Sequence[Garbage], grace: timedelta) -> list[Garbage]:
+    """Remove garbage except units that a run has begun to use; return what was removed.
+
+    A unit's reference is renamed, so that no run finds it any more, and put back if a run has
+    marked it before.
+    """
+    hidden = list(storage.each(lambda each: _hide(storage, each), found))
+    uses = storage.last_uses()
+
+    def finish(number: int) -> bool:
+        each, written = found[number], hidden[number]
+        if written is None:  # another process was faster
+            return False
+        entry = each.entry
+        if each.kind == "unit":
+            entry = Entry(_hidden(each.path), is_folder=False)
+            if _is_young(max(written, uses.get(each.path, 0)), grace):
+                storage.rename(entry.path, each.path)
+                return False
+        if each.folder is not None:
+            storage.delete(each.folder)
+        storage.delete(entry)
+        return True
+
+    done = storage.each(finish, range(len(found)))
+    return [each for each, is_done in zip(found, done, strict=True) if is_done]
+
+
+def _hide(storage: Storage, found: Garbage) -> float | None:
+    """Hide a unit from readers; return the time of its reference, or None if that is gone."""
+    if found.kind != "unit":
+        return 0
+    try:
+        return storage.rename(found.path, _hidden(found.path))
+    except FileNotFoundError:
+        return None
+
+
+def _hidden(reference: PurePosixPath) -> PurePosixPath:
+    return reference.with_suffix(".removed")
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A search for garbage, which has to see the recipes before the units.
+
+    Attributes:
+        storage: the store's.
+        keep: the rules.
+        uses: when units were marked as used, where their files do not show it.
+        kept: the units that kept versions name: (artifact, key).
+    """
+
+    storage: Storage
+    keep: Keep
+    uses: Mapping[PurePosixPath, float]
+    kept: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+
+    def recipe(self, name: str) -> Iterator[Garbage]:
+        """Find the old versions of a recipe's artifacts, and note which units the others name."""
+        manifests = ManifestFolder(self.storage, name)
         for asset in manifests.assets():
             current = manifests.current(asset)
             if current is None:
                 msg = (
-                    f"the manifest of {asset} in {manifests.folder} is damaged, so the units that "
-                    f"it names are unknown and nothing was removed; run that recipe first"
+                    f"the manifest of {asset} in {self.storage.locate(manifests.folder)} is "
+                    f"damaged, so the units that it names are unknown and nothing was removed; run "
+                    f"that recipe first"
                 )
                 raise StoreError(msg)
             versions = manifests.versions(asset)
-            cut = _first_kept(versions, keep)
+            cut = _first_kept(versions, self.keep)
             for version in versions[:cut]:
                 path = manifests.folder / asset / f"{version.name}.json"
-                yield Garbage("version", asset, path, None, _size(path))
+                entry = Entry(path, is_folder=False)
+                yield Garbage("version", asset, entry, None, self.storage.size(entry))
             for manifest in (current, *(version.manifest for version in versions[cut:])):
-                kept |= {(asset, record.key) for record in manifest.units.values()}
-            for path in sorted((manifests.folder / asset).glob(".*.json-*")):
-                if not _is_fresh(path, keep.grace):
-                    yield Garbage("unfinished", asset, path, None, _size(path))
-    for stage in sorted((root / "objects").glob("*")):
-        for folder in sorted(stage.glob("*")):
-            yield from _find_in_folder(root, stage.name, folder, kept, keep.grace)
+                self.kept.update((asset, record.key) for record in manifest.units.values())
+            for entry in self.storage.entries(manifests.folder / asset):
+                is_temporary = entry.path.name.startswith(".") and ".json-" in entry.path.name
+                if is_temporary and not self.is_fresh(entry):
+                    yield Garbage("unfinished", asset, entry, None, self.storage.size(entry))
 
+    def units(self, folder: PurePosixPath) -> list[Garbage]:
+        """Find the garbage in one folder, which holds units whose keys share two digits."""
+        entries, stage = self.storage.entries(folder), folder.parent.name
+        folders = {entry.path: entry for entry in entries if entry.is_folder}
+        files = [entry for entry in entries if not entry.is_folder]
+        owners = {entry: folders.get(self._folder_of(entry.path)) for entry in files}
+        in_use = {unit for entry, unit in owners.items() if _kind(entry.path) == "unit"}
+        found = list[Garbage]()
+        for entry, unit in owners.items():
+            kind = _kind(entry.path)
+            named = kind == "unit" and (stage, entry.path.stem) in self.kept
+            if not named and not self.is_fresh(entry):
+                own = None if kind != "unit" and unit in in_use else unit
+                size = self.storage.size(entry) + (self.storage.size(own) if own else 0)
+                found.append(Garbage(kind, stage, entry, own, size))
+        for entry in folders.values():
+            if entry not in owners.values() and not self.is_fresh(entry):
+                found.append(Garbage("unfinished", stage, entry, None, self.storage.size(entry)))
+        return found
 
-def remove(found: Garbage, grace: timedelta) -> bool:
-    """Remove a piece of garbage, or keep it and return False if a run has begun to use it."""
-    path = found.path
-    if found.kind == "unit":  # after the rename, no reader finds the unit
-        path = path.with_suffix(".removed")
+    def is_fresh(self, entry: Entry) -> bool:
+        """Return whether an entry, or a file below it, was written or used within the grace."""
         try:
-            found.path.rename(path)
-        except FileNotFoundError:  # another process was faster
-            return False
-        if _is_fresh(path, grace):
-            path.rename(found.path)
-            return False
-    if found.folder is not None:
-        _delete(found.folder)
-    _delete(path)
-    return True
+            newest = self.storage.newest(entry)
+        except FileNotFoundError:  # another process is changing it
+            return True
+        return _is_young(max(newest, self.uses.get(entry.path, 0)), self.keep.grace)
 
-
-def _recipes(root: Path) -> list[ManifestFolder]:
-    folders = (path for path in sorted((root / "recipes").glob("*")) if path.is_dir())
-    return [ManifestFolder(root, folder.name) for folder in folders]
+    def _folder_of(self, path: PurePosixPath) -> PurePosixPath:
+        """Return the folder of the unit that a reference names; `path` itself where none."""
+        with suppress(ValueError, LookupError, TypeError, OSError):
+            return PurePosixPath(json.loads(self.storage.read(path))["path"])
+        return path
 
 
 def _first_kept(versions: list[ManifestVersion], keep: Keep) -> int:
@@ -120,61 +211,11 @@ def _first_kept(versions: list[ManifestVersion], keep: Keep) -> int:
     return max(0, min(oldest, len(versions) - keep.versions))
 
 
-def _find_in_folder(
-    root: Path, stage: str, folder: Path, kept: set[tuple[str, str]], grace: timedelta
-) -> Iterator[Garbage]:
-    """Find the garbage in one folder, which holds the units whose keys share two first digits."""
-    owners = {path: _folder_of(root, path) for path in _entries(folder) if path.is_file()}
-    in_use = {unit for path, unit in owners.items() if _kind(path) == "unit"}
-    for path, unit in owners.items():
-        kind = _kind(path)
-        named = kind == "unit" and (stage, path.stem) in kept
-        if not named and not _is_fresh(path, grace):
-            own = None if kind != "unit" and unit in in_use else unit
-            yield Garbage(kind, stage, path, own, _size(path) + (_size(own) if own else 0))
-    for path in _entries(folder):
-        if path.is_dir() and path not in owners.values() and not _is_fresh(path, grace):
-            yield Garbage("unfinished", stage, path, None, _size(path))
-
-
-def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
-def _kind(path: Path) -> GarbageKind:
+def _kind(path: PurePosixPath) -> GarbageKind:
     if path.suffix == ".json" and not path.name.startswith("."):
         return "unit"
     return "set aside" if ".damaged-" in path.name else "unfinished"
 
 
-def _folder_of(root: Path, path: Path) -> Path | None:
-    """Return the folder of the unit that a reference names, or None if the folder is unknown."""
-    try:
-        folder = root / json.loads(path.read_text(encoding="utf-8"))["path"]
-    except (ValueError, LookupError, TypeError, OSError):
-        return None
-    return folder if folder.parent == path.parent and folder.is_dir() else None
-
-
-def _is_fresh(path: Path, grace: timedelta) -> bool:
-    """Return whether a path, or any file below it, was written or found within the grace time."""
-    try:
-        newest = max(each.stat().st_mtime for each in (path, *path.rglob("*")))
-    except FileNotFoundError:  # another process is changing it
-        return True
-    return time.time() - newest < grace.total_seconds()
-
-
-def _size(path: Path) -> int:
-    sizes = 0
-    for each in (path, *path.rglob("*")):
-        with suppress(FileNotFoundError):
-            sizes += each.stat().st_size if each.is_file() else 0
-    return sizes
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _is_young(written: float, grace: timedelta) -> bool:
+    return time.time() - written < grace.total_seconds()

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 import zarr
+from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from d4m.errors import StoreError
@@ -180,15 +181,15 @@ def write_group_in_pieces(
     assert start == rows, "the caller counted the rows"
 
 
-def read_group(folder: Path, stage: str) -> dict[str, np.ndarray]:
-    """Read all arrays of one unit.
+def read_group(group: Path | Store, stage: str) -> dict[str, np.ndarray]:
+    """Read all arrays of one unit, from a folder or from another Zarr store.
 
     A lost chunk reads as zeros, which only the digest reveals.
 
     Raises:
         ValueError, KeyError, OSError: a checksum fails or metadata is broken.
     """
-    found = dict(zarr.open_group(folder, mode="r", zarr_format=3).arrays())  # all at once
+    found = dict(zarr.open_group(group, mode="r", zarr_format=3).arrays())  # all at once
     arrays = dict[str, np.ndarray]()
     for name, layout in LAYOUTS[stage].items():
         if layout.optional and name not in found:

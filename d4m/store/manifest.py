@@ -9,16 +9,15 @@
 
 import json
 import logging
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from d4m.errors import StoreError
 from d4m.store.digest import canonical_json, digest_json
-from d4m.store.durable import write_atomically
+from d4m.store.storage import Storage
 
 _log = logging.getLogger(__name__)
 _TIME = "%Y%m%dT%H%M%S.%fZ"
@@ -78,19 +77,18 @@ class ManifestFolder:
     A recipe that was moved keeps its manifests.
 
     Args:
-        root: the store's root.
+        storage: the store's.
         recipe: the recipe's name.
         place: the recipe's file; None: the folder `recipes/<name>`, whatever recipe has it.
     """
 
-    def __init__(self, root: Path, recipe: str, place: Path | None = None) -> None:
+    def __init__(self, storage: Storage, recipe: str, place: Path | None = None) -> None:
         """Choose the folder; write nothing."""
-        self._root = root
-        # Relative to the store, so that it still holds where both are moved or copied together.
-        self._place = None if place is None else os.path.relpath(place, root)
-        self.folder = root / "recipes" / recipe
+        self.storage = storage
+        self._place = None if place is None else storage.recipe_place(place)
+        self.folder = PurePosixPath("recipes", recipe)
         if self._place is not None and not self._is_ours():
-            self.folder = root / "recipes" / f"{recipe}~{digest_json(self._place)[:8]}"
+            self.folder = self.folder.with_name(f"{recipe}~{digest_json(self._place)[:8]}")
 
     def current(self, asset: str) -> Manifest | None:
         """Read an artifact's current manifest, or return None if the artifact was never made.
@@ -100,17 +98,22 @@ class ManifestFolder:
         """
         path = self.folder / asset / "current.json"
         try:
-            return _parse(path)
+            return self._parse(path)
         except FileNotFoundError:
             return None
         except _BROKEN as failure:
             _log.warning(
-                "%s is not a manifest (%s); the artifact counts as not made", path, failure
+                "%s is not a manifest (%s); the artifact counts as not made",
+                self.storage.locate(path),
+                failure,
             )
             return None
-        except OSError as failure:
-            msg = f"cannot read the manifest {path}: {failure}"
-            raise StoreError(msg) from failure
+
+    def current_of(self, assets: Iterable[str]) -> dict[str, Manifest]:
+        """Read the current manifests of those artifacts that were made, by name."""
+        assets = list(assets)
+        found = zip(assets, self.storage.each(self.current, assets), strict=True)
+        return {asset: manifest for asset, manifest in found if manifest is not None}
 
     def publish(self, manifest: Manifest) -> None:
         """Make a manifest the current one, and add it to the history if it has changed."""
@@ -120,12 +123,13 @@ class ManifestFolder:
         folder = self.folder / manifest.asset
         text = canonical_json(asdict(manifest))
         made = datetime.now(UTC)
-        if names := self._version_names(manifest.asset):  # the clock may have been set back
+        if names := self._names_of(manifest.asset):  # the clock may have been set back
             made = max(made, _time_of(names[-1]) + timedelta(microseconds=1))
-        write_atomically(folder / f"{made.strftime(_TIME)}-{manifest.digest[:8]}.json", text)
-        write_atomically(folder / "current.json", text)
+        name = f"{made.strftime(_TIME)}-{manifest.digest[:8]}.json"
+        self.storage.write(folder / name, text)
+        self.storage.write(folder / "current.json", text)
         if self._place is not None and self._recorded_place() != self._place:
-            write_atomically(self.folder / _PLACE, canonical_json({"recipe": self._place}))
+            self.storage.write(self.folder / _PLACE, canonical_json({"recipe": self._place}))
 
     def versions(self, asset: str) -> list[ManifestVersion]:
         """List an artifact's versions, oldest first, without those that cannot be parsed.
@@ -133,35 +137,56 @@ class ManifestFolder:
         Raises:
             StoreError: the store cannot be read.
         """
-        found = list[ManifestVersion]()
-        for name in self._version_names(asset):
-            path = self.folder / asset / f"{name}.json"
-            try:
-                found.append(ManifestVersion(name, _time_of(name), _parse(path)))
-            except _BROKEN as failure:
-                _log.warning("%s is not a manifest (%s); it is left out", path, failure)
-            except OSError as failure:
-                msg = f"cannot read the manifest {path}: {failure}"
-                raise StoreError(msg) from failure
-        return found
+        found = self.storage.each(lambda name: self._version(asset, name), self._names_of(asset))
+        return [version for version in found if version is not None]
 
     def assets(self) -> list[str]:
         """Return the names of the artifacts that have been made."""
-        return sorted(path.parent.name for path in self.folder.glob("*/current.json"))
+        folders = [entry.path for entry in self.storage.entries(self.folder) if entry.is_folder]
+        listed = self.storage.each(self.storage.entries, folders)
+        made = (each for entries in listed for each in entries)
+        return [entry.path.parent.name for entry in made if entry.path.name == "current.json"]
+
+    def _version(self, asset: str, name: str) -> ManifestVersion | None:
+        path = self.folder / asset / f"{name}.json"
+        try:
+            return ManifestVersion(name, _time_of(name), self._parse(path))
+        except _BROKEN as failure:
+            place = self.storage.locate(path)
+            _log.warning("%s is not a manifest (%s); it is left out", place, failure)
+            return None
+
+    def _parse(self, path: PurePosixPath) -> Manifest:
+        """Read and parse a manifest.
+
+        Raises:
+            FileNotFoundError: there is none.
+            StoreError: the store cannot be read.
+            ValueError, LookupError, TypeError, AttributeError: the file is no manifest.
+        """
+        try:
+            return _parse(self.storage.read(path))
+        except FileNotFoundError:
+            raise
+        except OSError as failure:
+            msg = f"cannot read the manifest {self.storage.locate(path)}: {failure}"
+            raise StoreError(msg) from failure
 
     def _is_ours(self) -> bool:
         """Return whether no other recipe file that still exists has this folder."""
         recorded = self._recorded_place()
-        return recorded in (None, self._place) or not (self._root / str(recorded)).is_file()
+        return recorded in (None, self._place) or not self.storage.is_recipe(str(recorded))
 
     def _recorded_place(self) -> str | None:
         try:
-            return json.loads((self.folder / _PLACE).read_text(encoding="utf-8"))["recipe"]
+            return json.loads(self.storage.read(self.folder / _PLACE))["recipe"]
         except (OSError, *_BROKEN):
             return None
 
-    def _version_names(self, asset: str) -> list[str]:
-        names = (path.stem for path in (self.folder / asset).glob("*.json"))
+    def _names_of(self, asset: str) -> list[str]:
+        """Return the names of an artifact's versions, oldest first."""
+        entries = self.storage.entries(self.folder / asset)
+        names = (entry.path.stem for entry in entries if entry.path.suffix == ".json")
         return sorted(name for name in names if _VERSION_NAME.fullmatch(name))
 
 
@@ -169,7 +194,7 @@ def _time_of(version_name: str) -> datetime:
     return datetime.strptime(version_name.rpartition("-")[0], _TIME).replace(tzinfo=UTC)
 
 
-def _parse(path: Path) -> Manifest:
-    document = json.loads(path.read_text(encoding="utf-8"))
+def _parse(text: str) -> Manifest:
+    document = json.loads(text)
     units = {name: UnitRecord(**unit) for name, unit in document["units"].items()}
     return Manifest(asset=document["asset"], version=document["version"], units=units)

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from d4m.store.digest import canonical_json, digest_json
+from d4m.store.storage import FileStamps
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Reference:
         key: the unit's cache key.
         digest: the sha256 of the decoded arrays, or of the files.
         path: the unit's folder, relative to the store's root.
-        files: size and modification time (ns) of every file, which reveal a change without reading.
+        files: what reveals a change of every file without reading it: its size, and its time of
+            writing (ns) or, in an object store, its ETag.
         inputs: the unit's inputs, from which its key was made.
         provenance: versions, device and time; never part of a digest.
     """
@@ -65,9 +67,24 @@ class Reference:
     key: str
     digest: str
     path: str
-    files: dict[str, list[int]]
+    files: FileStamps
     inputs: dict[str, Any]
     provenance: dict[str, Any]
+
+    @property
+    def folder(self) -> PurePosixPath:
+        """The unit's folder, relative to the store's root."""
+        return PurePosixPath(self.path)
+
+    @property
+    def is_group(self) -> bool:
+        """Whether the unit is made of arrays, and not of files."""
+        return "zarr.json" in self.files
+
+
+def reference_path(stage: str, key: str) -> PurePosixPath:
+    """Return where the reference of a unit is, relative to the store's root."""
+    return PurePosixPath("objects", stage, key[:2], f"{key}.json")
 
 
 def reference_text(reference: Reference) -> str:

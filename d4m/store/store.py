@@ -8,51 +8,47 @@
 
 A writer writes a folder of its own, makes it durable, then creates the small reference. The first
 writer to create the reference wins; later writers of the same key use the winner's unit. Readers
-follow references only. Only references are ever renamed, so the protocol also works on an object
-store.
+follow references only. Only references are ever renamed, so the protocol is the same in a folder
+and in an object store (see storage.py).
 """
 
-import json
 import logging
-import os
 import secrets
-import shutil
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from d4m.errors import DamagedUnitError, StoreError
 from d4m.store.digest import digest_folder
-from d4m.store.durable import (
-    create_atomically,
-    file_stats,
-    make_durable,
-    system_error,
-    write_atomically,
-)
-from d4m.store.layout import digest_group, read_group, write_group
-from d4m.store.reference import Reference, Unit, parse_reference, reference_text
+from d4m.store.durable import system_error
+from d4m.store.layout import digest_group, write_group
+from d4m.store.member import Member
+from d4m.store.open_storage import StoreRoot, open_storage
+from d4m.store.reference import Reference, Unit, reference_path, reference_text
 
 _log = logging.getLogger(__name__)
 
-# The errors that broken metadata may cause, because any word of the metadata may be wrong.
-_BROKEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-
 
 class ArtifactStore:
-    """A folder of units that any number of processes can use at once.
+    """A store of units that any number of processes can use at once.
 
     Args:
-        root: the store's folder; made when the first unit is written.
+        root: the store's folder, made when the first unit is written; or the address of a place in
+            an object store, such as `s3://bucket/prefix`.
+        fallbacks: stores that are only read: a unit that is missing here is taken from the first
+            of them that has it.
     """
 
-    def __init__(self, root: Path) -> None:
-        """Remember the folder without reading or writing anything."""
+    def __init__(self, root: StoreRoot, fallbacks: Sequence[StoreRoot] = ()) -> None:
+        """Remember the places without reading or writing anything."""
         self.root = root
+        self.fallbacks = fallbacks
+        self.storage = open_storage(root)
+        others = (Member(open_storage(each), notes=self.storage) for each in fallbacks)
+        self._members = (Member(self.storage), *others)
 
     def find(self, stage: str, key: str) -> Reference | None:
         """Find a unit's reference, or return None if the unit must be computed.
@@ -61,21 +57,40 @@ class ArtifactStore:
         read. If only their times have changed, they are read and checked once. A damaged unit is
         logged, set aside and counts as missing.
         """
-        try:
-            return self._checked_reference(stage, key)
-        except DamagedUnitError as damage:
-            _log.warning("%s", damage)
-            return None
+        for member in self._members:
+            try:
+                reference = member.find(stage, key)
+            except DamagedUnitError as damage:
+                _log.warning("%s", damage)
+            else:
+                if reference is not None:
+                    return reference
+        return None
 
-    def mark_used(self, reference: Reference) -> bool:
-        """Protect a unit from garbage collection, or return False if the unit is gone already."""
-        try:
-            os.utime(self._reference_path(reference.stage, reference.key))
-        except FileNotFoundError:
-            return False
-        except OSError:  # the store is read-only, so nothing is removed from it either
-            return True
-        return True
+    def find_all(self, units: Iterable[Unit]) -> dict[str, Reference]:
+        """Find many units, and return the references of those that are stored, by unit name."""
+        units = list(units)
+        found = self.storage.each(lambda unit: self.find(unit.stage, unit.key), units)
+        pairs = zip(units, found, strict=True)
+        return {unit.name: reference for unit, reference in pairs if reference is not None}
+
+    def mark_used(self, references: Mapping[str, Reference]) -> dict[str, Reference]:
+        """Protect units from garbage collection; return those that are not gone already."""
+        paths = [reference_path(each.stage, each.key) for each in references.values()]
+        here = self.storage.mark_used(paths)
+        return {
+            name: reference
+            for is_here, (name, reference) in zip(here, references.items(), strict=True)
+            if is_here or (self._members[1:] and self.find(reference.stage, reference.key))
+        }
+
+    def borrowed(self, references: Iterable[Reference]) -> int:
+        """Count the units that are not in one's own store, but in one of the read-only ones."""
+        own, references = self._members[0], list(references)
+        if not self._members[1:]:
+            return 0
+        found = self.storage.each(lambda each: own.find(each.stage, each.key), references)
+        return sum(reference is None for reference in found)
 
     def read_arrays(self, stage: str, key: str) -> dict[str, np.ndarray]:
         """Read all arrays of a unit and check them against its digest.
@@ -84,31 +99,21 @@ class ArtifactStore:
             DamagedUnitError: the unit is missing, or differs from what was written and was set
                 aside.
         """
-        reference = self._existing_reference(stage, key)
-        try:
-            arrays = read_group(self.root / reference.path, stage)
-        except (*_BROKEN, OSError) as failure:
-            raise self._set_aside(reference, f"cannot be read ({failure})") from failure
-        if digest_group(stage, arrays) != reference.digest:
-            raise self._set_aside(reference, "content digest differs from the published one")
-        return arrays
+        member, reference = self._holder(stage, key)
+        return member.read_arrays(reference)
 
     def open_files(self, stage: str, key: str) -> Path:
         """Return the folder of a unit made of files, after checking them against its digest.
+
+        In an object store, it is a copy on this machine, which may be removed an hour after it was
+        last opened.
 
         Raises:
             DamagedUnitError: the unit is missing, or differs from what was written and was set
                 aside.
         """
-        reference = self._existing_reference(stage, key)
-        folder = self.root / reference.path
-        try:
-            found = digest_folder(folder)
-        except OSError as failure:
-            raise self._set_aside(reference, f"cannot be read ({failure})") from failure
-        if found != reference.digest:
-            raise self._set_aside(reference, "content digest differs from the published one")
-        return folder
+        member, reference = self._holder(stage, key)
+        return member.open_files(reference)
 
     def verify(self, stage: str, key: str) -> None:
         """Read a whole unit and check its digest.
@@ -117,14 +122,19 @@ class ArtifactStore:
             DamagedUnitError: the unit is missing, or differs from what was written and was set
                 aside.
         """
-        if (self.root / self._existing_reference(stage, key).path / "zarr.json").exists():
-            self.read_arrays(stage, key)
+        member, reference = self._holder(stage, key)
+        if reference.is_group:
+            member.read_arrays(reference)
         else:
-            self.open_files(stage, key)
+            member.open_files(reference)
 
     def set_aside(self, stage: str, key: str) -> None:
         """Hide a unit that is not what it should be, so that it is computed again."""
-        self._retire(self._reference_path(stage, key))
+        self._members[0].retire(reference_path(stage, key))
+        for member in self._members[1:]:
+            with suppress(DamagedUnitError):
+                if reference := member.find(stage, key):
+                    member.hide(reference)
 
     def publish_arrays(
         self, unit: Unit, arrays: Mapping[str, np.ndarray], provenance: Mapping[str, Any]
@@ -138,9 +148,9 @@ class ArtifactStore:
             StoreError: the arrays do not fit the layout, or cannot be written.
         """
         attributes = {"d4m": {"unit": _unit_json(unit), "provenance": dict(provenance)}}
-        with self._new_folder(unit) as folder:
-            write_group(folder, unit.stage, arrays, attributes)
-            return self._publish(unit, folder, digest_group(unit.stage, arrays), provenance)
+        with self._draft(unit) as draft:
+            write_group(draft[0], unit.stage, arrays, attributes)
+            return self._publish(unit, draft, digest_group(unit.stage, arrays), provenance)
 
     def publish_files(
         self, unit: Unit, write: Callable[[Path], None], provenance: Mapping[str, Any]
@@ -153,94 +163,33 @@ class ArtifactStore:
         Raises:
             StoreError: the files cannot be written.
         """
-        with self._new_folder(unit) as folder:
-            folder.mkdir(parents=True)
-            write(folder)
-            return self._publish(unit, folder, digest_folder(folder), provenance)
+        with self._draft(unit) as draft:
+            draft[0].mkdir(parents=True, exist_ok=True)
+            write(draft[0])
+            return self._publish(unit, draft, digest_folder(draft[0]), provenance)
 
-    def _reference_path(self, stage: str, key: str) -> Path:
-        return self.root / "objects" / stage / key[:2] / f"{key}.json"
-
-    def _existing_reference(self, stage: str, key: str) -> Reference:
-        reference = self._checked_reference(stage, key)
-        if reference is None:
-            raise DamagedUnitError(stage, key, "its reference is gone")
-        return reference
-
-    def _checked_reference(self, stage: str, key: str) -> Reference | None:
-        reference = self._load_reference(stage, key)
-        if reference is None:
-            return None
-        folder = self.root / reference.path
-        found = file_stats(folder)
-        if found == reference.files:
-            return reference
-        lost = sorted(set(reference.files) - set(found))
-        if lost:
-            reason = f"{len(lost)} of {len(reference.files)} files missing, such as {lost[0]}"
-            raise self._set_aside(reference, reason)
-        sizes = {name: size for name, (size, _) in found.items()}
-        if sizes != {name: size for name, (size, _) in reference.files.items()}:
-            raise self._set_aside(reference, "files changed in size or were added")
-        return self._confirm_touched(reference, found)
-
-    def _confirm_touched(self, reference: Reference, found: dict[str, list[int]]) -> Reference:
-        """Read files whose times have changed, as after a copy, and remember the new times."""
-        folder = self.root / reference.path
-        try:
-            is_group = (folder / "zarr.json").exists()
-            digest = (
-                digest_group(reference.stage, read_group(folder, reference.stage))
-                if is_group
-                else digest_folder(folder)
-            )
-        except (*_BROKEN, OSError) as failure:
-            raise self._set_aside(reference, f"cannot be read ({failure})") from failure
-        if digest != reference.digest:
-            raise self._set_aside(reference, "content digest differs from the published one")
-        confirmed = replace(reference, files=found)
-        path = self._reference_path(reference.stage, reference.key)
-        with suppress(StoreError):  # a read-only store is read and checked every time
-            write_atomically(path, reference_text(confirmed))
-        return confirmed
-
-    def _load_reference(self, stage: str, key: str) -> Reference | None:
-        path = self._reference_path(stage, key)
-        try:
-            return parse_reference(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except _BROKEN as failure:
-            self._retire(path)
-            raise DamagedUnitError(stage, key, f"its reference is broken ({failure})") from failure
-        except OSError as failure:
-            msg = f"cannot read {stage}/{key[:12]} in the store at {self.root}: {failure}"
-            raise StoreError(msg) from failure
-
-    def _set_aside(self, reference: Reference, reason: str) -> DamagedUnitError:
-        """Rename the reference, which hides the unit but keeps its files for inspection."""
-        path = self._reference_path(reference.stage, reference.key)
-        current = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if current.get("path") == reference.path:
-            self._retire(path)
-        return DamagedUnitError(reference.stage, reference.key, reason)
-
-    def _retire(self, path: Path) -> None:
-        aside = path.with_suffix(f".damaged-{secrets.token_hex(4)}")
-        with suppress(FileNotFoundError, PermissionError):  # gone already, or a read-only store
-            path.rename(aside)
-            os.utime(aside)  # the garbage collector's grace time starts now
+    def _holder(self, stage: str, key: str) -> tuple[Member, Reference]:
+        for member in self._members:
+            reference = member.find(stage, key)
+            if reference is not None:
+                return member, reference
+        raise DamagedUnitError(stage, key, "its reference is gone")
 
     @contextmanager
-    def _new_folder(self, unit: Unit) -> Generator[Path]:
-        """Name a new folder for a unit, and remove the folder if writing to it fails."""
-        parent = self._reference_path(unit.stage, unit.key).parent
-        folder = parent / f"{unit.key}-{secrets.token_hex(8)}"
+    def _draft(self, unit: Unit) -> Generator[tuple[Path, PurePosixPath]]:
+        """Name a new folder for a unit, and remove what it holds if writing to it fails.
+
+        Yields:
+            The folder to write to, and the place of the unit in the store.
+        """
+        place = reference_path(unit.stage, unit.key).with_name(f"{unit.key}-{secrets.token_hex(8)}")
+        folder = None
         try:
-            parent.mkdir(parents=True, exist_ok=True)
-            yield folder
+            folder = self.storage.draft(place)
+            yield folder, place
         except BaseException as failure:
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder is not None:
+                self.storage.discard(folder, place)
             cause = system_error(failure)
             if cause is None:
                 raise
@@ -248,25 +197,37 @@ class ArtifactStore:
             raise StoreError(msg) from cause
 
     def _publish(
-        self, unit: Unit, folder: Path, digest: str, provenance: Mapping[str, Any]
+        self,
+        unit: Unit,
+        draft: tuple[Path, PurePosixPath],
+        digest: str,
+        provenance: Mapping[str, Any],
     ) -> Reference:
-        make_durable(folder)
+        folder, place = draft
         reference = Reference(
             stage=unit.stage,
             key=unit.key,
             digest=digest,
-            path=folder.relative_to(self.root).as_posix(),
-            files=file_stats(folder),
+            path=place.as_posix(),
+            files=self.storage.seal(folder, place),
             inputs=dict(unit.inputs),
             provenance=dict(provenance),
         )
-        path = self._reference_path(unit.stage, unit.key)
-        while not create_atomically(path, reference_text(reference)):
-            winner = self.find(unit.stage, unit.key)
+        path = reference_path(unit.stage, unit.key)
+        while not self.storage.create(path, reference_text(reference)):
+            winner = self._find_own(unit)
             if winner is not None:
-                shutil.rmtree(folder)
+                if winner.path != reference.path:  # else an earlier try was not answered in time
+                    self.storage.discard(folder, place)
                 return winner
         return reference
+
+    def _find_own(self, unit: Unit) -> Reference | None:
+        try:
+            return self._members[0].find(unit.stage, unit.key)
+        except DamagedUnitError as damage:
+            _log.warning("%s", damage)
+            return None
 
 
 def _unit_json(unit: Unit) -> dict[str, Any]:

@@ -19,7 +19,9 @@ def _describe(context: StageContext) -> Metadata:
     assert reference is not None, "it was just opened"
     images = len(context.class_ids) * context.recipe.settings.prototypes.ipc
     command = f"d4m export {context.recipe.name} <folder>"
-    report = keep_report(Pipeline(context.recipe, context.store.root, context.compute))
+    store = context.store
+    pipeline = Pipeline(context.recipe, store.root, context.compute, fallbacks=store.fallbacks)
+    report = keep_report(pipeline)
     with Image.open(folder / "contact_sheet.png") as sheet:
         return {
             "dagster/row_count": dg.MetadataValue.int(images),

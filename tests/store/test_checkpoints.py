@@ -9,6 +9,7 @@ import torch
 
 from d4m.errors import StoreError
 from d4m.store.checkpoints import NOWHERE, Checkpoint, RandomStream
+from d4m.store.folder_storage import FolderStorage
 from d4m.store.garbage import Keep, find_garbage
 from d4m.store.nested import read_nested, write_nested
 
@@ -134,9 +135,9 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path):
 
 def test_garbage_collection_removes_a_checkpoint_that_is_old(tmp_path):
     _checkpoint(tmp_path).save({"step": 4}, {"a": Number(2.5)})
-    young = list(find_garbage(tmp_path, Keep(1, 0, timedelta(hours=1))))
-    (old,) = find_garbage(tmp_path, Keep(1, 0, timedelta(0)))
+    young = list(find_garbage(FolderStorage(tmp_path), Keep(1, 0, timedelta(hours=1))))
+    (old,) = find_garbage(FolderStorage(tmp_path), Keep(1, 0, timedelta(0)))
     assert young == []
-    assert (old.kind, old.path) == ("unfinished", _pointer(tmp_path))
+    assert (old.kind, tmp_path / old.path) == ("unfinished", _pointer(tmp_path))
     assert old.folder is not None
-    assert old.folder.name.startswith(f"{KEY}.checkpoint-")
+    assert old.folder.path.name.startswith(f"{KEY}.checkpoint-")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from d4m.errors import StoreError
+from d4m.store.folder_storage import FolderStorage
 from d4m.store.garbage import Keep, find_garbage, remove
 from d4m.store.manifest import Manifest, ManifestFolder, UnitRecord
 from d4m.store.reference import Unit
@@ -32,7 +33,7 @@ def _publish(store, number):
 
 def _make_current(store, reference, recipe="digits"):
     record = UnitRecord(reference.key, reference.digest)
-    ManifestFolder(store.root, recipe).publish(Manifest("latents", "1", {"class-00000": record}))
+    ManifestFolder(store.storage, recipe).publish(Manifest("latents", "1", {"class-00000": record}))
 
 
 def _reference_file(store, reference):
@@ -56,7 +57,7 @@ def versions(store):
 
 
 def _found(store, keep):
-    return {(each.kind, each.path.stem) for each in find_garbage(store.root, keep)}
+    return {(each.kind, each.path.stem) for each in find_garbage(store.storage, keep)}
 
 
 def _units(references):
@@ -93,14 +94,14 @@ def test_a_unit_that_any_recipe_needs_stays(store, versions):
 
 
 def test_removed_units_are_gone_and_the_others_read_as_before(store, versions):
-    for each in list(find_garbage(store.root, STRICT)):
-        assert remove(each, NO_GRACE)
-    assert list(find_garbage(store.root, STRICT)) == []
+    for each in list(find_garbage(store.storage, STRICT)):
+        assert remove(store.storage, [each], NO_GRACE)
+    assert list(find_garbage(store.storage, STRICT)) == []
     for reference in versions[:3]:
         assert store.find("latents", reference.key) is None
         assert not (store.root / reference.path).exists()
     assert store.read_arrays("latents", versions[3].key)["latents"].mean() == 3
-    [version] = ManifestFolder(store.root, "digits").versions("latents")
+    [version] = ManifestFolder(store.storage, "digits").versions("latents")
     assert version.manifest.units["class-00000"].key == versions[3].key
     files = [path for path in (store.root / "objects").rglob("*") if path.is_file()]
     assert {
@@ -112,8 +113,8 @@ def test_the_sizes_add_up_to_what_is_freed(store, versions):  # noqa: ARG001
     def stored():
         return sum(path.stat().st_size for path in store.root.rglob("*") if path.is_file())
 
-    before, found = stored(), list(find_garbage(store.root, STRICT))
-    assert all(remove(each, NO_GRACE) for each in found)
+    before, found = stored(), list(find_garbage(store.storage, STRICT))
+    assert remove(store.storage, found, NO_GRACE) == found
     assert sum(each.size for each in found) == before - stored() > 0
 
 
@@ -128,22 +129,20 @@ def test_a_unit_that_no_manifest_names_yet_stays_for_the_time_of_grace(store, ve
 def test_a_unit_that_a_run_finds_before_or_while_it_is_collected_stays(store, versions):
     for reference in versions:
         _make_old(_reference_file(store, reference))
-    assert store.mark_used(versions[0])
+    assert store.mark_used({"class": versions[0]}) == {"class": versions[0]}
     keep = Keep(1, 0, DAY)
-    units = [each for each in find_garbage(store.root, keep) if each.kind == "unit"]
+    units = [each for each in find_garbage(store.storage, keep) if each.kind == "unit"]
     assert {each.path.stem for each in units} == {v.key for v in versions[1:3]}
-    assert store.mark_used(versions[2])
-    outcomes = {each.path.stem: remove(each, DAY) for each in units}
-    assert outcomes == {versions[1].key: True, versions[2].key: False}
+    assert store.mark_used({"class": versions[2]}) == {"class": versions[2]}
+    assert [each.path.stem for each in remove(store.storage, units, DAY)] == [versions[1].key]
     assert store.find("latents", versions[2].key) == versions[2]
-    assert not store.mark_used(versions[1])
+    assert store.mark_used({"class": versions[1]}) == {}
 
 
 def test_removing_a_unit_that_another_process_has_removed_is_no_error(store, versions):  # noqa: ARG001
-    found = list(find_garbage(store.root, STRICT))
-    assert all(remove(each, NO_GRACE) for each in found)
-    outcomes = {each.kind: remove(each, NO_GRACE) for each in found}
-    assert outcomes["unit"] is False
+    found = list(find_garbage(store.storage, STRICT))
+    assert remove(store.storage, found, NO_GRACE) == found
+    assert "unit" not in {each.kind for each in remove(store.storage, found, NO_GRACE)}
 
 
 def test_units_set_aside_as_damaged_go_after_the_time_of_grace_with_their_files(store, versions):
@@ -153,9 +152,10 @@ def test_units_set_aside_as_damaged_go_after_the_time_of_grace_with_their_files(
     assert store.find("latents", versions[3].key) is None
     again = _publish(store, 3)
     assert _found(store, Keep(9, 0, DAY)) == set()
-    [aside] = find_garbage(store.root, Keep(9, 0, NO_GRACE))
-    assert (aside.kind, aside.folder) == ("set aside", folder)
-    assert remove(aside, NO_GRACE)
+    [aside] = find_garbage(store.storage, Keep(9, 0, NO_GRACE))
+    assert aside.kind == "set aside"
+    assert store.root / aside.folder.path == folder
+    assert remove(store.storage, [aside], NO_GRACE)
     assert not folder.exists()
     assert store.find("latents", versions[3].key) == again
 
@@ -163,9 +163,9 @@ def test_units_set_aside_as_damaged_go_after_the_time_of_grace_with_their_files(
 def test_files_that_a_live_unit_shares_with_a_set_aside_reference_stay(store, versions):
     path = _reference_file(store, versions[3])
     path.with_suffix(".damaged-00000000").write_text(path.read_text())
-    [aside] = find_garbage(store.root, Keep(9, 0, NO_GRACE))
+    [aside] = find_garbage(store.storage, Keep(9, 0, NO_GRACE))
     assert aside.folder is None
-    assert remove(aside, NO_GRACE)
+    assert remove(store.storage, [aside], NO_GRACE)
     assert store.read_arrays("latents", versions[3].key)["latents"].mean() == 3
 
 
@@ -183,13 +183,13 @@ def test_files_of_a_dead_writer_are_removed_and_those_of_a_live_one_stay(store, 
         _make_old(path)
     _make_old(live)
     (live / "latents" / "c" / "1").write_bytes(b"just written")
-    found = list(find_garbage(store.root, Keep(9, 0, DAY)))
-    assert {(each.kind, each.path) for each in found} == {
+    found = list(find_garbage(store.storage, Keep(9, 0, DAY)))
+    assert {(each.kind, store.root / each.path) for each in found} == {
         ("unfinished", dead),
         ("unfinished", temporary),
         ("unfinished", manifest),
     }
-    assert all(remove(each, DAY) for each in found)
+    assert remove(store.storage, found, DAY) == found
     assert live.exists()
     assert not dead.exists()
 
@@ -197,22 +197,22 @@ def test_files_of_a_dead_writer_are_removed_and_those_of_a_live_one_stay(store, 
 def test_an_interrupted_removal_is_finished_by_the_next_one(store, versions):
     path = _reference_file(store, versions[0])
     path.rename(path.with_suffix(".removed"))
-    found = list(find_garbage(store.root, STRICT))
+    found = list(find_garbage(store.storage, STRICT))
     [rest] = [each for each in found if each.kind == "unfinished"]
-    assert rest.folder == store.root / versions[0].path
-    assert remove(rest, NO_GRACE)
-    assert not rest.folder.exists()
+    assert rest.folder.path.as_posix() == versions[0].path
+    assert remove(store.storage, [rest], NO_GRACE)
+    assert not (store.root / rest.folder.path).exists()
 
 
 def test_with_a_damaged_manifest_nothing_is_removed(store, versions):  # noqa: ARG001
     path = store.root / "recipes" / "digits" / "latents" / "current.json"
     path.write_text(json.dumps({"asset": "latents"}))
     with pytest.raises(StoreError, match=r"manifest of latents in .*digits is damaged"):
-        list(find_garbage(store.root, STRICT))
+        list(find_garbage(store.storage, STRICT))
 
 
 def test_a_store_that_does_not_exist_has_no_garbage(tmp_path):
-    assert list(find_garbage(tmp_path / "nowhere", STRICT)) == []
+    assert list(find_garbage(FolderStorage(tmp_path / "nowhere"), STRICT)) == []
 
 
 def test_a_path_in_a_reference_that_leads_elsewhere_is_not_followed(store, versions, tmp_path):
@@ -222,7 +222,7 @@ def test_a_path_in_a_reference_that_leads_elsewhere_is_not_followed(store, versi
     document = json.loads(path.read_text())
     document["path"] = "../precious"
     path.write_text(json.dumps(document))
-    for each in list(find_garbage(store.root, STRICT)):
-        assert each.folder != precious
-        remove(each, NO_GRACE)
+    for each in list(find_garbage(store.storage, STRICT)):
+        assert each.folder is None or ".." not in each.folder.path.parts
+        remove(store.storage, [each], NO_GRACE)
     assert precious.exists()

@@ -1,11 +1,14 @@
 """Manifests: the units of a recipe's artifacts, now and in earlier versions."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from d4m.errors import StoreError
 from d4m.store.digest import digest_json
 from d4m.store.durable import write_atomically
+from d4m.store.folder_storage import FolderStorage
 from d4m.store.manifest import Manifest, ManifestFolder, UnitRecord
 
 _UNITS = {
@@ -17,11 +20,15 @@ _MANIFEST = Manifest("latents", "1", _UNITS)
 
 @pytest.fixture
 def manifests(tmp_path):
-    return ManifestFolder(tmp_path / "store", "digits")
+    return ManifestFolder(FolderStorage(tmp_path / "store"), "digits")
+
+
+def _folder(manifests):
+    return Path(manifests.storage.locate(manifests.folder))
 
 
 def _history(manifests):
-    names = {path.name for path in (manifests.folder / "latents").iterdir()}
+    names = {path.name for path in (_folder(manifests) / "latents").iterdir()}
     return sorted(names - {"current.json"})
 
 
@@ -54,14 +61,14 @@ def test_history_keeps_every_version_and_nothing_twice(manifests):
             manifests.publish(version)
             assert len(_history(manifests)) == number
         assert manifests.current("latents") == version
-    current = (manifests.folder / "latents" / "current.json").read_bytes()
-    newest = manifests.folder / "latents" / _history(manifests)[-1]
+    current = (_folder(manifests) / "latents" / "current.json").read_bytes()
+    newest = _folder(manifests) / "latents" / _history(manifests)[-1]
     assert newest.read_bytes() == current
 
 
 def test_publishing_leaves_no_temporary_files(manifests):
     manifests.publish(_MANIFEST)
-    names = [path.name for path in manifests.folder.rglob("*") if path.is_file()]
+    names = [path.name for path in _folder(manifests).rglob("*") if path.is_file()]
     assert len(names) == 2
     assert not [name for name in names if name.startswith(".")]
 
@@ -85,7 +92,7 @@ def test_digest_depends_on_names_and_digests_of_units_and_on_nothing_else():
 )  # fmt: skip
 def test_a_damaged_manifest_counts_as_not_made_and_is_replaced(manifests, caplog, text):
     manifests.publish(_MANIFEST)
-    path = manifests.folder / "latents" / "current.json"
+    path = _folder(manifests) / "latents" / "current.json"
     path.write_text(text)
     assert manifests.current("latents") is None
     assert str(path) in caplog.text
@@ -96,7 +103,7 @@ def test_a_damaged_manifest_counts_as_not_made_and_is_replaced(manifests, caplog
 
 def test_a_manifest_cut_short_anywhere_counts_as_not_made(manifests):
     manifests.publish(_MANIFEST)
-    path = manifests.folder / "latents" / "current.json"
+    path = _folder(manifests) / "latents" / "current.json"
     content = path.read_bytes()
     for length in range(len(content)):
         path.write_bytes(content[:length])
@@ -105,7 +112,7 @@ def test_a_manifest_cut_short_anywhere_counts_as_not_made(manifests):
 
 def test_a_manifest_with_a_flipped_bit_never_raises(manifests):
     manifests.publish(_MANIFEST)
-    path = manifests.folder / "latents" / "current.json"
+    path = _folder(manifests) / "latents" / "current.json"
     content = path.read_bytes()
     for place in np.random.default_rng(0).choice(8 * len(content), 500, replace=False):
         damaged = bytearray(content)
@@ -115,9 +122,9 @@ def test_a_manifest_with_a_flipped_bit_never_raises(manifests):
 
 
 def test_manifests_that_cannot_be_read_or_written_are_errors_that_name_the_file(manifests):
-    manifests.folder.mkdir(parents=True)
-    (manifests.folder / "latents").write_text("a file where a folder is needed")
-    path = manifests.folder / "latents" / "current.json"
+    _folder(manifests).mkdir(parents=True)
+    (_folder(manifests) / "latents").write_text("a file where a folder is needed")
+    path = _folder(manifests) / "latents" / "current.json"
     with pytest.raises(StoreError, match=f"cannot read the manifest {path}: "):
         manifests.current("latents")
     with pytest.raises(StoreError, match=f"cannot write {path}: "):
@@ -125,7 +132,7 @@ def test_manifests_that_cannot_be_read_or_written_are_errors_that_name_the_file(
 
 
 def test_recipes_and_artifacts_do_not_see_each_other(manifests):
-    other_recipe = ManifestFolder(manifests.folder.parent.parent, "other")
+    other_recipe = ManifestFolder(manifests.storage, "other")
     manifests.publish(_MANIFEST)
     assert manifests.current("prototypes") is None
     assert other_recipe.current("latents") is None
@@ -139,7 +146,7 @@ def test_versions_are_read_back_in_order_and_broken_ones_left_out(manifests, cap
     assert [version.manifest for version in versions] == [_MANIFEST, changed, _MANIFEST]
     assert [version.made for version in versions] == sorted({v.made for v in versions})
     assert all(version.name.endswith(_MANIFEST.digest[:8]) for version in versions)
-    folder = manifests.folder / "latents"
+    folder = _folder(manifests) / "latents"
     (folder / f"{versions[1].name}.json").write_text("{")
     (folder / "notes.json").write_text("[]")
     assert manifests.versions("latents") == [versions[0], versions[2]]
@@ -150,7 +157,7 @@ def test_versions_are_read_back_in_order_and_broken_ones_left_out(manifests, cap
 
 def test_a_clock_that_was_set_back_does_not_change_the_order_of_versions(manifests):
     manifests.publish(_MANIFEST)
-    folder = manifests.folder / "latents"
+    folder = _folder(manifests) / "latents"
     [name] = _history(manifests)
     (folder / name).rename(folder / f"29991231T235959.999999Z-{name[-13:]}")
     later = Manifest("latents", "2", _UNITS)

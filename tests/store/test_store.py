@@ -330,7 +330,7 @@ def test_files_that_cannot_be_read_are_set_aside(store, monkeypatch):
     def fail(_):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("d4m.store.store.digest_folder", fail)
+    monkeypatch.setattr("d4m.store.folder_storage.digest_folder", fail)
     with pytest.raises(DamagedUnitError, match=r"cannot be read .*Input/output error"):
         store.open_files(FILES_UNIT.stage, FILES_UNIT.key)
     assert not _reference_file(store, FILES_UNIT).exists()

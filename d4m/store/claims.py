@@ -1,0 +1,163 @@
+"""Claims on units that are being computed, so that another run waits instead of computing them too.
+
+```
+<root>/claims/<stage>/<nonce>.json    the keys that one run computes now, and a pulse
+<root>/claims/<stage>/lock            held by a run for as long as it takes to write a claim
+```
+
+Claims are written one run at a time, under a short lock. They save work, and correctness never
+depends on them: if two runs compute a unit all the same, the first to publish it wins. A claim is
+renewed by a thread while its run lives. One that has not changed for a minute, by the clock of
+whoever looks at it, or whose process has ended on this machine, is void, and so is such a lock.
+"""
+
+import json
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from d4m.errors import StoreError
+from d4m.store.digest import canonical_json
+from d4m.store.reference import Unit
+from d4m.store.storage import CLAIMS, Entry, Storage
+
+_log = logging.getLogger(__name__)
+_PULSE_S = 10.0
+_VOID_S = 60.0
+_LOOK_S = 1.0
+_LOCK = "lock"
+
+
+@dataclass
+class Claims:
+    """The claims of one run on units of a stage.
+
+    ```python
+    with claims.take(missing) as mine:
+        ...  # compute and publish them
+    if not mine:
+        claims.wait(missing)
+    ```
+
+    Attributes:
+        storage: the store's.
+        stage: the stage's name.
+    """
+
+    storage: Storage
+    stage: str
+    _seen: dict[PurePosixPath, tuple[str, float]] = field(
+        default_factory=dict[PurePosixPath, tuple[str, float]]
+    )
+
+    @contextmanager
+    def take(self, units: Iterable[Unit]) -> Generator[list[Unit]]:
+        """Claim those units that no other run has claimed, until the end of the block.
+
+        Yields:
+            The claimed units. In a store that cannot be written, all: the first unit will say so.
+        """
+        units = list(units)
+        path = CLAIMS / self.stage / f"{secrets.token_hex(8)}.json"
+        ended = threading.Event()
+        try:
+            with self._lock():
+                taken = self._taken()
+                mine = [unit for unit in units if unit.key not in taken]
+                self.storage.write(path, _claim(mine))
+        except (StoreError, OSError):
+            yield units
+            return
+        pulse = threading.Thread(target=self._beat, args=(path, mine, ended), daemon=True)
+        pulse.start()
+        try:
+            yield mine
+        finally:
+            ended.set()
+            pulse.join()
+            with suppress(StoreError, OSError):  # it is void in a minute
+                self.storage.delete(Entry(path, is_folder=False))
+
+    def wait(self, units: Iterable[Unit]) -> None:
+        """Wait until one of these units has no valid claim any more: published, or given up."""
+        keys = {unit.key for unit in units}
+        _log.info("%s: another run computes these %d units; waiting for it", self.stage, len(keys))
+        while keys <= self._taken():
+            time.sleep(_LOOK_S)
+
+    def _beat(self, path: PurePosixPath, units: list[Unit], ended: threading.Event) -> None:
+        """Renew a claim until the run ends its work on the units."""
+        while not ended.wait(_PULSE_S):
+            with suppress(StoreError, OSError):
+                self.storage.write(path, _claim(units))
+
+    @contextmanager
+    def _lock(self) -> Generator[None]:
+        """Keep other runs from writing claims on units of this stage."""
+        entry = Entry(CLAIMS / self.stage / _LOCK, is_folder=False)
+        while not self.storage.create(entry.path, _claim(())):
+            if not self._remove_if_void(entry, self._read(entry)):
+                time.sleep(_LOOK_S / 20)
+        try:
+            yield
+        finally:
+            self.storage.delete(entry)
+
+    def _taken(self) -> set[str]:
+        """Return the keys of all valid claims."""
+        entries = [e for e in self.storage.entries(CLAIMS / self.stage) if e.path.suffix == ".json"]
+        texts = zip(entries, self.storage.each(self._read, entries), strict=True)
+        valid = [text for entry, text in texts if not self._remove_if_void(entry, text)]
+        return {key for text in valid for key in json.loads(text)["keys"]}
+
+    def _remove_if_void(self, entry: Entry, text: str) -> bool:
+        """Return whether a claim or lock is void, and remove it if so."""
+        before, since = self._seen.get(entry.path, ("", 0.0))
+        if text != before:
+            since = time.monotonic()
+            self._seen[entry.path] = text, since
+        if time.monotonic() - since <= _VOID_S and not _has_ended(text):
+            return False
+        with suppress(StoreError, OSError):
+            self.storage.delete(entry)
+        return True
+
+    def _read(self, entry: Entry) -> str:
+        with suppress(FileNotFoundError):
+            return self.storage.read(entry.path)
+        return _claim(())  # it has just been removed
+
+
+def _claim(units: Iterable[Unit]) -> str:
+    """Return the text of a claim by this process, with another pulse every time."""
+    holder = {"host": socket.gethostname(), "process": os.getpid()}
+    keys = sorted(unit.key for unit in units)
+    return canonical_json({**holder, "keys": keys, "pulse": secrets.token_hex(8)})
+
+
+def _has_ended(text: str) -> bool:
+    """Return whether the process of a claim has ended, or the claim is none."""
+    try:
+        claim = json.loads(text)
+        process, here = int(claim["process"]), claim["host"] == socket.gethostname()
+        return not isinstance(claim["keys"], list) or (here and not _is_alive(process))
+    except (ValueError, LookupError, TypeError):
+        return True
+
+
+def _is_alive(process: int) -> bool:
+    """Return whether a process of this machine exists."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,159 @@
+"""The members of a store: places in which units are looked up, one's own and read-only ones.
+
+A damaged unit of one's own is set aside by renaming its reference. A read-only member is never
+written: that a unit of it is damaged is noted in one's own storage, by a file of the name that its
+reference would get there.
+"""
+
+import json
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from d4m.errors import DamagedUnitError, StoreError
+from d4m.store.layout import digest_group, read_group
+from d4m.store.reference import Reference, parse_reference, reference_path, reference_text
+from d4m.store.storage import FileStamps, Storage
+
+# The errors that broken metadata may cause, because any word of the metadata may be wrong.
+BROKEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A storage in which units are looked up.
+
+    Attributes:
+        storage: where the units are.
+        notes: of a read-only member, the storage in which its damaged units are noted; None for
+            one's own.
+    """
+
+    storage: Storage
+    notes: Storage | None = None
+
+    def find(self, stage: str, key: str) -> Reference | None:
+        """Return a unit's reference, compared with its files; None if this member lacks the unit.
+
+        Raises:
+            DamagedUnitError: the unit differs from what was written and was set aside.
+        """
+        reference = self._load_reference(stage, key)
+        if reference is None or self._is_noted(reference):
+            return None
+        found = self.storage.stamps(reference.folder)
+        if found == reference.files:
+            return reference
+        lost = sorted(set(reference.files) - set(found))
+        if lost:
+            reason = f"{len(lost)} of {len(reference.files)} files missing, such as {lost[0]}"
+            raise self.damaged(reference, reason)
+        sizes = {name: size for name, (size, _) in found.items()}
+        if sizes != {name: size for name, (size, _) in reference.files.items()}:
+            raise self.damaged(reference, "files changed in size or were added")
+        return self._confirm_touched(reference, found)
+
+    def read_arrays(self, reference: Reference) -> dict[str, np.ndarray]:
+        """Read all arrays of a unit and check them against its digest.
+
+        Raises:
+            DamagedUnitError: the unit differs from what was written and was set aside.
+        """
+        try:
+            group = self.storage.group(reference.folder, reference.files)
+            arrays = read_group(group, reference.stage)
+        except (*BROKEN, OSError) as failure:
+            raise self.damaged(reference, f"cannot be read ({failure})") from failure
+        if digest_group(reference.stage, arrays) != reference.digest:
+            raise self.damaged(reference, "content digest differs from the published one")
+        return arrays
+
+    def open_files(self, reference: Reference) -> Path:
+        """Return a folder with the files of a unit, after checking them against its digest.
+
+        Raises:
+            DamagedUnitError: the unit differs from what was written and was set aside.
+        """
+        try:
+            folder, found = self.storage.folder(reference.folder, reference.files, reference.digest)
+        except OSError as failure:
+            raise self.damaged(reference, f"cannot be read ({failure})") from failure
+        if found != reference.digest:
+            raise self.damaged(reference, "content digest differs from the published one")
+        return folder
+
+    def retire(self, path: PurePosixPath) -> None:
+        """Rename a reference, which hides its unit but keeps its files for inspection."""
+        aside = path.with_suffix(f".damaged-{secrets.token_hex(4)}")
+        # It may be gone already, or the store may be read-only.
+        with suppress(FileNotFoundError, PermissionError):
+            self.storage.rename(path, aside)
+            self.storage.mark_used([aside])  # the garbage collector's grace time starts now
+
+    def damaged(self, reference: Reference, reason: str) -> DamagedUnitError:
+        """Set a unit aside, and return the error that says why."""
+        self.hide(reference)
+        return DamagedUnitError(reference.stage, reference.key, reason)
+
+    def hide(self, reference: Reference) -> None:
+        """Hide a unit, so that it is computed again."""
+        path = reference_path(reference.stage, reference.key)
+        if self.notes is not None:
+            self.notes.write(_note(reference), reference_text(reference))
+        elif self._names(path, reference.path):
+            self.retire(path)
+
+    def _load_reference(self, stage: str, key: str) -> Reference | None:
+        path = reference_path(stage, key)
+        try:
+            return parse_reference(self.storage.read(path))
+        except FileNotFoundError:
+            return None
+        except BROKEN as failure:
+            if self.notes is not None:  # every reader leaves out a reference that is broken
+                return None
+            self.retire(path)
+            raise DamagedUnitError(stage, key, f"its reference is broken ({failure})") from failure
+        except OSError as failure:
+            store = self.storage.locate(PurePosixPath())
+            msg = f"cannot read {stage}/{key[:12]} in the store at {store}: {failure}"
+            raise StoreError(msg) from failure
+
+    def _confirm_touched(self, reference: Reference, found: FileStamps) -> Reference:
+        """Read files whose times have changed, as after a copy, and remember the new times."""
+        confirmed = replace(reference, files=found)
+        if reference.is_group:
+            self.read_arrays(confirmed)
+        else:
+            self.open_files(confirmed)
+        if self.notes is None:
+            path = reference_path(reference.stage, reference.key)
+            with suppress(StoreError):  # a read-only store is read and checked every time
+                self.storage.write(path, reference_text(confirmed))
+        return confirmed
+
+    def _is_noted(self, reference: Reference) -> bool:
+        """Return whether this unit of a read-only member was found damaged."""
+        if self.notes is None:
+            return False
+        try:
+            self.notes.read(_note(reference))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _names(self, path: PurePosixPath, unit: str) -> bool:
+        """Return whether a reference still names the unit, and not a later one of the same key."""
+        try:
+            return json.loads(self.storage.read(path)).get("path") == unit
+        except FileNotFoundError:
+            return False
+
+
+def _note(reference: Reference) -> PurePosixPath:
+    """Return where in one's own storage it is noted that a member's unit is damaged."""
+    nonce = reference.path.rpartition("-")[2]
+    return reference_path(reference.stage, reference.key).with_suffix(f".damaged-{nonce}")

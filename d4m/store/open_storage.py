@@ -1,0 +1,48 @@
+"""Open the storage of a store by its root: a folder, or an address in an object store."""
+
+import re
+from pathlib import Path
+
+from d4m.errors import StoreError
+from d4m.recipe.paths import expand_path
+from d4m.store.folder_storage import FolderStorage
+from d4m.store.storage import Storage
+
+StoreRoot = Path | str
+"""A folder, or the address of a place in an object store."""
+
+_ADDRESS = re.compile(r"(s3|gs|az)://[^/]+(/.*)?")
+
+
+def parse_root(text: str) -> StoreRoot:
+    """Return a root from its text: an address with a scheme, or else the path of a folder.
+
+    Raises:
+        D4MError: the address is none of an object store, or the path names an unset variable.
+
+    Example:
+        >>> parse_root("s3://bucket/team/")
+        's3://bucket/team'
+    """
+    if "://" not in text:
+        return expand_path(text).absolute()
+    if not _ADDRESS.fullmatch(text):
+        msg = (
+            f"wanted the path of a folder, or s3://bucket/prefix, gs://bucket/prefix or "
+            f"az://container/prefix, found {text!r}"
+        )
+        raise StoreError(msg)
+    return text.rstrip("/")
+
+
+def open_storage(root: StoreRoot) -> Storage:
+    """Return the storage at a root, without reading or writing anything.
+
+    Raises:
+        StoreError: the library for object stores is not installed.
+    """
+    if isinstance(root, Path):
+        return FolderStorage(root)
+    from d4m.store.object_storage import ObjectStorage
+
+    return ObjectStorage(root)

@@ -1,0 +1,145 @@
+"""Claims: a run leaves out what another one computes, unless that one has ended."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from d4m.store import claims
+from d4m.store.claims import Claims
+from d4m.store.folder_storage import FolderStorage
+from d4m.store.reference import Unit
+
+UNITS = [Unit("latents", "1", f"class-{n}", {"n": n}) for n in range(4)]
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return FolderStorage(tmp_path / "store")
+
+
+def _files(storage):
+    return sorted((storage.root / "claims" / "latents").iterdir())
+
+
+def test_a_run_leaves_out_what_another_has_claimed_and_takes_the_rest(storage):
+    with Claims(storage, "latents").take(UNITS[:3]) as first:
+        with Claims(storage, "latents").take(UNITS) as second:
+            assert (first, second) == (UNITS[:3], UNITS[3:])
+            with Claims(storage, "latents").take(UNITS) as third:
+                assert third == []
+        with Claims(storage, "prototypes").take(UNITS) as other_stage:
+            assert other_stage == UNITS
+    assert _files(storage) == []
+    with Claims(storage, "latents").take(UNITS) as again:
+        assert again == UNITS
+
+
+def test_a_claim_ends_where_the_work_fails(storage):
+    with pytest.raises(ZeroDivisionError), Claims(storage, "latents").take(UNITS):
+        raise ZeroDivisionError
+    assert _files(storage) == []
+
+
+def test_whoever_waits_goes_on_when_the_first_unit_is_given_up(storage):
+    ended = []
+    with Claims(storage, "latents").take(UNITS):
+
+        def wait():
+            Claims(storage, "latents").wait(UNITS)
+            ended.append(len(_files(storage)))
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        waiting.join(timeout=0.3)
+        assert ended == []
+    waiting.join()
+    assert ended == [0]
+
+
+def _ended_process():
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    return ended.pid
+
+
+def _leave_claim(storage, *, host, process):
+    with Claims(storage, "latents").take(UNITS):
+        [path] = _files(storage)
+        claim = json.loads(path.read_text()) | {"host": host, "process": process}
+    path.write_text(json.dumps(claim))
+
+
+def test_the_claim_of_a_process_that_was_killed_on_this_machine_is_void_at_once(storage):
+    _leave_claim(storage, host=socket.gethostname(), process=_ended_process())
+    with Claims(storage, "latents").take(UNITS) as mine:
+        assert mine == UNITS
+        assert len(_files(storage)) == 1
+
+
+def test_the_claim_of_another_machine_is_void_once_it_has_no_pulse(storage, monkeypatch):
+    _leave_claim(storage, host="elsewhere", process=os.getpid())
+    other = Claims(storage, "latents")
+    with other.take(UNITS) as mine:
+        assert mine == []
+    monkeypatch.setattr(claims, "_VOID_S", 0.0)
+    other.wait(UNITS)
+    with other.take(UNITS) as mine:
+        assert mine == UNITS
+
+
+def test_a_living_run_renews_its_claim(storage, monkeypatch):
+    monkeypatch.setattr(claims, "_PULSE_S", 0.01)
+    with Claims(storage, "latents").take(UNITS):
+        [path] = _files(storage)
+        texts = set()
+        while len(texts) < 3:
+            texts.add(path.read_text())
+    assert all(json.loads(text)["keys"] == sorted(u.key for u in UNITS) for text in texts)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"keys": 3}'])
+def test_a_broken_claim_counts_as_none(storage, text):
+    folder = storage.root / "claims" / "latents"
+    folder.mkdir(parents=True)
+    (folder / "0.json").write_text(text)
+    with Claims(storage, "latents").take(UNITS) as mine:
+        assert mine == UNITS
+
+
+def test_the_lock_of_a_run_that_was_killed_is_void_at_once(storage):
+    _leave_claim(storage, host=socket.gethostname(), process=_ended_process())
+    [path] = _files(storage)
+    path.rename(path.with_name("lock"))
+    with Claims(storage, "latents").take(UNITS) as mine:
+        assert mine == UNITS
+    assert _files(storage) == []
+
+
+def test_of_many_runs_that_begin_at_once_each_unit_is_claimed_by_one(storage):
+    units = [Unit("latents", "1", f"class-{n}", {"n": n}) for n in range(8)]
+    begin, end, taken = threading.Barrier(8), threading.Barrier(8), []
+
+    def run(number):
+        begin.wait()
+        with Claims(storage, "latents").take(units[number:]) as mine:
+            taken.extend(mine)
+            end.wait()
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(unit.name for unit in taken) == [unit.name for unit in units]
+
+
+def test_where_claims_cannot_be_written_all_units_are_taken(storage):
+    storage.root.mkdir()
+    (storage.root / "claims").write_text("a file where a folder is needed")
+    with Claims(storage, "latents").take(UNITS) as mine:
+        assert mine == UNITS

@@ -1,0 +1,121 @@
+"""Read-only stores next to one's own: units are taken from them, and nothing is written to them."""
+
+import os
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from d4m.errors import DamagedUnitError
+from d4m.store.garbage import Keep, find_garbage, remove
+from d4m.store.reference import Unit, reference_path
+from d4m.store.store import ArtifactStore
+
+UNITS = {
+    name: Unit("latents", "1", name, {"settings": {"name": name}, "upstream": {}})
+    for name in ("theirs", "both", "mine")
+}
+FILES_UNIT = Unit("teacher", "1", "teacher", {"settings": {}, "upstream": {}})
+
+
+def _arrays(name):
+    return {"latents": np.full((2, 4, 2, 2), len(name), "float16")}
+
+
+def _state(root):
+    """Return the name, bytes and times of every file and folder of a store."""
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+        for path in (root, *root.rglob("*"))
+    }
+
+
+@pytest.fixture
+def team(tmp_path):
+    """Return the root of a store of others, with a unit that is also in one's own."""
+    store = ArtifactStore(tmp_path / "team")
+    for name in ("theirs", "both"):
+        store.publish_arrays(UNITS[name], _arrays(name), {})
+    store.publish_files(FILES_UNIT, lambda folder: (folder / "a").write_text("x"), {})
+    return tmp_path / "team"
+
+
+@pytest.fixture
+def store(tmp_path, team):
+    store = ArtifactStore(tmp_path / "own", [tmp_path / "nowhere", team])
+    ArtifactStore(tmp_path / "own").publish_arrays(UNITS["both"], _arrays("both"), {})
+    return store
+
+
+def _chunk(root, reference):
+    files = (root / reference.path / "latents" / "c").rglob("*")
+    return next(path for path in files if path.is_file())
+
+
+def test_units_are_taken_from_both_and_new_ones_go_to_ones_own(store, team, tmp_path):
+    before = _state(team)
+    assert store.find_all(UNITS.values()).keys() == {"theirs", "both"}
+    store.publish_arrays(UNITS["mine"], _arrays("mine"), {})
+    found = store.find_all(UNITS.values())
+    assert store.mark_used(found) == found
+    assert store.borrowed(found.values()) == 1
+    for name, unit in UNITS.items():
+        assert store.read_arrays("latents", unit.key)["latents"].max() == len(name)
+        store.verify("latents", unit.key)
+    assert (store.open_files("teacher", FILES_UNIT.key) / "a").read_text() == "x"
+    own = ArtifactStore(tmp_path / "own")
+    assert own.find_all(UNITS.values()).keys() == {"both", "mine"}
+    assert _state(team) == before
+
+
+def test_a_damaged_unit_of_others_is_noted_in_ones_own_store_and_made_there(store, team, caplog):
+    key = UNITS["theirs"].key
+    chunk = _chunk(team, store.find("latents", key))
+    content, times = bytearray(chunk.read_bytes()), chunk.stat()
+    content[3] ^= 1
+    chunk.write_bytes(content)
+    os.utime(chunk, ns=(times.st_atime_ns, times.st_mtime_ns))
+    before = _state(team)
+    with pytest.raises(DamagedUnitError, match="was set aside"):
+        store.read_arrays("latents", key)
+    assert store.find("latents", key) is None  # in every process, as a file says so
+    made = store.publish_arrays(UNITS["theirs"], _arrays("theirs"), {})
+    assert store.find("latents", key) == made
+    chunk.unlink()
+    again = ArtifactStore(store.root, [team])
+    assert again.find("latents", key) == made
+    assert caplog.text == ""
+    assert _state(team).keys() == before.keys() - {chunk}
+
+
+def test_once_others_have_mended_their_unit_it_is_used_again(store, team):
+    key = UNITS["theirs"].key
+    store.set_aside("latents", key)
+    assert store.find("latents", key) is None
+    theirs = ArtifactStore(team)
+    assert theirs.find("latents", key) is not None
+    theirs.set_aside("latents", key)
+    mended = theirs.publish_arrays(UNITS["theirs"], _arrays("theirs"), {})
+    assert store.find("latents", key) == mended
+
+
+def test_touched_and_broken_references_of_others_stay_as_they_are(store, team):
+    theirs = store.find("latents", UNITS["theirs"].key)
+    os.utime(_chunk(team, theirs), ns=(1, 1))
+    broken = team / reference_path("teacher", FILES_UNIT.key)
+    broken.write_text("{")
+    before = _state(team)
+    assert store.find("latents", UNITS["theirs"].key).digest == theirs.digest
+    assert store.find("teacher", FILES_UNIT.key) is None
+    assert _state(team) == before
+
+
+def test_garbage_is_collected_in_ones_own_store_only(store, team):
+    before = _state(team)
+    store.set_aside("latents", UNITS["theirs"].key)
+    found = list(find_garbage(store.storage, Keep(1, 0, timedelta(0))))
+    assert sorted(each.kind for each in found) == ["set aside", "unit"]
+    assert remove(store.storage, found, timedelta(0)) == found
+    assert store.find_all(UNITS.values()).keys() == {"theirs", "both"}
+    assert store.borrowed(store.find_all(UNITS.values()).values()) == 2
+    assert _state(team) == before
