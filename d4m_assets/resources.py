@@ -7,7 +7,7 @@ from typing import Self
 import dagster as dg
 from pydantic import PrivateAttr
 
-from d4m.compute import Compute, Memory
+from d4m.compute import Compiler, Compute, Memory
 from d4m.errors import RecipeError
 from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import (
@@ -83,12 +83,14 @@ class StoreResource(dg.ConfigurableResource[None]):
         device: `auto`, `cpu`, `cuda`, ...
         batch_size: images at a time through a generator; None: as many as are found to fit.
         memory: `full`, `slicing` or `offload`.
+        compiler: the backend of `torch.compile`; None: nothing is compiled.
     """
 
     root: str
     device: str = "auto"
     batch_size: int | None = None
     memory: Memory = "full"
+    compiler: Compiler | None = None
 
     @classmethod
     def at(cls, root: Path, compute: Compute) -> Self:
@@ -98,9 +100,10 @@ class StoreResource(dg.ConfigurableResource[None]):
             device=compute.requested_device,
             batch_size=compute.batch_size,
             memory=compute.memory,
+            compiler=compute.compiler,
         )
 
     def pipeline(self, recipe: Recipe) -> Pipeline:
         """Return a recipe's stages over this store."""
-        compute = Compute(self.device, self.batch_size, self.memory)
+        compute = Compute(self.device, self.batch_size, self.memory, self.compiler)
         return Pipeline(recipe, Path(self.root), compute)

@@ -157,13 +157,11 @@ class Laboratory:
     ) -> "LearningCurve":
         from d4m.training.train import Training, train_with_soft_labels
 
-        settings, images = unit.settings, self._images(unit)
+        context, settings, images = self._context, unit.settings, self._images(unit)
         labels = self._labels(unit, images)
         matching = MatchingSettings.among(settings["matching"])
         if matching.cluster_weights:
-            images = replace(
-                images, weights=cluster_weights(self._context, distillation_of(unit.name))
-            )
+            images = replace(images, weights=cluster_weights(context, distillation_of(unit.name)))
         return train_with_soft_labels(
             model,
             images,
@@ -173,6 +171,8 @@ class Laboratory:
                 optimizer=optimizer,
                 seed=stream_seed(settings["seed"], "training"),
                 probe=self._probe(settings, optimizer.precision),
+                at_once=context.compute.batch_size,
+                backend=context.compute.compiler,
             ),
             matching=matching,
         )
@@ -183,7 +183,7 @@ class Laboratory:
         from d4m.training.dsa import BatchChanges
         from d4m.training.train import Training, train_with_hard_labels
 
-        settings = unit.settings
+        context, settings = self._context, unit.settings
         changes = None
         if kinds := settings.get("batch_changes"):
             seed = stream_seed(settings["seed"], "batch changes")
@@ -196,6 +196,8 @@ class Laboratory:
                 optimizer=optimizer,
                 seed=stream_seed(settings["seed"], "training"),
                 probe=self._probe(settings, optimizer.precision),
+                at_once=context.compute.batch_size,
+                backend=context.compute.compiler,
             ),
             augmentation=AugmentationSettings.among(settings["augmentation"]),
             changes=changes,

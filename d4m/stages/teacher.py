@@ -152,6 +152,8 @@ def train_teacher(
             optimizer=optimizer,
             seed=stream_seed(settings["seed"], "views"),
             watch=watch,
+            at_once=context.compute.batch_size,
+            backend=context.compute.compiler,
         ),
         augmentation=AugmentationSettings.among(settings["augmentation"]),
         balance=settings.get("class_balance", "none"),
