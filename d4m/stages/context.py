@@ -19,6 +19,7 @@ from d4m.sources.base import ImageIndex, ImageSource, Split
 from d4m.sources.registry import open_source
 from d4m.stages.unit_names import distillation_of, of_distillation, split_unit
 from d4m.store.manifest import ManifestFolder, UnitRecord
+from d4m.store.pieces import StoredRows
 from d4m.store.reference import Reference
 from d4m.store.store import ArtifactStore
 
@@ -161,6 +162,10 @@ class StageContext:
     def read(self, artifact: str, unit: str) -> dict[str, np.ndarray]:
         """Return the arrays of an upstream unit, checked."""
         return self.store.read_arrays(artifact, self._record(artifact, unit).key)
+
+    def open_rows(self, artifact: str, unit: str) -> StoredRows:
+        """Return the rows of an upstream unit's arrays, checked and not yet read."""
+        return self.store.open_rows(artifact, self._record(artifact, unit).key)
 
     def open_files(self, artifact: str, unit: str) -> Path:
         """Return the folder of an upstream unit, checked."""

@@ -19,6 +19,7 @@ from d4m.errors import StoreError
 from d4m.store.digest import digest_arrays
 
 _CHUNK_BYTES = 4 << 20
+_LARGEST_ROW = 8 << 20  # bytes; larger rows are cut along the second axis
 
 
 @dataclass(frozen=True)
@@ -246,4 +247,7 @@ def _chunk_shape(
         return ()
     row_bytes = max(1, dtype.itemsize * math.prod(shape[1:]))
     rows = layout.chunk_rows or max(1, _CHUNK_BYTES // row_bytes)
-    return (max(1, min(rows, shape[0])), *(max(1, size) for size in shape[1:]))
+    inner = [max(1, size) for size in shape[1:]]
+    if rows == 1 and row_bytes > _LARGEST_ROW:
+        inner[0] = max(1, inner[0] * _LARGEST_ROW // row_bytes)
+    return (max(1, min(rows, shape[0])), *inner)

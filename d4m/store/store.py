@@ -34,7 +34,8 @@ from d4m.store.durable import (
     system_error,
     write_atomically,
 )
-from d4m.store.layout import digest_group, read_group, write_group
+from d4m.store.layout import digest_group, read_group
+from d4m.store.pieces import ArrayPieces, StoredRows, write_unit
 from d4m.store.reference import Reference, Unit, parse_reference, reference_text
 
 _log = logging.getLogger(__name__)
@@ -93,6 +94,23 @@ class ArtifactStore:
             raise self._set_aside(reference, "content digest differs from the published one")
         return arrays
 
+    def open_rows(self, stage: str, key: str) -> StoredRows:
+        """Check a unit against its digest, piece by piece, and return its rows to be read.
+
+        Raises:
+            DamagedUnitError: the unit is missing, or differs from what was written and was set
+                aside.
+        """
+        reference = self._existing_reference(stage, key)
+        try:
+            rows = StoredRows(self.root / reference.path, stage)
+            digest = rows.digest()
+        except (*_BROKEN, OSError) as failure:
+            raise self._set_aside(reference, f"cannot be read ({failure})") from failure
+        if digest != reference.digest:
+            raise self._set_aside(reference, "content digest differs from the published one")
+        return rows
+
     def open_files(self, stage: str, key: str) -> Path:
         """Return the folder of a unit made of files, after checking them against its digest.
 
@@ -127,9 +145,12 @@ class ArtifactStore:
         self._retire(self._reference_path(stage, key))
 
     def publish_arrays(
-        self, unit: Unit, arrays: Mapping[str, np.ndarray], provenance: Mapping[str, Any]
+        self,
+        unit: Unit,
+        arrays: Mapping[str, np.ndarray] | ArrayPieces,
+        provenance: Mapping[str, Any],
     ) -> Reference:
-        """Store a unit made of arrays.
+        """Store a unit made of arrays, which may arrive in pieces.
 
         Returns:
             The unit's reference, or that of another process which published the unit first.
@@ -137,10 +158,13 @@ class ArtifactStore:
         Raises:
             StoreError: the arrays do not fit the layout, or cannot be written.
         """
-        attributes = {"d4m": {"unit": _unit_json(unit), "provenance": dict(provenance)}}
+
+        def attributes() -> dict[str, Any]:
+            return {"d4m": {"unit": _unit_json(unit), "provenance": dict(provenance)}}
+
         with self._new_folder(unit) as folder:
-            write_group(folder, unit.stage, arrays, attributes)
-            return self._publish(unit, folder, digest_group(unit.stage, arrays), provenance)
+            digest = write_unit(folder, unit.stage, arrays, attributes)
+            return self._publish(unit, folder, digest, provenance)
 
     def publish_files(
         self, unit: Unit, write: Callable[[Path], None], provenance: Mapping[str, Any]
