@@ -7,13 +7,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-_MOST_THREADS = 8
+_MOST_THREADS = 16
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 
 
 def processor_threads() -> int:
-    """Return how many threads the processors of this process can run at a time, 8 at most."""
+    """Return how many threads the processors of this process can run at a time, 16 at most."""
     return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
 
 

@@ -62,5 +62,5 @@ def test_items_are_made_in_threads_that_are_started_once_and_are_gone_at_the_end
     assert threading.get_ident() not in used
 
 
-def test_there_is_a_thread_per_processor_up_to_eight():
-    assert 1 <= processor_threads() <= 8
+def test_there_is_a_thread_per_processor_up_to_sixteen():
+    assert 1 <= processor_threads() <= 16
