@@ -15,6 +15,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
 from d4m.errors import PrototypeError
+from d4m.prototypes.fewer_features import is_worth_rotating, rotate
 from d4m.settings import PrototypeSettings
 
 NEIGHBOURS = 10  # an image is an outlier if its mean distance to this many neighbours is large
@@ -24,6 +25,7 @@ EM_ITERATIONS = 1000
 # prototypes. The floor is never below the float16 rounding error of latents around 1.
 VARIANCE_FLOOR = 0.01
 ROUNDING_FLOOR = 2.0**-20
+_ROUNDING = 1e-9  # of squared distances from a matrix product, as a share of the squared lengths
 
 
 @dataclass(frozen=True)
@@ -215,9 +217,12 @@ def _cluster(
         )
     else:
         model = KMeans(count, n_init=settings.starts, random_state=random)
-    model.fit(points)
-    members = np.asarray(model.predict(points))[:, None] == np.arange(count)
-    return model.cluster_centers_, members.astype(np.float64)
+    rotated = rotate(points) if is_worth_rotating(points) else None
+    seen = points if rotated is None else rotated.coordinates
+    model.fit(seen)
+    members = np.asarray(model.predict(seen))[:, None] == np.arange(count)
+    centres = model.cluster_centers_
+    return centres if rotated is None else rotated.to_features(centres), members.astype(np.float64)
 
 
 def _fit_mixture(
@@ -287,9 +292,16 @@ def _nearest(
     """
     free = np.ones(len(points), bool)
     rows = np.empty(len(centres), np.int64)
+    sizes, centre_sizes = (np.einsum("ij,ij->i", each, each) for each in (points, centres))
+    # One matrix product finds all distances but for rounding; those close to the least are exact.
+    rough = sizes[:, None] - 2 * (points @ centres.T) + centre_sizes
+    error = _ROUNDING * (sizes.max() + centre_sizes)
     for index, centre in enumerate(centres):
-        distances = ((points - centre) ** 2).sum(axis=1)
-        rows[index] = np.where(free, distances, np.inf).argmin()
+        able = np.where(free, rough[:, index], np.inf)
+        close = np.flatnonzero(able <= able.min() + error[index])
+        distances = ((points[close] - centre) ** 2).sum(axis=1)
+        rows[index] = close[distances.argmin()]
         if distinct:
-            free &= (points != points[rows[index]]).any(axis=1)
+            same = np.flatnonzero(sizes == sizes[rows[index]])
+            free[same] &= (points[same] != points[rows[index]]).any(axis=1)
     return rows
