@@ -123,7 +123,7 @@ def _views(arguments: argparse.Namespace, _: Path) -> None:
     )
 
 
-def _labels(arguments: argparse.Namespace, _: Path) -> None:
+def _labels(_: argparse.Namespace, __: Path) -> None:
     """Label a block of ImageNet's shape, each way in a process of its own, for its peak memory."""
     for format_ in ("float16", "top_k"):
         for epochs in (1, 4):
@@ -179,7 +179,7 @@ def _first(views: Any, count: int) -> Any:
 
 def _reading(arguments: argparse.Namespace, folder: Path) -> None:
     """Decode JPEG files of 500 x 375 pixels and encode them by a tiny autoencoder."""
-    _write_files(folder / "files", arguments.files)
+    write_jpeg_files(folder / "files", arguments.files)
     settings = ImageFolderSettings(
         source="image_folder", path=str(folder / "files"), size_px=256, test_share=0.5
     )
@@ -211,7 +211,8 @@ def _reading(arguments: argparse.Namespace, folder: Path) -> None:
     _row(what, len(latents) / slow, len(latents) / fast, slow / fast, same)
 
 
-def _write_files(folder: Path, count: int) -> None:
+def write_jpeg_files(folder: Path, count: int) -> None:
+    """Write two classes of so many JPEG files of 500 x 375 pixels each."""
     random = np.random.default_rng(0)
     for number in range(2 * count):  # half of each class is held out
         place = folder / ("ant", "bee")[number % 2] / f"{number:05d}.jpg"

@@ -21,8 +21,9 @@ class Rotated:
 
     Attributes:
         coordinates: of every point.
-        lift: the matrix by which coordinates become points: a centre of coordinates times `lift`,
-            plus `mean`, is the centre in all features.
+        shares: the matrix V diag(l)^(-1/2), by which a centre of coordinates becomes shares of the
+            points.
+        centred: the points minus their mean.
         mean: of the points.
 
     Source:
@@ -30,14 +31,15 @@ class Rotated:
     """
 
     coordinates: Float64[np.ndarray, "point direction"]
-    lift: Float64[np.ndarray, "direction feature"]
+    shares: Float64[np.ndarray, "point direction"]
+    centred: Float64[np.ndarray, "point feature"]
     mean: Float64[np.ndarray, "feature"]
 
     def to_features(
         self, centres: Float64[np.ndarray, "centre direction"]
     ) -> Float64[np.ndarray, "centre feature"]:
         """Return centres in all features."""
-        return centres @ self.lift + self.mean
+        return centres @ self.shares.T @ self.centred + self.mean
 
 
 def is_worth_rotating(points: Float64[np.ndarray, "point feature"]) -> bool:
@@ -61,4 +63,4 @@ def rotate(points: Float64[np.ndarray, "point feature"]) -> Rotated:
         kept[-1] = True
     roots = np.sqrt(np.maximum(variances[kept], np.finfo(np.float64).tiny))
     directions = directions[:, kept]
-    return Rotated(directions * roots, (directions / roots).T @ centred, mean)
+    return Rotated(directions * roots, directions / roots, centred, mean)

@@ -275,9 +275,8 @@ class Laboratory:
         scored = self._scored_set(settings)
         count = min(_PROBE_IMAGES, len(scored))
         rows = torch.linspace(0, len(scored) - 1, count).round().long()
-        class_ids = scored.class_ids[rows.to(scored.class_ids.device)]
-        pixels = scored.pixels[rows]
-        return lambda model: score_classifier(model, pixels, class_ids, precision).top1
+        some = scored.pick(rows)  # images that are kept in a file are read again for each point
+        return lambda model: score_classifier(model, some.pixels, some.class_ids, precision).top1
 
 
 def _images_name(unit: Unit) -> tuple[int, tuple[str | int, ...]]:

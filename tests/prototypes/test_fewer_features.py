@@ -31,7 +31,8 @@ def test_two_points_by_hand():
     rotated = rotate(np.array([[1.0, 0.0, 2.0], [1.0, 6.0, 10.0]]))
     assert np.abs(rotated.coordinates).ravel().tolist() == pytest.approx([5.0, 5.0])
     assert rotated.mean.tolist() == [1.0, 3.0, 6.0]
-    assert np.abs(rotated.lift).ravel().tolist() == pytest.approx([0.0, 0.6, 0.8])
+    assert np.abs(rotated.shares).ravel().tolist() == pytest.approx([0.1, 0.1])
+    assert rotated.to_features(np.zeros((1, 1))).tolist() == [[1.0, 3.0, 6.0]]
 
 
 def test_equal_points_have_one_coordinate_that_is_nothing():
