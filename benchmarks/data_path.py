@@ -55,11 +55,10 @@ def main() -> None:
     if arguments.child:
         _label_in_child(*arguments.child)
         return
-    parts = {"views": _views, "labels": _labels, "reading": _reading, "prototypes": _prototypes}
     print(f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}\n\n{HEAD}")
     with tempfile.TemporaryDirectory() as folder:
-        for name in arguments.parts or parts:
-            parts[name](arguments, Path(folder))
+        for name in arguments.only or PARTS:
+            PARTS[name](arguments, Path(folder))
 
 
 class RowByRow(Spool):
@@ -273,9 +272,12 @@ def _row(what: str, before: float, now: float, ratio: float, same: bool) -> None
     print(f"| {what} | {before:.1f} | {now:.1f} | {ratio:.1f} | {verdict} |", flush=True)
 
 
+PARTS = {"views": _views, "labels": _labels, "reading": _reading, "prototypes": _prototypes}
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=["views", "labels", "reading", "prototypes"])
+    parser.add_argument("--only", action="append", choices=[*PARTS], help="may be repeated")
     parser.add_argument("--images", type=int, default=10_000, help="in the training set")
     parser.add_argument("--share", type=int, default=100, help="percent of them that are seen")
     parser.add_argument("--files", type=int, default=5000)

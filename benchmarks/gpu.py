@@ -144,7 +144,7 @@ def main() -> None:
         "device": name,
         "torch": torch.__version__,
         "day": f"{datetime.now(UTC):%Y-%m-%d}",
-        "processors": len(os.sched_getaffinity(0)),
+        "processors": (os.cpu_count() or 1),
         "minutes": (time.monotonic() - start) / 60,
         "size": asdict(size),
         "rows": [asdict(row) for row in rows],
@@ -279,7 +279,7 @@ class Machine:
         loader = DataLoader(
             published,
             batch_sampler=cast(Any, PublishedOrder(len(published), self.size.batch)),
-            num_workers=len(os.sched_getaffinity(0)) if self.device != "cpu" else 0,
+            num_workers=(os.cpu_count() or 1) if self.device != "cpu" else 0,
             collate_fn=cast(Any, tuple),
             pin_memory=self.device != "cpu",
         )

@@ -14,7 +14,9 @@ _Made = TypeVar("_Made")
 
 def processor_threads() -> int:
     """Return how many threads the processors of this process can run at a time, 16 at most."""
-    return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+    if hasattr(os, "sched_getaffinity"):
+        return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+    return min(_MOST_THREADS, os.cpu_count() or 1)
 
 
 def made_ahead(
