@@ -34,14 +34,17 @@ def picture(image: Image.Image) -> dg.MarkdownMetadataValue:
 
 
 def learning_curves(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
-    """Plot the mean accuracy during the training of each row."""
+    """Plot the mean accuracy during the training of each row, and balanced accuracy dotted."""
     figure = _figure(7, 4)
     axes = figure.add_subplot()
     for row in rows:
         if row.curve:
             epochs, top1 = np.array(row.curve).T
-            axes.plot(epochs / epochs.max(), 100 * top1, label=row.label, linewidth=1.4)
-    axes.set(xlabel="share of the training", ylabel="top-1 on up to 500 images, %")
+            (line,) = axes.plot(epochs / epochs.max(), 100 * top1, label=row.label, linewidth=1.4)
+            if row.balanced_curve:
+                balanced = 100 * np.array(row.balanced_curve)[:, 1]
+                axes.plot(epochs / epochs.max(), balanced, ":", color=line.get_color())
+    axes.set(xlabel="share of the training", ylabel="top-1 (dotted: balanced), up to 500 images, %")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
     return _draw(figure)
@@ -66,18 +69,25 @@ def students_picture(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
 
 
 def matrix_picture(matrix: Mapping[str, Mapping[str, ScoreRow]]) -> dg.MarkdownMetadataValue:
-    """Plot accuracy by teacher (down) and student (across), as colours and numbers."""
+    """Plot accuracy by teacher (down) and student (across), as colours and numbers.
+
+    Top-1 comes first, and balanced accuracy stands below it.
+    """
     students = list(next(iter(matrix.values())))
     top1 = np.array([[100 * row.top1 for row in row_of.values()] for row_of in matrix.values()])
     figure = _figure(2.2 + 1.1 * len(students), 1.2 + 0.55 * len(matrix))
     axes = figure.add_subplot()
     axes.imshow(top1, cmap="Blues", aspect="auto", vmin=top1.min() - 5, vmax=top1.max() + 5)
-    for place, value in np.ndenumerate(top1):
-        axes.text(place[1], place[0], f"{value:.2f}", ha="center", va="center", fontsize=8)
+    for down, row_of in enumerate(matrix.values()):
+        for across, row in enumerate(row_of.values()):
+            text = f"{100 * row.top1:.2f}"
+            if row.balanced is not None:
+                text += f"\n({100 * row.balanced:.2f})"
+            axes.text(across, down, text, ha="center", va="center", fontsize=8)
     axes.set_xticks(range(len(students)), students, fontsize=7, rotation=20)
     teachers = [teacher or "the data set's" for teacher in matrix]
     axes.set_yticks(range(len(matrix)), teachers, fontsize=7)
-    axes.set(xlabel="student", ylabel="teacher", title="top-1, %")
+    axes.set(xlabel="student", ylabel="teacher", title="top-1 (balanced accuracy), %")
     return _draw(figure)
 
 

@@ -37,6 +37,7 @@ _LEADS = {
     "points",
     "95 % interval": "of the mean difference, in points",
     "standing": "ahead or behind where the interval leaves out zero, else level",
+    "balanced": "the same difference of balanced accuracy, which counts each class once",
 }
 _UNREADABLE = {
     "split": "train, validation or test",

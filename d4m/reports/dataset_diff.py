@@ -141,8 +141,9 @@ def draw_side_by_side(
 def _row(stored: Mapping[str, Any]) -> ScoreRow:
     """Return a row of a score table from its JSON."""
     row: dict[str, Any] = dict(stored)
-    row["curve"] = tuple((int(epoch), float(top1)) for epoch, top1 in stored["curve"])
-    for name in ("spread", "lead"):  # tables of earlier versions of d4m have neither
+    for name in ("curve", "balanced_curve"):
+        row[name] = tuple((int(epoch), float(value)) for epoch, value in stored.get(name, ()))
+    for name in ("spread", "lead", "balanced_lead"):  # earlier versions of d4m lack some of them
         row[name] = Spread(**row[name]) if row.get(name) else None
     return ScoreRow(**row)
 

@@ -84,9 +84,10 @@ def compare_with_random(rows: Sequence[ScoreRow]) -> Comparison:
 
 
 def lead_rows(rows: Sequence[ScoreRow]) -> list[dict[str, str]]:
-    """Return, for each row that has one, its difference in top-1 to random real images, in words.
+    """Return, for each row that has one, its difference to random real images, in words.
 
-    The differences are those of students of the same distillation, student and seed, in points.
+    The differences are those of students of the same distillation, student and seed, in points of
+    top-1, and at last of balanced accuracy.
     """
     return [
         {
@@ -96,6 +97,7 @@ def lead_rows(rows: Sequence[ScoreRow]) -> list[dict[str, str]]:
             "difference": _points(row.lead.mean),
             INTERVAL: _interval(row.lead),
             "standing": row.lead.standing,
+            "balanced": _points(row.balanced_lead.mean) if row.balanced_lead else "-",
         }
         for row in rows
         if row.lead is not None

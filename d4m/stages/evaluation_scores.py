@@ -148,6 +148,7 @@ class Laboratory:
             "curve_epochs": np.array(curve.epochs if curve else [], np.int64),
             "curve_losses": np.array(curve.losses if curve else [], np.float64),
             "curve_top1": np.array(curve.top1 if curve else [], np.float64),
+            "curve_balanced": np.array(curve.balanced if curve else [], np.float64),
             "class_hits": np.array(scores.class_hits, np.int64),
             "class_images": np.array(scores.class_images, np.int64),
         }
@@ -266,7 +267,7 @@ class Laboratory:
 
     def _probe(
         self, settings: Mapping[str, Any], precision: "Precision"
-    ) -> "Callable[[nn.Module], float]":
+    ) -> "Callable[[nn.Module], tuple[float, float]]":
         """Return what scores a model on some images of each class, for the learning curve."""
         import torch
 
@@ -276,7 +277,12 @@ class Laboratory:
         count = min(_PROBE_IMAGES, len(scored))
         rows = torch.linspace(0, len(scored) - 1, count).round().long()
         some = scored.pick(rows)  # images that are kept in a file are read again for each point
-        return lambda model: score_classifier(model, some.pixels, some.class_ids, precision).top1
+
+        def probe(model: "nn.Module") -> tuple[float, float]:
+            scores = score_classifier(model, some.pixels, some.class_ids, precision)
+            return scores.top1, scores.balanced
+
+        return probe
 
 
 def _images_name(unit: Unit) -> tuple[int, tuple[str | int, ...]]:

@@ -19,7 +19,9 @@ from d4m.stages.student_runs import StudentRun, student_runs
 from d4m.stages.teacher import label_of, teachers_of
 from d4m.stages.unit_names import teacher_score_unit
 
-_Top1 = Float64[np.ndarray, "distillation student"]
+Curve = tuple[tuple[int, float], ...]
+_Accuracy = Float64[np.ndarray, "distillation student"]
+_Units = Sequence[Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,13 @@ class ScoreRow:
         top1: mean, and `top1_std` the standard deviation of one student's score.
         top5: mean.
         curve: (epoch, mean top-1 over the students), along the training.
+        balanced_curve: the same of balanced accuracy; empty where a unit of an earlier release
+            lacks it.
         distillations: number of independent ones.
         spread: of top-1, with the error of its mean; None for a teacher and in old tables.
-        lead: of the difference to random real images of the same distillation, labels, student
-            and seed; None where there are none.
+        lead: of the difference in top-1 to random real images of the same distillation, labels,
+            student and seed; None where there are none.
+        balanced_lead: the same of balanced accuracy; None also where `balanced` is.
         balanced: mean balanced accuracy; None where a unit of an earlier release lacks the counts.
         views: images that one student saw in its training, each view counted; None for a teacher,
             and where a unit of an earlier release lacks it.
@@ -57,13 +62,15 @@ class ScoreRow:
     top1: float
     top1_std: float
     top5: float
-    curve: tuple[tuple[int, float], ...]
+    curve: Curve
     distillations: int = 1
     spread: Spread | None = None
     lead: Spread | None = None
+    balanced_lead: Spread | None = None
     balanced: float | None = None
     views: int | None = None
     made: tuple[Mapping[str, str], ...] = ()
+    balanced_curve: Curve = ()
 
     @property
     def students(self) -> int:
@@ -104,12 +111,21 @@ def score_rows(context: StageContext, recipe: RecipeSettings) -> list[ScoreRow]:
         row: [context.read("evaluation_scores", name) for name in each]
         for row, each in names.items()
     }
+    shape = (-1, recipe.evaluation.seeds)
     top1 = {
-        row: np.array([float(unit["top1"]) for unit in each]).reshape(-1, recipe.evaluation.seeds)
+        row: np.reshape([float(unit["top1"]) for unit in each], shape)
         for row, each in units.items()
     }
+    balanced = {
+        row: np.reshape(known, shape) for row, each in units.items() if (known := _balanced(each))
+    }
     rows = [
-        replace(_row(recipe, row, each, top1), made=_made(context, names[row]))
+        replace(
+            _row(recipe, row, each, top1[row]),
+            lead=_lead(row, top1),
+            balanced_lead=_lead(row, balanced),
+            made=_made(context, names[row]),
+        )
         for row, each in units.items()
     ]
     return [*rows, *(_teacher_row(context, recipe, teacher) for teacher in teachers_of(recipe))]
@@ -146,11 +162,10 @@ def rank(rows: Sequence[ScoreRow]) -> Ranking:
 def _row(
     recipe: RecipeSettings,
     run: StudentRun,
-    units: Sequence[Mapping[str, np.ndarray]],
-    top1: Mapping[StudentRun, _Top1],
+    units: _Units,
+    top1: _Accuracy,
 ) -> ScoreRow:
-    spread = measure_spread(top1[run])
-    curve = np.mean([unit["curve_top1"] for unit in units], axis=0)
+    spread = measure_spread(top1)
     return ScoreRow(
         training_set=run.training_set,
         labels=run.labels,
@@ -158,28 +173,33 @@ def _row(
         augmented=run.augmented,
         teacher=label_of(teachers_of(recipe)[run.teacher]),
         ipc=None if run.training_set == "full_data" else recipe.prototypes.ipc,
-        seeds=top1[run].shape[1],
+        seeds=top1.shape[1],
         top1=spread.mean,
         top1_std=spread.deviation or 0.0,
         top5=float(np.mean([float(unit["top5"]) for unit in units])),
-        curve=tuple(
-            (int(epoch), float(value))
-            for epoch, value in zip(units[0]["curve_epochs"], curve, strict=True)
-        ),
-        distillations=len(top1[run]),
+        curve=_curve(units, "curve_top1"),
+        distillations=len(top1),
         spread=spread,
-        lead=_lead(run, top1),
-        balanced=_balanced(units),
+        balanced=_mean(_balanced(units)),
+        balanced_curve=_curve(units, "curve_balanced"),
         views=int(units[0]["views"]) if "views" in units[0] else None,
     )
 
 
-def _lead(run: StudentRun, top1: Mapping[StudentRun, _Top1]) -> Spread | None:
-    """Return the paired difference of a row to random real images, if the table has both."""
-    random = top1.get(replace(run, training_set="random_real"))
-    if random is None or run.training_set in ("random_real", "full_data"):
+def _lead(run: StudentRun, accuracies: Mapping[StudentRun, _Accuracy]) -> Spread | None:
+    """Return the paired difference of a row to random real images, if both are known."""
+    own, random = (accuracies.get(each) for each in (run, replace(run, training_set="random_real")))
+    if own is None or random is None or run.training_set in ("random_real", "full_data"):
         return None
-    return measure_spread(top1[run] - random)
+    return measure_spread(own - random)
+
+
+def _curve(units: _Units, accuracy: str) -> Curve:
+    """Return the mean curve of students; empty where one lacks it."""
+    if not all(accuracy in unit for unit in units):
+        return ()
+    mean = np.mean([unit[accuracy] for unit in units], axis=0)
+    return tuple(zip(units[0]["curve_epochs"].tolist(), mean.tolist(), strict=True))
 
 
 def _teacher_row(context: StageContext, recipe: RecipeSettings, teacher: str) -> ScoreRow:
@@ -197,17 +217,20 @@ def _teacher_row(context: StageContext, recipe: RecipeSettings, teacher: str) ->
         top1_std=0.0,
         top5=float(unit["top5"]),
         curve=(),
-        balanced=_balanced([unit]),
+        balanced=_mean(_balanced([unit])),
         made=_made(context, [teacher_score_unit(teacher)]),
     )
 
 
-def _balanced(units: Sequence[Mapping[str, np.ndarray]]) -> float | None:
-    """Return the mean balanced accuracy of students; None where one has no counts per class."""
+def _balanced(units: _Units) -> list[float]:
+    """Return the balanced accuracy of each student; none where one has no counts per class."""
     if not all("class_hits" in unit for unit in units):
-        return None
-    each = [balanced_accuracy(unit["class_hits"], unit["class_images"]) for unit in units]
-    return float(np.mean(each))
+        return []
+    return [balanced_accuracy(unit["class_hits"], unit["class_images"]) for unit in units]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
 
 
 def _made(context: StageContext, names: Sequence[str]) -> tuple[Mapping[str, str], ...]:

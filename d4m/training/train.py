@@ -1,5 +1,6 @@
 """Train a classifier: a student on views with soft labels, or any classifier on class labels."""
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,11 +43,13 @@ class LearningCurve:
         epochs: epochs at whose end the loss and the accuracy were recorded, counted from 1.
         losses: mean training loss in each of those epochs.
         top1: share of probe images classified correctly at the end of each; NaN without a probe.
+        balanced: their balanced accuracy; NaN without a probe.
     """
 
     epochs: list[int]
     losses: list[float]
     top1: list[float]
+    balanced: list[float]
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Training:
         epochs: passes over the images.
         optimizer: optimizer, learning rate and schedule.
         seed: the stream that shuffles the images, and draws views for class labels.
-        probe: returns the model's accuracy; called at the points of the learning curve.
+        probe: returns the top-1 and the balanced accuracy of the model; called at the points of
+            the learning curve.
         watch: looks at the model after each epoch, in evaluation mode; it must draw nothing from
             the global generator.
         at_once: the most images whose gradients are computed at a time; None: as many as fit
@@ -68,7 +72,7 @@ class Training:
     epochs: int
     optimizer: OptimizerSettings
     seed: int
-    probe: Callable[[nn.Module], float] | None = None
+    probe: Callable[[nn.Module], tuple[float, float]] | None = None
     watch: Callable[[nn.Module], None] | None = None
     at_once: int | None = None
     backend: str | None = None
@@ -200,7 +204,8 @@ class _TrainingLoop:
         curve_epochs = {
             epochs * point // _CURVE_POINTS - 1 for point in range(1, _CURVE_POINTS + 1)
         }
-        curve, probe, watch = LearningCurve([], [], []), self.training.probe, self.training.watch
+        curve, watch = LearningCurve([], [], [], []), self.training.watch
+        probe = self.training.probe or (lambda _: (math.nan, math.nan))
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(
                 stream_seed(self.training.seed, "dropout")
@@ -215,7 +220,9 @@ class _TrainingLoop:
                     self.model.eval()
                     curve.epochs.append(epoch + 1)
                     curve.losses.append(mean_loss)
-                    curve.top1.append(probe(self.model) if probe else float("nan"))
+                    top1, balanced = probe(self.model)
+                    curve.top1.append(top1)
+                    curve.balanced.append(balanced)
         gradients.finish()
         self.model.eval()
         return curve

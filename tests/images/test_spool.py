@@ -248,6 +248,10 @@ def test_a_student_trained_on_a_spool_equals_one_trained_on_a_tensor(pair):
     assert not torch.equal(first, _weights(_classifier()))
 
 
+def _both(scores):
+    return scores.top1, scores.balanced
+
+
 def test_a_teacher_trained_on_a_spool_equals_one_trained_on_a_tensor(pair):
     def train(images):
         model = _classifier()
@@ -258,7 +262,7 @@ def test_a_teacher_trained_on_a_spool_equals_one_trained_on_a_tensor(pair):
                 epochs=2,
                 optimizer=FAST,
                 seed=2,
-                probe=lambda model: score_classifier(model, images.pixels, images.class_ids).top1,
+                probe=lambda model: _both(score_classifier(model, images.pixels, images.class_ids)),
             ),
             augmentation=VIEWS,
         )

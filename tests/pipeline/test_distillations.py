@@ -169,6 +169,9 @@ def test_a_row_is_over_all_students_and_compared_pair_by_pair(repeated):
             assert row.lead is None
         else:
             assert row.lead == measure_spread(scores - top1["random_real", key[1]])
+            assert row.balanced_lead.mean == pytest.approx(
+                row.balanced - rows["random_real", key[1]].balanced
+            )
     full, teacher = rows["full_data", "hard"], rows["teacher", "hard"]
     assert (full.distillations, full.seeds, full.lead) == (1, 2, None)
     assert (teacher.distillations, teacher.seeds, teacher.lead) == (1, 1, None)

@@ -97,6 +97,12 @@ def test_one_student_has_no_interval_and_is_neither_ahead_nor_behind():
     assert "`evaluation.distillations`" in found.summary
     assert note_on([row]) == ""
     assert lead_rows([row])[0][INTERVAL] == ""
+    assert lead_rows([row])[0]["balanced"] == "-"
+
+
+def test_the_lead_in_balanced_accuracy_stands_next_to_the_lead_in_top1():
+    row = replace(AHEAD, balanced_lead=measure_spread(np.array([[0.1, 0.2], [0.0, 0.1]])))
+    assert lead_rows([row])[0]["balanced"] == "+10.00"
 
 
 def test_rows_without_augmentation_and_other_sets_are_not_judged():

@@ -259,12 +259,13 @@ def test_the_curve_has_at_most_ten_points_and_ends_with_the_last_epoch(epochs, e
             epochs=epochs,
             optimizer=FROZEN,
             seed=0,
-            probe=lambda model: float(seen.append(model.training) or len(seen)),
+            probe=lambda model: (float(seen.append(model.training) or len(seen)), len(seen) / 2),
         ),
         augmentation=STILL,
     )
     assert curve.epochs == expected_epochs
     assert curve.top1 == [float(look + 1) for look in range(len(expected_epochs))]
+    assert curve.balanced == [each / 2 for each in curve.top1]
     assert seen == [False] * len(expected_epochs)
 
 
@@ -277,7 +278,7 @@ def test_without_a_probe_the_curve_has_no_accuracies():
         Training(epochs=2, optimizer=FAST, seed=0),
         matching=KL,
     )
-    assert np.isnan(curve.top1).tolist() == [True, True]
+    assert np.isnan([curve.top1, curve.balanced]).tolist() == [[True, True]] * 2
 
 
 @pytest.mark.parametrize("augmentation", [VIEWS, MIXED])
@@ -463,7 +464,7 @@ def _rates(epochs=10, **settings):
             epochs=epochs,
             optimizer=OptimizerSettings(learning_rate=0.5, weight_decay=0.1, **settings),
             seed=0,
-            probe=lambda model: seen.append(float(model.weight.detach())) or 0.0,
+            probe=lambda model: (seen.append(float(model.weight.detach())) or 0.0, 0.0),
         ),
         augmentation=STILL,
     )
