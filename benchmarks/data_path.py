@@ -238,11 +238,11 @@ def _prototypes(arguments: argparse.Namespace, _: Path) -> None:
         return [clusters.fit_prototypes(each, settings, seed=0) for each in classes]
 
     fast, found = _timed(fit)
-    rotating, nearest = clusters.is_worth_rotating, clusters._nearest  # noqa: SLF001
+    rotating, nearest = clusters.is_worth_rotating, clusters.nearest_rows
     clusters.is_worth_rotating = lambda points: False  # noqa: ARG005
-    clusters._nearest = _nearest_by_subtraction  # noqa: SLF001
+    clusters.nearest_rows = _nearest_by_subtraction
     slow, wanted = _timed(fit)
-    clusters.is_worth_rotating, clusters._nearest = rotating, nearest  # noqa: SLF001
+    clusters.is_worth_rotating, clusters.nearest_rows = rotating, nearest
     same = all(
         np.array_equal(one.clusters, other.clusters)
         and np.array_equal(one.nearest_images, other.nearest_images)

@@ -16,6 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from d4m.errors import PrototypeError
 from d4m.prototypes.fewer_features import is_worth_rotating, rotate
+from d4m.prototypes.nearest import nearest_rows
 from d4m.settings import PrototypeSettings
 
 NEIGHBOURS = 10  # an image is an outlier if its mean distance to this many neighbours is large
@@ -25,7 +26,6 @@ EM_ITERATIONS = 1000
 # prototypes. The floor is never below the float16 rounding error of latents around 1.
 VARIANCE_FLOOR = 0.01
 ROUNDING_FLOOR = 2.0**-20
-_ROUNDING = 1e-9  # of squared distances from a matrix product, as a share of the squared lengths
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,11 @@ def fit_prototypes(
     _check_distinct(squares, count, settings, images=len(latents))
     centres, memberships = _cluster(squares, count, settings, seed)
     if settings.pooling > 1:
-        centres = _full_means(points, memberships, _nearest(squares, centres))
+        centres = _full_means(points, memberships, nearest_rows(squares, centres))
     shares = memberships.mean(axis=0)
     order = np.argsort(-shares, kind="stable")
     centres, assignment = centres[order], memberships[:, order].argmax(axis=1)
-    nearest = _nearest(points, centres, distinct=medoids)
+    nearest = nearest_rows(points, centres, distinct=medoids)
     prototypes = points[nearest] if medoids else centres
     clusters = np.full(len(latents), -1)
     clusters[kept] = assignment
@@ -278,30 +278,3 @@ def _inertia(
     points: Float64[np.ndarray, "image feature"], own: Float64[np.ndarray, "image feature"]
 ) -> float:
     return float(((points - own) ** 2).sum())
-
-
-def _nearest(
-    points: Float64[np.ndarray, "image feature"],
-    centres: Float64[np.ndarray, "prototype feature"],
-    *,
-    distinct: bool = False,
-) -> Int64[np.ndarray, "prototype"]:
-    """Return the row nearest to each centre.
-
-    If `distinct`, skip rows whose latent an earlier centre has taken.
-    """
-    free = np.ones(len(points), bool)
-    rows = np.empty(len(centres), np.int64)
-    sizes, centre_sizes = (np.einsum("ij,ij->i", each, each) for each in (points, centres))
-    # One matrix product finds all distances but for rounding; those close to the least are exact.
-    rough = sizes[:, None] - 2 * (points @ centres.T) + centre_sizes
-    error = _ROUNDING * (sizes.max() + centre_sizes)
-    for index, centre in enumerate(centres):
-        able = np.where(free, rough[:, index], np.inf)
-        close = np.flatnonzero(able <= able.min() + error[index])
-        distances = ((points[close] - centre) ** 2).sum(axis=1)
-        rows[index] = close[distances.argmin()]
-        if distinct:
-            same = np.flatnonzero(sizes == sizes[rows[index]])
-            free[same] &= (points[same] != points[rows[index]]).any(axis=1)
-    return rows

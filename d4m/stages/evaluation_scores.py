@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from d4m.images.image_set import ImageSet
     from d4m.settings import Precision
     from d4m.training.soft_labels import EpochLabels
-    from d4m.training.train import LearningCurve
+    from d4m.training.train import LearningCurve, Training
 
 _PROBE_IMAGES = 500
 
@@ -156,35 +156,25 @@ class Laboratory:
     def _train_softly(
         self, unit: Unit, model: "nn.Module", optimizer: OptimizerSettings
     ) -> "LearningCurve":
-        from d4m.training.train import Training, train_with_soft_labels
+        from d4m.training.train import train_with_soft_labels
 
-        context, settings, images = self._context, unit.settings, self._images(unit)
+        settings, images = unit.settings, self._images(unit)
         labels = self._labels(unit, images)
         matching = MatchingSettings.among(settings["matching"])
         if matching.cluster_weights:
-            images = replace(images, weights=cluster_weights(context, distillation_of(unit.name)))
-        return train_with_soft_labels(
-            model,
-            images,
-            labels,
-            Training(
-                epochs=settings["epochs"],
-                optimizer=optimizer,
-                seed=stream_seed(settings["seed"], "training"),
-                probe=self._probe(settings, optimizer.precision),
-                at_once=context.compute.batch_size,
-                backend=context.compute.compiler,
-            ),
-            matching=matching,
-        )
+            images = replace(
+                images, weights=cluster_weights(self._context, distillation_of(unit.name))
+            )
+        training = self._training(settings, optimizer)
+        return train_with_soft_labels(model, images, labels, training, matching=matching)
 
     def _train_hard(
         self, unit: Unit, model: "nn.Module", optimizer: OptimizerSettings
     ) -> "LearningCurve":
         from d4m.training.dsa import BatchChanges
-        from d4m.training.train import Training, train_with_hard_labels
+        from d4m.training.train import train_with_hard_labels
 
-        context, settings = self._context, unit.settings
+        settings = unit.settings
         changes = None
         if kinds := settings.get("batch_changes"):
             seed = stream_seed(settings["seed"], "batch changes")
@@ -192,17 +182,22 @@ class Laboratory:
         return train_with_hard_labels(
             model,
             self._images(unit),
-            Training(
-                epochs=settings["epochs"],
-                optimizer=optimizer,
-                seed=stream_seed(settings["seed"], "training"),
-                probe=self._probe(settings, optimizer.precision),
-                at_once=context.compute.batch_size,
-                backend=context.compute.compiler,
-            ),
+            self._training(settings, optimizer),
             augmentation=AugmentationSettings.among(settings["augmentation"]),
             changes=changes,
             balance=settings.get("class_balance", "none"),
+        )
+
+    def _training(self, settings: Mapping[str, Any], optimizer: OptimizerSettings) -> "Training":
+        from d4m.training.train import Training
+
+        return Training(
+            epochs=settings["epochs"],
+            optimizer=optimizer,
+            seed=stream_seed(settings["seed"], "training"),
+            probe=self._probe(settings, optimizer.precision),
+            at_once=self._context.compute.batch_size,
+            backend=self._context.compute.compiler,
         )
 
     def _standardise(self, settings: Mapping[str, Any], model: "nn.Module") -> "nn.Module":

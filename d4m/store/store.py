@@ -95,12 +95,7 @@ class ArtifactStore:
         return arrays
 
     def open_rows(self, stage: str, key: str) -> StoredRows:
-        """Check a unit against its digest, piece by piece, and return its rows to be read.
-
-        Raises:
-            DamagedUnitError: the unit is missing, or differs from what was written and was set
-                aside.
-        """
+        """Check a unit as `read_arrays` does, but piece by piece, and return its rows."""
         reference = self._existing_reference(stage, key)
         try:
             rows = StoredRows(self.root / reference.path, stage)

@@ -5,8 +5,9 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from d4m.prototypes import fewer_features
-from d4m.prototypes.clusters import _nearest, fit_prototypes
+from d4m.prototypes.clusters import fit_prototypes
 from d4m.prototypes.fewer_features import is_worth_rotating, rotate
+from d4m.prototypes.nearest import nearest_rows
 from d4m.settings import PrototypeSettings
 
 
@@ -72,5 +73,5 @@ def test_nearest_rows_are_those_of_one_subtraction_per_pair(distinct):
         wanted.append(int(np.where(free, distances, np.inf).argmin()))
         if distinct:
             free &= (points != points[wanted[-1]]).any(axis=1)
-    assert _nearest(points, centres, distinct=distinct).tolist() == wanted
+    assert nearest_rows(points, centres, distinct=distinct).tolist() == wanted
     assert wanted[0] == 6
