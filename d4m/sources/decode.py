@@ -125,8 +125,8 @@ def raw_decoding(channels: int, resampling: Resampling) -> Mapping[str, Any]:
 def quiet_pillow() -> Generator[None]:
     """Silence Pillow's warnings about large images and unused metadata, in any number of threads.
 
-    Warning filters belong to the whole process, so there is one for all threads, which goes with
-    the last of them; other modules' warnings appear.
+    Warning filters belong to the whole process, so there is one for all threads, which the last of
+    them removes; other modules' warnings appear.
     """
     with _quiet_lock:
         _quiet.append(_OF_PILLOW)

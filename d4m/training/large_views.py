@@ -1,9 +1,9 @@
 """Make views of large images on a CPU, one image at a time, in the processor's cache.
 
 Pixels are the same, bit for bit, as if `d4m.training.augment` made a whole batch at once: every
-pixel of a view is computed by the same operations from the same numbers. What is left out: pixels
-of the image outside the crop, pixels of the partner's view outside the box that CutMix pastes, and
-coordinates of every pixel, as crops without rotation need those of one row and one column only.
+pixel of a view is computed by the same operations from the same numbers. Three things are left out:
+pixels of the image outside the crop, pixels of the partner's view outside the box that CutMix
+pastes, and coordinates of every pixel, as upright crops need those of one row and one column only.
 """
 
 from functools import cache
