@@ -10,11 +10,14 @@ TYPES = $(BIN)/pyright --pythonpath $(BIN)/python && $(BIN)/lint-imports
 PYTEST = $(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 UI := http://127.0.0.1:3000
 
+# Each of the processes that tests start would compile d4m again.
+unexport PYTHONDONTWRITEBYTECODE
+
 export DAGSTER_HOME := $(CURDIR)/dagster_home
 export D4M_STORE := $(CURDIR)/store
 export D4M_RECIPES := $(CURDIR)/recipes
 
-.PHONY: demo test test-faults test-browser check format reference dev bench bench-synthesis bench-students bench-data bench-gpu bench-samplers bench-scale ablation training-sets clean
+.PHONY: demo test test-faults test-browser check format reference dev bench bench-synthesis bench-students bench-data bench-gpu bench-samplers bench-scale bench-workers ablation training-sets clean
 
 demo: $(READY)                 ## Distil the digits and print their scores.
 	@PYTHONWARNINGS=ignore $(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits --config dagster_home/terminal.yaml
@@ -71,6 +74,9 @@ bench-samplers: $(READY)       ## Few-step samplers beside PNDM: time and closen
 
 bench-scale: $(READY)          ## Memory and time over 5,000 and 50,000 files.
 	$(BIN)/python benchmarks/scale.py
+
+bench-workers: $(READY)        ## Two workers of Ray, compared with one process.
+	$(BIN)/python benchmarks/workers.py
 
 training-sets: $(READY)        ## Synthetic Fashion-MNIST beside every other training set; long on a CPU.
 	$(BIN)/python benchmarks/training_sets.py

@@ -1,4 +1,4 @@
-"""The device that arrays are computed on, the batch size, the memory mode and the compiler.
+"""The device that arrays are computed on, batch size, memory mode, compiler and workers.
 
 None of them changes a result beyond rounding.
 """
@@ -16,6 +16,7 @@ Memory = Literal["full", "slicing", "offload"]
 Compiler = Literal["inductor", "cudagraphs", "eager"]
 _BATCH_PIXELS = 16 * 512**2
 _LARGEST_BATCH = 256
+_WORKERS = re.compile(r"serial|ray|auto|ray://[^\s/]+:[0-9]+")
 _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:[0-9]+)?")
 
 
@@ -74,6 +75,45 @@ class Compute:
     def encode_batch_size(self, size_px: int) -> int:
         """Return how many images to encode at a time: `batch_size`, else about 4 million pixels."""
         return self.batch_size or min(_LARGEST_BATCH, max(1, _BATCH_PIXELS // size_px**2))
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Who computes the units of a stage: this process, or the workers of Ray.
+
+    Attributes:
+        address: `serial` (this process); `ray` (a Ray of its own, with all CPUs and GPUs of this
+            machine); `auto` (the running Ray that `$RAY_ADDRESS` names, or that of this machine);
+            or `ray://<host>:<port>`, the client server of a cluster.
+        count: how many workers compute at a time; None: as many as the CPUs or GPUs suffice for.
+        cpus: CPU cores of each worker; None: the cores divided by `count`, or by the number of
+            workers that the GPUs suffice for; 1 without either.
+        gpus: GPUs of each worker, where there are any; several workers share one GPU below 1.
+
+    Raises:
+        D4MError: a value is not one of these.
+    """
+
+    address: str = "serial"
+    count: int | None = None
+    cpus: int | None = None
+    gpus: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the values, which come from the environment."""
+        if not _WORKERS.fullmatch(self.address):
+            msg = (
+                f"D4M_WORKERS: wanted serial, ray, auto or ray://<host>:<port>, found "
+                f"{self.address!r}"
+            )
+            raise D4MError(msg)
+        for name, value in (("D4M_WORKER_COUNT", self.count), ("D4M_WORKER_CPUS", self.cpus)):
+            if value is not None and value < 1:
+                msg = f"{name}: wanted a whole number of at least 1, found {value}"
+                raise D4MError(msg)
+        if not 0 < self.gpus <= 1:
+            msg = f"D4M_WORKER_GPUS: wanted a share of a GPU in (0, 1], found {self.gpus:g}"
+            raise D4MError(msg)
 
 
 def _has_cuda_device() -> bool:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import cast
 
-from d4m.compute import Compiler, Compute, Memory
+from d4m.compute import Compiler, Compute, Memory, WorkerSettings
 from d4m.errors import D4MError
 from d4m.recipe.paths import expand_path
 from d4m.recipe.recipe import SUFFIXES, Recipe, load_recipe
@@ -29,16 +29,52 @@ def compute() -> Compute:
     Raises:
         D4MError: `Compute` does not accept a value.
     """
-    batch_size = os.environ.get("D4M_BATCH_SIZE")
-    if batch_size is not None and not batch_size.isdecimal():
-        msg = f"D4M_BATCH_SIZE: wanted a whole number of at least 1, found {batch_size!r}"
-        raise D4MError(msg)
     return Compute(
         os.environ.get("D4M_DEVICE", "auto"),
-        None if batch_size is None else int(batch_size),
+        _whole_number("D4M_BATCH_SIZE"),
         cast(Memory, os.environ.get("D4M_MEMORY", "full")),
         cast(Compiler | None, os.environ.get("D4M_COMPILE")),
     )
+
+
+def worker_settings() -> WorkerSettings:
+    """Return who computes the units of a stage.
+
+    Read are `$D4M_WORKERS` (default: serial), `$D4M_WORKER_COUNT` and `$D4M_WORKER_CPUS` (default:
+    what the machine suffices for) and `$D4M_WORKER_GPUS` (default: 1).
+
+    Raises:
+        D4MError: `WorkerSettings` does not accept a value.
+    """
+    gpus = os.environ.get("D4M_WORKER_GPUS", "1")
+    try:
+        share = float(gpus)
+    except ValueError:
+        msg = f"D4M_WORKER_GPUS: wanted a share of a GPU in (0, 1], found {gpus!r}"
+        raise D4MError(msg) from None
+    return WorkerSettings(
+        os.environ.get("D4M_WORKERS") or "serial",
+        _whole_number("D4M_WORKER_COUNT"),
+        _whole_number("D4M_WORKER_CPUS"),
+        share,
+    )
+
+
+def checkpoint_seconds() -> float:
+    """Return the seconds between two checkpoints of a training: `$D4M_CHECKPOINT_SECONDS`, or 60.
+
+    Raises:
+        D4MError: it is not a number of at least 0.
+    """
+    text = os.environ.get("D4M_CHECKPOINT_SECONDS", "60")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        msg = f"D4M_CHECKPOINT_SECONDS: wanted a number of seconds of at least 0, found {text!r}"
+        raise D4MError(msg)
+    return seconds
 
 
 def spin_briefly() -> None:
@@ -65,6 +101,16 @@ def find_recipe(name_or_path: str) -> Recipe:
     return load_recipe(
         expand_path(name_or_path) if is_path else recipes_folder() / f"{name_or_path}{SUFFIXES[0]}"
     )
+
+
+def _whole_number(variable: str) -> int | None:
+    text = os.environ.get(variable)
+    if text is None:
+        return None
+    if not text.isdecimal():
+        msg = f"{variable}: wanted a whole number of at least 1, found {text!r}"
+        raise D4MError(msg)
+    return int(text)
 
 
 def _folder(variable: str, default: str) -> Path:

@@ -9,6 +9,7 @@ D4MError
 ├── PrototypeError         latents that cannot be clustered as asked
 ├── GeneratorError         a latent diffusion model that cannot be built, loaded or used as asked
 ├── ClassifierError        a teacher or student that cannot be built or loaded as asked
+├── WorkerError            workers that cannot be had, or that are lost again and again
 └── StoreError             an artifact store that cannot be used as asked
     ├── MissingUpstreamError  an upstream artifact that has not been made yet
     └── DamagedUnitError      a stored unit that differs from what was written and was set aside
@@ -51,6 +52,10 @@ class ClassifierError(D4MError):
     """A teacher or student that cannot be built or loaded as asked."""
 
 
+class WorkerError(D4MError):
+    """The workers cannot be had as asked, or a unit loses its worker again and again."""
+
+
 class StoreError(D4MError):
     """An artifact store that cannot be used as asked."""
 
@@ -77,3 +82,7 @@ class DamagedUnitError(StoreError):
             f"damaged unit {stage}/{key[:12]}: {reason}; it was set aside, and the next run "
             f"computes it again"
         )
+
+    def __reduce__(self) -> tuple[type["DamagedUnitError"], tuple[str, str, str]]:
+        """Let a worker send the error to the process that gave it the work."""
+        return type(self), (self.stage, self.key, self.reason)

@@ -1,4 +1,4 @@
-"""All stages of a recipe, in one process and without Dagster."""
+"""All stages of a recipe, without Dagster."""
 
 import logging
 from collections.abc import Iterator
@@ -29,6 +29,8 @@ from d4m.stages.synthesis_choice import SynthesisChoice
 from d4m.stages.synthetic_images import SyntheticImages
 from d4m.stages.teacher import Teacher
 from d4m.store.store import ArtifactStore
+from d4m.workers.base import Workers
+from d4m.workers.serial import SerialWorkers
 
 _log = logging.getLogger(__name__)
 _MOST_REPAIRS = 100
@@ -58,11 +60,13 @@ class Pipeline:
         recipe: the distillation to make.
         store_root: folder of the store.
         compute: the device, and what fits on it.
+        workers: who computes the units of a stage.
     """
 
     recipe: Recipe
     store_root: Path
     compute: Compute = field(default_factory=Compute)
+    workers: Workers = field(default_factory=SerialWorkers)
 
     def open_context(self) -> StageContext:
         """Open the store, with the current manifests of all stages; images when they are read."""
@@ -108,7 +112,8 @@ class Pipeline:
             try:
                 context = _with_manifests(opened)
                 self._check_upstream(name, context)
-                return run_stage(_BY_NAME[name], _seen_by(_BY_NAME[name], context))
+                stage = _BY_NAME[name]
+                return run_stage(stage, _seen_by(stage, context), self.workers.compute)
             except DamagedUnitError as damage:
                 _log.warning("%s", damage)
                 if damage.stage != name:

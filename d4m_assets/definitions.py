@@ -2,7 +2,13 @@
 
 import dagster as dg
 
-from d4m.environment import compute, recipes_folder, spin_briefly, store_root
+from d4m.environment import (
+    compute,
+    recipes_folder,
+    spin_briefly,
+    store_root,
+    worker_settings,
+)
 from d4m_assets import assets
 from d4m_assets.automation import changed_recipes, nightly
 from d4m_assets.console import draw_on_terminal, lines_of_stages
@@ -22,7 +28,7 @@ defs = dg.Definitions(
     schedules=[nightly],
     resources={
         "recipes": RecipesResource(folder=str(recipes_folder())),
-        "store": StoreResource.at(store_root(), compute()),
+        "store": StoreResource.at(store_root(), compute(), worker_settings()),
     },
     loggers={"console": lines_of_stages},  # for runs that ask for it: dagster_home/terminal.yaml
     executor=dg.in_process_executor,  # a hit costs 0.1 s in process, 3 s in a process of its own

@@ -7,7 +7,7 @@ from typing import Self
 import dagster as dg
 from pydantic import PrivateAttr
 
-from d4m.compute import Compiler, Compute, Memory
+from d4m.compute import Compiler, Compute, Memory, WorkerSettings
 from d4m.errors import RecipeError
 from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import (
@@ -17,6 +17,7 @@ from d4m.recipe.recipe import (
     recipe_files,
     recipe_names,
 )
+from d4m.workers.registry import open_workers
 
 
 class RecipesResource(dg.ConfigurableResource[None]):
@@ -84,6 +85,10 @@ class StoreResource(dg.ConfigurableResource[None]):
         batch_size: images at a time through a generator; None: as many as are found to fit.
         memory: `full`, `slicing` or `offload`.
         compiler: the backend of `torch.compile`; None: nothing is compiled.
+        workers: `serial`, `ray`, `auto` or `ray://<host>:<port>`.
+        worker_count: workers at a time; None: as many as the machines suffice for.
+        worker_cpus: CPU cores of each worker; None: as `WorkerSettings` says.
+        worker_gpus: share of a GPU of each worker.
     """
 
     root: str
@@ -91,19 +96,30 @@ class StoreResource(dg.ConfigurableResource[None]):
     batch_size: int | None = None
     memory: Memory = "full"
     compiler: Compiler | None = None
+    workers: str = "serial"
+    worker_count: int | None = None
+    worker_cpus: int | None = None
+    worker_gpus: float = 1.0
 
     @classmethod
-    def at(cls, root: Path, compute: Compute) -> Self:
-        """Return the store in a folder, and the machine that computes on it."""
+    def at(cls, root: Path, compute: Compute, workers: WorkerSettings) -> Self:
+        """Return the store in a folder, and the machines that compute on it."""
         return cls(
             root=str(root),
             device=compute.requested_device,
             batch_size=compute.batch_size,
             memory=compute.memory,
             compiler=compute.compiler,
+            workers=workers.address,
+            worker_count=workers.count,
+            worker_cpus=workers.cpus,
+            worker_gpus=workers.gpus,
         )
 
     def pipeline(self, recipe: Recipe) -> Pipeline:
         """Return a recipe's stages over this store."""
         compute = Compute(self.device, self.batch_size, self.memory, self.compiler)
-        return Pipeline(recipe, Path(self.root), compute)
+        workers = WorkerSettings(
+            self.workers, self.worker_count, self.worker_cpus, self.worker_gpus
+        )
+        return Pipeline(recipe, Path(self.root), compute, workers=open_workers(workers))

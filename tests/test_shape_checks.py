@@ -1,12 +1,14 @@
 """The shapes in signatures are checked while tests run, in every module that has any."""
 
+import importlib
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from jaxtyping import TypeCheckError
+from jaxtyping import TypeCheckError, install_import_hook
 
 from d4m.sources.base import ImageIndex
 
@@ -40,3 +42,13 @@ def test_a_wrong_shape_is_refused():
     index = ImageIndex(("a", "b"), np.zeros((2, 32), np.uint8), {})
     with pytest.raises(TypeCheckError):
         index.subset(np.zeros((1, 2), np.int64))
+
+
+def test_libraries_that_a_checked_module_imports_keep_their_own_bytecode(tmp_path, monkeypatch):
+    (tmp_path / "checked_here.py").write_text("import imported_by_it\n", encoding="utf-8")
+    seen = "import importlib.util\nname = importlib.util.cache_from_source('a.py')\n"
+    (tmp_path / "imported_by_it.py").write_text(seen, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with install_import_hook("checked_here", "beartype.beartype"):
+        checked = importlib.import_module("checked_here")
+    assert checked.imported_by_it.name == importlib.util.cache_from_source("a.py")

@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from d4m.cli import diagnose as diagnose
 from d4m.cli import export as export
+from d4m.cli import report as report
 from d4m.cli import run as run
 from d4m.cli import scores as scores
 from d4m.cli import store as store

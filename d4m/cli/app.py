@@ -7,10 +7,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from d4m.environment import compute, find_recipe, store_root
+from d4m.environment import compute, find_recipe, store_root, worker_settings
 from d4m.pipeline import Pipeline
 from d4m.reports.present import ShownDataset
 from d4m.stages.context import StageContext
+from d4m.workers.registry import open_workers
 
 _ROWS_SHOWN = 5
 
@@ -21,7 +22,8 @@ app = typer.Typer(
     help="Distil a data set of images into a small synthetic one (D4M). Environment variables: "
     "$D4M_RECIPES, the folder of recipes (recipes/); $D4M_STORE, the folder of artifacts (store/); "
     "$D4M_DEVICE (auto); $D4M_BATCH_SIZE, images per call of a generator (as many as fit); "
-    "$D4M_MEMORY: full, slicing or offload (full).",
+    "$D4M_MEMORY: full, slicing or offload (full); $D4M_WORKERS: serial, ray, auto or "
+    "ray://<host>:<port> (serial).",
 )
 console = Console()
 RecipeArgument = Annotated[
@@ -73,5 +75,6 @@ def print_note(recipe: str, shown: ShownDataset) -> None:
 
 
 def open_pipeline(recipe: str) -> Pipeline:
-    """Open a recipe with the store and device that the environment names."""
-    return Pipeline(find_recipe(recipe), store_root(), compute())
+    """Open a recipe with the store, the device and the workers that the environment names."""
+    workers = open_workers(worker_settings())
+    return Pipeline(find_recipe(recipe), store_root(), compute(), workers=workers)

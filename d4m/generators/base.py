@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from d4m.recipe.problems import Problem
+from d4m.store.checkpoints import NOWHERE, Checkpoint
 
 Writer = Callable[[Path], None]
 """A function that writes a component's files into a folder."""
@@ -45,11 +46,13 @@ class TrainingImages:
         batches: reads all of them, in class order, batch by batch.
         counts: how many there are of each class.
         device: where to train.
+        checkpoint: where the training of a component is saved.
     """
 
     batches: Callable[[], Iterator[UInt8[np.ndarray, "image height width channel"]]]
     counts: Sequence[int]
     device: str
+    checkpoint: Checkpoint = NOWHERE
 
 
 @dataclass(frozen=True)

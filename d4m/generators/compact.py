@@ -129,7 +129,9 @@ def _train_vae(settings: Mapping[str, Any], images: TrainingImages) -> Writer:
 
     pixels = Spool(images.batches(), to_pixels, device=images.device)
     own = AutoencoderSettings.among(settings)
-    return save({"vae": train_autoencoder(pixels, own, seed=settings["seed"])})
+    checkpoint = images.checkpoint
+    vae = train_autoencoder(pixels, own, seed=settings["seed"], checkpoint=checkpoint)
+    return save({"vae": vae})
 
 
 def _train_denoiser(settings: Mapping[str, Any], images: TrainingImages, vae: Path) -> Writer:
@@ -144,6 +146,7 @@ def _train_denoiser(settings: Mapping[str, Any], images: TrainingImages, vae: Pa
         settings["class_names"],
         DenoiserSettings.among(settings),
         seed=settings["seed"],
+        checkpoint=images.checkpoint,
     )
     return save(
         {

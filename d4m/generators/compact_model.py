@@ -34,6 +34,7 @@ from d4m.generators.subwords import caption_texts
 from d4m.generators.vocabulary import build_tokenizer, draw_captions, tokenize
 from d4m.images.spool import Spool, ranges
 from d4m.settings import AutoencoderSettings, DenoiserSettings
+from d4m.store.checkpoints import NOWHERE, Checkpoint
 
 _LATENT_CHANNELS = 4  # by which the stock img2img pipelines tell latents from images
 _HEADS = 4
@@ -54,6 +55,7 @@ def train_autoencoder(
     settings: AutoencoderSettings,
     *,
     seed: int,
+    checkpoint: Checkpoint = NOWHERE,
 ) -> AutoencoderKL:
     """Train an autoencoder on images; its `scaling_factor` scales latents to a deviation of 1.
 
@@ -61,6 +63,7 @@ def train_autoencoder(
         pixels: training images, on the device to train on.
         settings: widths and training.
         seed: the stream of initial weights, batches and sampled latents.
+        checkpoint: where the training is saved.
 
     Raises:
         GeneratorError: the image size does not divide by the downsampling.
@@ -82,7 +85,7 @@ def train_autoencoder(
     generator = torch.Generator(pixels.device).manual_seed(seed)
     vae = seeded(seed, lambda: _build_autoencoder(pixels.shape[1], pixels.shape[-1], settings))
     vae = vae.to(pixels.device).train()
-    fit = Fit(vae, settings, generator)
+    fit = Fit(vae, settings, generator, checkpoint=checkpoint)
     for rows in fit.batches(len(pixels), "autoencoder"):
         batch = pixels[rows]
         posterior = vae.encode(batch).latent_dist
@@ -102,6 +105,7 @@ def train_denoiser(
     settings: DenoiserSettings,
     *,
     seed: int,
+    checkpoint: Checkpoint = NOWHERE,
 ) -> CompactDenoiser:
     """Train a text-conditioned denoiser of latents, fit for classifier-free guidance.
 
@@ -111,6 +115,7 @@ def train_denoiser(
         class_names: what the captions call each class.
         settings: widths, captions and training.
         seed: the stream of initial weights, captions, batches, timesteps and noise.
+        checkpoint: where the training is saved.
 
     Source:
         Rombach et al. 2022, section 3.3; classifier-free guidance: Ho & Salimans 2022; prediction
@@ -125,7 +130,7 @@ def train_denoiser(
     parts = seeded(seed, lambda: _build_denoiser(latents.shape[-1], tokenizer, settings))
     parts = parts.to(latents.device).train()
     averaged = AveragedModel(parts, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
-    fit = Fit(parts, settings, generator)
+    fit = Fit(parts, settings, generator, checkpoint=checkpoint, also={"averaged": averaged})
     for rows in fit.batches(len(latents), "denoiser"):
         tokens, which = _draw_tokens(
             captions, empty.to(latents.device), class_ids[rows], settings.prompt_dropout, generator

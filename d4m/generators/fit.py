@@ -1,6 +1,6 @@
 """The training loop shared by the parts of a compact generator."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 import torch
@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from d4m.progress import track
 from d4m.settings import AutoencoderSettings, DenoiserSettings
+from d4m.store.checkpoints import NOWHERE, Checkpoint, RandomStream, Stateful
 
 Built = TypeVar("Built")
 _WEIGHT_DECAY = 0.01
@@ -29,7 +30,9 @@ class Fit:
     Args:
         model: the model to train; its gradients are clipped to a norm of 1.
         settings: number of steps, batch size and learning rate.
-        generator: the stream that draws batches, on the model's device.
+        generator: the only stream of the training, which draws batches too; on the model's device.
+        checkpoint: where the training is saved.
+        also: what else changes from step to step, such as averaged weights.
     """
 
     def __init__(
@@ -37,6 +40,9 @@ class Fit:
         model: nn.Module,
         settings: AutoencoderSettings | DenoiserSettings,
         generator: torch.Generator,
+        *,
+        checkpoint: Checkpoint = NOWHERE,
+        also: Mapping[str, Stateful] | None = None,
     ) -> None:
         """Build the optimizer and its schedule."""
         self._model = model
@@ -52,13 +58,26 @@ class Fit:
             pct_start=_WARM_UP,
             cycle_momentum=False,
         )
+        self._checkpoint = checkpoint
+        self._parts: dict[str, Stateful] = {
+            "model": model,
+            "optimizer": self._optimizer,
+            "schedule": self._schedule,
+            "stream": RandomStream(generator),
+            **(also or {}),
+        }
 
     def batches(self, count: int, label: str) -> Iterator[Int64[Tensor, "row"]]:
-        """Draw the rows of each step's batch, with replacement."""
+        """Draw the rows of each step's batch, with replacement; go on from a checkpoint."""
+        first = (self._checkpoint.resume(self._parts) or {"step": 0})["step"]
         shape = (self._settings.batch_size,)
         device = self._generator.device
-        for _ in track(self._settings.steps, label, unit="step"):
+        for step in track(self._settings.steps, label, unit="step"):
+            if step < first:
+                continue
             yield torch.randint(count, shape, generator=self._generator, device=device)
+            if self._checkpoint.due():
+                self._checkpoint.save({"step": step + 1}, self._parts)
 
     def step(self, loss: Tensor) -> None:
         """Take one optimizer step."""

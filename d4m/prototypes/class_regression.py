@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,6 +85,18 @@ class ClassRegression:
         self._tiles = tiles
         self._pool = list[_Student]()
         self._used: _Student | None = None
+        self._saved: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return every student of the pool, and the place of the one that the last step used."""
+        if not self._pool:
+            return {}
+        used = next((n for n, each in enumerate(self._pool) if each is self._used), None)
+        return {"pool": [each.state_dict() for each in self._pool], "used": used}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the state of a pool, which is built once the size of the images is known."""
+        self._saved = state_dict
 
     def rows(self, step: int) -> Int64[np.ndarray, "row"]:
         """Return some images of some classes, or all where these are few."""
@@ -135,6 +148,11 @@ class ClassRegression:
             self._pool = [
                 self._new_student(images, slot, slot, left) for slot, left in enumerate(ages)
             ]
+        if self._saved:
+            for student, saved in zip(self._pool, self._saved["pool"], strict=True):
+                student.load_state_dict(saved)
+            self._used = self._pool[self._saved["used"]]
+            self._saved = {}
         if self._used is not None:
             self._train(self._used, images, step)
         slot = int(draw.integers(_STUDENTS))
@@ -197,6 +215,18 @@ class _Student:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     steps_left: int
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "steps_left": self.steps_left,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.network.load_state_dict(state_dict["network"])
+        self.optimizer.load_state_dict(state_dict["optimizer"])
+        self.steps_left = state_dict["steps_left"]
 
 
 def _by_class(class_ids: Int64[np.ndarray, "image"]) -> list[Int64[np.ndarray, "_row"]]:

@@ -1,7 +1,7 @@
 """Move all prototypes by gradient descent, so that a regression on their images predicts better."""
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from d4m.errors import PrototypeError
 from d4m.progress import track
+from d4m.store.checkpoints import NOWHERE, Checkpoint, Stateful
 
 Rows = Int64[np.ndarray, "row"]
 Draw = Callable[
@@ -70,6 +71,19 @@ class Alternating:
         """Return the error by the step's objective."""
         return self._both[step % 2].error(pixels, class_ids, step // 2)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of both; None for one that has no state."""
+        return {
+            str(place): each.state_dict() if isinstance(each, Stateful) else None
+            for place, each in enumerate(self._both)
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the state of both."""
+        for place, each in enumerate(self._both):
+            if isinstance(each, Stateful):
+                each.load_state_dict(state_dict[str(place)])
+
 
 def refine_prototypes(
     prototypes: Float32[np.ndarray, "image latent_channel latent_height latent_width"],
@@ -79,6 +93,7 @@ def refine_prototypes(
     *,
     steps: int,
     learning_rate: float = 0.02,
+    checkpoint: Checkpoint = NOWHERE,
 ) -> Float32[np.ndarray, "image latent_channel latent_height latent_width"]:
     """Move prototypes slightly so that the error of their images falls.
 
@@ -93,6 +108,7 @@ def refine_prototypes(
         steps: number of Adam steps.
         learning_rate: of the first step, for latents with a standard deviation of about 1; it
             decays to zero along a cosine.
+        checkpoint: where the refinement is saved.
 
     Raises:
         PrototypeError: a gradient is NaN or infinite.
@@ -103,7 +119,16 @@ def refine_prototypes(
     latents = torch.from_numpy(prototypes.copy()).to(class_ids.device).requires_grad_()
     adam = torch.optim.Adam([latents], lr=learning_rate, betas=objective.betas)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=steps)
+    parts: dict[str, Stateful] = {
+        "latents": _Latents(latents),
+        "optimizer": adam,
+        "schedule": schedule,
+        **({"objective": objective} if isinstance(objective, Stateful) else {}),
+    }
+    first = (checkpoint.resume(parts) or {"step": 0})["step"]
     for step in track(steps, "refine prototypes", unit="step"):
+        if step < first:
+            continue
         rows = objective.rows(step)
         pixels = _drawn(draw, latents, rows).requires_grad_()
         tiles = len(pixels) // len(rows)
@@ -117,7 +142,25 @@ def refine_prototypes(
         _check_finite(latents, step)
         adam.step()
         schedule.step()
+        if checkpoint.due():
+            checkpoint.save({"step": step + 1}, parts)
     return latents.detach().cpu().numpy()
+
+
+class _Latents:
+    """The latents that move, as a part of the refinement that can be saved."""
+
+    def __init__(
+        self, latents: Float[Tensor, "image latent_channel latent_height latent_width"]
+    ) -> None:
+        self._latents = latents
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"latents": self._latents}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        with torch.no_grad():
+            self._latents.copy_(state_dict["latents"])
 
 
 def _drawn(

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,6 +84,15 @@ class TeacherRegression:
         self._optimizer = _OPTIMIZER.model_copy(update={"precision": precision})
         self._seed = seed
         self._student: nn.Module | None = None
+        self._saved: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights of the present student, if there is one."""
+        return {} if self._student is None else self._student.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the weights of a student, which is built once the size of the images is known."""
+        self._saved = state_dict
 
     def rows(self, step: int) -> Int64[np.ndarray, "image"]:
         """Return every image."""
@@ -106,8 +116,12 @@ class TeacherRegression:
         Source:
             FRePo (Zhou et al., NeurIPS 2022), whose loss is |y_t - p|^2 / 2.
         """
+        still = ImageSet(pixels.detach(), class_ids)
+        if self._saved:
+            self._student = self._build_student(still, seed=0)
+            self._student.load_state_dict(self._saved)
+            self._saved = {}
         if self._student is None or step % _STEPS_PER_STUDENT == 0:
-            still = ImageSet(pixels.detach(), class_ids)
             self._student = self._train_student(still, step // _STEPS_PER_STUDENT)
         student = self._student
         draw = stream_generator(self._seed, "step", step)
@@ -127,7 +141,7 @@ class TeacherRegression:
     def _train_student(self, images: ImageSet, number: int) -> nn.Module:
         """Train a new student on the images; its age cycles through `_STUDENT_VIEWS`."""
         seed = stream_seed(self._seed, "student", number)
-        model = kernel_network(images, classes=self._target_logits.shape[1], seed=seed)
+        model = self._build_student(images, seed=seed)
         epochs = max(1, _STUDENT_VIEWS[number % len(_STUDENT_VIEWS)] // len(images))
         labels = SoftLabelSettings(mode="online", epochs=epochs, augmentation=self._augmentation)
         train_with_soft_labels(
@@ -138,6 +152,9 @@ class TeacherRegression:
             matching=_MATCHING,
         )
         return model
+
+    def _build_student(self, images: ImageSet, *, seed: int) -> nn.Module:
+        return kernel_network(images, classes=self._target_logits.shape[1], seed=seed)
 
     def _views(
         self, images: ImageSet, step: int, draw: np.random.Generator

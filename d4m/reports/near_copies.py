@@ -7,17 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from d4m.errors import SourceChangedError, StoreError
+from d4m.errors import D4MError, SourceChangedError, StoreError
 from d4m.progress import track
 from d4m.sources.base import ImageIndex, Split
 from d4m.sources.decode import quiet_pillow
 from d4m.sources.file_digests import thread_count
-from d4m.sources.near_copies import LEAST_CORRELATION, THUMBNAIL_PX, find_near_copies, to_grey
+from d4m.sources.near_copies import (
+    LEAST_CORRELATION,
+    THUMBNAIL_PX,
+    Thumbnails,
+    find_near_copies,
+    to_grey,
+)
 from d4m.stages.context import StageContext
 from d4m.stages.unit_names import split_unit
 from d4m.store.digest import digest_json
@@ -28,6 +33,11 @@ MOST_IMAGES = 200_000
 """A check decodes no more images than that; `d4m verify --images` decodes all."""
 _MOST_LISTED = 100
 _AT_A_TIME = 256
+_Key = tuple[Split, int]
+
+
+class TooManyImagesError(D4MError):
+    """More real images than a check decodes."""
 
 
 @dataclass(frozen=True)
@@ -81,34 +91,19 @@ def compare_pictures(context: StageContext, *, all_images: bool = False) -> Near
         context: with the index of the real images.
         all_images: whether to decode more than `MOST_IMAGES` where they are not decoded yet.
     """
-    keys: list[tuple[Split, int]] = [
+    keys: list[_Key] = [
         (split, class_id) for split in context.source.splits for class_id in context.class_ids
     ]
-    places = {key: _place(context, *key) for key in keys}
-    outcome = _place_of_outcome(context, places.values())
+    outcome = _place_of_outcome(context, [_place(context, *key) for key in keys])
     if known := _read_outcome(outcome):
         return known
     indexes = {key: context.image_index(*key) for key in keys}
-    side = min(THUMBNAIL_PX, context.source.size_px)
-    found = {
-        key: _read(places[key], (len(index.image_ids), side, side))
-        for key, index in indexes.items()
-    }
-    missing = [key for key, thumbnails in found.items() if thumbnails is None]
-    count = sum(len(indexes[key].image_ids) for key in missing)
-    if count > MOST_IMAGES and not all_images:
-        problem = (
-            f"{count} images are more than a check decodes ({MOST_IMAGES}); `d4m verify "
-            f"{context.recipe.name} --images` decodes and compares them"
-        )
-        return NearCopies(0, 0, (), problem)
     try:
-        for number in track(len(missing), "thumbnails", unit="unit"):
-            key = missing[number]
-            found[key] = drawn = _draw(context, *key, indexes[key])
-            _remember(places[key], drawn)
+        found = read_thumbnails(context, indexes, all_images=all_images)
     except SourceChangedError as failure:
         return NearCopies(0, 0, (), str(failure), changed=True)
+    except TooManyImagesError as failure:
+        return NearCopies(0, 0, (), str(failure))
     train, evaluated = (
         _gather(context, indexes, found, [key for key in keys if (key[0] == "train") is of_train])
         for of_train in (True, False)
@@ -116,6 +111,46 @@ def compare_pictures(context: StageContext, *, all_images: bool = False) -> Near
     report = _report(evaluated, train)
     _remember_outcome(outcome, report)
     return report
+
+
+def read_thumbnails(
+    context: StageContext, indexes: Mapping[_Key, ImageIndex], *, all_images: bool = False
+) -> dict[_Key, Thumbnails]:
+    """Return the grey thumbnails of classes of real images, from the store's cache as far as known.
+
+    Args:
+        context: with the index of the real images.
+        indexes: the images of each class, all of them.
+        all_images: whether to decode more than `MOST_IMAGES` where they are not decoded yet.
+
+    Raises:
+        SourceChangedError: an image has changed since it was indexed.
+        TooManyImagesError: more images would be decoded than a check decodes.
+    """
+    side = thumbnail_px(context)
+    known = {
+        key: _read(_place(context, *key), (len(index.image_ids), side, side))
+        for key, index in indexes.items()
+    }
+    found = {key: thumbnails for key, thumbnails in known.items() if thumbnails is not None}
+    missing = [key for key in indexes if key not in found]
+    count = sum(len(indexes[key].image_ids) for key in missing)
+    if count > MOST_IMAGES and not all_images:
+        msg = (
+            f"{count} images are more than a check decodes ({MOST_IMAGES}); `d4m verify "
+            f"{context.recipe.name} --images` decodes and compares them"
+        )
+        raise TooManyImagesError(msg)
+    for number in track(len(missing), "thumbnails", unit="unit"):
+        key = missing[number]
+        found[key] = drawn = _draw(context, *key, indexes[key])
+        _remember(_place(context, *key), drawn)
+    return found
+
+
+def thumbnail_px(context: StageContext) -> int:
+    """Return the height and width of the thumbnails of a recipe's images."""
+    return min(THUMBNAIL_PX, context.source.size_px)
 
 
 def _report(evaluated: _Pictures, train: _Pictures) -> NearCopies:
@@ -140,9 +175,9 @@ def _report(evaluated: _Pictures, train: _Pictures) -> NearCopies:
 
 def _gather(
     context: StageContext,
-    indexes: Mapping[tuple[Split, int], ImageIndex],
-    thumbnails: Mapping[tuple[Split, int], Any],
-    keys: Sequence[tuple[Split, int]],
+    indexes: Mapping[_Key, ImageIndex],
+    thumbnails: Mapping[_Key, Thumbnails],
+    keys: Sequence[_Key],
 ) -> _Pictures:
     names = context.source.class_table.names
     return _Pictures(
@@ -161,7 +196,7 @@ def _place(context: StageContext, split: Split, class_id: int) -> Path:
     made_of = {
         "index": context.digest("real_images", split_unit(split, class_id)),
         "decoding": dict(context.source.decoding),
-        "size_px": min(THUMBNAIL_PX, context.source.size_px),
+        "size_px": thumbnail_px(context),
     }
     return context.store.root / "cache" / "thumbnails" / digest_json(made_of)
 
@@ -194,7 +229,7 @@ def _draw(
     context: StageContext, split: Split, class_id: int, index: ImageIndex
 ) -> UInt8[np.ndarray, "image side side"]:
     """Decode one class's images to thumbnails."""
-    side = min(THUMBNAIL_PX, context.source.size_px)
+    side = thumbnail_px(context)
 
     def draw(start: int) -> UInt8[np.ndarray, "..."]:
         rows = np.arange(start, min(start + _AT_A_TIME, len(index.image_ids)))

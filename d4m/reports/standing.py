@@ -11,7 +11,9 @@ from d4m.stages.score_table import ScoreRow
 INTERVAL = f"{CONFIDENCE:.0%}".replace("%", " % interval")
 """The name of the interval of a mean, as in "95 % interval"."""
 
-_SAME = 0.005  # top-1 and balanced accuracy of nearly equal classes differ by less
+SAME = 0.005
+"""Top-1 and balanced accuracy of nearly equal classes differ by less, as shares."""
+
 _ONE_DISTILLATION = (
     "with one distillation, intervals are over students only and leave out the chance in the "
     "distillation itself; `evaluation.distillations` covers it"
@@ -69,7 +71,7 @@ def compare_with_random(rows: Sequence[ScoreRow]) -> Comparison:
         f"{first.labels}, {first.student}: synthetic {first.top1:.2%}, random real "
         f"{random.top1:.2%}, {_in_words(lead)}"
     )
-    if balanced and abs(balanced["synthetic_balanced"] - first.top1) > _SAME:
+    if balanced and abs(balanced["synthetic_balanced"] - first.top1) > SAME:
         both = tuple(f"{share:.2%}" for share in balanced.values())
         summary += f"; balanced accuracy: synthetic {both[0]}, random real {both[1]}"
     if len(compared) > 1:

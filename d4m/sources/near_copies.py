@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
+Thumbnails = UInt8[np.ndarray, "_image side side"]
 THUMBNAIL_PX = 16
 LEAST_CORRELATION = 0.998
 """Two pictures whose thumbnails correlate at least so much are taken for one.
@@ -42,7 +43,7 @@ def find_near_copies(
     if not len(images) or not len(others):
         nothing = np.zeros(0, np.int64)
         return nothing, nothing, np.zeros(0)
-    one, other = _normalise(images), _normalise(others)
+    one, other = normalise(images), normalise(others)
     basis = _low_frequencies(images.shape[1])
     tree = KDTree(other @ basis)
     farthest = np.sqrt(2 * (1 - LEAST_CORRELATION))
@@ -66,10 +67,10 @@ def to_grey(
     return images.mean(axis=3).round().astype(np.uint8)
 
 
-def _normalise(
+def normalise(
     images: UInt8[np.ndarray, "image side side"],
 ) -> Float32[np.ndarray, "image value"]:
-    """Return images as vectors of mean 0 and length 1; flat images are far from all others."""
+    """Return thumbnails as vectors of mean 0 and length 1; flat ones are far from all others."""
     flat = images.reshape(len(images), -1).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(flat, axis=1, keepdims=True)

@@ -32,12 +32,16 @@ class Stage(ABC):
         version: raised when the stage's code gives other results for the same inputs.
         upstream: the artifacts it reads.
         sections: the parts of the recipe it reads, by their names in `d4m.settings.PARTS`.
+        divisible: whether each unit can be computed apart from the others, by another worker.
+        uses_device: whether a worker that computes it needs a GPU where there is one.
     """
 
     name: ClassVar[str]
     version: ClassVar[str] = "1"
     upstream: ClassVar[tuple[str, ...]] = ()
     sections: ClassVar[tuple[str, ...]]
+    divisible: ClassVar[bool] = False
+    uses_device: ClassVar[bool] = True
 
     @abstractmethod
     def plan(self, context: StageContext) -> list[Unit]:
@@ -52,6 +56,17 @@ class Stage(ABC):
         All settings come from the units, as `Unit.settings`: what `plan` did not put into a unit's
         key must not change what the unit holds.
         """
+
+    def pieces(self, missing: Sequence[Unit]) -> list[list[Unit]]:
+        """Divide missing units into pieces that can be computed apart, in the order to do so.
+
+        Pieces that share what they read come one after the other, as a worker takes several.
+        """
+        return [[unit] for unit in missing] if self.divisible else [list(missing)]
+
+    def needs_worker(self, missing: Sequence[Unit]) -> bool:
+        """Return whether workers are of use; else the process that plans computes the units."""
+        return bool(missing) and (self.divisible or self.uses_device)
 
     def check(self, context: StageContext) -> None:
         """Refuse an artifact, once it is made, that later stages could not use.

@@ -31,6 +31,7 @@ class BaselineImages(Stage):
         "made_baselines",
         "seed",
     )
+    divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return the log if a coreset needs it, then coresets, then pieces of made images."""

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from d4m.compute import Compute
+from d4m.environment import checkpoint_seconds
 from d4m.errors import MissingUpstreamError, SourceChangedError
 from d4m.generators.base import Generator
 from d4m.generators.registry import open_generator
@@ -17,10 +18,12 @@ from d4m.recipe.recipe import Recipe
 from d4m.settings import CentreCropSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split
 from d4m.sources.registry import open_source
+from d4m.stages.loaded_models import LoadedModels
 from d4m.stages.unit_names import distillation_of, of_distillation, split_unit
+from d4m.store.checkpoints import Checkpoint
 from d4m.store.manifest import ManifestFolder, UnitRecord
 from d4m.store.pieces import StoredRows
-from d4m.store.reference import Reference
+from d4m.store.reference import Reference, Unit
 from d4m.store.store import ArtifactStore
 
 
@@ -88,6 +91,8 @@ class StageContext:
         materials: the recipe's images and generator.
         upstream: per artifact, its units by name; None for a unit whose content is not known yet,
             which only happens while planning ahead.
+        models: those that a worker keeps from one shard to the next; elsewhere, none.
+        checkpoints: of the units at hand, by key.
     """
 
     recipe: Recipe
@@ -97,6 +102,8 @@ class StageContext:
     upstream: Mapping[str, Mapping[str, UnitRecord | None]] = field(
         default_factory=dict[str, Mapping[str, UnitRecord | None]]
     )
+    models: LoadedModels = field(default_factory=LoadedModels)
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict[str, Checkpoint])
 
     @classmethod
     def open(cls, recipe: Recipe, store: ArtifactStore, compute: Compute) -> "StageContext":
@@ -174,6 +181,17 @@ class StageContext:
     def reference(self, artifact: str, unit: str) -> Reference | None:
         """Return the published record of an upstream unit; None where the unit is gone."""
         return self.store.find(artifact, self._record(artifact, unit).key)
+
+    def checkpoint(self, unit: Unit) -> Checkpoint:
+        """Return where the training of a unit is saved, until the unit is published."""
+        self.checkpoints[unit.key] = Checkpoint(
+            self.store.root,
+            unit.stage,
+            unit.key,
+            device=self.device,
+            every_s=checkpoint_seconds(),
+        )
+        return self.checkpoints[unit.key]
 
     def image_index(self, split: Split, class_id: int) -> ImageIndex:
         """Return the index of one class's real images."""

@@ -81,6 +81,7 @@ class DistilledDataset(Stage):
         "synthesis_choice",
     )
     sections: ClassVar[tuple[str, ...]] = SECTIONS
+    uses_device: ClassVar[bool] = False
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit, which depends on all that it packs."""

@@ -17,13 +17,21 @@ from d4m.settings import (
 )
 from d4m.stages import compared_sets
 from d4m.stages.base import Product, Stage
-from d4m.stages.compared_sets import REDRAWN, read_training_set
+from d4m.stages.compared_sets import read_training_set
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.soft_labels import StoredLabels, label_seed, read_label_settings
-from d4m.stages.student_runs import read_scored_set, run_inputs, scored_inputs, student_runs
+from d4m.stages.student_runs import (
+    by_images,
+    images_name,
+    read_scored_set,
+    run_inputs,
+    scored_inputs,
+    student_runs,
+)
 from d4m.stages.teacher import load_teacher, teacher_inputs, teachers_of
 from d4m.stages.training_sets import cluster_weights, real_batches
 from d4m.stages.unit_names import distillation_of, seed_number_of, teacher_score_unit
+from d4m.store.checkpoints import NOWHERE, Checkpoint
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
@@ -47,6 +55,7 @@ class EvaluationScores(Stage):
     version: ClassVar[str] = "4"
     upstream: ClassVar[tuple[str, ...]] = (*compared_sets.ARTIFACTS, "soft_labels", "teacher")
     sections: ClassVar[tuple[str, ...]] = (*compared_sets.SECTIONS, "teacher", "soft_labels")
+    divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per student of `student_runs`, and one per teacher."""
@@ -73,8 +82,8 @@ class EvaluationScores(Stage):
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
         """Train and score student after student; those with the same images share them."""
-        lab = Laboratory(context)
-        for unit in _by_images(missing):
+        lab = Laboratory(context, checkpoint=context.checkpoint)
+        for unit in by_images(missing):
             if unit.settings["training_set"] == "teacher":
                 model = load_teacher(context, unit.reads("teacher"))
                 yield unit, lab.score(model, unit.settings, unit.settings["precision"])
@@ -89,6 +98,7 @@ class Laboratory:
         context: with what the units read.
         read: reads the training set of a unit; None: `read_training_set`.
         scored: the images that students are scored on; None: those that the units name.
+        checkpoint: where the training of a unit is saved; only for units that are published then.
     """
 
     def __init__(
@@ -97,9 +107,11 @@ class Laboratory:
         *,
         read: "Callable[[Unit], ImageSet] | None" = None,
         scored: "ImageSet | None" = None,
+        checkpoint: Callable[[Unit], Checkpoint] = lambda _: NOWHERE,
     ) -> None:
         """Read nothing yet."""
         self._context = context
+        self._checkpoint = checkpoint
         self._read = read or self._read_set
         self._set: tuple[Any, ImageSet] | None = None
         self._scored = scored
@@ -165,7 +177,7 @@ class Laboratory:
             images = replace(
                 images, weights=cluster_weights(self._context, distillation_of(unit.name))
             )
-        training = self._training(settings, optimizer)
+        training = self._training(unit, optimizer)
         return train_with_soft_labels(model, images, labels, training, matching=matching)
 
     def _train_hard(
@@ -182,22 +194,23 @@ class Laboratory:
         return train_with_hard_labels(
             model,
             self._images(unit),
-            self._training(settings, optimizer),
+            self._training(unit, optimizer),
             augmentation=AugmentationSettings.among(settings["augmentation"]),
             changes=changes,
             balance=settings.get("class_balance", "none"),
         )
 
-    def _training(self, settings: Mapping[str, Any], optimizer: OptimizerSettings) -> "Training":
+    def _training(self, unit: Unit, optimizer: OptimizerSettings) -> "Training":
         from d4m.training.train import Training
 
         return Training(
-            epochs=settings["epochs"],
+            epochs=unit.settings["epochs"],
             optimizer=optimizer,
-            seed=stream_seed(settings["seed"], "training"),
-            probe=self._probe(settings, optimizer.precision),
+            seed=stream_seed(unit.settings["seed"], "training"),
+            probe=self._probe(unit.settings, optimizer.precision),
             at_once=self._context.compute.batch_size,
             backend=self._context.compute.compiler,
+            checkpoint=self._checkpoint(unit),
         )
 
     def _standardise(self, settings: Mapping[str, Any], model: "nn.Module") -> "nn.Module":
@@ -219,7 +232,7 @@ class Laboratory:
         return self._measured
 
     def _images(self, unit: Unit) -> "ImageSet":
-        name = _images_name(unit)
+        name = images_name(unit)
         if self._set is None or self._set[0] != name:
             self._set = name, self._read(unit)
         return self._set[1]
@@ -236,7 +249,7 @@ class Laboratory:
         from d4m.training.soft_labels import TeacherLabels
 
         settings, used = unit.settings, unit.settings["soft_labels"]
-        distillation, name = _images_name(unit)
+        distillation, name = images_name(unit)
         labels: SoftLabelSettings = read_label_settings(
             used,
             epochs=settings["epochs"],
@@ -278,21 +291,3 @@ class Laboratory:
             return scores.top1, scores.balanced
 
         return probe
-
-
-def _images_name(unit: Unit) -> tuple[int, tuple[str | int, ...]]:
-    """Return what tells training sets apart: the distillation, and a name within it.
-
-    Images that are drawn again for every seed have its number too.
-    """
-    name = unit.settings["training_set"]
-    own = (name, seed_number_of(unit.name)) if name in REDRAWN else (name,)
-    return distillation_of(unit.name), own
-
-
-def _by_images(units: Sequence[Unit]) -> list[Unit]:
-    """Return units with the same images one after the other, so that these are read once."""
-    groups = dict[Any, list[Unit]]()
-    for unit in units:
-        groups.setdefault(_images_name(unit), []).append(unit)
-    return [unit for group in groups.values() for unit in group]

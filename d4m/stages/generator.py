@@ -19,12 +19,20 @@ class Generator(Stage):
     name: ClassVar[str] = "generator"
     upstream: ClassVar[tuple[str, ...]] = ("real_images",)
     sections: ClassVar[tuple[str, ...]] = ("dataset", "generator", "seed")
+    divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return a unit per component; a trained one depends on all training images."""
         images = ImagesDescription(context.source.class_table.names, pixel_settings(context))
         components = context.generator.plan_components(images, seed=context.seed)
         return [self.unit(context, each.name, _inputs(context, each)) for each in components]
+
+    def needs_worker(self, missing: Sequence[Unit]) -> bool:
+        """Return whether anything is trained; a ready-made model is looked at where it is planned.
+
+        The components of one that is downloaded are known on this machine only then.
+        """
+        return any(unit.reads("real_images") for unit in missing)
 
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
@@ -39,6 +47,7 @@ class Generator(Stage):
                     for class_id in (context.class_ids if unit.reads("real_images") else ())
                 ],
                 device=context.device,
+                checkpoint=context.checkpoint(unit),
             )
             write = context.generator.make(unit.name, unit.settings, images, folders)
             if write is not None:
@@ -49,16 +58,28 @@ def load_vae(context: StageContext) -> Any:
     """Return the generator's autoencoder, in evaluation mode, on the context's device."""
     from d4m.generators.placement import place_vae
 
-    vae = context.generator.load_vae(context.open_files("generator", "vae"))
-    return place_vae(vae, context.compute)
+    def load() -> Any:
+        vae = context.generator.load_vae(context.open_files("generator", "vae"))
+        return place_vae(vae, context.compute)
+
+    return context.models.get(("vae", context.compute, context.digest("generator", "vae")), load)
 
 
 def load_pipeline(context: StageContext) -> "ImageToImagePipeline":
     """Return the generator as an img2img pipeline, on the context's device, in its memory."""
     from d4m.generators.placement import place_pipeline
 
-    folders = {read[1]: context.open_files(*read) for read in context.all_of("generator").reads}
-    return place_pipeline(context.generator.load_pipeline(folders), context.compute)
+    reads = context.all_of("generator").reads
+
+    def load() -> "tuple[Any, Any]":
+        folders = {read[1]: context.open_files(*read) for read in reads}
+        pipeline: Any = context.generator.load_pipeline(folders)
+        return place_pipeline(pipeline, context.compute), pipeline.scheduler
+
+    name = ("pipeline", context.compute, *((read, context.digest(*read)) for read in reads))
+    pipeline, scheduler = context.models.get(name, load)
+    pipeline.scheduler = scheduler  # a kept one has the sampler of its last use
+    return pipeline
 
 
 def _inputs(context: StageContext, component: Component) -> Inputs:

@@ -68,6 +68,7 @@ class ImageFidelity(Stage):
     name: ClassVar[str] = "image_fidelity"
     upstream: ClassVar[tuple[str, ...]] = (*compared_sets.ARTIFACTS, "teacher")
     sections: ClassVar[tuple[str, ...]] = compared_sets.SECTIONS
+    divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per compared set; the whole training data is not among them."""

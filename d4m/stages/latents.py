@@ -22,6 +22,7 @@ class Latents(Stage):
     name: ClassVar[str] = "latents"
     upstream: ClassVar[tuple[str, ...]] = ("real_images", "generator")
     sections: ClassVar[tuple[str, ...]] = ("dataset", "generator", "seed")
+    divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per class; the seed matters only where latents are sampled."""

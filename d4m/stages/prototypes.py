@@ -71,6 +71,13 @@ class Prototypes(Stage):
                 units.append(self.unit(context, class_unit(class_id, distillation), inputs))
         return units
 
+    def pieces(self, missing: Sequence[Unit]) -> list[list[Unit]]:
+        """Return every class alone, or all of a distillation where they are made together."""
+        if missing and not _together(PrototypeSettings.among(missing[0].settings)):
+            return [[unit] for unit in missing]
+        own = groupby(missing, lambda unit: distillation_of(unit.name))
+        return [list(units) for _, units in own]
+
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:

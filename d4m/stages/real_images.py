@@ -24,6 +24,8 @@ class RealImages(Stage):
 
     name: ClassVar[str] = "real_images"
     sections: ClassVar[tuple[str, ...]] = ("dataset",)
+    divisible: ClassVar[bool] = True
+    uses_device: ClassVar[bool] = False
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return a unit per split and class, known by what its source says without opening it."""

@@ -89,6 +89,7 @@ def refine(
         _objective(context, refined, class_ids, unit),
         steps=refined.steps,
         learning_rate=refined.learning_rate,
+        checkpoint=context.checkpoint(unit),
     )
     return [
         replace(fitted, prototypes=prototypes)

@@ -1,8 +1,8 @@
-"""Run a stage: plan, look up, compute what is missing, publish. The same for every stage."""
+"""Run a stage: plan, look up, have what is missing computed. The same for every stage."""
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,15 @@ from d4m.progress import progress
 from d4m.stages.base import Product, Stage, is_known, plan_stage, records
 from d4m.stages.context import StageContext
 from d4m.stages.provenance import SECONDS, record_provenance
+from d4m.store.checkpoints import NOWHERE
 from d4m.store.manifest import Manifest
 from d4m.store.pieces import ArrayPieces
 from d4m.store.reference import Reference, Unit
 
 _log = logging.getLogger(__name__)
+
+Computing = Callable[[Stage, StageContext, Sequence[Unit]], list[str]]
+"""Computes and publishes missing units; returns their names."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,25 @@ class StageReport:
     context: StageContext
 
 
-def run_stage(stage: Stage, context: StageContext) -> StageReport:
-    """Compute a stage's missing units, one after the other, and make its manifest the current one.
+def compute_here(stage: Stage, context: StageContext, missing: Sequence[Unit]) -> list[str]:
+    """Compute and publish units in this process; return their names as they were done."""
+    computed = list[str]()
+    with progress(len(missing), stage.name, unit="unit") as counted:
+        for unit in computed_units(stage, context, missing):
+            computed.append(unit.name)
+            counted.step()
+    return computed
+
+
+def run_stage(
+    stage: Stage, context: StageContext, compute: Computing = compute_here
+) -> StageReport:
+    """Have a stage's missing units computed, and make its manifest the current one.
+
+    Args:
+        stage: what to make.
+        context: what the stage reads.
+        compute: who computes.
 
     Raises:
         DamagedUnitError: an upstream unit is damaged; it was set aside.
@@ -58,7 +79,7 @@ def run_stage(stage: Stage, context: StageContext) -> StageReport:
         if lost:
             msg = f"{stage.name}: {lost} were stored and are gone again; check the disk"
             raise StoreError(msg)
-        computed += _compute(stage, context.seeing(stage.name, records(used)), missing)
+        computed += compute(stage, context.seeing(stage.name, records(used)), missing)
     found = records(used)
     manifest = Manifest(stage.name, stage.version, {u.name: found[u.name] for u in units})
     context.manifests.publish(manifest)
@@ -74,17 +95,15 @@ def _is_ready(unit: Unit, used: Mapping[str, Reference]) -> bool:
     return is_known(unit) and all(own in used for own in unit.reads(unit.stage))
 
 
-def _compute(stage: Stage, context: StageContext, missing: Sequence[Unit]) -> list[str]:
-    """Compute and publish units; return their names in the order in which they were done."""
-    computed, since = list[str](), time.monotonic()
-    with progress(len(missing), stage.name, unit="unit") as counted:
-        for unit, product in stage.compute(context, missing):
-            _publish(context, unit, product, since)
-            since = time.monotonic()
-            computed.append(unit.name)
-            _log.debug("computed %s/%s", stage.name, unit.name)
-            counted.step()
-    return computed
+def computed_units(stage: Stage, context: StageContext, missing: Sequence[Unit]) -> Iterator[Unit]:
+    """Compute and publish units; yield each when it is published."""
+    since = time.monotonic()
+    for unit, product in stage.compute(context, missing):
+        _publish(context, unit, product, since)
+        context.checkpoints.pop(unit.key, NOWHERE).remove()
+        since = time.monotonic()
+        _log.debug("computed %s/%s", stage.name, unit.name)
+        yield unit
 
 
 def _publish(context: StageContext, unit: Unit, product: Product, since: float) -> None:

@@ -23,10 +23,10 @@ class SetBytes:
     def text(self) -> str:
         """Both in words."""
         if not self.labels:
-            return f"images {_in_words(self.images)}; no soft labels are stored"
+            return f"images {bytes_in_words(self.images)}; no soft labels are stored"
         ratio = self.labels / self.images
         return (
-            f"images {_in_words(self.images)}, soft labels {_in_words(self.labels)} "
+            f"images {bytes_in_words(self.images)}, soft labels {bytes_in_words(self.labels)} "
             f"({ratio:.3g} times the images)"
         )
 
@@ -54,11 +54,11 @@ def _chunk_bytes(files: Mapping[str, list[int]], array: str) -> int:
     return sum(files[name][0] for name in chunks)
 
 
-def _in_words(size: int) -> str:
+def bytes_in_words(size: int) -> str:
     """Return a size with three significant digits.
 
     Example:
-        >>> [_in_words(size) for size in (812, 46_300, 999_999, 111_800_000_000)]
+        >>> [bytes_in_words(size) for size in (812, 46_300, 999_999, 111_800_000_000)]
         ['812 bytes', '46.3 kB', '1 MB', '112 GB']
     """
     units = ("bytes", "kB", "MB", "GB", "TB")

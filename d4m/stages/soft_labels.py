@@ -39,6 +39,7 @@ class SoftLabels(Stage):
     version: ClassVar[str] = "4"
     upstream: ClassVar[tuple[str, ...]] = ("synthetic_images", "teacher")
     sections: ClassVar[tuple[str, ...]] = ("soft_labels", "teacher", "distillations", "seed")
+    divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per block; each depends on every image, as mixes may take from any."""

@@ -17,12 +17,20 @@ from d4m.settings import (
     SoftLabelSettings,
 )
 from d4m.stages.class_balance import balance_inputs
-from d4m.stages.compared_sets import TrainingSet, baselines_of, training_set_inputs
+from d4m.stages.compared_sets import REDRAWN, TrainingSet, baselines_of, training_set_inputs
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.soft_labels import label_settings
 from d4m.stages.teacher import teacher_inputs, teachers_of
 from d4m.stages.training_sets import real_set, view_size_px
-from d4m.stages.unit_names import THE_TEACHER, name_students, of_distillation, student_unit
+from d4m.stages.unit_names import (
+    THE_TEACHER,
+    distillation_of,
+    name_students,
+    of_distillation,
+    seed_number_of,
+    student_unit,
+)
+from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
     from d4m.images.image_set import ImageSet
@@ -242,3 +250,21 @@ def _pixel_inputs(context: StageContext, changes: Sequence[BatchChange] = ()) ->
     if pixels.mean is None:
         return Inputs(used) | context.all_of("real_images", "train-")
     return Inputs(used | pixels.model_dump(mode="json", include={"mean", "deviation"}))
+
+
+def images_name(unit: Unit) -> tuple[int, tuple[str | int, ...]]:
+    """Return what tells training sets apart: the distillation, and a name within it.
+
+    Images that are drawn again for every seed have its number too.
+    """
+    name = unit.settings["training_set"]
+    own = (name, seed_number_of(unit.name)) if name in REDRAWN else (name,)
+    return distillation_of(unit.name), own
+
+
+def by_images(units: Sequence[Unit]) -> list[Unit]:
+    """Return units with the same images one after the other, so that these are read once."""
+    groups = dict[Any, list[Unit]]()
+    for unit in units:
+        groups.setdefault(images_name(unit), []).append(unit)
+    return [unit for group in groups.values() for unit in group]

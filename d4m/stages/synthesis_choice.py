@@ -48,6 +48,7 @@ class SynthesisChoice(Stage):
         "choice_prototypes",
         "seed",
     )
+    divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return a unit per candidate, and one that reads them all."""

@@ -46,6 +46,7 @@ class SyntheticImages(Stage):
         "distillations",
         "seed",
     )
+    divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per class and distillation: prompt, prototypes, the whole generator."""

@@ -22,6 +22,7 @@ from d4m.stages.class_balance import balance_inputs
 from d4m.stages.context import Inputs, StageContext
 from d4m.stages.training_sets import real_set, view_size_px
 from d4m.stages.unit_names import THE_TEACHER, member_unit, name_teacher
+from d4m.store.checkpoints import NOWHERE, Checkpoint
 from d4m.store.digest import digest_file
 from d4m.store.reference import Unit
 
@@ -39,6 +40,7 @@ class Teacher(Stage):
     version: ClassVar[str] = "2"
     upstream: ClassVar[tuple[str, ...]] = ("real_images",)
     sections: ClassVar[tuple[str, ...]] = ("dataset", "synthesis", "teacher", "seed")
+    divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per member; weights from a file depend on it and not on the images."""
@@ -131,6 +133,7 @@ def train_teacher(
     settings: Mapping[str, Any],
     *,
     watch: "Callable[[nn.Module], None] | None" = None,
+    checkpoint: Checkpoint = NOWHERE,
 ) -> "nn.Module":
     """Train a network on the real training images.
 
@@ -138,6 +141,7 @@ def train_teacher(
         context: with the index of the real images.
         settings: of a teacher's unit.
         watch: looks at the network after each epoch, and changes nothing.
+        checkpoint: where the training is saved.
     """
     from d4m.training.train import Training, train_with_hard_labels
 
@@ -154,6 +158,7 @@ def train_teacher(
             watch=watch,
             at_once=context.compute.batch_size,
             backend=context.compute.compiler,
+            checkpoint=checkpoint,
         ),
         augmentation=AugmentationSettings.among(settings["augmentation"]),
         balance=settings.get("class_balance", "none"),
@@ -170,9 +175,13 @@ def load_teacher(context: StageContext, members: Sequence[str]) -> "nn.Module":
     """
     from d4m.classifiers.ensemble import Ensemble
 
-    networks = [_load_member(context.open_files("teacher", member)) for member in members]
-    model = networks[0] if len(networks) == 1 else Ensemble(networks)
-    return model.to(context.device).eval()
+    def load() -> "nn.Module":
+        networks = [_load_member(context.open_files("teacher", member)) for member in members]
+        model = networks[0] if len(networks) == 1 else Ensemble(networks)
+        return model.to(context.device).eval()
+
+    digests = (context.digest("teacher", member) for member in members)
+    return context.models.get(("teacher", context.device, *digests), load)
 
 
 def _members(settings: RecipeSettings, teacher: str) -> dict[str, int]:
@@ -199,7 +208,7 @@ def _make(context: StageContext, unit: Unit) -> "nn.Module":
     if unit.place is not None:
         network = _load_weights(_build(settings, seed=0), unit.place, settings)
         return _with_input(network, settings)
-    return train_teacher(context, settings)
+    return train_teacher(context, settings, checkpoint=context.checkpoint(unit))
 
 
 def _load_member(folder: Path) -> "nn.Module":

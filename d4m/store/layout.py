@@ -120,8 +120,8 @@ LAYOUTS: Mapping[str, Mapping[str, ArrayLayout]] = {
         "curve_epochs": ArrayLayout(("point",), "int64"),
         "curve_losses": ArrayLayout(("point",), "float64"),
         "curve_top1": ArrayLayout(("point",), "float64"),
-        "curve_balanced": ArrayLayout(("point",), "float64"),
         # Units of earlier releases lack these.
+        "curve_balanced": ArrayLayout(("point",), "float64", optional=True),
         "class_hits": ArrayLayout(("class",), "int64", optional=True),
         "class_images": ArrayLayout(("class",), "int64", optional=True),
         "views": ArrayLayout((), "int64", optional=True),  # also absent where nothing is trained

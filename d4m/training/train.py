@@ -20,6 +20,7 @@ from d4m.settings import (
     MatchingSettings,
     OptimizerSettings,
 )
+from d4m.store.checkpoints import NOWHERE, Checkpoint
 from d4m.training.ahead import batches_of_views
 from d4m.training.augment import Views
 from d4m.training.class_balance import BalancedSampling, class_weights
@@ -27,6 +28,7 @@ from d4m.training.dsa import BatchChanges
 from d4m.training.gradients import Gradients
 from d4m.training.losses import class_loss, kl_loss, mse_loss
 from d4m.training.optimizers import build_optimizer, build_schedule
+from d4m.training.resume import Position, Resumable
 from d4m.training.soft_labels import EpochLabels, draw_epoch
 
 Rows = Int64[np.ndarray, "row"]
@@ -67,6 +69,7 @@ class Training:
         at_once: the most images whose gradients are computed at a time; None: as many as fit
             (`d4m.training.gradients`).
         backend: of `torch.compile`; None: the network is not compiled.
+        checkpoint: where the training is saved; `watch` would miss epochs of a resumed training.
     """
 
     epochs: int
@@ -76,6 +79,7 @@ class Training:
     watch: Callable[[nn.Module], None] | None = None
     at_once: int | None = None
     backend: str | None = None
+    checkpoint: Checkpoint = NOWHERE
 
 
 def train_with_soft_labels(
@@ -210,10 +214,15 @@ class _TrainingLoop:
             torch.manual_seed(
                 stream_seed(self.training.seed, "dropout")
             )  # dropout layers use the global generator
+            parts = {"model": self.model, "optimizer": optimizer, "schedule": schedule}
+            saved = Resumable(self.training.checkpoint, device, vars(curve), parts)
+            at = saved.start()
             for epoch in track(epochs, "train", unit="epoch"):
+                if epoch < at.epoch:
+                    continue
                 own = labelled(epoch)
                 with _gradients_added_in_order(device):
-                    mean_loss = self._epoch(epoch, steps, own, gradients, advance)
+                    mean_loss = self._epoch(at, steps, own, gradients, advance, saved)
                 if watch is not None:
                     watch(self.model.eval())
                 if epoch in curve_epochs:
@@ -223,24 +232,28 @@ class _TrainingLoop:
                     top1, balanced = probe(self.model)
                     curve.top1.append(top1)
                     curve.balanced.append(balanced)
+                at = Position(epoch + 1, 0, torch.zeros_like(at.total))
         gradients.finish()
         self.model.eval()
         return curve
 
     def _epoch(
         self,
-        epoch: int,
+        at: Position,
         steps: int,
         own: Epoch,
         gradients: Gradients,
         advance: Callable[[], None],
+        saved: Resumable,
     ) -> float:
-        images, views, losses = own
+        """Train from a place within an epoch to the epoch's end; return the mean loss."""
+        (images, views, losses), epoch = own, at.epoch
         order = stream_generator(self.training.seed, "order", epoch).permutation(len(images))
         self.model.train()
-        total = torch.zeros((), device=images.pixels.device)
         batches = batches_of_views(images, views, np.array_split(order, steps))
         for number, (rows, pixels) in enumerate(batches):
+            if number < at.batch:  # a resumed training makes all views of the epoch, as before
+                continue
             if self.changes is not None:
                 pixels = self.changes.change(pixels, rows, epoch=epoch, batch=number)  # noqa: PLW2901
 
@@ -248,9 +261,11 @@ class _TrainingLoop:
                 found = losses(logits, rows[part])
                 return found if images.weights is None else found * images.weights[rows[part]]
 
-            total += gradients.add(pixels, part_losses)
+            at.total += gradients.add(pixels, part_losses)
             advance()
-        return float(total) / len(order)
+            at.batch = number + 1
+            saved.save_if_due(at)
+        return float(at.total) / len(order)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import base64
 from io import BytesIO
+from pathlib import Path
 
 import dagster as dg
 import numpy as np
@@ -116,6 +117,21 @@ def test_contact_sheets_are_pictures_with_a_row_per_class(result: dg.ExecuteInPr
         encoded = markdown.removeprefix("![picture](data:image/png;base64,").removesuffix(")")
         with Image.open(BytesIO(base64.b64decode(encoded))) as sheet:
             assert sheet.size == (110 + 3 * 68 + 4, 10 * 68 + 4)
+
+
+def test_the_data_set_names_the_file_of_its_report(
+    result: dg.ExecuteInProcessResult, finished_once: Workspace
+):
+    event = result.asset_materializations_for_node("distilled_dataset")[0]
+    assert isinstance(event.metadata["report"], dg.PathMetadataValue)
+    page = Path(event.metadata["report"].path).read_text(encoding="utf-8")
+    assert "<h1>tiny</h1>" in page
+    context = finished_once.pipeline().open_context()
+    top1 = [
+        100 * float(context.read("evaluation_scores", f"synthetic-soft-convnet3-0{n}")["top1"])
+        for n in range(2)
+    ]
+    assert f"{np.mean(top1):.2f}<small>%</small>" in page
 
 
 def test_the_scores_have_their_errors_and_their_differences_to_random_images(

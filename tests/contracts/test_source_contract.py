@@ -128,6 +128,14 @@ class SourceContract:
                 again.read_all(split, class_id, other), source.read_all(split, class_id, index)
             )
 
+    def test_a_worker_in_another_process_sees_the_same_images(self, source):
+        from ray import cloudpickle  # as Ray sends it
+
+        index = source.index("train", 1)
+        sent = cloudpickle.loads(cloudpickle.dumps(source))
+        assert np.array_equal(sent.index("train", 1).content_digests, index.content_digests)
+        assert np.array_equal(sent.read_all("train", 1, index), source.read_all("train", 1, index))
+
     def test_every_image_has_a_digest_of_32_bytes(self, source):
         for index in self._everything(source).values():
             assert index.content_digests.shape == (len(index.image_ids), 32)

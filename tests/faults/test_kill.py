@@ -112,6 +112,34 @@ def test_a_run_killed_while_it_writes_a_unit_loses_that_unit_alone(stored, stage
     _assert_the_rest_is_computed(stored, stage, lost, published)
 
 
+TRAINED = [
+    ("teacher", "teacher"),
+    ("generator", "vae"),
+    ("generator", "denoiser"),
+    ("evaluation_scores", "synthetic-soft-convnet3-00"),
+]
+
+
+@pytest.mark.parametrize(("stage", "unit"), often(TRAINED[:1], TRAINED))
+def test_a_training_killed_in_the_middle_goes_on_to_the_same_bits(
+    stored, stage, unit, monkeypatch, caplog
+):
+    monkeypatch.setenv("D4M_CHECKPOINT_SECONDS", "0")  # a checkpoint after every step
+    pointer = stored.reference(stage, unit).with_suffix(".checkpoint")
+    for _ in range(ATTEMPTS):
+        stored.forget(stage, *({unit} & stored.published(stage)))
+        _run_until(stored, pointer.exists)
+        if pointer.exists() and unit not in stored.published(stage):
+            break
+    else:
+        pytest.fail(f"the training was over before each of {ATTEMPTS} kills")
+    caplog.set_level("INFO", "d4m")
+    assert stored.workspace.run()[stage] == (unit,)
+    assert "goes on from its checkpoint" in caplog.text
+    assert stored.workspace.digests() == stored.undisturbed
+    assert not list(stored.workspace.store.rglob("*.checkpoint*"))
+
+
 def _idle_seconds(stored):
     """Return how long a run takes when it has nothing to compute."""
     start = time.monotonic()

@@ -11,8 +11,8 @@ from d4m.sources.digits import DigitsSource
 from d4m.sources.near_copies import (
     LEAST_CORRELATION,
     _low_frequencies,
-    _normalise,
     find_near_copies,
+    normalise,
     to_grey,
 )
 
@@ -98,7 +98,7 @@ def test_a_signature_is_never_farther_away_than_the_images(side):
     basis = _low_frequencies(side)
     assert np.allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-6)
     assert np.allclose(basis.sum(axis=0), 0, atol=1e-5)  # without the constant cosine
-    images = _normalise(np.random.default_rng(0).integers(0, 256, (50, side, side), np.uint8))
+    images = normalise(np.random.default_rng(0).integers(0, 256, (50, side, side), np.uint8))
     apart = images[:25] - images[25:]
     assert (np.linalg.norm(apart @ basis, axis=1) <= np.linalg.norm(apart, axis=1) + 1e-6).all()
 

@@ -305,3 +305,10 @@ def test_digest_covers_every_array_of_a_stage(stage):
         changed = arrays | {name: np.array(other[name])}
         assert layout.axes or changed[name] != arrays[name]
         assert digest_group(stage, changed) != digest_group(stage, arrays)
+
+
+def test_scores_of_the_first_release_are_read():
+    """Arrays that came later are optional: a store that lacks them is whole."""
+    first = {"top1", "top5", "curve_epochs", "curve_losses", "curve_top1"}
+    layouts = LAYOUTS["evaluation_scores"]
+    assert {name for name, layout in layouts.items() if not layout.optional} == first

@@ -1,0 +1,1 @@
+"""The report: what recipes gave, on one page of HTML that needs neither network nor server."""
