@@ -6,7 +6,7 @@ lost chunk shows as a missing file.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -165,20 +165,35 @@ def write_group_in_pieces(
     """
     group = zarr.open_group(folder, mode="w", zarr_format=3, attributes=dict(attributes))
     stored, start = dict[str, "zarr.Array[Any]"](), 0
+
+    def create(name: str, array: np.ndarray) -> "zarr.Array[Any]":
+        return _create(group, stage, name, (rows, *array.shape[1:]), array.dtype)
+
     for piece in pieces:
         _check(stage, piece)
-        count = len(next(iter(piece.values())))
-        for name, array in piece.items():
-            if name not in stored:
-                shape = (rows, *array.shape[1:])
-                stored[name] = _create(group, stage, name, shape, array.dtype)
-            wanted = (count, *stored[name].shape[1:])
-            if array.shape != wanted:  # zarr would stretch or cut the array
-                msg = f"cannot store {stage}: wanted {name} of shape {wanted}, found {array.shape}"
-                raise StoreError(msg)
-            stored[name][start : start + count] = array
-        start += count
+        start += _store_piece(stored, piece, create, start, stage)
+        del piece  # so that it is gone while the next piece is made
     assert start == rows, "the caller counted the rows"
+
+
+def _store_piece(
+    stored: dict[str, "zarr.Array[Any]"],
+    piece: Mapping[str, np.ndarray],
+    create: Callable[[str, np.ndarray], "zarr.Array[Any]"],
+    start: int,
+    stage: str,
+) -> int:
+    """Store a piece from a row on, in arrays that the first piece creates; return its rows."""
+    count = len(next(iter(piece.values())))
+    for name, array in piece.items():
+        if name not in stored:
+            stored[name] = create(name, array)
+        wanted = (count, *stored[name].shape[1:])
+        if array.shape != wanted:  # zarr would stretch or cut the array
+            msg = f"cannot store {stage}: wanted {name} of shape {wanted}, found {array.shape}"
+            raise StoreError(msg)
+        stored[name][start : start + count] = array
+    return count
 
 
 def read_group(folder: Path, stage: str) -> dict[str, np.ndarray]:

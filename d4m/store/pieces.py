@@ -37,6 +37,7 @@ def gathered(
         if not waiting:
             most = max(1, _PIECE_BYTES // max(1, sum(array.nbytes for array in row.values())))
         waiting.append(row)
+        del row  # so that it is gone while the next row is made
         if len(waiting) == most:
             yield _stack(waiting)
             waiting.clear()
@@ -122,13 +123,26 @@ class StoredRows:
             array = self._arrays[name]
             dtype = array.dtype.newbyteorder("<")
             hasher.update(f"{name}:{dtype.str}:{array.shape};".encode())
-            count = array.shape[0]
-            step = max(1, _PIECE_BYTES * count // max(1, array.nbytes))
-            places = [*range(0, count, step), count]
-            for start, end in pairwise(places):
-                values = np.asarray(array[start:end], order="C").astype(dtype, copy=False)
+            for place in _places(array):
+                values = np.asarray(array[place], order="C").astype(dtype, copy=False)
                 hasher.update(values.reshape(-1).view(np.uint8).data)
+                del values  # so that it is gone while the next values are read
         return hasher.hexdigest()
+
+
+def _places(array: "zarr.Array[Any]") -> Iterator[tuple[slice, ...]]:
+    """Yield slices that cover an array in the order of its values, a few MB each.
+
+    Rows that are stored in several chunks are read chunk by chunk.
+    """
+    count = array.shape[0]
+    step = max(1, _PIECE_BYTES * count // max(1, array.nbytes))
+    for start, end in pairwise([*range(0, count, step), count]):
+        if step > 1 or array.ndim == 1 or array.chunks[1] >= array.shape[1]:
+            yield (slice(start, end),)
+        else:
+            places = [*range(0, array.shape[1], array.chunks[1]), array.shape[1]]
+            yield from ((slice(start, end), slice(*inner)) for inner in pairwise(places))
 
 
 def _stack(rows: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
