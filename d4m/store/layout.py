@@ -192,8 +192,22 @@ def _store_piece(
         if array.shape != wanted:  # zarr would stretch or cut the array
             msg = f"cannot store {stage}: wanted {name} of shape {wanted}, found {array.shape}"
             raise StoreError(msg)
-        stored[name][start : start + count] = array
+        for columns in chunk_columns(stored[name]):
+            stored[name][(slice(start, start + count), *columns)] = array[(slice(None), *columns)]
     return count
+
+
+def chunk_columns(array: "zarr.Array[Any]") -> list[tuple[slice, ...]]:
+    """Return how the second axis is cut into chunks; `[()]` if it is not.
+
+    One chunk is written or read at a time, as zarr makes several copies of each.
+    """
+    if array.ndim == 1 or array.chunks[1] >= array.shape[1]:
+        return [()]
+    return [
+        (slice(start, min(start + array.chunks[1], array.shape[1])),)
+        for start in range(0, array.shape[1], array.chunks[1])
+    ]
 
 
 def read_group(folder: Path, stage: str) -> dict[str, np.ndarray]:

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 import zarr
 
-from d4m.store.layout import LAYOUTS, digest_group, write_group, write_group_in_pieces
+from d4m.store.layout import (
+    LAYOUTS,
+    chunk_columns,
+    digest_group,
+    write_group,
+    write_group_in_pieces,
+)
 
 _PIECE_BYTES = 4 << 20
 
@@ -112,7 +118,7 @@ class StoredRows:
         if self._last[0] != start:
             self._last = -1, {}  # so that two pieces are never in memory
             end = min(start + self._at_once, self._rows)
-            read = {name: np.asarray(array[start:end]) for name, array in self._arrays.items()}
+            read = {name: _read_rows(array, start, end) for name, array in self._arrays.items()}
             self._last = start, read
         return {name: values[row - start] for name, values in self._last[1].items()}
 
@@ -131,18 +137,21 @@ class StoredRows:
 
 
 def _places(array: "zarr.Array[Any]") -> Iterator[tuple[slice, ...]]:
-    """Yield slices that cover an array in the order of its values, a few MB each.
-
-    Rows that are stored in several chunks are read chunk by chunk.
-    """
-    count = array.shape[0]
-    step = max(1, _PIECE_BYTES * count // max(1, array.nbytes))
+    """Yield slices that cover an array in the order of its values, a few MB each."""
+    count, columns = array.shape[0], chunk_columns(array)
+    step = max(1, _PIECE_BYTES * count // max(1, array.nbytes)) if columns == [()] else 1
     for start, end in pairwise([*range(0, count, step), count]):
-        if step > 1 or array.ndim == 1 or array.chunks[1] >= array.shape[1]:
-            yield (slice(start, end),)
-        else:
-            places = [*range(0, array.shape[1], array.chunks[1]), array.shape[1]]
-            yield from ((slice(start, end), slice(*inner)) for inner in pairwise(places))
+        yield from ((slice(start, end), *inner) for inner in columns)
+
+
+def _read_rows(array: "zarr.Array[Any]", start: int, end: int) -> np.ndarray:
+    columns = chunk_columns(array)
+    if columns == [()]:
+        return np.asarray(array[start:end])
+    rows = np.empty((end - start, *array.shape[1:]), array.dtype)
+    for inner in columns:
+        rows[(slice(None), *inner)] = array[(slice(start, end), *inner)]
+    return rows
 
 
 def _stack(rows: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
