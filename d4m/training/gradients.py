@@ -13,6 +13,15 @@ from d4m.errors import ClassifierError
 from d4m.settings import Precision
 
 _log = logging.getLogger(__name__)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_DROPOUTS = (
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)
 PartLosses = Callable[[Tensor, slice], Tensor]  # (logits, rows of the batch) -> losses
 
 
@@ -135,9 +144,9 @@ def looks_at_batches(model: nn.Module) -> bool:
         (True, False)
     """
     return any(
-        isinstance(module, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 - the shared base class
+        isinstance(module, _BATCH_NORMS)
         or any(getattr(module, name, 0.0) for name in ("drop_rate", "drop_prob"))
-        or (isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0)  # noqa: SLF001
+        or (isinstance(module, _DROPOUTS) and module.p > 0)
         for module in model.modules()
     )
 
