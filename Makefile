@@ -18,7 +18,7 @@ export DAGSTER_HOME := $(CURDIR)/dagster_home
 export D4M_STORE := $(CURDIR)/store
 export D4M_RECIPES := $(CURDIR)/recipes
 
-.PHONY: demo test test-faults test-browser check format reference docs dev bench bench-synthesis bench-students bench-samplers bench-scale bench-workers ablation training-sets clean
+.PHONY: demo test test-faults test-browser check format reference docs dev bench bench-synthesis bench-students bench-data bench-gpu bench-samplers bench-scale bench-workers ablation training-sets clean
 
 demo: $(READY)                 ## Distil the digits and print their scores.
 	@PYTHONWARNINGS=ignore $(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits --config dagster_home/terminal.yaml
@@ -66,6 +66,12 @@ bench-synthesis: $(READY)      ## The published procedure beside ours: images a 
 
 bench-students: $(READY)       ## The published training loop beside ours: images a second, labels.
 	$(BIN)/python benchmarks/student_training.py
+
+bench-data: $(READY)           ## Views, labels, reading and prototypes of large data, as it was and as it is.
+	$(BIN)/python benchmarks/data_path.py
+
+bench-gpu: $(READY)            ## One device in eight minutes: a table and a JSON file; run it on a GPU.
+	$(BIN)/python benchmarks/gpu.py
 
 bench-samplers: $(READY)       ## Few-step samplers beside PNDM: time and closeness.
 	$(BIN)/python benchmarks/samplers.py

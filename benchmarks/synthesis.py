@@ -55,10 +55,10 @@ def main() -> None:
             ratio = median(each[name] / each["published procedure"] for each in rounds)
             print(f"| {name} | {rate:.2f} | {ratio:.1f} |")
         rate = median(each["d4m, equal steps"] for each in rounds)
-        work, matrix_rate = bench.work_per_image() / 1e9, _matrix_rate(arguments.device) / 1e9
+        work, most = bench.work_per_image() / 1e9, matrix_rate(arguments.device) / 1e9
         print(
             f"\n{work:.2f} GFLOP an image at equal steps, so d4m computes {rate * work:.0f} "
-            f"GFLOP/s: {100 * rate * work / matrix_rate:.0f} % of the {matrix_rate:.0f} GFLOP/s "
+            f"GFLOP/s: {100 * rate * work / most:.0f} % of the {most:.0f} GFLOP/s "
             f"that large matrix products reach on this device"
         )
         if arguments.device != "cpu":
@@ -102,9 +102,9 @@ class Bench:
         fast = SynthesisSettings(**PRESETS["fast"]()["synthesis"])
         count = len(LABELS) * self.arguments.ipc
         return {
-            "published procedure": count / _timed(lambda: self._published(paper)),
-            "d4m, equal steps": count / _timed(lambda: self._ours(paper)),
-            "d4m, preset `fast`": count / _timed(lambda: self._ours(fast)),
+            "published procedure": count / _timed(lambda: self.published(paper)),
+            "d4m, equal steps": count / _timed(lambda: self.ours(paper)),
+            "d4m, preset `fast`": count / _timed(lambda: self.ours(fast)),
         }
 
     def describe(self) -> str:
@@ -140,7 +140,8 @@ class Bench:
             )
         return counter.get_total_flops()
 
-    def _published(self, settings: SynthesisSettings) -> None:
+    def published(self, settings: SynthesisSettings) -> None:
+        """Draw every image as the published code does."""
         use_scheduler(self.pipeline, settings)
         prototypes = json.loads(self.json.read_text())
         target = self.folder / "png"
@@ -159,7 +160,8 @@ class Bench:
                 made[0].save(target / label / f"{number}.png")
         shutil.rmtree(target)
 
-    def _ours(self, settings: SynthesisSettings) -> None:
+    def ours(self, settings: SynthesisSettings) -> None:
+        """Draw every image as d4m does."""
         use_scheduler(self.pipeline, settings)
         store = ArtifactStore(self.folder / "made")
         requests = (
@@ -223,7 +225,7 @@ def _publish(store: ArtifactStore, label: str, prototypes: np.ndarray) -> str:
     return store.publish_arrays(unit, arrays, {}).key
 
 
-def _matrix_rate(device: str) -> float:
+def matrix_rate(device: str) -> float:
     """Measure floating-point operations per second of a large matrix product, same format."""
     on_cpu = device == "cpu"
     side, dtype = (2048, torch.float32) if on_cpu else (8192, torch.float16)

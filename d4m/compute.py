@@ -1,4 +1,4 @@
-"""The device that arrays are computed on, the batch size, the memory mode and the workers.
+"""The device that arrays are computed on, batch size, memory mode, compiler and workers.
 
 None of them changes a result beyond rounding.
 """
@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from d4m.errors import D4MError
 
 Memory = Literal["full", "slicing", "offload"]
+Compiler = Literal["inductor", "cudagraphs", "eager"]
 _BATCH_PIXELS = 16 * 512**2
 _LARGEST_BATCH = 256
 _WORKERS = re.compile(r"serial|ray|auto|ray://[^\s/]+:[0-9]+")
@@ -21,7 +22,7 @@ _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:[0-9]+)?")
 
 @dataclass(frozen=True)
 class Compute:
-    """The device, batch size and memory mode that stages compute with.
+    """The device, batch size, memory mode and compiler that stages compute with.
 
     These settings belong to the machine, not to a recipe. They enter a cache key in one case only:
     the device decides what precision `auto` means for a pretrained generator.
@@ -29,10 +30,13 @@ class Compute:
     Attributes:
         requested_device: `auto` (CUDA if there is such a device, else the CPU), `cpu`, `cuda:1`,
             ...
-        batch_size: how many images a generator computes at a time; None: as many as fit.
+        batch_size: how many images a generator computes at a time, and of how many the gradients
+            of a classifier are computed at a time; None: as many as fit.
         memory: `full` keeps the generator on the device; `slicing` computes attention and the
             decoder piece by piece; `offload` does so too, and keeps only the part that is running
             on the device.
+        compiler: the backend of `torch.compile` for classifiers that are trained; None: they are
+            not compiled.
 
     Raises:
         D4MError: a value is not one of these.
@@ -41,6 +45,7 @@ class Compute:
     requested_device: str = "auto"
     batch_size: int | None = None
     memory: Memory = "full"
+    compiler: Compiler | None = None
 
     def __post_init__(self) -> None:
         """Check the values, which come from the environment."""
@@ -52,6 +57,9 @@ class Compute:
             raise D4MError(msg)
         if self.memory not in get_args(Memory):
             msg = f"D4M_MEMORY: wanted one of {get_args(Memory)}, found {self.memory!r}"
+            raise D4MError(msg)
+        if self.compiler not in (None, *get_args(Compiler)):
+            msg = f"D4M_COMPILE: wanted one of {get_args(Compiler)}, found {self.compiler!r}"
             raise D4MError(msg)
         if self.batch_size is not None and self.batch_size < 1:
             msg = f"D4M_BATCH_SIZE: wanted a whole number of at least 1, found {self.batch_size}"

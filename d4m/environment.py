@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import cast
 
-from d4m.compute import Compute, Memory, WorkerSettings
+from d4m.compute import Compiler, Compute, Memory, WorkerSettings
 from d4m.errors import D4MError
 from d4m.recipe.paths import expand_path
 from d4m.recipe.recipe import SUFFIXES, Recipe, load_recipe
@@ -43,7 +43,7 @@ def compute() -> Compute:
     """Return the machine's settings.
 
     They are read from `$D4M_DEVICE` (default: auto), `$D4M_BATCH_SIZE` (default: as many images as
-    fit) and `$D4M_MEMORY` (default: full).
+    fit), `$D4M_MEMORY` (default: full) and `$D4M_COMPILE` (default: nothing is compiled).
 
     Raises:
         D4MError: `Compute` does not accept a value.
@@ -52,6 +52,7 @@ def compute() -> Compute:
         os.environ.get("D4M_DEVICE", "auto"),
         _whole_number("D4M_BATCH_SIZE"),
         cast(Memory, os.environ.get("D4M_MEMORY", "full")),
+        cast(Compiler | None, os.environ.get("D4M_COMPILE")),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Self
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from d4m.compute import Compute, Memory, WorkerSettings
+from d4m.compute import Compiler, Compute, Memory, WorkerSettings
 from d4m.errors import RecipeError
 from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import (
@@ -81,8 +81,9 @@ class StoreResource(dg.ConfigurableResource[None]):
     """The artifact store and the machine. Nothing here changes a result, or what is cached."""
 
     root: str = Field(
-        description="Absolute path, or an address in an object store. `$D4M_STORE` names another one before the UI is started. `d4m "
-        "verify RECIPE` reads all that is stored of a recipe, `d4m gc` deletes what nothing names."
+        description="Absolute path, or an address in an object store. `$D4M_STORE` names another "
+        "one before the UI is started. `d4m verify RECIPE` reads all that is stored of a recipe, "
+        "`d4m gc` deletes what nothing names."
     )
     device: str = Field(
         default="auto",
@@ -97,6 +98,11 @@ class StoreResource(dg.ConfigurableResource[None]):
         default="full",
         description="`$D4M_MEMORY`: `full`, or `slicing` or `offload` for a generator that does "
         "not fit into the device's memory.",
+    )
+    compiler: Compiler | None = Field(
+        default=None,
+        description="`$D4M_COMPILE`: `inductor`, `cudagraphs` or `eager`, the backend of "
+        "`torch.compile` for teachers and students; without it, nothing is compiled.",
     )
     workers: str = Field(
         default="serial",
@@ -134,6 +140,7 @@ class StoreResource(dg.ConfigurableResource[None]):
             device=compute.requested_device,
             batch_size=compute.batch_size,
             memory=compute.memory,
+            compiler=compute.compiler,
             workers=workers.address,
             worker_count=workers.count,
             worker_cpus=workers.cpus,
@@ -142,7 +149,7 @@ class StoreResource(dg.ConfigurableResource[None]):
 
     def pipeline(self, recipe: Recipe) -> Pipeline:
         """Return a recipe's stages over this store."""
-        compute = Compute(self.device, self.batch_size, self.memory)
+        compute = Compute(self.device, self.batch_size, self.memory, self.compiler)
         workers = WorkerSettings(
             self.workers, self.worker_count, self.worker_cpus, self.worker_gpus
         )

@@ -14,7 +14,7 @@ from d4m.errors import D4MError
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
     """Unset every variable that chooses the machine's settings."""
-    for name in ("D4M_DEVICE", "D4M_BATCH_SIZE", "D4M_MEMORY"):
+    for name in ("D4M_DEVICE", "D4M_BATCH_SIZE", "D4M_MEMORY", "D4M_COMPILE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -120,8 +120,17 @@ def test_an_unknown_memory_mode_is_refused(monkeypatch, memory):
         environment.compute()
 
 
-def test_all_three_are_read_together(monkeypatch):
+@pytest.mark.parametrize("compiler", ["", "yes", "Inductor"])
+def test_an_unknown_compiler_is_refused(monkeypatch, compiler):
+    monkeypatch.setenv("D4M_COMPILE", compiler)
+    message = f"D4M_COMPILE: wanted one of ('inductor', 'cudagraphs', 'eager'), found {compiler!r}"
+    with pytest.raises(D4MError, match=f"^{re.escape(message)}$"):
+        environment.compute()
+
+
+def test_all_are_read_together(monkeypatch):
     monkeypatch.setenv("D4M_DEVICE", "cuda:1")
     monkeypatch.setenv("D4M_BATCH_SIZE", "24")
     monkeypatch.setenv("D4M_MEMORY", "offload")
-    assert environment.compute() == Compute("cuda:1", 24, "offload")
+    monkeypatch.setenv("D4M_COMPILE", "inductor")
+    assert environment.compute() == Compute("cuda:1", 24, "offload", "inductor")

@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionImg2ImgPipeline
 from PIL import Image
 
-import d4m.training.soft_labels
+from d4m.classifiers import fitting_parts
 from d4m.classifiers.convnet import ConvNet
 from d4m.generators import compact_model as compact
 from d4m.generators import pretrained_model as pretrained
@@ -181,7 +181,7 @@ def test_11_labels_depend_on_neither_batch_nor_order_nor_global_randomness(monke
     teacher = ConvNet(3, 16, 5).eval()
 
     def label(batch_size, seed):
-        monkeypatch.setattr(d4m.training.soft_labels, "_BATCH", batch_size)
+        monkeypatch.setattr(fitting_parts, "_BATCH", batch_size)
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         views = draw_epoch(images, AugmentationSettings(), seed=5, epoch=2)

@@ -1,5 +1,7 @@
 """Predict logits, class probabilities and features of images, batch by batch."""
 
+from collections.abc import Iterator
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -8,11 +10,11 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from d4m.classifiers.base import Classifier
+from d4m.classifiers.fitting_parts import FittingParts, scoring_batch
 from d4m.classifiers.precision import computing_in
 from d4m.images.spool import Spool, ranges
+from d4m.read_ahead import made_ahead
 from d4m.settings import Precision
-
-_BATCH = 1024
 
 
 def predict_logits(
@@ -21,11 +23,10 @@ def predict_logits(
     precision: Precision = "float32",
 ) -> Float32[Tensor, "image class"]:
     """Predict the logits of images, batch by batch, on the device of `pixels`."""
-    logits = list[Tensor]()
-    for rows in ranges(len(pixels), _BATCH):
-        batch = pixels[rows]
+    parts, logits = FittingParts(), list[Tensor]()
+    for batch in _batches(pixels):
         with torch.inference_mode(), computing_in(precision, batch.device):
-            logits.append(model(batch).float())
+            logits.append(parts.compute(model, batch).float())
     return torch.cat(logits)
 
 
@@ -57,8 +58,20 @@ def penultimate_features(
         >>> features.shape
         torch.Size([3, 2048])
     """
+    parts, features = FittingParts(), partial(features_of, model)
     with torch.inference_mode():
-        return torch.cat([features_of(model, pixels[rows]) for rows in ranges(len(pixels), _BATCH)])
+        return torch.cat([parts.compute(features, batch) for batch in _batches(pixels)])
+
+
+def _batches(
+    pixels: Float[Tensor, "image channel height width"] | Spool,
+) -> Iterator[Float[Tensor, "_image channel height width"]]:
+    """Yield images batch by batch; those in a file are read one batch ahead."""
+    rows = ranges(len(pixels), scoring_batch(pixels.shape[-1], pixels.device))
+    if isinstance(pixels, Spool) and pixels.from_file:
+        yield from made_ahead(pixels.__getitem__, rows, ahead=1, threads=1)
+    else:
+        yield from (pixels[each] for each in rows)
 
 
 def features_of(

@@ -20,7 +20,6 @@ from d4m.cli.app import (
     print_json,
 )
 from d4m.cli.cost import print_cost, print_long_cost
-from d4m.pipeline import Pipeline
 from d4m.recipe.image_defaults import describe_settled
 from d4m.reports.cost.estimate import estimate_cost
 from d4m.reports.cost.text import cost_json

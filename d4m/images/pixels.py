@@ -26,6 +26,20 @@ def to_pixels(
     return images.permute(0, 3, 1, 2).contiguous().to(torch.float32) / 127.5 - 1.0
 
 
+def convert_into(
+    pixels: Float[Tensor, "height width channel"], image: UInt8[Tensor, "height width channel"]
+) -> None:
+    """Convert an image, or a part of one, as `to_pixels` does, into memory that is there already.
+
+    Example:
+        >>> pixels = torch.zeros(1, 1, 2)
+        >>> convert_into(pixels, torch.tensor([[[0, 255]]], dtype=torch.uint8))
+        >>> pixels.flatten().tolist()
+        [-1.0, 1.0]
+    """
+    pixels.copy_(image).div_(127.5).sub_(1.0)
+
+
 def to_images(
     pixels: Float[Tensor, "image channel height width"],
 ) -> UInt8[np.ndarray, "image height width channel"]:

@@ -1,8 +1,9 @@
-"""Training sets of any size: small ones are kept in memory, large ones in a temporary file."""
+"""Training sets of any size: on the device if they fit there, else in a temporary file."""
 
 import tempfile
 from collections.abc import Callable, Iterable
 from io import FileIO
+from typing import Any
 from weakref import finalize
 
 import numpy as np
@@ -11,8 +12,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from d4m.errors import D4MError
+from d4m.images.pixels import to_pixels
 
-_LARGEST_IN_MEMORY = 256 << 20  # bytes
+_LARGEST_IN_MEMORY = 256 << 20  # bytes of the CPU's memory
+_SHARE_OF_DEVICE = 3  # rows may take a third of its free memory, as they are copied once to join
 
 
 class Spool:
@@ -21,9 +24,11 @@ class Spool:
     Args:
         batches: arrays of rows, in order; each is read once and not kept.
         convert: a function from a tensor of rows to a float tensor, such as `to_pixels`.
-        device: the device of the rows that indexing returns, and of rows kept in memory.
+        device: the device of the rows that indexing returns, and of rows that are not in a file.
         largest_in_memory: in bytes; more rows than that are kept in an unnamed file in the system's
-            folder for temporary files (`$TMPDIR`), which is deleted together with the spool.
+            folder for temporary files (`$TMPDIR`), which is mapped into memory and is deleted
+            together with the spool. None: a third of a CUDA device's free memory, and 256 MiB of
+            the memory of other devices.
 
     Attributes:
         shape: number of rows, then the shape of a converted row.
@@ -40,27 +45,31 @@ class Spool:
         convert: Callable[[Tensor], Tensor],
         *,
         device: str | torch.device = "cpu",
-        largest_in_memory: int = _LARGEST_IN_MEMORY,
+        largest_in_memory: int | None = None,
     ) -> None:
         """Read all batches."""
         self.device = torch.device(device)
         self._convert = convert
         self._file: FileIO | None = None
         self._row = np.empty((0,))
-        held, count, size = list[np.ndarray](), 0, 0
+        most = room_on(self.device) if largest_in_memory is None else largest_in_memory
+        held, count, size = list[Tensor](), 0, 0
         for batch in batches:
-            held.append(batch)
+            rows = torch.from_numpy(np.ascontiguousarray(batch))
+            if self._file is None and size + batch.nbytes <= most:
+                rows = rows.to(self.device)
+            held.append(rows)
             count, size = count + len(batch), size + batch.nbytes
             if len(batch):
                 self._row = batch[:1].copy()
-            if size > largest_in_memory:
+            if size > most:
                 self._spill(held)
                 held.clear()
+            del batch, rows
         if count == 0:
             msg = "wanted at least one row, found none"
             raise ValueError(msg)
-        if self._file is None:
-            self._held = torch.from_numpy(np.concatenate(held)).to(self.device)
+        self._rows = torch.cat(held) if self._file is None else self._map(self._file, count)
         self.shape = (count, *convert(torch.from_numpy(self._row)).shape[1:])
 
     def __len__(self) -> int:
@@ -70,20 +79,31 @@ class Spool:
     def __getitem__(self, rows: Int64[Tensor, "row"]) -> Float[Tensor, "row ..."]:
         """Return the rows with these numbers, converted, on the device."""
         if self._file is None:
-            return self._convert(self._held[rows.to(self.device)])
-        gathered = np.empty((len(rows), *self._row.shape[1:]), self._row.dtype)
-        for place, row in enumerate(rows.tolist()):
-            self._file.seek(row * self._row.nbytes)
-            self._file.readinto(gathered[place].data)
-        return self._convert(torch.from_numpy(gathered).to(self.device))
+            return self._convert(self._rows[rows.to(self.device)])
+        gathered = self._rows.index_select(0, rows.cpu())
+        if self.device.type == "cuda":
+            gathered = gathered.pin_memory()
+        return self._convert(gathered.to(self.device, non_blocking=True))
 
-    def _spill(self, held: list[np.ndarray]) -> None:
+    @property
+    def from_file(self) -> bool:
+        """Whether the rows are in a file."""
+        return self._file is not None
+
+    def images(self) -> Tensor | None:
+        """Return the uint8 images in the CPU's memory or in the mapped file, to be read only.
+
+        None if the rows are converted by another function than `to_pixels` or on another device.
+        """
+        return self._rows if self._convert is to_pixels and self.device.type == "cpu" else None
+
+    def _spill(self, held: list[Tensor]) -> None:
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="d4m-", buffering=0)  # noqa: SIM115
                 finalize(self, self._file.close)
             for batch in held:
-                rest = np.ascontiguousarray(batch).reshape(-1).view(np.uint8).data
+                rest = batch.cpu().numpy().reshape(-1).view(np.uint8).data
                 while rest:  # a write to a nearly full disk may store only a part
                     rest = rest[self._file.write(rest) :]
         except OSError as failure:
@@ -92,6 +112,13 @@ class Spool:
                 f"set $TMPDIR to a folder with more free space"
             )
             raise D4MError(msg) from failure
+
+    def _map(self, file: FileIO, count: int) -> Tensor:
+        """Return the file's rows, which the system reads when they are looked at."""
+        shape = (count, *self._row.shape[1:])
+        # Pages are private copies if they are written to, which nothing does.
+        mapped: Any = np.memmap(file, self._row.dtype, mode="c", shape=shape)
+        return torch.from_numpy(mapped)
 
 
 class PickedRows(Spool):
@@ -107,11 +134,27 @@ class PickedRows(Spool):
         self.device = source.device
         self.shape = (len(rows), *source.shape[1:])
         self._source = source
-        self._rows = rows.cpu()
+        self._picked = rows.cpu()
 
     def __getitem__(self, rows: Int64[Tensor, "row"]) -> Float[Tensor, "row ..."]:
         """Return the rows with these numbers, converted, on the device."""
-        return self._source[self._rows[rows.cpu()]]
+        return self._source[self._picked[rows.cpu()]]
+
+    @property
+    def from_file(self) -> bool:
+        """Whether the rows are in a file."""
+        return self._source.from_file
+
+    def images(self) -> None:
+        """Return None: picked rows are read by their numbers only."""
+
+
+def room_on(device: torch.device) -> int:
+    """Return how many bytes of rows may be kept on a device."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free // _SHARE_OF_DEVICE
+    return _LARGEST_IN_MEMORY
 
 
 def ranges(count: int, size: int) -> list[Int64[Tensor, "row"]]:

@@ -15,6 +15,8 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
 from d4m.errors import PrototypeError
+from d4m.prototypes.fewer_features import is_worth_rotating, rotate
+from d4m.prototypes.nearest import nearest_rows
 from d4m.settings import PrototypeSettings
 
 NEIGHBOURS = 10  # an image is an outlier if its mean distance to this many neighbours is large
@@ -97,11 +99,11 @@ def fit_prototypes(
     _check_distinct(squares, count, settings, images=len(latents))
     centres, memberships = _cluster(squares, count, settings, seed)
     if settings.pooling > 1:
-        centres = _full_means(points, memberships, _nearest(squares, centres))
+        centres = _full_means(points, memberships, nearest_rows(squares, centres))
     shares = memberships.mean(axis=0)
     order = np.argsort(-shares, kind="stable")
     centres, assignment = centres[order], memberships[:, order].argmax(axis=1)
-    nearest = _nearest(points, centres, distinct=medoids)
+    nearest = nearest_rows(points, centres, distinct=medoids)
     prototypes = points[nearest] if medoids else centres
     clusters = np.full(len(latents), -1)
     clusters[kept] = assignment
@@ -215,9 +217,12 @@ def _cluster(
         )
     else:
         model = KMeans(count, n_init=settings.starts, random_state=random)
-    model.fit(points)
-    members = np.asarray(model.predict(points))[:, None] == np.arange(count)
-    return model.cluster_centers_, members.astype(np.float64)
+    rotated = rotate(points) if is_worth_rotating(points) else None
+    seen = points if rotated is None else rotated.coordinates
+    model.fit(seen)
+    members = np.asarray(model.predict(seen))[:, None] == np.arange(count)
+    centres = model.cluster_centers_
+    return centres if rotated is None else rotated.to_features(centres), members.astype(np.float64)
 
 
 def _fit_mixture(
@@ -273,23 +278,3 @@ def _inertia(
     points: Float64[np.ndarray, "image feature"], own: Float64[np.ndarray, "image feature"]
 ) -> float:
     return float(((points - own) ** 2).sum())
-
-
-def _nearest(
-    points: Float64[np.ndarray, "image feature"],
-    centres: Float64[np.ndarray, "prototype feature"],
-    *,
-    distinct: bool = False,
-) -> Int64[np.ndarray, "prototype"]:
-    """Return the row nearest to each centre.
-
-    If `distinct`, skip rows whose latent an earlier centre has taken.
-    """
-    free = np.ones(len(points), bool)
-    rows = np.empty(len(centres), np.int64)
-    for index, centre in enumerate(centres):
-        distances = ((points - centre) ** 2).sum(axis=1)
-        rows[index] = np.where(free, distances, np.inf).argmin()
-        if distinct:
-            free &= (points != points[rows[index]]).any(axis=1)
-    return rows

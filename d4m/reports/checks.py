@@ -168,13 +168,11 @@ def _class_order(context: StageContext) -> CheckResult:
     blocks = context.all_of("soft_labels").reads
     if not blocks:
         return CheckResult(True, "the teacher labels online: no labels are stored")
-    packed = context.read(*blocks[0])
-    epochs = len(next(iter(packed.values())))
+    packed = context.open_rows(*blocks[0])
     total = np.zeros(())
-    for epoch in range(epochs):  # a block of many images is large once it is unpacked
-        own = {name: values[epoch] for name, values in packed.items()}
-        total = total + unpack_logits(own, len(context.class_ids))
-    mean = total / epochs
+    for epoch in range(len(packed)):
+        total = total + unpack_logits(packed[epoch], len(context.class_ids))
+    mean = total / len(packed)
     class_ids = np.repeat(context.class_ids, len(mean) // len(context.class_ids))
     predicted = [int(mean[class_ids == c].mean(axis=0).argmax()) for c in context.class_ids]
     wrong = {str(c): other for c, other in enumerate(predicted) if c != other}

@@ -4,15 +4,18 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
 from d4m.errors import SourceChangedError
+from d4m.read_ahead import made_ahead, processor_threads
 from d4m.settings import CentreCropSettings
 from d4m.sources.class_table import ClassTable
 
+_BYTES_AHEAD = 64 << 20  # of images that are decoded ahead
 Split = Literal["train", "test", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 
@@ -48,10 +51,12 @@ class ImageSource(ABC):
             key of whatever is computed from pixels.
         splits: `train` and `test`, and `validation` if there are validation images.
         test_is_held_out: whether the test images are a share of the training images.
+        in_files: whether images are decoded from files, so that threads help.
     """
 
     splits: tuple[Split, ...] = SPLITS
     test_is_held_out: bool = False
+    in_files: bool = False
     class_table: ClassTable
     size_px: int
     channels: int
@@ -118,6 +123,9 @@ class ImageSource(ABC):
     ) -> Iterator[UInt8[np.ndarray, "image height width channel"]]:
         """Read the images of an index batch by batch, each checked against its content digest.
 
+        Images in files are read and decoded by threads, ahead of their use; Pillow releases
+        Python's global lock while it decodes.
+
         Args:
             split: the split that the index is of.
             class_id: the class that the index is of.
@@ -130,12 +138,24 @@ class ImageSource(ABC):
         Raises:
             SourceChangedError: an image has changed since it was indexed.
         """
-        for start in range(0, len(index.image_ids), batch_size):
-            rows = range(start, min(start + batch_size, len(index.image_ids)))
-            contents = [self._checked_content(split, class_id, index, row) for row in rows]
-            yield np.stack(
-                [self._decode(each, crop or size_px or self.size_px) for each in contents]
-            )
+        size = crop or size_px or self.size_px
+
+        def read(row: int) -> UInt8[np.ndarray, "height width channel"]:
+            return self._decode(self._checked_content(split, class_id, index, row), size)
+
+        rows = range(len(index.image_ids))
+        images = map(read, rows)
+        if self.in_files:
+            ahead = self._images_ahead(size, batch_size)
+            images = made_ahead(read, rows, ahead=ahead, threads=processor_threads())
+        for start in rows[::batch_size]:
+            yield np.stack(list(islice(images, min(batch_size, len(rows) - start))))
+
+    def _images_ahead(self, size: int | CentreCropSettings, batch_size: int) -> int:
+        """Return how many images to decode ahead: a batch, or as many as take 64 MB."""
+        edge = size if isinstance(size, int) else size.crop_px
+        most = _BYTES_AHEAD // (self.channels * edge**2)
+        return processor_threads() + min(batch_size, most)
 
     def read_all(
         self, split: Split, class_id: int, index: ImageIndex

@@ -1,11 +1,13 @@
 """Decoding of bytes into images, from raw pixels or from image files that Pillow reads."""
 
+import re
+import threading
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from jaxtyping import UInt8
@@ -35,6 +37,9 @@ _TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_OF_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)  # as `warnings.filters` has it
+_quiet_lock = threading.Lock()
+_quiet = list[Any]()  # an entry per thread that is within `quiet_pillow`
 Result = TypeVar("Result")
 
 
@@ -116,12 +121,24 @@ def raw_decoding(channels: int, resampling: Resampling) -> Mapping[str, Any]:
     return MappingProxyType({"channels": channels, **filtered})
 
 
-def quiet_pillow() -> AbstractContextManager[None]:
-    """Return a context that silences Pillow's warnings about large images and unused metadata.
+@contextmanager
+def quiet_pillow() -> Generator[None]:
+    """Silence Pillow's warnings about large images and unused metadata, in any number of threads.
 
-    Enter the context around threads, not within them: warning filters apply to the whole process.
+    Warning filters belong to the whole process, so there is one for all threads, which the last of
+    them removes; other modules' warnings appear.
     """
-    return warnings.catch_warnings(action="ignore")
+    with _quiet_lock:
+        _quiet.append(_OF_PILLOW)
+        if _OF_PILLOW not in warnings.filters:
+            cast(Any, warnings.filters).insert(0, _OF_PILLOW)
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet.pop()
+            if not _quiet and _OF_PILLOW in warnings.filters:
+                cast(Any, warnings.filters).remove(_OF_PILLOW)
 
 
 def load_image(

@@ -29,6 +29,7 @@ class DistinctSource(ImageSource):
         self.size_px = source.size_px
         self.channels = source.channels
         self.decoding = source.decoding
+        self.in_files = source.in_files
 
     def fingerprint(self, split: Split, class_id: int) -> str:
         """Return a digest that changes with any image, as a copy may be in any class."""

@@ -157,7 +157,7 @@ def thread_count() -> int:
 def check_image(read: Callable[[], bytes], name: str = "") -> ImageCheck:
     """Check whether the bytes that `read` returns are a usable image.
 
-    Call this function within `quiet_pillow`.
+    Pillow's warnings appear unless the caller is within `quiet_pillow`.
 
     Args:
         read: returns the bytes.

@@ -30,6 +30,7 @@ class HeldOutSource(ImageSource):
         self.size_px = source.size_px
         self.channels = source.channels
         self.decoding = source.decoding
+        self.in_files = source.in_files
         self.test_is_held_out = source.test_is_held_out
 
     def fingerprint(self, split: Split, class_id: int) -> str:

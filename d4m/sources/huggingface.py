@@ -50,6 +50,8 @@ class HuggingFaceSource(ImageSource):
             column, or its labels do not match the recipe's classes.
     """
 
+    in_files = True
+
     def __init__(
         self,
         settings: HuggingFaceSettings,

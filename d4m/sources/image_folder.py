@@ -47,6 +47,8 @@ class ImageFolderSource(ImageSource):
             folders do not match the recipe's classes.
     """
 
+    in_files = True
+
     def __init__(
         self,
         settings: ImageFolderSettings,

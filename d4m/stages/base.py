@@ -9,10 +9,11 @@ import numpy as np
 
 from d4m.stages.context import Inputs, StageContext
 from d4m.store.manifest import UnitRecord
+from d4m.store.pieces import ArrayPieces
 from d4m.store.reference import Reference, Unit
 
-Product = Mapping[str, np.ndarray] | Callable[[Path], None]
-"""A computed unit: its arrays, or a function that writes its files into a folder."""
+Product = Mapping[str, np.ndarray] | ArrayPieces | Callable[[Path], None]
+"""A computed unit: its arrays, whole or in pieces, or a function that writes its files."""
 
 
 class Stage(ABC):

@@ -24,6 +24,7 @@ from d4m.stages.loaded_models import LoadedModels
 from d4m.stages.unit_names import distillation_of, of_distillation, split_unit
 from d4m.store.checkpoints import Checkpoint
 from d4m.store.manifest import ManifestFolder, UnitRecord
+from d4m.store.pieces import StoredRows
 from d4m.store.reference import Reference, Unit
 from d4m.store.store import ArtifactStore
 
@@ -209,6 +210,10 @@ class StageContext:
     def read_each(self, artifact: str, units: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
         """Yield the arrays of many small upstream units in order, read ahead from a server."""
         return self.store.storage.each(lambda unit: self.read(artifact, unit), units)
+
+    def open_rows(self, artifact: str, unit: str) -> StoredRows:
+        """Return the rows of an upstream unit's arrays, checked and not yet read."""
+        return self.store.open_rows(artifact, self._record(artifact, unit).key)
 
     def open_files(self, artifact: str, unit: str) -> Path:
         """Return the folder of an upstream unit, checked."""

@@ -20,6 +20,7 @@ from d4m.stages.set_bytes import set_bytes
 from d4m.stages.soft_labels import StoredLabels, block_size
 from d4m.stages.training_sets import synthetic_classes, synthetic_set
 from d4m.store.layout import LAYOUTS, write_group_in_pieces
+from d4m.store.pieces import gathered
 from d4m.store.reference import Unit
 
 _CARD = """# {name}: a distilled data set
@@ -177,7 +178,7 @@ def _write_labels(context: StageContext, folder: Path, recipe: RecipeSettings) -
     write_group_in_pieces(
         folder / "soft_labels.zarr",
         "soft_labels",
-        (context.read(*unit) for unit in context.all_of("soft_labels").reads),
+        gathered(map(labels.packed, range(len(labels)))),
         rows=len(labels),
         attributes={},
     )

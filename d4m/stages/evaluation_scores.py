@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from d4m.images.image_set import ImageSet
     from d4m.settings import Precision
     from d4m.training.soft_labels import EpochLabels
-    from d4m.training.train import LearningCurve
+    from d4m.training.train import LearningCurve, Training
 
 _PROBE_IMAGES = 500
 
@@ -168,7 +168,7 @@ class Laboratory:
     def _train_softly(
         self, unit: Unit, model: "nn.Module", optimizer: OptimizerSettings
     ) -> "LearningCurve":
-        from d4m.training.train import Training, train_with_soft_labels
+        from d4m.training.train import train_with_soft_labels
 
         settings, images = unit.settings, self._images(unit)
         labels = self._labels(unit, images)
@@ -177,25 +177,14 @@ class Laboratory:
             images = replace(
                 images, weights=cluster_weights(self._context, distillation_of(unit.name))
             )
-        return train_with_soft_labels(
-            model,
-            images,
-            labels,
-            Training(
-                epochs=settings["epochs"],
-                optimizer=optimizer,
-                seed=stream_seed(settings["seed"], "training"),
-                probe=self._probe(settings, optimizer.precision),
-                checkpoint=self._checkpoint(unit),
-            ),
-            matching=matching,
-        )
+        training = self._training(unit, optimizer)
+        return train_with_soft_labels(model, images, labels, training, matching=matching)
 
     def _train_hard(
         self, unit: Unit, model: "nn.Module", optimizer: OptimizerSettings
     ) -> "LearningCurve":
         from d4m.training.dsa import BatchChanges
-        from d4m.training.train import Training, train_with_hard_labels
+        from d4m.training.train import train_with_hard_labels
 
         settings = unit.settings
         changes = None
@@ -205,16 +194,23 @@ class Laboratory:
         return train_with_hard_labels(
             model,
             self._images(unit),
-            Training(
-                epochs=settings["epochs"],
-                optimizer=optimizer,
-                seed=stream_seed(settings["seed"], "training"),
-                probe=self._probe(settings, optimizer.precision),
-                checkpoint=self._checkpoint(unit),
-            ),
+            self._training(unit, optimizer),
             augmentation=AugmentationSettings.among(settings["augmentation"]),
             changes=changes,
             balance=settings.get("class_balance", "none"),
+        )
+
+    def _training(self, unit: Unit, optimizer: OptimizerSettings) -> "Training":
+        from d4m.training.train import Training
+
+        return Training(
+            epochs=unit.settings["epochs"],
+            optimizer=optimizer,
+            seed=stream_seed(unit.settings["seed"], "training"),
+            probe=self._probe(unit.settings, optimizer.precision),
+            at_once=self._context.compute.batch_size,
+            backend=self._context.compute.compiler,
+            checkpoint=self._checkpoint(unit),
         )
 
     def _standardise(self, settings: Mapping[str, Any], model: "nn.Module") -> "nn.Module":
@@ -288,11 +284,10 @@ class Laboratory:
         scored = self._scored_set(settings)
         count = min(_PROBE_IMAGES, len(scored))
         rows = torch.linspace(0, len(scored) - 1, count).round().long()
-        class_ids = scored.class_ids[rows.to(scored.class_ids.device)]
-        pixels = scored.pixels[rows]
+        some = scored.pick(rows)  # images that are kept in a file are read again for each point
 
         def probe(model: "nn.Module") -> tuple[float, float]:
-            scores = score_classifier(model, pixels, class_ids, precision)
+            scores = score_classifier(model, some.pixels, some.class_ids, precision)
             return scores.top1, scores.balanced
 
         return probe

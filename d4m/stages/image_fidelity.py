@@ -133,4 +133,4 @@ def _features(teacher: "nn.Module", images: "ImageSet", most: int | None = None)
 
     rows = len(images)
     chosen = torch.linspace(0, rows - 1, min(most or rows, rows)).round().long()
-    return penultimate_features(teacher, images.pixels[chosen]).float().cpu().numpy()
+    return penultimate_features(teacher, images.pick(chosen).pixels).float().cpu().numpy()

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from d4m.errors import StoreError
 from d4m.progress import progress
 from d4m.stages.base import Product, Stage, is_known, plan_stage, records
@@ -14,6 +16,7 @@ from d4m.stages.provenance import SECONDS, record_provenance
 from d4m.store.checkpoints import NOWHERE
 from d4m.store.claims import Claims
 from d4m.store.manifest import Manifest
+from d4m.store.pieces import ArrayPieces
 from d4m.store.reference import Reference, Unit
 
 _log = logging.getLogger(__name__)
@@ -133,6 +136,13 @@ def _publish(context: StageContext, unit: Unit, product: Product, since: float) 
             provenance[SECONDS] = round(time.monotonic() - since, 3)
 
         context.store.publish_files(unit, write, provenance)
+    elif isinstance(product, ArrayPieces):
+
+        def pieces() -> Iterator[Mapping[str, np.ndarray]]:
+            yield from product.pieces
+            provenance[SECONDS] = round(time.monotonic() - since, 3)
+
+        context.store.publish_arrays(unit, ArrayPieces(product.rows, pieces()), provenance)
     else:
         provenance[SECONDS] = round(time.monotonic() - since, 3)
         context.store.publish_arrays(unit, product, provenance)

@@ -16,10 +16,13 @@ from d4m.stages.teacher import load_teacher, teacher_inputs, teachers_of
 from d4m.stages.training_sets import synthetic_set
 from d4m.stages.unit_names import THE_TEACHER, block_unit, distillation_of, first_epoch_of
 from d4m.store.manifest import Manifest
+from d4m.store.pieces import ArrayPieces, StoredRows, gathered
 from d4m.store.reference import Unit
-from d4m.training.label_formats import pack_logits, unpack_logits
+from d4m.training.label_formats import unpack_logits
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from d4m.images.image_set import ImageSet
     from d4m.training.augment import Views
     from d4m.training.soft_labels import EpochLabels
@@ -49,9 +52,7 @@ class SoftLabels(Stage):
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Product]]:
-        """Label block after block; images and teacher stay on the device."""
-        from d4m.training.soft_labels import draw_epoch, label_views
-
+        """Label epoch after epoch; images and teacher stay on the device."""
         if not missing:
             return
         teacher = load_teacher(context, missing[0].reads("teacher"))
@@ -61,13 +62,13 @@ class SoftLabels(Stage):
                 context, distillation=distillation, mosaic=edge_of(own[0].settings)
             )
             for unit in own:
-                used, labels = unit.settings, read_label_settings(unit.settings)
-                epochs = list[dict[str, np.ndarray]]()
-                for epoch in range(*used["epochs"]):
-                    views = draw_epoch(images, labels.augmentation, seed=used["seed"], epoch=epoch)
-                    logits = label_views(images, teacher, views, used["precision"])
-                    epochs.append(pack_logits(logits, labels))
-                yield unit, {name: np.stack([each[name] for each in epochs]) for name in epochs[0]}
+                first, end = unit.settings["epochs"]
+                yield (
+                    unit,
+                    ArrayPieces(
+                        end - first, gathered(_label_epochs(unit.settings, images, teacher))
+                    ),
+                )
 
     def _plan(self, context: StageContext, distillation: int) -> list[Unit]:
         labels = context.recipe.settings.soft_labels
@@ -89,6 +90,24 @@ class SoftLabels(Stage):
             ]
 
         return _find_stored(context, cut, labels, distillation) or cut(labels.epochs_per_block)
+
+
+def _label_epochs(
+    settings: Mapping[str, Any], images: "ImageSet", teacher: "nn.Module"
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the packed labels of each epoch of a block.
+
+    Args:
+        settings: of the block's unit.
+        images: whose views are labelled.
+        teacher: which labels them.
+    """
+    from d4m.training.soft_labels import draw_epoch, pack_labels
+
+    labels = read_label_settings(settings)
+    for epoch in range(*settings["epochs"]):
+        views = draw_epoch(images, labels.augmentation, seed=settings["seed"], epoch=epoch)
+        yield pack_labels(images, teacher, views, labels, settings["precision"])
 
 
 def _find_stored(
@@ -190,7 +209,9 @@ def label_seed(root_seed: int, *images_name: str | int) -> int:
 
 
 class StoredLabels(Sequence["EpochLabels"]):
-    """Every labelled epoch of a distillation, in order, with one stored block in memory at a time.
+    """Every labelled epoch of a distillation, in order, read from the store a few MB at a time.
+
+    Each block is checked when an epoch of it is first asked for.
 
     Args:
         context: with the stored blocks as its `upstream`.
@@ -218,7 +239,7 @@ class StoredLabels(Sequence["EpochLabels"]):
         stored = context.all_of("soft_labels", distillation=distillation)
         blocks = [unit for _, unit in stored.reads]
         self._starts = sorted(map(first_epoch_of, blocks))
-        self._block: tuple[int, dict[str, np.ndarray]] = (-1, {})
+        self._blocks = dict[int, StoredRows]()
 
     @classmethod
     def of_recipe(
@@ -244,10 +265,16 @@ class StoredLabels(Sequence["EpochLabels"]):
             raise IndexError(epoch)
         from d4m.training.soft_labels import EpochLabels
 
+        logits = unpack_logits(self.packed(epoch), len(self._context.class_ids))
+        return EpochLabels(self.views(epoch), logits)
+
+    def packed(self, epoch: int) -> dict[str, np.ndarray]:
+        """Return the labels of one epoch as they are stored."""
         start = self._starts[bisect_right(self._starts, epoch) - 1]
-        block = self._read_block(start)
-        packed = {name: values[epoch - start] for name, values in block.items()}
-        return EpochLabels(self.views(epoch), unpack_logits(packed, len(self._context.class_ids)))
+        if start not in self._blocks:
+            name = block_unit(start, self._distillation)
+            self._blocks[start] = self._context.open_rows("soft_labels", name)
+        return self._blocks[start][epoch - start]
 
     def views(self, epoch: int) -> "Views":
         """Return the views of one epoch, without its labels."""
@@ -255,9 +282,3 @@ class StoredLabels(Sequence["EpochLabels"]):
 
         augmentation = self._settings.augmentation
         return draw_epoch(self._images, augmentation, seed=self._seed, epoch=epoch)
-
-    def _read_block(self, start: int) -> dict[str, np.ndarray]:
-        if self._block[0] != start:
-            name = block_unit(start, self._distillation)
-            self._block = start, self._context.read("soft_labels", name)
-        return self._block[1]

@@ -164,6 +164,8 @@ def train_teacher(
             optimizer=optimizer,
             seed=stream_seed(settings["seed"], "views"),
             watch=watch,
+            at_once=context.compute.batch_size,
+            backend=context.compute.compiler,
             checkpoint=checkpoint,
         ),
         augmentation=AugmentationSettings.among(settings["augmentation"]),

@@ -6,7 +6,7 @@ lost chunk shows as a missing file.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ from d4m.errors import StoreError
 from d4m.store.digest import digest_arrays
 
 _CHUNK_BYTES = 4 << 20
+_LARGEST_ROW = 8 << 20  # bytes; larger rows are cut along the second axis
 
 
 @dataclass(frozen=True)
@@ -165,20 +166,49 @@ def write_group_in_pieces(
     """
     group = zarr.open_group(folder, mode="w", zarr_format=3, attributes=dict(attributes))
     stored, start = dict[str, "zarr.Array[Any]"](), 0
+
+    def create(name: str, array: np.ndarray) -> "zarr.Array[Any]":
+        return _create(group, stage, name, (rows, *array.shape[1:]), array.dtype)
+
     for piece in pieces:
         _check(stage, piece)
-        count = len(next(iter(piece.values())))
-        for name, array in piece.items():
-            if name not in stored:
-                shape = (rows, *array.shape[1:])
-                stored[name] = _create(group, stage, name, shape, array.dtype)
-            wanted = (count, *stored[name].shape[1:])
-            if array.shape != wanted:  # zarr would stretch or cut the array
-                msg = f"cannot store {stage}: wanted {name} of shape {wanted}, found {array.shape}"
-                raise StoreError(msg)
-            stored[name][start : start + count] = array
-        start += count
+        start += _store_piece(stored, piece, create, start, stage)
+        del piece  # so that it is gone while the next piece is made
     assert start == rows, "the caller counted the rows"
+
+
+def _store_piece(
+    stored: dict[str, "zarr.Array[Any]"],
+    piece: Mapping[str, np.ndarray],
+    create: Callable[[str, np.ndarray], "zarr.Array[Any]"],
+    start: int,
+    stage: str,
+) -> int:
+    """Store a piece from a row on, in arrays that the first piece creates; return its rows."""
+    count = len(next(iter(piece.values())))
+    for name, array in piece.items():
+        if name not in stored:
+            stored[name] = create(name, array)
+        wanted = (count, *stored[name].shape[1:])
+        if array.shape != wanted:  # zarr would stretch or cut the array
+            msg = f"cannot store {stage}: wanted {name} of shape {wanted}, found {array.shape}"
+            raise StoreError(msg)
+        for columns in chunk_columns(stored[name]):
+            stored[name][(slice(start, start + count), *columns)] = array[(slice(None), *columns)]
+    return count
+
+
+def chunk_columns(array: "zarr.Array[Any]") -> list[tuple[slice, ...]]:
+    """Return how the second axis is cut into chunks; `[()]` if it is not.
+
+    One chunk is written or read at a time, as zarr makes several copies of each.
+    """
+    if array.ndim == 1 or array.chunks[1] >= array.shape[1]:
+        return [()]
+    return [
+        (slice(start, min(start + array.chunks[1], array.shape[1])),)
+        for start in range(0, array.shape[1], array.chunks[1])
+    ]
 
 
 def read_group(group: Path | Store, stage: str) -> dict[str, np.ndarray]:
@@ -248,4 +278,7 @@ def _chunk_shape(
         return ()
     row_bytes = max(1, dtype.itemsize * math.prod(shape[1:]))
     rows = layout.chunk_rows or max(1, _CHUNK_BYTES // row_bytes)
-    return (max(1, min(rows, shape[0])), *(max(1, size) for size in shape[1:]))
+    inner = [max(1, size) for size in shape[1:]]
+    if rows == 1 and row_bytes > _LARGEST_ROW:
+        inner[0] = max(1, inner[0] * _LARGEST_ROW // row_bytes)
+    return (max(1, min(rows, shape[0])), *inner)

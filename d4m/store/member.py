@@ -15,6 +15,7 @@ import numpy as np
 
 from d4m.errors import DamagedUnitError, StoreError
 from d4m.store.layout import digest_group, read_group
+from d4m.store.pieces import StoredRows
 from d4m.store.reference import Reference, parse_reference, reference_path, reference_text
 from d4m.store.storage import FileStamps, Storage
 
@@ -70,6 +71,22 @@ class Member:
         if digest_group(reference.stage, arrays) != reference.digest:
             raise self.damaged(reference, "content digest differs from the published one")
         return arrays
+
+    def open_rows(self, reference: Reference) -> StoredRows:
+        """Check a unit as `read_arrays` does, but piece by piece, and return its rows.
+
+        Raises:
+            DamagedUnitError: the unit differs from what was written and was set aside.
+        """
+        try:
+            group = self.storage.group(reference.folder, reference.files)
+            rows = StoredRows(group, reference.stage)
+            digest = rows.digest()
+        except (*BROKEN, OSError) as failure:
+            raise self.damaged(reference, f"cannot be read ({failure})") from failure
+        if digest != reference.digest:
+            raise self.damaged(reference, "content digest differs from the published one")
+        return rows
 
     def open_files(self, reference: Reference) -> Path:
         """Return a folder with the files of a unit, after checking them against its digest.

@@ -24,9 +24,9 @@ import numpy as np
 from d4m.errors import DamagedUnitError, StoreError
 from d4m.store.digest import digest_folder
 from d4m.store.durable import system_error
-from d4m.store.layout import digest_group, write_group
 from d4m.store.member import Member
 from d4m.store.open_storage import StoreRoot, open_storage
+from d4m.store.pieces import ArrayPieces, StoredRows, write_unit
 from d4m.store.reference import Reference, Unit, reference_path, reference_text
 
 _log = logging.getLogger(__name__)
@@ -102,6 +102,11 @@ class ArtifactStore:
         member, reference = self._holder(stage, key)
         return member.read_arrays(reference)
 
+    def open_rows(self, stage: str, key: str) -> StoredRows:
+        """Check a unit as `read_arrays` does, but piece by piece, and return its rows."""
+        member, reference = self._holder(stage, key)
+        return member.open_rows(reference)
+
     def open_files(self, stage: str, key: str) -> Path:
         """Return the folder of a unit made of files, after checking them against its digest.
 
@@ -137,9 +142,12 @@ class ArtifactStore:
                     member.hide(reference)
 
     def publish_arrays(
-        self, unit: Unit, arrays: Mapping[str, np.ndarray], provenance: Mapping[str, Any]
+        self,
+        unit: Unit,
+        arrays: Mapping[str, np.ndarray] | ArrayPieces,
+        provenance: Mapping[str, Any],
     ) -> Reference:
-        """Store a unit made of arrays.
+        """Store a unit made of arrays, which may arrive in pieces.
 
         Returns:
             The unit's reference, or that of another process which published the unit first.
@@ -147,10 +155,13 @@ class ArtifactStore:
         Raises:
             StoreError: the arrays do not fit the layout, or cannot be written.
         """
-        attributes = {"d4m": {"unit": _unit_json(unit), "provenance": dict(provenance)}}
+
+        def attributes() -> dict[str, Any]:
+            return {"d4m": {"unit": _unit_json(unit), "provenance": dict(provenance)}}
+
         with self._draft(unit) as draft:
-            write_group(draft[0], unit.stage, arrays, attributes)
-            return self._publish(unit, draft, digest_group(unit.stage, arrays), provenance)
+            digest = write_unit(draft[0], unit.stage, arrays, attributes)
+            return self._publish(unit, draft, digest, provenance)
 
     def publish_files(
         self, unit: Unit, write: Callable[[Path], None], provenance: Mapping[str, Any]

@@ -19,6 +19,7 @@ from d4m.seeds import uniforms
 from d4m.settings import AugmentationSettings
 from d4m.training.colour import apply_tints, draw_tints
 from d4m.training.crops import draw_crops
+from d4m.training.large_views import large_images, paste_each, warp_each
 
 _DRAWS = 22
 
@@ -115,6 +116,10 @@ def replay_views(
         rows: which views to make.
     """
     own = _unmixed(pixels, views, rows)
+    if (images := large_images(pixels)) is not None and _only_cut(views, views.partners[rows]):
+        partners = views.partners[rows]
+        paste_each(own, images, _theta(views, partners), partners, views.boxes[rows])
+        return own
     boxes = _boxes(views.boxes[rows], own)
     mixed = boxes.flatten(1).any(1) | torch.from_numpy(views.weights[rows] < 1).to(own.device)
     if not mixed.any():
@@ -250,20 +255,40 @@ def _warp(
     Source:
         Jaderberg et al., "Spatial transformer networks" (NeurIPS 2015), equation 1.
     """
+    if (images := large_images(pixels)) is not None and not views.angles[rows].any():
+        return warp_each(images, _theta(views, rows), rows)
+    which = torch.from_numpy(rows).to(pixels.device)
+    # `pixels[which]` would sum the gradients of an image's views in an order that threads decide.
+    chosen = pixels[which] if isinstance(pixels, Spool) else pixels.index_select(0, which)
+    theta = torch.from_numpy(_theta(views, rows)).to(chosen)
+    grid = F.affine_grid(theta, list(chosen.shape), align_corners=False)
+    return F.grid_sample(chosen, grid, padding_mode="border", align_corners=False)
+
+
+def _theta(
+    views: Views, rows: Int64[np.ndarray, "row"]
+) -> Float32[np.ndarray, "row coordinate term"]:
+    """Return the matrices of some views' crops, rotations and flips."""
     x, y, width, height = views.crops[rows].T
     sign = np.where(views.flips[rows], np.float32(-1), np.float32(1))
     cosine, sine = np.cos(views.angles[rows]), np.sin(views.angles[rows])
-    theta = np.stack(
+    return np.stack(
         [
             np.stack([cosine * width * sign, -sine * height, 2 * x - 1], axis=1),
             np.stack([sine * width * sign, cosine * height, 2 * y - 1], axis=1),
         ],
         axis=1,
     ).astype(np.float32)
-    which = torch.from_numpy(rows).to(pixels.device)
-    # `pixels[which]` would sum the gradients of an image's views in an order that threads decide.
-    chosen = pixels[which] if isinstance(pixels, Spool) else pixels.index_select(0, which)
-    grid = F.affine_grid(
-        torch.from_numpy(theta).to(chosen), list(chosen.shape), align_corners=False
+
+
+def _only_cut(views: Views, rows: Int64[np.ndarray, "row"]) -> bool:
+    """Return whether these views are upright crops, and mixed by CutMix alone.
+
+    Weights are those of all views, as the views that these are pasted into are not known here.
+    """
+    return (
+        views.tints is None
+        and not views.angles[rows].any()
+        and not views.blanks[rows].any()
+        and bool((views.levels[rows] == (1, 0)).all() and (views.weights == 1).all())
     )
-    return F.grid_sample(chosen, grid, padding_mode="border", align_corners=False)

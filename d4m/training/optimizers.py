@@ -30,7 +30,10 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
         case "adam":
             return torch.optim.Adam(groups, lr=rate, weight_decay=decay, fused=True)
         case "sgd":
-            return torch.optim.SGD(groups, lr=rate, weight_decay=decay, momentum=settings.momentum)
+            fused = all(weight.is_cuda for weight in model.parameters())  # elsewhere other bits
+            return torch.optim.SGD(
+                groups, lr=rate, weight_decay=decay, momentum=settings.momentum, fused=fused
+            )
         case "muon":
             return _muon(list(model.parameters()), groups, rate, decay)
 

@@ -1,6 +1,6 @@
 """Make soft labels: a teacher's logits on the views of every epoch (D4M, section 3.4)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float32
 from torch import nn
 
+from d4m.classifiers.fitting_parts import FittingParts, scoring_batch
 from d4m.classifiers.precision import computing_in
 from d4m.images.image_set import ImageSet
 from d4m.settings import AugmentationSettings, Precision, SoftLabelSettings
-from d4m.training.augment import Views, draw_views, replay_views
+from d4m.training.ahead import batches_of_views
+from d4m.training.augment import Views, draw_views
 from d4m.training.label_formats import pack_logits, unpack_logits
-
-_BATCH = 1024
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,51 @@ def label_views(
     Differs:
         Logits are stored, not softened probabilities, so that any temperature can be chosen later.
     """
-    batches = np.split(np.arange(len(images)), range(_BATCH, len(images), _BATCH))
-    with torch.inference_mode(), computing_in(precision, images.class_ids.device):
-        logits = [teacher(replay_views(images.pixels, views, rows)) for rows in batches]
-    return torch.cat(logits).float().cpu().numpy()
+    return np.concatenate(list(_label_batches(images, teacher, views, precision)))
+
+
+def pack_labels(
+    images: ImageSet,
+    teacher: nn.Module,
+    views: Views,
+    settings: SoftLabelSettings,
+    precision: Precision = "float32",
+) -> dict[str, np.ndarray]:
+    """Label as `label_views` does and pack as `pack_logits` does, a batch in memory at a time.
+
+    Args:
+        images: the set, on the teacher's device.
+        teacher: a classifier in evaluation mode.
+        views: one view per image.
+        settings: the format.
+        precision: number format in which the teacher computes.
+
+    Returns:
+        The packed arrays, with a row per image.
+    """
+    packed = dict[str, np.ndarray]()
+    start = 0
+    for logits in _label_batches(images, teacher, views, precision):
+        for name, array in pack_logits(logits, settings).items():
+            if name not in packed:
+                packed[name] = np.empty((len(images), *array.shape[1:]), array.dtype)
+            packed[name][start : start + len(array)] = array
+        start += len(logits)
+    return packed
+
+
+def _label_batches(
+    images: ImageSet, teacher: nn.Module, views: Views, precision: Precision
+) -> Iterator[Float32[np.ndarray, "_image class"]]:
+    size = scoring_batch(images.size_px, images.class_ids.device)
+    batches, parts = (
+        np.split(np.arange(len(images)), range(size, len(images), size)),
+        FittingParts(),
+    )
+    for _, pixels in batches_of_views(images, views, batches):
+        with torch.inference_mode(), computing_in(precision, pixels.device):
+            logits = parts.compute(teacher, pixels)
+        yield logits.float().cpu().numpy()
 
 
 class TeacherLabels(Sequence[EpochLabels]):

@@ -1,7 +1,7 @@
 """Train a classifier: a student on views with soft labels, or any classifier on class labels."""
 
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from d4m.classifiers.precision import computing_in
 from d4m.images.image_set import ImageSet
 from d4m.progress import track
 from d4m.seeds import stream_generator, stream_seed
@@ -22,9 +21,11 @@ from d4m.settings import (
     OptimizerSettings,
 )
 from d4m.store.checkpoints import NOWHERE, Checkpoint
-from d4m.training.augment import Views, replay_views
+from d4m.training.ahead import batches_of_views
+from d4m.training.augment import Views
 from d4m.training.class_balance import BalancedSampling, class_weights
 from d4m.training.dsa import BatchChanges
+from d4m.training.gradients import Gradients
 from d4m.training.losses import class_loss, kl_loss, mse_loss
 from d4m.training.optimizers import build_optimizer, build_schedule
 from d4m.training.resume import Position, Resumable
@@ -34,7 +35,6 @@ Rows = Int64[np.ndarray, "row"]
 Losses = Callable[[Tensor, Rows], Tensor]  # (logits, rows) -> losses
 Epoch = tuple[ImageSet, Views, Losses]
 _CURVE_POINTS = 10
-_PIXELS_AT_ONCE = 4 * 512**2  # pixels of the views that are made in one call
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,9 @@ class Training:
             the learning curve.
         watch: looks at the model after each epoch, in evaluation mode; it must draw nothing from
             the global generator.
+        at_once: the most images whose gradients are computed at a time; None: as many as fit
+            (`d4m.training.gradients`).
+        backend: of `torch.compile`; None: the network is not compiled.
         checkpoint: where the training is saved; `watch` would miss epochs of a resumed training.
     """
 
@@ -74,6 +77,8 @@ class Training:
     seed: int
     probe: Callable[[nn.Module], tuple[float, float]] | None = None
     watch: Callable[[nn.Module], None] | None = None
+    at_once: int | None = None
+    backend: str | None = None
     checkpoint: Checkpoint = NOWHERE
 
 
@@ -187,12 +192,24 @@ class _TrainingLoop:
         steps = -(-len(self.images) // min(settings.batch_size, len(self.images)))
         optimizer = build_optimizer(self.model, settings)
         schedule = build_schedule(optimizer, settings, epochs=epochs, steps=steps)
+        device = self.images.pixels.device
+        gradients = Gradients(
+            self.model,
+            settings.precision,
+            at_once=self.training.at_once,
+            channels_last=device.type == "cuda",
+            backend=self.training.backend,
+        )
+
+        def advance() -> None:
+            optimizer.step()
+            schedule.step()
+
         curve_epochs = {
             epochs * point // _CURVE_POINTS - 1 for point in range(1, _CURVE_POINTS + 1)
         }
         curve, watch = LearningCurve([], [], [], []), self.training.watch
         probe = self.training.probe or (lambda _: (math.nan, math.nan))
-        device = self.images.pixels.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(
                 stream_seed(self.training.seed, "dropout")
@@ -205,7 +222,7 @@ class _TrainingLoop:
                     continue
                 own = labelled(epoch)
                 with _gradients_added_in_order(device):
-                    mean_loss = self._epoch(at, steps, own, optimizer, schedule, saved)
+                    mean_loss = self._epoch(at, steps, own, gradients, advance, saved)
                 if watch is not None:
                     watch(self.model.eval())
                 if epoch in curve_epochs:
@@ -216,6 +233,7 @@ class _TrainingLoop:
                     curve.top1.append(top1)
                     curve.balanced.append(balanced)
                 at = Position(epoch + 1, 0, torch.zeros_like(at.total))
+        gradients.finish()
         self.model.eval()
         return curve
 
@@ -224,48 +242,30 @@ class _TrainingLoop:
         at: Position,
         steps: int,
         own: Epoch,
-        optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
+        gradients: Gradients,
+        advance: Callable[[], None],
         saved: Resumable,
     ) -> float:
         """Train from a place within an epoch to the epoch's end; return the mean loss."""
         (images, views, losses), epoch = own, at.epoch
         order = stream_generator(self.training.seed, "order", epoch).permutation(len(images))
         self.model.train()
-        batches = self._batches(images, views, np.array_split(order, steps))
+        batches = batches_of_views(images, views, np.array_split(order, steps))
         for number, (rows, pixels) in enumerate(batches):
             if number < at.batch:  # a resumed training makes all views of the epoch, as before
                 continue
             if self.changes is not None:
                 pixels = self.changes.change(pixels, rows, epoch=epoch, batch=number)  # noqa: PLW2901
-            batch_losses = losses(self._logits(pixels), rows)
-            if images.weights is not None:
-                batch_losses = batch_losses * images.weights[rows]
-            optimizer.zero_grad(set_to_none=True)
-            batch_losses.mean().backward()
-            optimizer.step()
-            schedule.step()
-            at.total += batch_losses.detach().sum()
+
+            def part_losses(logits: Tensor, part: slice, rows: Rows = rows) -> Tensor:
+                found = losses(logits, rows[part])
+                return found if images.weights is None else found * images.weights[rows[part]]
+
+            at.total += gradients.add(pixels, part_losses)
+            advance()
             at.batch = number + 1
             saved.save_if_due(at)
         return float(at.total) / len(order)
-
-    @staticmethod
-    def _batches(
-        images: ImageSet, views: Views, batches: Sequence[Int64[np.ndarray, "_row"]]
-    ) -> Iterator[tuple[Rows, Float[Tensor, "_row channel height width"]]]:
-        """Yield each batch's rows and views; make views of small images many batches at once."""
-        together = max(1, _PIXELS_AT_ONCE // (len(batches[0]) * images.size_px**2))
-        for start in range(0, len(batches), together):
-            several = batches[start : start + together]
-            pixels = replay_views(images.pixels, views, np.concatenate(several))
-            yield from zip(several, pixels.split([len(rows) for rows in several]), strict=True)
-
-    def _logits(
-        self, pixels: Float[Tensor, "row channel height width"]
-    ) -> Float[Tensor, "row class"]:
-        with computing_in(self.training.optimizer.precision, pixels.device):
-            return self.model(pixels).float()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from d4m.pipeline import STAGES
 from d4m.recipe.recipe import Recipe
 from d4m.store.digest import digest_folder
 from d4m.store.layout import digest_group
+from d4m.store.pieces import ArrayPieces, write_unit
 
 # Recipes that take every path through `compute`.
 NAMES = [
@@ -58,6 +59,8 @@ def _one_of_each_kind(units):
 
 
 def _digest(stage, product, folder):
+    if isinstance(product, ArrayPieces):
+        return write_unit(folder, stage.name, product, dict)
     if not callable(product):
         return digest_group(stage.name, product)
     folder.mkdir()

@@ -300,8 +300,17 @@ def test_the_pixel_limit_holds_where_other_code_has_lifted_pillows(monkeypatch):
 
 
 def test_other_warnings_appear_again_after_pillow_was_silenced():
+    def warn_as_pillow():
+        warnings.warn_explicit("of no use", UserWarning, "Image.py", 1, module="PIL.Image")
+
     with quiet_pillow():
-        warnings.warn("of no use", UserWarning, stacklevel=1)
+        with quiet_pillow():
+            warn_as_pillow()
+        warn_as_pillow()
+        with pytest.raises(UserWarning, match="of use"):
+            warnings.warn("of use", UserWarning, stacklevel=1)
+    with pytest.raises(UserWarning, match="of no use"):
+        warn_as_pillow()
     with pytest.raises(UserWarning, match="of use"):
         warnings.warn("of use", UserWarning, stacklevel=1)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from d4m.classifiers import fitting_parts
 from d4m.classifiers.convnet import ConvNet
 from d4m.images.image_set import ImageSet
 from d4m.settings import AugmentationSettings, SoftLabelSettings
-from d4m.training import soft_labels
 from d4m.training.augment import Views, draw_views, replay_views
 from d4m.training.label_formats import pack_logits, unpack_logits
 from d4m.training.soft_labels import EpochLabels, TeacherLabels, draw_epoch, label_views
@@ -90,7 +90,7 @@ def test_a_label_by_hand():
 @pytest.mark.parametrize("batch", [1, 5, 12])
 def test_labels_do_not_depend_on_the_batch_size(images, teacher, batch, monkeypatch):
     whole = _label(images, teacher, epoch=0)
-    monkeypatch.setattr(soft_labels, "_BATCH", batch)
+    monkeypatch.setattr(fitting_parts, "_BATCH", batch)
     parts = _label(images, teacher, epoch=0)
     # A matrix product of another shape may sum in another order: a few float32 rounding errors.
     assert np.abs(whole.logits).max() < 8

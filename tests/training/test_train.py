@@ -119,7 +119,7 @@ def test_views_made_for_many_batches_at_once_equal_those_made_per_batch(monkeypa
     images = _toy()
 
     def weights(pixels_at_once):
-        monkeypatch.setattr("d4m.training.train._PIXELS_AT_ONCE", pixels_at_once)
+        monkeypatch.setattr("d4m.training.ahead._PIXELS_AT_ONCE", pixels_at_once)
         model = _linear()
         labels = _labels(images, epochs=3, views=MIXED)
         train_with_soft_labels(
