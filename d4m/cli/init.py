@@ -16,6 +16,7 @@ from d4m.recipe.write import refuse_taken, write_new
 from d4m.reports.cost.estimate import estimate_cost
 from d4m.reports.first_recipe import choose, describe_images, recipe_lines, recipe_name
 from d4m.reports.inspection import inspect_images, open_draft
+from d4m.store.open_storage import open_storage
 
 _SAVED = ("dataset_dict.json", "state.json")  # of a data set that `datasets` has saved
 
@@ -50,7 +51,7 @@ def init(
     path = recipes_folder() / f"{chosen_name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     refuse_taken(path)
-    found = inspect_images(place, store_root() / "cache")
+    found = inspect_images(place, open_storage(store_root()).cache)
     for line in describe_images(found):
         console.print(escape(line), soft_wrap=True)
     if len(found.names) - len(found.empty) < 2:
@@ -86,7 +87,7 @@ def find_place(images: str) -> Mapping[str, Any]:
     place = {"source": "huggingface", "path": str(folder) if folder.is_dir() else images}
     for splits in ({}, {"test_split": "validation"}, {"test_split": None}):
         with suppress(SourceError):
-            open_draft(place | splits, store_root() / "cache")
+            open_draft(place | splits, open_storage(store_root()).cache)
             return place | splits
-    open_draft(place, store_root() / "cache")  # for the message
+    open_draft(place, open_storage(store_root()).cache)  # for the message
     return place

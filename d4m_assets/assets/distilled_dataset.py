@@ -20,7 +20,7 @@ def _describe(context: StageContext) -> Metadata:
     images = len(context.class_ids) * context.recipe.settings.prototypes.ipc
     command = f"d4m export {context.recipe.name} <folder>"
     store = context.store
-    pipeline = Pipeline(context.recipe, store.root, context.compute, fallbacks=store.fallbacks)
+    pipeline = Pipeline(context.stated, store.root, context.compute, fallbacks=store.fallbacks)
     report = keep_report(pipeline)
     with Image.open(folder / "contact_sheet.png") as sheet:
         return {

@@ -62,7 +62,7 @@ def _image_read(bench: Bench, settings: Mapping[str, Any]) -> Trial:
 def _unit_stored(bench: Bench, settings: Mapping[str, Any]) -> Trial:
     """Publish small units on the disk of the store, where they must reach the disk itself."""
     del settings
-    place = nearest_folder(bench.context.store.root)
+    place = nearest_folder(bench.context.store.storage.local)
     _remove_old(place)
 
     def run(count: int) -> int:

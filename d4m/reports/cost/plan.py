@@ -37,7 +37,7 @@ class CostPlan:
     @cached_property
     def disk(self) -> int:
         """The number by which the system knows the disk that the store is on, or will be."""
-        return nearest_folder(self.context.store.root).stat().st_dev
+        return nearest_folder(self.context.store.storage.local).stat().st_dev
 
     def units(self, stage: str) -> Sequence[Unit]:
         """Return all units of a stage."""
