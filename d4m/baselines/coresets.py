@@ -5,9 +5,6 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from d4m.prototypes.clusters import fit_prototypes
-from d4m.settings import PrototypeSettings
-
 
 def herd(features: Float32[np.ndarray, "image feature"], count: int) -> Int64[np.ndarray, "chosen"]:
     """Choose images whose mean feature is near that of the class, one after the other.
@@ -48,24 +45,6 @@ def herd(features: Float32[np.ndarray, "image feature"], count: int) -> Int64[np
         wanted = wanted - unit[row]
         free[row] = -np.inf
     return np.array(chosen, np.int64)
-
-
-def choose_medoids(
-    features: Float32[np.ndarray, "image feature"], count: int, *, seed: int
-) -> Int64[np.ndarray, "chosen"]:
-    """Choose the image nearest to the mean of each of `count` clusters of k-means.
-
-    Args:
-        features: of all images of a class.
-        count: number of clusters.
-        seed: the stream of the starts of k-means.
-
-    Raises:
-        PrototypeError: there are fewer distinct features than clusters.
-    """
-    settings = PrototypeSettings(ipc=count, representative="medoid")
-    points = features.astype(np.float16)[:, :, None, None]
-    return fit_prototypes(points, settings, seed=seed).nearest_images
 
 
 def rank_by_forgetting(

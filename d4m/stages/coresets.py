@@ -96,7 +96,8 @@ def _choose_ranked(context: StageContext, unit: Unit) -> np.ndarray:
 
 
 def _choose_by_features(context: StageContext, unit: Unit) -> np.ndarray:
-    from d4m.baselines.coresets import choose_medoids, herd
+    from d4m.baselines.coresets import herd
+    from d4m.prototypes.medoids import choose_medoids
 
     settings, rows = unit.settings, list[np.ndarray]()
     teacher = load_teacher(context, unit.reads("teacher"))

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from d4m.baselines.coresets import choose_medoids, choose_ranked, herd, rank_by_forgetting
+from d4m.baselines.coresets import choose_ranked, herd, rank_by_forgetting
 from d4m.errors import PrototypeError
+from d4m.prototypes.medoids import choose_medoids
 
 
 def _directions(*degrees):
