@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -99,7 +99,7 @@ class StoreResource(dg.ConfigurableResource[None]):
         description="`$D4M_MEMORY`: `full`, or `slicing` or `offload` for a generator that does "
         "not fit into the device's memory.",
     )
-    compiler: Compiler | None = Field(
+    compiler: str | None = Field(
         default=None,
         description="`$D4M_COMPILE`: `inductor`, `cudagraphs` or `eager`, the backend of "
         "`torch.compile` for teachers and students; without it, nothing is compiled.",
@@ -149,7 +149,8 @@ class StoreResource(dg.ConfigurableResource[None]):
 
     def pipeline(self, recipe: Recipe) -> Pipeline:
         """Return a recipe's stages over this store."""
-        compute = Compute(self.device, self.batch_size, self.memory, self.compiler)
+        compiler = cast(Compiler | None, self.compiler)  # which `Compute` checks
+        compute = Compute(self.device, self.batch_size, self.memory, compiler)
         workers = WorkerSettings(
             self.workers, self.worker_count, self.worker_cpus, self.worker_gpus
         )

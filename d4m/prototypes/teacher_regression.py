@@ -31,11 +31,24 @@ from d4m.training.train import Training, train_with_soft_labels
 _STEPS_PER_STUDENT = 25
 _STUDENT_VIEWS = (2500, 10000, 40000)  # training views of each student: new, older, oldest, new ...
 _MATCHING = MatchingSettings(temperature=4)
-_OPTIMIZER = OptimizerSettings(name="muon", batch_size=40, learning_rate=3e-3)
+STUDENT_OPTIMIZER = OptimizerSettings(name="muon", batch_size=40, learning_rate=3e-3)
+"""How the students are trained."""
+
 _VIEWS = 200  # views of prototypes per regression
 _VIEWS_EACH = 8
 _TARGETS = 400
 _TEMPERATURE = 2.0
+
+
+def student_views(steps: int) -> list[int]:
+    """Return the views that each student is trained on in so many steps, at most.
+
+    Example:
+        >>> student_views(60)
+        [2500, 10000, 40000]
+    """
+    students = -(-steps // _STEPS_PER_STUDENT)
+    return [_STUDENT_VIEWS[number % len(_STUDENT_VIEWS)] for number in range(students)]
 
 
 class TeacherRegression:
@@ -81,7 +94,7 @@ class TeacherRegression:
         self._target_logits = predict_logits(teacher, targets.pixels, precision).clone()
         self._augmentation = augmentation
         self._precision: Precision = precision
-        self._optimizer = _OPTIMIZER.model_copy(update={"precision": precision})
+        self._optimizer = STUDENT_OPTIMIZER.model_copy(update={"precision": precision})
         self._seed = seed
         self._student: nn.Module | None = None
         self._saved: dict[str, Any] = {}

@@ -85,7 +85,7 @@ def refine(
     moved = refine_prototypes(
         np.concatenate([fitted.prototypes for fitted in found]),
         torch.from_numpy(class_ids).to(context.device),
-        _in_tiles(drawing(context, refined, unit.settings, class_ids), unit),
+        draw_tiles(drawing(context, refined, unit.settings, class_ids), edge_of(unit.settings)),
         _objective(context, refined, class_ids, unit),
         steps=refined.steps,
         learning_rate=refined.learning_rate,
@@ -97,9 +97,14 @@ def refine(
     ]
 
 
-def _in_tiles(draw: "Draw", unit: Unit) -> "Draw":
-    """Return what makes the images that students train on: the tiles of mosaics."""
-    if (edge := edge_of(unit.settings)) == 1:
+def draw_tiles(draw: "Draw", edge: int) -> "Draw":
+    """Return what makes the images that students train on: the tiles of mosaics.
+
+    Args:
+        draw: makes stored images.
+        edge: tiles along a side of one of them.
+    """
+    if edge == 1:
         return draw
     from d4m.images.mosaics import unpack_pixels
 
@@ -121,11 +126,24 @@ def drawing(
         class_ids: the class of each prototype.
     """
     if refined.through == "synthesis":
-        return _synthesis(context, used, class_ids)
+        drawn, size_px = with_choice(context, used["drawn"]), used["size_px"]
+        pipeline = prepared_pipeline(context, drawn)
+        return draw_through_synthesis(pipeline, drawn, class_ids, size_px, device=context.device)
     from d4m.stages.generator import load_vae
 
-    decode = _decoder(load_vae(context), used["size_px"])
-    if not refined.of_classes:
+    return draw_through_vae(load_vae(context), used["size_px"], clip=refined.of_classes)
+
+
+def draw_through_vae(vae: Any, size_px: int, *, clip: bool) -> "Draw":
+    """Return what decodes prototypes.
+
+    Args:
+        vae: the generator's.
+        size_px: of the images that students see.
+        clip: whether pixels are clipped as images are.
+    """
+    decode = _decoder(vae, size_px)
+    if not clip:
         return lambda latents, _: decode(latents)
     return lambda latents, _: _clipped(decode(latents))
 
@@ -205,26 +223,34 @@ def _towards_teacher(context: StageContext, class_ids: np.ndarray, unit: Unit) -
     )
 
 
-def _synthesis(context: StageContext, used: Mapping[str, Any], class_ids: np.ndarray) -> "Draw":
-    """Return what makes the pixels that synthesis will make, with their gradient."""
+def draw_through_synthesis(
+    pipeline: Any, drawn: Mapping[str, Any], class_ids: np.ndarray, size_px: int, *, device: str
+) -> "Draw":
+    """Return what makes the pixels that synthesis will make, with their gradient.
+
+    Args:
+        pipeline: with the scheduler of the settings.
+        drawn: settings of synthesis, with `negative_prompt`, and `prompt` and `seed` of each class.
+        class_ids: the class of each prototype, as many of each class.
+        size_px: of the images that students see.
+        device: of the pipeline.
+    """
     from torch import nn
 
     from d4m.generators.conditions import Conditions
     from d4m.synthesis.synthesize import ImageRequest, denoise
 
-    drawn = with_choice(context, used["drawn"])
     settings = SynthesisSettings.among(drawn)
-    pipeline: Any = prepared_pipeline(context, drawn)
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
             part.requires_grad_(False)
     conditions = Conditions(
         pipeline,
         drawn["negative_prompt"],
-        device=context.device,
+        device=device,
         guided=settings.guidance_scale > 1,
     )
-    decode = _decoder(pipeline.vae, used["size_px"])
+    decode = _decoder(pipeline.vae, size_px)
     ipc, nothing = len(class_ids) // len(drawn["seed"]), np.zeros((0, 0, 0), np.float32)
     requests = [
         ImageRequest(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import d4m.export.folder
+import d4m.export.new_folder
 from d4m.errors import D4MError
 from d4m.export.contents import open_contents
 from d4m.export.folder import write_export
@@ -50,12 +51,15 @@ def test_a_damaged_data_set_is_not_exported(finished, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("part", ["write_label_table", "make_durable"])
-def test_an_export_that_fails_leaves_nothing(finished_once, tmp_path, monkeypatch, part):
+@pytest.mark.parametrize(
+    ("module", "part"),
+    [(d4m.export.folder, "write_label_table"), (d4m.export.new_folder, "make_durable")],
+)
+def test_an_export_that_fails_leaves_nothing(finished_once, tmp_path, monkeypatch, module, part):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(d4m.export.folder, part, full)
+    monkeypatch.setattr(module, part, full)
     error = refused(finished_once, "export", "tiny", tmp_path / "out")
     assert error == f"cannot write {tmp_path / 'out'}: [Errno 28] No space left on device"
     assert not list(tmp_path.iterdir())

@@ -158,6 +158,8 @@ class Laboratory(Workspace):
         self.computed = cache(self._computed)
 
     def _computed(self, name):
+        if name != "repeated" and "evaluation.distillations" in RECIPES[name]:
+            self.computed("repeated")  # which makes what these recipes share with it
         file = self.folder / f"computed-{name}.json"
         with FileLock(self.folder / f"computed-{name}.lock"):
             if not file.exists():

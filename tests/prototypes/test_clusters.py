@@ -12,6 +12,7 @@ from torch.nn import functional as F
 import d4m.prototypes.clusters
 from d4m.errors import PrototypeError
 from d4m.prototypes.clusters import VARIANCE_FLOOR, fit_prototypes
+from d4m.prototypes.nearest import nearest_rows
 from d4m.settings import PrototypeSettings
 
 METHODS = ["kmeans", "minibatch_kmeans"]
@@ -431,10 +432,9 @@ def test_medoids_by_hand():
 def test_medoids_of_near_centres_differ_and_the_larger_cluster_chooses_first():
     points = np.array([[0.0], [1.0], [3.0], [1.0]])
     centres = np.array([[1.1], [0.9], [1.2]])
-    near = d4m.prototypes.clusters._nearest
-    assert near(points, centres).tolist() == [1, 1, 1]
+    assert nearest_rows(points, centres).tolist() == [1, 1, 1]
     # A copy of a latent counts as taken when the latent is.
-    assert near(points, centres, distinct=True).tolist() == [1, 0, 2]
+    assert nearest_rows(points, centres, distinct=True).tolist() == [1, 0, 2]
 
 
 @settings(max_examples=25, deadline=None)

@@ -12,6 +12,7 @@ from d4m.reports.cost.estimate import estimate_cost
 from d4m.reports.cost.generator_work import generator_work, synthetic_images_work
 from d4m.reports.cost.pieces import Piece
 from d4m.reports.cost.plan import CostPlan
+from d4m.reports.cost.prototype_work import prototypes_work
 from d4m.reports.cost.rates import Rates, measure, rates_file
 from d4m.reports.cost.student_work import evaluation_work, soft_labels_work, teacher_work
 from d4m.reports.cost.text import cost_lines
@@ -79,7 +80,7 @@ def test_a_changed_prompt_costs_what_follows_from_it(never_run, finished):
 
 def test_every_stage_of_a_new_recipe_has_a_cost(never_run):
     _, estimate = never_run
-    assert estimate.unknown == ()
+    assert estimate.unknown == ("choice of prototypes",)
     for cost in estimate.stages:
         assert (cost.seconds > 0) == (cost.units > 0) == (cost.store_bytes > 0)
     # Weights of both networks and the teacher, of which the store holds at least four bytes each.
@@ -161,6 +162,30 @@ def test_much_work_is_measured_by_several_pieces_too():
     assert done[2] == done[3] > 1
     assert not rate.rough
     assert rate.each_s > 0
+
+
+@pytest.mark.parametrize("through", ["synthesis", "vae"])
+def test_steps_of_a_refinement_and_its_students_are_counted(never_run, through):
+    workspace, _ = never_run
+    name = f"refined_{through}"
+    refinement = f"{{steps: 60, labels: both, through: {through}}}"
+    explaining = f"representative: explaining, refinement: {refinement}"
+    recipe = TINY_RECIPE.replace("starts: 1}", f"starts: 1, {explaining}}}")
+    workspace.write(name, recipe)
+    outlook = workspace.pipeline(name).look_ahead()
+    works = list(prototypes_work(CostPlan(outlook)))
+    assert counts(works, "refinement step") == (60, 1)
+    # Of 30 steps towards the teacher, two students: 2,500 and 10,000 views of 30 images, in
+    # batches of 40, which are one step per epoch.
+    assert counts(works, "training step")[0] == 2500 // 30 + 10000 // 30
+    estimate = estimate_cost(outlook)
+    assert estimate.unknown == ("choice of prototypes",)
+    of_plain = estimate_cost(workspace.pipeline().look_ahead())
+    seconds = [
+        next(each.cpu_seconds for each in found.stages if each.stage == "prototypes")
+        for found in (of_plain, estimate)
+    ]
+    assert seconds[1] > seconds[0]
 
 
 def test_what_nothing_measures_is_named(never_run):

@@ -166,4 +166,5 @@ def _scores(workspace):
 
 
 def _row(stored):
-    return ScoreRow(**stored | {"curve": (), "spread": None, "lead": None})
+    left_out = {"curve": (), "balanced_curve": (), "spread": None}
+    return ScoreRow(**stored | left_out | {"lead": None, "balanced_lead": None})

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from d4m.reports.cost.generator_work import (
     generator_work,
     latents_work,
-    prototypes_work,
     real_images_work,
     synthesis_choice_work,
     synthetic_images_work,
 )
 from d4m.reports.cost.pieces import Piece, Work
 from d4m.reports.cost.plan import CostPlan
+from d4m.reports.cost.prototype_work import prototypes_work
 from d4m.reports.cost.rates import Rates
 from d4m.reports.cost.sizes import held_bytes, stored_bytes
 from d4m.reports.cost.student_work import (

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from d4m.reports.cost.bench import Bench, Trial, weight_bytes
+from d4m.reports.cost.refinement_probe import refinement_step
 from d4m.settings import PrototypeSettings, SynthesisSettings
 
 _MOST_AT_ONCE = 64
@@ -118,4 +119,5 @@ PROBES: Mapping[str, Callable[[Bench, Mapping[str, Any]], Trial]] = {
     "denoiser call": _denoiser_call,
     "pipeline loaded": _pipeline_loaded,
     "class clustered": _class_clustered,
+    "refinement step": refinement_step,
 }

@@ -1,13 +1,12 @@
 """The work of the stages that read images, train the generator and draw with it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from d4m.reports.cost.pieces import Piece, Work
 from d4m.reports.cost.plan import CostPlan
 from d4m.settings import PrototypeSettings, SynthesisSettings
 from d4m.stages.chosen_settings import CHOICE
-from d4m.stages.mosaics import tiles_of
 from d4m.stages.unit_names import class_id_of, split_of
 from d4m.store.reference import Unit
 
@@ -54,27 +53,6 @@ def latents_work(plan: CostPlan) -> Iterator[Work]:
         yield stored(plan, len(units))
 
 
-def prototypes_work(plan: CostPlan) -> Iterator[Work]:
-    """Yield the clustering of each class, and the choice and refinement of all prototypes."""
-    units = plan.missing("prototypes")
-    together = set[str]()
-    for unit in units:
-        settings = PrototypeSettings.among(unit.settings)
-        clusters = settings.model_copy(update={"ipc": settings.ipc * tiles_of(unit.settings)})
-        yield _clustering(plan, clusters, class_id_of(unit.name))
-        yield from (stored(plan, 1), fetched(1))
-        together |= {"explaining"} if settings.representative == "explaining" else set()
-        together |= {"refined"} if settings.refined else set()
-    # One unit stands for all: the choice and the refinement are made once per distillation.
-    distillations = plan.recipe.evaluation.distillations if units else 0
-    if "explaining" in together:
-        yield Work(Piece("choice of prototypes"), distillations)
-    if "refined" in together:
-        refined = plan.recipe.prototypes.refined
-        assert refined is not None
-        yield Work(Piece("refinement step"), distillations * refined.steps)
-
-
 def synthetic_images_work(plan: CostPlan) -> Iterator[Work]:
     """Yield the denoising and decoding of every image."""
     units = plan.missing("synthetic_images")
@@ -106,7 +84,7 @@ def synthesis_choice_work(plan: CostPlan) -> Iterator[Work]:
             update={"refinement": None, "refinement_steps": 0, "representative": "mean"}
         )
         for class_id in range(classes):
-            yield _clustering(plan, plain, class_id)
+            yield clustering(plan, plain, class_id)
         yield from read(plan, _CHOICE_REAL)
 
 
@@ -120,11 +98,7 @@ def drawing(plan: CostPlan, drawn: dict[str, Any], images: int) -> Iterator[Work
     """
     if images == 0:
         return
-    pairs = plan.recipe.synthesis.candidates_of_auto() or [(0.0, 0.0)]
-    middle = pairs[len(pairs) // 2]  # where the choice has not been made
-    numbers = {"strength": middle[0], "guidance_scale": middle[1]}
-    left = {key: value for key, value in numbers.items() if drawn.get(key) == "auto"}
-    settings = SynthesisSettings.among({**drawn, **left})
+    settings = middle_settings(plan, drawn)
     calls = max(1, int(settings.num_inference_steps * settings.strength))
     timed = settings.model_dump(mode="json", exclude=set(_WITHOUT_TIME))
     in_set = settings.set_guidance is not None
@@ -133,6 +107,15 @@ def drawing(plan: CostPlan, drawn: dict[str, Any], images: int) -> Iterator[Work
     piece = {**generator_layout(plan), "synthesis": timed, "images": images_at_once}
     yield Work(Piece("pipeline loaded", generator_layout(plan)), 1)
     yield Work(Piece("denoiser call", piece), batches * calls, starts=batches)
+
+
+def middle_settings(plan: CostPlan, drawn: Mapping[str, Any]) -> SynthesisSettings:
+    """Return how images are drawn; numbers that are yet to be chosen are those in the middle."""
+    pairs = plan.recipe.synthesis.candidates_of_auto() or [(0.0, 0.0)]
+    middle = pairs[len(pairs) // 2]
+    numbers = {"strength": middle[0], "guidance_scale": middle[1]}
+    left = {key: value for key, value in numbers.items() if drawn.get(key) == "auto"}
+    return SynthesisSettings.among({**drawn, **left})
 
 
 def read(plan: CostPlan, images: int) -> Iterator[Work]:
@@ -164,7 +147,8 @@ def _reading(plan: CostPlan) -> dict[str, Any]:
     return {"dataset": plan.recipe.dataset.model_dump(mode="json"), **plan.source_pixels}
 
 
-def _clustering(plan: CostPlan, settings: PrototypeSettings, class_id: int) -> Work:
+def clustering(plan: CostPlan, settings: PrototypeSettings, class_id: int) -> Work:
+    """Return the clustering of the latents of a class."""
     images = plan.images["train"][class_id]
     rounded = max(settings.ipc, round(images, -len(str(images)) + 2))  # one probe for similar ones
     used = {"settings": settings.used(), "images": rounded}

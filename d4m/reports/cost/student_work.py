@@ -25,7 +25,7 @@ def teacher_work(plan: CostPlan) -> Iterator[Work]:
             yield Work(Piece("download"), 1 if settings.get("weights") == "timm" else 0)
             continue
         yield from read(plan, plan.total("train"))
-        yield from _training(plan, _class_labels(settings, settings), plan.total("train"))
+        yield from training_work(plan, _class_labels(settings, settings), plan.total("train"))
 
 
 def soft_labels_work(plan: CostPlan) -> Iterator[Work]:
@@ -45,7 +45,7 @@ def baseline_images_work(plan: CostPlan) -> Iterator[Work]:
         if made == TRAINING_LOG:
             yield from read(plan, plan.total("train"))
             training = _class_labels(unit.settings, unit.settings)
-            yield from _training(plan, training, plan.total("train"))
+            yield from training_work(plan, training, plan.total("train"))
             # The log asks for the answers to all images after each epoch.
             scored = plan.total("train") * unit.settings["epochs"]
             yield Work(_scored(plan, _network(unit.settings)), scored)
@@ -118,7 +118,7 @@ def _student(plan: CostPlan, unit: Unit) -> Iterator[Work]:
     probed = min(_CURVE_POINTS, settings["epochs"]) * min(_PROBE_IMAGES, scored)
     yield Work(_scored(plan, network), scored + probed)
     if settings["labels"] == "hard":
-        yield from _training(plan, _class_labels(settings, settings["student"]), count)
+        yield from training_work(plan, _class_labels(settings, settings["student"]), count)
         return
     labels = settings["soft_labels"]
     training = {
@@ -129,12 +129,12 @@ def _student(plan: CostPlan, unit: Unit) -> Iterator[Work]:
         "matching": settings["matching"],
         "epochs": settings["epochs"],
     }
-    yield from _training(plan, training, count)
+    yield from training_work(plan, training, count)
     if not unit.reads("soft_labels"):
         yield Work(_labelled(plan, labels), settings["epochs"] * count)
 
 
-def _training(plan: CostPlan, training: Mapping[str, Any], count: int) -> Iterator[Work]:
+def training_work(plan: CostPlan, training: Mapping[str, Any], count: int) -> Iterator[Work]:
     """Yield the optimiser steps of one network.
 
     Args:

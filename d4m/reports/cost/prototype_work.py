@@ -1,0 +1,81 @@
+"""The work of the prototypes: clusters, the choice of images that explain, and the refinement."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from d4m.reports.cost.generator_work import (
+    clustering,
+    fetched,
+    generator_layout,
+    middle_settings,
+    stored,
+)
+from d4m.reports.cost.pieces import Piece, Work
+from d4m.reports.cost.plan import CostPlan
+from d4m.reports.cost.student_work import training_work
+from d4m.settings import MatchingSettings, PrototypeSettings, RefinementSettings
+from d4m.stages.mosaics import edge_of, tiles_of
+from d4m.stages.unit_names import class_id_of
+from d4m.store.reference import Unit
+
+
+def prototypes_work(plan: CostPlan) -> Iterator[Work]:
+    """Yield the clustering of each class, and the choice and refinement of all prototypes."""
+    units = plan.missing("prototypes")
+    for unit in units:
+        settings = PrototypeSettings.among(unit.settings)
+        clusters = settings.model_copy(update={"ipc": settings.ipc * tiles_of(unit.settings)})
+        yield clustering(plan, clusters, class_id_of(unit.name))
+        yield from (stored(plan, 1), fetched(1))
+    if not units:
+        return
+    # One unit stands for all: the choice and the refinement are made once per distillation.
+    settings = PrototypeSettings.among(units[0].settings)
+    distillations = plan.recipe.evaluation.distillations
+    if settings.representative == "explaining":
+        yield Work(Piece("choice of prototypes"), distillations)
+    if settings.refined:
+        yield from _refinement(plan, settings.refined, units[0], distillations)
+
+
+def _refinement(
+    plan: CostPlan, refined: RefinementSettings, unit: Unit, distillations: int
+) -> Iterator[Work]:
+    """Yield the steps, and the students of a regression that explains the teacher.
+
+    A step towards the teacher's labels takes about as long as one towards classes, which is
+    measured, where the students' training is counted by itself.
+    """
+    drawn = None
+    if refined.through == "synthesis":
+        drawn = middle_settings(plan, unit.settings["drawn"]).model_dump(mode="json")
+    step = {
+        **generator_layout(plan),
+        "view": plan.view,
+        "ipc": plan.recipe.prototypes.ipc,
+        "mosaic": edge_of(unit.settings),
+        "refined": refined.model_dump(mode="json", exclude={"steps", "labels"}),
+        "drawn": drawn,
+    }
+    yield Work(Piece("refinement step", step), refined.steps * distillations, starts=distillations)
+    if refined.of_teacher:
+        steps = refined.steps // 2 if refined.of_classes else refined.steps
+        yield from _students(plan, unit.settings, steps, distillations)
+
+
+def _students(
+    plan: CostPlan, used: dict[str, Any], steps: int, distillations: int
+) -> Iterator[Work]:
+    from d4m.prototypes.teacher_regression import STUDENT_OPTIMIZER, student_views
+
+    training = {
+        "network": {"architecture": "convnet3", "options": {}},
+        "labels": "soft",
+        "optimizer": STUDENT_OPTIMIZER.model_dump(mode="json"),
+        "augmentation": used["views"],
+        "matching": MatchingSettings().model_dump(mode="json"),
+    }
+    epochs = distillations * sum(
+        max(1, views // plan.shown_images) for views in student_views(steps)
+    )
+    yield from training_work(plan, training | {"epochs": epochs}, plan.shown_images)

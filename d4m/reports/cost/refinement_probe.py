@@ -1,0 +1,69 @@
+"""The probe of the refinement: some of its steps, with images and weights drawn at random."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from d4m.reports.cost.bench import Bench, Trial
+from d4m.settings import RefinementSettings, SynthesisSettings
+
+if TYPE_CHECKING:
+    from d4m.prototypes.refinement import Draw
+
+_REAL = 400  # images that a regression predicts
+
+
+def refinement_step(bench: Bench, settings: Mapping[str, Any]) -> Trial:
+    """Refine prototypes towards classes, as long as many steps are asked for."""
+    import torch
+
+    from d4m.prototypes.class_regression import ClassRegression
+    from d4m.prototypes.refinement import refine_prototypes
+
+    view, refined = settings["view"], RefinementSettings.among(settings["refined"])
+    class_ids = np.repeat(np.arange(view["classes"]), settings["ipc"])
+    latents = bench.latents(len(class_ids), settings).astype(np.float32)
+    real = bench.image_set(max(_REAL, 2 * view["classes"]), view)
+
+    def run(count: int) -> int:
+        objective = ClassRegression(
+            class_ids,
+            real,
+            augmentation=refined.augmentation,
+            precision=refined.precision,
+            seed=0,
+            networks=refined.students,
+            tiles=settings["mosaic"] ** 2,
+        )
+        refine_prototypes(
+            latents,
+            torch.from_numpy(class_ids).to(bench.device),
+            _drawing(bench, settings, class_ids),
+            objective,
+            steps=count,
+        )
+        return 0
+
+    return Trial(run)
+
+
+def _drawing(bench: Bench, settings: Mapping[str, Any], class_ids: np.ndarray) -> "Draw":
+    from d4m.stages.refined_prototypes import draw_through_synthesis, draw_through_vae, draw_tiles
+    from d4m.synthesis.samplers import use_scheduler
+
+    pipeline, size_px = bench.pipeline(settings), settings["view"]["size_px"]
+    if settings["drawn"] is None:
+        draw = draw_through_vae(pipeline.vae, size_px, clip=True)
+    else:
+        use_scheduler(pipeline, SynthesisSettings.among(settings["drawn"]))
+        table, prompts = bench.context.source.class_table, bench.context.recipe.settings.prompts
+        classes = settings["view"]["classes"]
+        drawn = {
+            **settings["drawn"],
+            "negative_prompt": "",
+            "prompt": [table.prompt(class_id, prompts) for class_id in range(classes)],
+            "seed": [0] * classes,
+        }
+        draw = draw_through_synthesis(pipeline, drawn, class_ids, size_px, device=bench.device)
+    return draw_tiles(draw, settings["mosaic"])
