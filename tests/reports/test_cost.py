@@ -80,7 +80,7 @@ def test_a_changed_prompt_costs_what_follows_from_it(never_run, finished):
 
 def test_every_stage_of_a_new_recipe_has_a_cost(never_run):
     _, estimate = never_run
-    assert estimate.unknown == ("choice of prototypes",)
+    assert estimate.unknown == ()
     for cost in estimate.stages:
         assert (cost.seconds > 0) == (cost.units > 0) == (cost.store_bytes > 0)
     # Weights of both networks and the teacher, of which the store holds at least four bytes each.

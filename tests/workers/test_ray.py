@@ -98,7 +98,7 @@ def test_units_that_belong_together_stay_together(workers, context, squares):
 
 
 def test_a_killed_worker_costs_no_unit_that_it_has_published(workers, context, squares, caplog):
-    stage, killed = squares(count=16, seconds=0.3), []  # shards of two units at first
+    stage, killed = squares(count=16, seconds=1), []  # shards of two units at first
 
     def kill():
         deadline = time.monotonic() + PATIENCE_S
