@@ -175,7 +175,7 @@ def test_steps_of_a_refinement_and_its_students_are_counted(never_run, through):
     outlook = workspace.pipeline(name).look_ahead()
     works = list(prototypes_work(CostPlan(outlook)))
     assert counts(works, "refinement step") == (60, 1)
-    # Of 30 steps towards the teacher, two students: 2,500 and 10,000 views of 30 images, in
+    # 30 steps towards the teacher have two students: 2,500 and 10,000 views of 30 images, in
     # batches of 40, which are one step per epoch.
     assert counts(works, "training step")[0] == 2500 // 30 + 10000 // 30
     estimate = estimate_cost(outlook)
