@@ -14,7 +14,9 @@ from dagster._core.definitions.data_version import (
     get_input_event_pointer_tag,
 )
 
+from d4m.recipe.image_defaults import settled_values
 from d4m.recipe.recipe import Recipe
+from d4m.settings import RecipeSettings
 from d4m.settings.parts import PARTS, read_part
 from d4m.store.digest import digest_json
 from d4m_assets.asset_keys import section_key
@@ -33,6 +35,21 @@ def section_metadata(recipe: Recipe, part: str) -> Mapping[str, dg.MetadataValue
         "settings": dg.MetadataValue.json({part: read_part(recipe.settings, part)}),
         "file": dg.MetadataValue.path(recipe.file),
     }
+
+
+def settled_metadata(
+    stated: RecipeSettings, settled: RecipeSettings, part: str
+) -> Mapping[str, dg.MetadataValue[Any]]:
+    """Return the keys of a section that follow the images, with their values; nothing if none do.
+
+    Args:
+        stated: the settings as the recipe's file has them.
+        settled: as stages see them.
+        part: one of the `PARTS`; only sections have keys of their own.
+    """
+    found = settled_values(stated, settled).items()
+    own = {key: value for key, value in found if key.partition(".")[0] == part}
+    return {"defaults_for_these_images": dg.MetadataValue.json(own)} if own else {}
 
 
 def changed_sections(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,13 @@ from jaxtyping import UInt8
 
 from d4m.compute import Compute
 from d4m.environment import checkpoint_seconds
-from d4m.errors import D4MError, MissingUpstreamError, SourceChangedError
+from d4m.errors import MissingUpstreamError, SourceChangedError
 from d4m.generators.base import Generator
-from d4m.generators.registry import open_generator
-from d4m.recipe.image_defaults import settle
-from d4m.recipe.image_facts import ImageFacts
 from d4m.recipe.recipe import Recipe
 from d4m.settings import CentreCropSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split
-from d4m.sources.registry import open_source
 from d4m.stages.loaded_models import LoadedModels
+from d4m.stages.materials import Materials
 from d4m.stages.unit_names import distillation_of, of_distillation, split_unit
 from d4m.store.checkpoints import Checkpoint
 from d4m.store.manifest import ManifestFolder, UnitRecord
@@ -50,63 +46,6 @@ class Inputs:
     def __or__(self, other: "Inputs") -> "Inputs":
         """Return the settings and reads of both; a setting of both has the second one's value."""
         return Inputs({**self.settings, **other.settings}, (*self.reads, *other.reads))
-
-
-class Materials:
-    """The images and the generator that a recipe names, opened when first asked for.
-
-    Args:
-        recipe: which images, which generator, and where paths start.
-        cache: folder for what is remembered of image files; it changes no result.
-        device: where the generator will be.
-    """
-
-    def __init__(self, recipe: Recipe, cache: Path, device: str) -> None:
-        """Open nothing yet."""
-        self._recipe = recipe
-        self._cache = cache
-        self._device = device
-        self.seed = recipe.settings.seed
-
-    @cached_property
-    def source(self) -> ImageSource:
-        """The recipe's images, listed once."""
-        return open_source(self._recipe, self._cache)
-
-    @cached_property
-    def generator(self) -> Generator:
-        """The recipe's generator."""
-        return open_generator(self.settle(self._recipe), self._device)
-
-    def settle(self, recipe: Recipe) -> Recipe:
-        """Return a recipe whose open keys have the defaults that suit the images.
-
-        Where the images cannot be listed, nobody knows these, and the recipe stays as it is.
-
-        Args:
-            recipe: that of these materials, or with other settings for the same images.
-        """
-        try:
-            if recipe is self._recipe:
-                return self._settled
-            return replace(recipe, settings=settle(recipe.settings, self._facts))
-        except (D4MError, OSError):
-            return recipe
-
-    @cached_property
-    def _settled(self) -> Recipe:
-        return replace(self._recipe, settings=settle(self._recipe.settings, self._facts))
-
-    @cached_property
-    def _facts(self) -> ImageFacts:
-        source, classes = self.source, len(self.source.class_table)
-        return ImageFacts(
-            size_px=source.size_px,
-            view_px=self._recipe.settings.synthesis.size_px or source.size_px,
-            channels=source.channels,
-            classes=classes,
-            images=sum(source.count("train", class_id) for class_id in range(classes)),
-        )
 
 
 @dataclass(frozen=True)

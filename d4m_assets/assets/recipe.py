@@ -11,7 +11,12 @@ from d4m_assets.cost import cost_metadata
 from d4m_assets.failures import chosen_recipe, fail_or_retry
 from d4m_assets.partitions import recipe_partitions
 from d4m_assets.resources import RecipesResource, StoreResource
-from d4m_assets.sections import changed_sections, section_metadata, section_version
+from d4m_assets.sections import (
+    changed_sections,
+    section_metadata,
+    section_version,
+    settled_metadata,
+)
 
 
 @dg.multi_asset(
@@ -42,7 +47,8 @@ def recipe(
         read = recipes.of_run(name)
     except D4MError as failure:
         raise fail_or_retry(context, recipes.file(name), "recipe", failure) from failure
-    cost = cost_metadata(store.pipeline(read))
+    pipeline = store.pipeline(read)
+    settled, cost = pipeline.open_context().recipe.settings, cost_metadata(pipeline)
     for event in changed_sections(context.instance, read):
         if event.asset_key not in context.selected_asset_keys:
             context.log_event(event)
@@ -51,5 +57,9 @@ def recipe(
             yield dg.MaterializeResult(
                 asset_key=section_key(part),
                 data_version=dg.DataVersion(section_version(read, part)),
-                metadata={**section_metadata(read, part), **cost},
+                metadata={
+                    **section_metadata(read, part),
+                    **settled_metadata(read.settings, settled, part),
+                    **cost,
+                },
             )

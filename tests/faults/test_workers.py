@@ -32,9 +32,10 @@ def cluster(monkeypatch):
 
     ray.shutdown()
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    started.add_node(num_cpus=4, num_gpus=2)
-    started.add_node(num_cpus=1)
+    here = {"node_ip_address": "127.0.0.1"}
+    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **here})
+    started.add_node(num_cpus=4, num_gpus=2, **here)
+    started.add_node(num_cpus=1, **here)
     started.wait_for_nodes()
     monkeypatch.setenv("RAY_ADDRESS", started.address)
     yield started

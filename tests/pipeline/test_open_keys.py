@@ -4,6 +4,7 @@ from d4m.reports.preflight.check import check_recipe
 from d4m.settings.parts import read_part
 from d4m.stages.generator import Generator
 from d4m.stages.teacher import Teacher
+from d4m_assets.sections import settled_metadata
 from tests.cli.commands import call
 from tests.conftest import Workspace
 
@@ -55,6 +56,17 @@ def test_status_prints_settled_values_before_anything_is_computed(workspace: Wor
     assert not workspace.store.exists()
     tiny = call(workspace, "status", "tiny")  # which names a key of every group
     assert not any(each.startswith("defaults") for each in tiny)
+
+
+def test_pages_of_sections_show_settled_values(workspace: Workspace):
+    _draw(workspace)
+    workspace.write("mine", THREE_LINES)
+    context = workspace.pipeline("mine").open_context()
+    both = context.stated.settings, context.recipe.settings
+    shown = settled_metadata(*both, "synthesis")["defaults_for_these_images"].value
+    assert shown["synthesis.strength"] == 0.05
+    assert {key.partition(".")[0] for key in shown} == {"synthesis"}
+    assert settled_metadata(*both, "dataset") == settled_metadata(*both, "whole") == {}
 
 
 def test_a_recipe_without_its_images_has_plain_defaults(workspace: Workspace):
