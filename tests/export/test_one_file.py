@@ -59,7 +59,7 @@ def python(elsewhere):
 
     def python(*arguments):
         done = subprocess.run(
-            [sys.executable, "-S", *map(str, arguments)],
+            [sys.executable, "-S", "-B", *map(str, arguments)],  # no bytecode in shared folders
             env=os.environ | {"PYTHONPATH": str(elsewhere)},
             cwd=elsewhere,
             capture_output=True,
