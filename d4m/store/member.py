@@ -7,9 +7,11 @@ reference would get there.
 
 import json
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +23,8 @@ from d4m.store.storage import FileStamps, Storage
 
 # The errors that broken metadata may cause, because any word of the metadata may be wrong.
 BROKEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+_Content = TypeVar("_Content")
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,12 @@ class Member:
         Raises:
             DamagedUnitError: the unit differs from what was written and was set aside.
         """
-        try:
-            group = self.storage.group(reference.folder, reference.files)
-            arrays = read_group(group, reference.stage)
-        except (*BROKEN, OSError) as failure:
-            raise self.damaged(reference, f"cannot be read ({failure})") from failure
-        if digest_group(reference.stage, arrays) != reference.digest:
-            raise self.damaged(reference, "content digest differs from the published one")
-        return arrays
+
+        def read() -> tuple[dict[str, np.ndarray], str]:
+            arrays = read_group(self._group(reference), reference.stage)
+            return arrays, digest_group(reference.stage, arrays)
+
+        return self._checked(reference, read)
 
     def open_rows(self, reference: Reference) -> StoredRows:
         """Check a unit as `read_arrays` does, but piece by piece, and return its rows.
@@ -78,15 +80,12 @@ class Member:
         Raises:
             DamagedUnitError: the unit differs from what was written and was set aside.
         """
-        try:
-            group = self.storage.group(reference.folder, reference.files)
-            rows = StoredRows(group, reference.stage)
-            digest = rows.digest()
-        except (*BROKEN, OSError) as failure:
-            raise self.damaged(reference, f"cannot be read ({failure})") from failure
-        if digest != reference.digest:
-            raise self.damaged(reference, "content digest differs from the published one")
-        return rows
+
+        def read() -> tuple[StoredRows, str]:
+            rows = StoredRows(self._group(reference), reference.stage)
+            return rows, rows.digest()
+
+        return self._checked(reference, read)
 
     def open_files(self, reference: Reference) -> Path:
         """Return a folder with the files of a unit, after checking them against its digest.
@@ -94,13 +93,11 @@ class Member:
         Raises:
             DamagedUnitError: the unit differs from what was written and was set aside.
         """
-        try:
-            folder, found = self.storage.folder(reference.folder, reference.files, reference.digest)
-        except OSError as failure:
-            raise self.damaged(reference, f"cannot be read ({failure})") from failure
-        if found != reference.digest:
-            raise self.damaged(reference, "content digest differs from the published one")
-        return folder
+
+        def read() -> tuple[Path, str]:
+            return self.storage.folder(reference.folder, reference.files, reference.digest)
+
+        return self._checked(reference, read)
 
     def retire(self, path: PurePosixPath) -> None:
         """Rename a reference, which hides its unit but keeps its files for inspection."""
@@ -122,6 +119,19 @@ class Member:
             self.notes.write(_note(reference), reference_text(reference))
         elif self._names(path, reference.path):
             self.retire(path)
+
+    def _group(self, reference: Reference) -> Any:
+        return self.storage.group(reference.folder, reference.files)
+
+    def _checked(self, reference: Reference, read: Callable[[], tuple[_Content, str]]) -> _Content:
+        """Return what is read of a unit, if the digest that comes with it is the unit's."""
+        try:
+            content, found = read()
+        except (*BROKEN, OSError) as failure:
+            raise self.damaged(reference, f"cannot be read ({failure})") from failure
+        if found != reference.digest:
+            raise self.damaged(reference, "content digest differs from the published one")
+        return content
 
     def _load_reference(self, stage: str, key: str) -> Reference | None:
         path = reference_path(stage, key)
