@@ -37,7 +37,8 @@ def check_result(recipe: str, check: Check, found: CheckResult) -> dg.AssetCheck
 
     The description begins with the recipe, as an asset's overview shows the last result of any.
     """
-    shown: dict[str, Any] = {name: _rounded(value) for name, value in found.figures.items()}
+    figures = found.figures.items()
+    shown: dict[str, Any] = {name.replace("_", " "): _rounded(value) for name, value in figures}
     if found.rows:
         whole = len(found.rows) < MOST_ROWS  # checks list no more
         shown["rows" if whole else f"the first {MOST_ROWS} rows"] = plain_table(found.rows)

@@ -30,7 +30,7 @@ def cost_metadata(pipeline: Pipeline) -> Mapping[str, dg.MetadataValue[Any]]:
     except D4MError:
         return {}
     return {
-        "estimated_seconds": dg.MetadataValue.float(round(estimate.seconds, 1)),
+        "estimated seconds": dg.MetadataValue.float(round(estimate.seconds, 1)),
         "cost": described_table(_COLUMNS, cost_rows(estimate)),
-        "cost_in_all": dg.MetadataValue.text("\n".join(cost_lines(estimate))),
+        "cost in all": dg.MetadataValue.text("\n".join(cost_lines(estimate))),
     }

@@ -12,6 +12,8 @@ _FOLDERS = frozenset(
         "$recycle.bin",
         "recycler",
         "recycled",
+        "recycle.bin",
+        "_gsdata_",
         "system volume information",
         "lost+found",
         "found.000",
