@@ -165,7 +165,7 @@ def test_a_validation_split_is_used_if_the_recipe_names_it_and_else_it_is_said(t
     held = _open(tmp_path, validation_split="validation", test_split=None)
     assert _levels(held, "validation", 1) == [0, 2]
     assert len(_both_levels(held, 1)) == 2
-    with pytest.raises(SourceError, match=r"`dataset\.validation_split` is the test split, 'test', "):
+    with pytest.raises(SourceError, match=r"`dataset\.validation_split` is the test split"):
         _open(tmp_path, validation_split="test")
     with pytest.raises(ValueError, match="remove one of them"):
         _open(tmp_path, validation_split="validation", validation_share=0.1)
