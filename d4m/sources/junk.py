@@ -11,7 +11,6 @@ _FOLDERS = frozenset(
         "__pycache__",
         "$recycle.bin",
         "recycler",
-        "recycled",
         "recycle.bin",
         "_gsdata_",
         "system volume information",
