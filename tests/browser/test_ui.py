@@ -5,7 +5,7 @@ import re
 import pytest
 
 from d4m.pipeline import STAGES
-from d4m_assets.asset_keys import GROUPS
+from d4m_assets.asset_keys import GROUPS, RECIPE_GROUP
 from tests.assets.server import Server, wait_until
 from tests.assets.test_edited_recipes import OF_PROMPTS
 from tests.browser.conftest import (
@@ -62,6 +62,7 @@ def _draw_graph(browser, server: Server, path):
     tab.goto(PRINTED["graph"])
     found = tab.get_by_text(re.compile(r"^\d_\w+$")).locator("visible=true")
     tab.get_by_text("Hide navigation", exact=True).click()
+    expect(found).to_have_count(2 * len(set(GROUPS.values()) | {RECIPE_GROUP}))  # list and graph
     tab.wait_for_timeout(3_000)  # the graph slides into place
     boxes = [box for box in (each.bounding_box() for each in found.all()) if box]
     inside = [box for box in boxes if box["x"] > 360]  # of the list of groups
