@@ -240,6 +240,7 @@ def test_checks_belong_to_a_recipe_and_those_of_useless_artifacts_block(
     for evaluation in result.get_asset_check_evaluations():
         assert evaluation.partition == "tiny"
         assert evaluation.description.startswith("tiny: ")
+        assert not {"wanted", "limit"} & numbers(evaluation.metadata)  # settings, in a plot
 
 
 def test_a_table_says_how_many_rows_it_leaves_out():
