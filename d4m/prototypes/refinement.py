@@ -28,7 +28,7 @@ _KEPT = 128 * 32**2  # values of pixels of a step, at most, for which the way ba
 class Objective(Protocol):
     """The purpose of a set of images, as an error that has a gradient.
 
-    A step asks for `rows`, draws their images, and then asks for the `error` of these.
+    A step asks for `rows`, draws their images, and then asks for the error's `gradient`.
     """
 
     betas: tuple[float, float]
@@ -38,13 +38,13 @@ class Objective(Protocol):
         """Return the prototypes whose images this step looks at."""
         ...
 
-    def error(
+    def gradient(
         self,
         pixels: Float[Tensor, "row channel height width"],
         class_ids: Int64[Tensor, "row"],
         step: int,
-    ) -> Float[Tensor, ""]:
-        """Return the error of the images of these prototypes."""
+    ) -> Float[Tensor, "row channel height width"]:
+        """Return the gradient of the error of these images with respect to their pixels."""
         ...
 
 
@@ -63,14 +63,14 @@ class Alternating:
         """Return the prototypes that the step's objective looks at."""
         return self._both[step % 2].rows(step // 2)
 
-    def error(
+    def gradient(
         self,
         pixels: Float[Tensor, "row channel height width"],
         class_ids: Int64[Tensor, "row"],
         step: int,
-    ) -> Float[Tensor, ""]:
-        """Return the error by the step's objective."""
-        return self._both[step % 2].error(pixels, class_ids, step // 2)
+    ) -> Float[Tensor, "row channel height width"]:
+        """Return the gradient by the step's objective."""
+        return self._both[step % 2].gradient(pixels, class_ids, step // 2)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of both; None for one that has no state."""
@@ -98,8 +98,8 @@ def refine_prototypes(
 ) -> Float32[np.ndarray, "image latent_channel latent_height latent_width"]:
     """Move prototypes slightly so that the error of their images falls.
 
-    Each step draws the images of some prototypes, takes the error's gradient with respect to their
-    pixels, and hands it back through what drew them.
+    Each step draws the images of some prototypes, asks for the error's gradient with respect to
+    their pixels, and hands it back through what drew them.
 
     Args:
         prototypes: scaled latents.
@@ -132,11 +132,10 @@ def refine_prototypes(
         if step < first:
             continue
         rows = objective.rows(step)
-        pixels = drawing.pixels(rows).requires_grad_()
+        pixels = drawing.pixels(rows)
         tiles = len(pixels) // len(rows)
         shown = class_ids[torch.from_numpy(rows)].repeat_interleave(tiles)
-        error = objective.error(pixels, shown, step)
-        (gradient,) = torch.autograd.grad(error, pixels)
+        gradient = objective.gradient(pixels, shown, step)
         adam.zero_grad()
         drawing.backward(gradient)
         _check_finite(latents, step)
