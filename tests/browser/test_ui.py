@@ -79,7 +79,7 @@ def _draw_graph(browser, server: Server, path):
     boxes = [box for box in (each.bounding_box() for each in found.all()) if box]
     inside = [box for box in boxes if box["x"] > 360]  # of the list of groups
     left, top = (min(box[side] for box in inside) - 20 for side in "xy")
-    right = max(box["x"] + box["width"] for box in inside) + 40
+    right = max(box["x"] + box["width"] for box in inside) + 8
     bottom = max(box["y"] for box in inside) + 40
     clip = {"x": left, "y": top, "width": right - left, "height": bottom - top}
     tab.screenshot(path=path, clip=clip)
