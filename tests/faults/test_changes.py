@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FOLDER_RECIPE, TINY_RECIPE, Workspace
+from tests.conftest import FOLDER_RECIPE, ONE_STUDENT, Workspace
 from tests.faults.conftest import StoredUnits, often
 
 pytestmark = pytest.mark.faults
@@ -28,7 +28,7 @@ MATERIALIZE = [
     "tiny",
 ]
 PATIENCE_S = 300
-EDITED = TINY_RECIPE.replace("ipc: 3", "ipc: 2").replace(", test_vit], seeds: 2", "], seeds: 1")
+EDITED = ONE_STUDENT.replace("ipc: 3", "ipc: 2")
 EDITED += 'prompts: {template: "another {name}"}\n'
 
 
