@@ -29,7 +29,7 @@ test: $(READY)                 ## Everything that must hold before a change land
 	$(STYLE)
 	@echo 'types and layers are checked next to the tests, and come last'
 	@{ $(TYPES); } > $(VENV)/types.txt 2>&1 & types=$$!; \
-	OMP_NUM_THREADS=1 $(PYTEST); tests=$$?; \
+	OMP_NUM_THREADS=1 $(PYTEST) --ignore tests/browser; tests=$$?; \
 	wait $$types; types=$$?; cat $(VENV)/types.txt; exit $$((tests | types))
 
 test-faults: $(FAULTS)         ## Kills, damage, full disks and fuzz at length.

@@ -1,6 +1,5 @@
 """The graph as a whole."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -120,10 +119,6 @@ def test_dg_knows_the_project_and_launches_a_partition(workspace: Workspace):
 
     checked = dg_command("check", "defs")
     assert checked.returncode == 0, checked.stderr[-2000:]
-    listed = dg_command("list", "defs", "--json")
-    assert listed.returncode == 0, listed.stderr[-2000:]
-    found = json.loads(listed.stdout)
-    assert {asset["asset_key"] for asset in found["assets"]} >= {stage.name for stage in STAGES}
     launched = dg_command("launch", "--assets", "key:real_images", "--partition", "tiny")
     assert launched.returncode == 0, launched.stderr[-2000:]
     assert "real_images[tiny]: computed 20, reused 0" in launched.stderr
