@@ -192,7 +192,7 @@ def test_init_writes_a_recipe_and_says_what_it_costs(tmp_path):
     text = "\n".join(lines)
     assert "classes: 2, of 4 to 4 images each" in text
     assert f"wrote {workspace.recipes / 'tiny_pictures.yaml'}" in text
-    assert "estimate for cpu: at least " in text  # as prototypes are chosen by default
+    assert "estimate for cpu: about " in text
     assert lines[-1] == "next: `d4m run tiny_pictures`"
     recipe = load_recipe(workspace.recipes / "tiny_pictures.yaml")
     assert (recipe.settings.prototypes.ipc, recipe.settings.dataset.size_px) == (2, 8)

@@ -171,7 +171,8 @@ def _stage_cost(
         name = work.piece.name
         earlier = totals.get(name, Work(work.piece, 0, 0))
         totals[name] = Work(work.piece, earlier.count + work.count, earlier.starts + work.starts)
-    seconds, cpu, memory, kept = 0.0, 0.0, 0, 0
+    planning = _planning_seconds(plan, stage)
+    seconds, cpu, memory, kept = planning, planning, 0, 0
     unknown = list[str]()
     for work in totals.values():
         rate = rates.find(work.piece, work.count)
@@ -195,6 +196,19 @@ def _stage_cost(
         memory + held_bytes(plan, stage) if memory else 0,
         tuple(dict.fromkeys(unknown)),
     )
+
+
+def _planning_seconds(plan: CostPlan, stage: str) -> float:
+    """Return what planning takes: a stage's, before and after it, and that of all it builds on."""
+    if not plan.missing(stage):
+        return 0.0
+    planned, wanted = plan.outlook.planned, {stage}
+    seconds = planned[stage].seconds
+    for name in reversed(planned):
+        if name in wanted:
+            wanted.update(planned[name].upstream)
+            seconds += 0.0 if name == "real_images" else planned[name].seconds
+    return seconds
 
 
 def _load() -> float:
