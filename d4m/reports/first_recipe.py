@@ -11,6 +11,7 @@ from d4m.reports.inspection import Inspection
 
 _LARGEST_PX, _SMALLEST_PX, _DIVISOR = 64, 8, 4
 _MOST_PER_CLASS = 10
+_SMALLEST_SHARE = 5  # real images of the smallest class for each distilled one
 _MANY_CLASSES = 100
 _NAMED = 5
 _SHAPES = 1.2  # ratio of the edges above which an image is clearly no square
@@ -48,7 +49,7 @@ def choose(found: Inspection, *, size_px: int | None, ipc: int | None) -> FirstC
         >>> found = Inspection(("a", "b"), {"train": (40, 7), "test": (9, 2)}, {}, sizes, False, 0,
         ...     {"JPEG": 2}, "", {})
         >>> choose(found, size_px=None, ipc=None)
-        FirstChoices(size_px=64, channels=3, ipc=7, student='convnet4', kept=())
+        FirstChoices(size_px=64, channels=3, ipc=1, student='convnet4', kept=())
     """
     size = size_px or max(_SMALLEST_PX, min(_LARGEST_PX, found.edge_px) // _DIVISOR * _DIVISOR)
     lost = set(found.empty)
@@ -57,7 +58,7 @@ def choose(found: Inspection, *, size_px: int | None, ipc: int | None) -> FirstC
     return FirstChoices(
         size,
         1 if found.grey else 3,
-        ipc or min(_MOST_PER_CLASS, fewest),
+        ipc or max(1, min(_MOST_PER_CLASS, fewest // _SMALLEST_SHARE)),
         convnet_for(size),
         tuple(name for name in found.names if name not in lost) if lost else (),
     )

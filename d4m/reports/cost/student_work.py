@@ -228,7 +228,8 @@ def _images(plan: CostPlan, settings: Mapping[str, Any]) -> Iterator[Work]:
 def _labelled(plan: CostPlan, labels: Mapping[str, Any]) -> Piece:
     own = {"augmentation": labels["augmentation"], "precision": labels["precision"]}
     return Piece(
-        "view labelled", {**plan.view, "network": teacher_network(plan), "images": _few(plan), **own}
+        "view labelled",
+        {**plan.view, "network": teacher_network(plan), "images": _few(plan), **own},
     )
 
 
