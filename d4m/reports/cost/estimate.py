@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from d4m.progress import track
 from d4m.reports.cost.generator_work import (
     generator_work,
     latents_work,
@@ -140,7 +141,9 @@ def estimate_cost(outlook: Outlook) -> CostEstimate:
         first = set[str]()
         costs = [
             _stage_cost(plan, rates, stage, first, [*_imports(plan, stage), *_WORK[stage](plan)])
-            for stage in _WORK
+            for stage, _ in zip(
+                _WORK, track(len(_WORK), "measure this machine", unit="stage"), strict=True
+            )
         ]
     return CostEstimate(tuple(costs), device, _load())
 
