@@ -137,6 +137,10 @@ def test_a_recipe_suits_its_images_and_passes_every_check_before_a_run(
     assert recipe.settings.prototypes.ipc == max(1, fewest // 5)
 
 
+OF_SOLVER = pytest.mark.filterwarnings(  # of diffusers
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
 # As little training as there can be; the rest of a recipe is as it was written.
 SHORT = """\
 generator: {compact: {autoencoder: {steps: 2, channels: [8, 8]},
@@ -146,6 +150,7 @@ soft_labels: {epochs: 2}
 """
 
 
+@OF_SOLVER
 @pytest.mark.parametrize("kind", ["grey", "icons"])
 def test_a_recipe_runs_to_its_report(looked_at, tmp_path, kind):
     """With transparent pixels and a class too small, as without: every stage, and the page."""
@@ -205,9 +210,7 @@ def test_names_of_recipes_are_words_of_a_shell():
     assert recipe_name("owner/tiny-set") == "tiny_set"
 
 
-@pytest.mark.filterwarnings(  # of diffusers' solver
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
+@OF_SOLVER
 def test_init_writes_a_recipe_and_says_what_it_costs(tmp_path):
     workspace = Workspace(tmp_path / "workspace")
     for label in ("left", "right"):
