@@ -23,6 +23,7 @@ export D4M_RECIPES := $(CURDIR)/recipes
 demo: $(READY)                 ## Distil the digits and print their scores.
 	@PYTHONWARNINGS=ignore $(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits --config dagster_home/terminal.yaml
 	@$(BIN)/d4m compare digits
+	@echo "next: source $(BIN)/activate; d4m report digits --open (images, scores and costs on one page)"
 	@echo "more: d4m show digits (leads, image fidelity, folder); make dev (the same in the Dagster UI)"
 
 test: $(READY)                 ## Everything that must hold before a change lands.
