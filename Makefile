@@ -33,7 +33,7 @@ test: $(READY)                 ## Everything that must hold before a change land
 	wait $$types; types=$$?; cat $(VENV)/types.txt; exit $$((tests | types))
 
 test-faults: $(FAULTS)         ## Kills, damage, full disks and fuzz at length.
-	OMP_NUM_THREADS=1 D4M_FAULTS=long $(PYTEST) tests/faults
+	OMP_NUM_THREADS=1 D4M_FAULTS=long $(PYTEST) tests/faults tests/deploy
 
 test-browser: $(BROWSER)       ## The UI in a browser without a window.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -p no:randomly tests/browser
