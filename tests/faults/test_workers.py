@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from functools import cache
 from socket import socket
 
 import psutil
@@ -94,17 +95,20 @@ def ray_of(request):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """A workspace in which one process has run each recipe, and the manifests it made."""
+    """A workspace, and what returns the manifests that one process makes of a recipe in it."""
     own = Workspace(tmp_path_factory.mktemp("alone"))
     for class_name in ("cat", "dog"):
         for image in range(6):
             own.draw(class_name, str(image))
     save_pipeline("sd", own.folder / "model")
-    made = {}
     for name, recipe in RECIPES.items():
         own.write(name, recipe)
-        made[name] = {each.manifest.asset: each.manifest for each in own.pipeline(name).run()}
-    return own, made
+
+    @cache
+    def make(name):
+        return {each.manifest.asset: each.manifest for each in own.pipeline(name).run()}
+
+    return own, make
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -117,7 +121,7 @@ def test_every_digest_is_the_same_whoever_computes_and_wherever_it_is_stored(
 ):
     assert server
     ray_of(workers)
-    own, made = alone
+    own, make = alone
     root = tmp_path / "store" if storage == "folder" else f"s3://{BUCKET}/{workers}-{recipe}"
     pipeline = Pipeline(
         load_recipe(own.recipes / f"{recipe}.yaml"),
@@ -125,7 +129,7 @@ def test_every_digest_is_the_same_whoever_computes_and_wherever_it_is_stored(
         Compute("cpu"),
         workers=open_workers(WORKERS[workers]),
     )
-    assert {each.manifest.asset: each.manifest for each in pipeline.run()} == made[recipe]
+    assert {each.manifest.asset: each.manifest for each in pipeline.run()} == make(recipe)
     assert not any(report.computed for report in pipeline.run())
 
 
