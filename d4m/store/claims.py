@@ -2,7 +2,7 @@
 
 ```
 <root>/claims/<stage>/<nonce>.json    the keys that one run computes now, and a pulse
-<root>/claims/<stage>/<nonce>.wish    of a run for which none is left, and a pulse
+<root>/claims/<stage>/<nonce>.wish    the keys for which a run waits, and a pulse
 <root>/claims/<stage>/lock            held by a run for as long as it takes to write a claim
 ```
 
@@ -136,6 +136,7 @@ class Claims:
 
         Runs that compute them see a wish meanwhile.
         """
+        units = list(units)
         keys = {unit.key for unit in units}
         _log.info("%s: another run computes these %d units; waiting for it", self.stage, len(keys))
         wish = CLAIMS / self.stage / f"{secrets.token_hex(8)}{_WISH}"
@@ -145,7 +146,7 @@ class Claims:
                 if time.monotonic() - wished >= _PULSE_S:
                     wished = time.monotonic()
                     with suppress(StoreError, OSError):
-                        self.storage.write(wish, _claim(()))
+                        self.storage.write(wish, _claim(units))
                 time.sleep(_LOOK_S)
         finally:
             self._remove(wish)
@@ -154,7 +155,8 @@ class Claims:
         """Renew a claim, and look for wishes, until the run ends its work on the units."""
         while not ended.wait(_PULSE_S):
             with suppress(StoreError, OSError):
-                claim.renew(wanted=bool(self._valid(_WISH)))
+                own, wishes = {unit.key for unit in claim.units}, self._valid(_WISH)
+                claim.renew(wanted=any(own & {*json.loads(text)["keys"]} for text in wishes))
 
     @contextmanager
     def _lock(self) -> Generator[None]:

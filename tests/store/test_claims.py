@@ -86,6 +86,25 @@ def test_a_run_that_is_asked_gives_up_units_and_the_other_claims_them(storage, m
     assert _files(storage) == []
 
 
+def test_a_wish_for_other_units_is_none_for_these(storage, monkeypatch):
+    monkeypatch.setattr(claims, "_PULSE_S", 0.01)
+    mine, others, seen = UNITS[1:], UNITS[:1], list[bool]()
+    with (
+        Claims(storage, "latents").take(others) as other,
+        Claims(storage, "latents").take(mine) as claim,
+    ):
+        monkeypatch.setattr(claim, "renew", lambda *, wanted: seen.append(wanted))
+        waiting = threading.Thread(target=Claims(storage, "latents").wait, args=(others,))
+        waiting.start()
+        while not other.is_wanted():
+            time.sleep(0.001)
+        before = len(seen)
+        while len(seen) < before + 2:
+            time.sleep(0.001)
+    waiting.join()
+    assert not any(seen)
+
+
 def test_the_wish_of_a_process_that_was_killed_is_no_wish(storage, monkeypatch):
     monkeypatch.setattr(claims, "_PULSE_S", 0.01)
     _leave_claim(storage, host=socket.gethostname(), process=_ended_process())
