@@ -50,7 +50,7 @@ def split_and_others(name: str) -> tuple[Split | None, str]:
         ((None, 'birds'), (None, 'train val'))
     """
     said = [rest for word in _words(name) if (rest := _without_fillers(word))]
-    splits = [_WORDS[word] for word in said if word in _WORDS]
+    splits: list[Split] = [_WORDS[word] for word in said if word in _WORDS]
     if len(splits) != 1:
         return None, " ".join(said)
     return splits[0], " ".join(word for word in said if word not in _WORDS)

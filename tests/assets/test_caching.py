@@ -7,12 +7,10 @@ from dagster._core.loader import LoadingContextForTest
 from d4m.pipeline import STAGES
 from d4m_assets.partitions import PARTITIONS
 from tests.assets.conftest import GRAPH, Instance, computed_by
-from tests.conftest import TINY_RECIPE, Workspace
+from tests.conftest import ONE_STUDENT, TINY_RECIPE, Workspace
 
 CLASS_3 = TINY_RECIPE + 'prompts: {per_class: {three: "a bold three"}}\n'
-FEWER_IMAGES = TINY_RECIPE.replace("ipc: 3", "ipc: 2").replace(
-    ", test_vit], seeds: 2", "], seeds: 1"
-)
+FEWER_IMAGES = ONE_STUDENT.replace("ipc: 3", "ipc: 2")
 NOTHING = {stage.name: 0 for stage in STAGES}
 ONE_PROMPT = NOTHING | {
     "synthetic_images": 1,
