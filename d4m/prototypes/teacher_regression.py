@@ -112,6 +112,17 @@ class TeacherRegression:
         del step
         return np.arange(self._count)
 
+    def gradient(
+        self,
+        pixels: Float[Tensor, "row channel height width"],
+        class_ids: Int64[Tensor, "row"],
+        step: int,
+    ) -> Float[Tensor, "row channel height width"]:
+        """Return the gradient of the step's error."""
+        pixels = pixels.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(self.error(pixels, class_ids, step), pixels)
+        return gradient
+
     def error(
         self,
         pixels: Float[Tensor, "row channel height width"],
