@@ -70,6 +70,7 @@ def test_a_cached_recipe_costs_nothing_and_needs_no_probe(finished, monkeypatch,
     estimate = estimate_cost(finished.pipeline().look_ahead())
     assert estimate.seconds == estimate.store_bytes == estimate.memory_bytes == 0
     assert not rates_file().exists()
+    assert cost_lines(estimate) == ["everything is stored: a run would compute nothing"]
 
 
 def test_a_changed_prompt_costs_what_follows_from_it(never_run, finished):

@@ -210,7 +210,7 @@ def _planning_seconds(plan: CostPlan, stage: str) -> float:
         return 0.0
     planned, wanted = plan.outlook.planned, {stage}
     seconds = planned[stage].seconds
-    for name in reversed(planned):
+    for name in reversed(list(planned)):
         if name in wanted:
             wanted.update(planned[name].upstream)
             seconds += 0.0 if name == "real_images" else planned[name].seconds

@@ -10,6 +10,7 @@ LONG_S = 600.0
 """Seconds of a run whose cost is printed before it begins, without anybody asking."""
 SHORT_S = 1.0
 """Stages that take less are shown together, as no estimate is exact to a second."""
+_SHORT = "under 1 s"
 _BUSY = 1.25  # processes per CPU
 _CAVEAT = (
     "An estimate from rates measured on this device; units that wait for others count as if they "
@@ -51,9 +52,12 @@ def _row(stage: StageCost) -> dict[str, str]:
 
 def cost_lines(estimate: CostEstimate) -> list[str]:
     """Return the cost in all, and what the estimate leaves out."""
+    if not any(stage.units for stage in estimate.stages):
+        return ["everything is stored: a run would compute nothing"]
     more = "at least " if estimate.unknown else "about "
+    spelt = spell_time(estimate.seconds)
     total = [
-        f"{more}{spell_time(estimate.seconds)}",
+        spelt if spelt == _SHORT else f"{more}{spelt}",
         f"{_bytes(estimate.store_bytes)} of store",
         f"{_bytes(estimate.memory_bytes)} of memory",
     ]
@@ -94,7 +98,7 @@ def spell_time(seconds: float) -> str:
     """
     whole = round(seconds)
     if whole < 1:
-        return "under 1 s"
+        return _SHORT
     minutes, hours = whole // 60, whole // 3600
     if hours:
         return f"{hours} h {minutes % 60} min"
