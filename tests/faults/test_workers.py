@@ -60,6 +60,7 @@ def cluster(server):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("raylet_start_wait_time_s", "worker_register_timeout_seconds"):
             patch.setenv(f"RAY_{name}", "300")
+        patch.setenv("RAY_worker_niceness", "0")
         # Otherwise Ray takes 127.0.0.1 for the address by which other machines reach this one.
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         patch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
