@@ -254,7 +254,7 @@ class _Generator(_Kind):
         self._writer(unit, path)
 
     def planned(self, unit: Unit) -> Unit:
-        """Plan the denoiser's unit anew, which names the digest of the VAE."""
+        """Plan the denoiser's unit again, which names the digest of the VAE."""
         if is_known(unit):
             return unit
         units, _ = plan_stage(Generator(), self._context)
