@@ -16,7 +16,6 @@ from d4m.reports.preflight.images import (
 from d4m.reports.preflight.networks import network_problems
 from d4m.reports.preflight.prompts import check_prompts
 from d4m.reports.preflight.synthesis import (
-    channel_problems,
     guidance_problems,
     mosaic_problems,
     step_problems,
@@ -43,7 +42,7 @@ def check_recipe(context: StageContext) -> list[str]:
     problems = [*step_problems(recipe), *guidance_problems(recipe), *set_problems(recipe)]
     if lost := list(path_problems(recipe)):
         raise recipe.refuse([*problems, *lost])
-    problems += channel_problems(recipe)
+    problems += context.generator.find_unfollowed(recipe.settings.synthesis)
     try:
         source = context.source
         problems += count_problems(recipe, source)
