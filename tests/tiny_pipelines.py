@@ -266,11 +266,11 @@ def _pixart(made: Any = PixArtAlphaPipeline, *, size: int = 4, patch: int = 2, *
     return made(
         transformer=PixArtTransformer2DModel(
             num_attention_heads=2,
-            attention_head_dim=8,
+            attention_head_dim=12,
             in_channels=4,
             out_channels=8,
             num_layers=2,
-            cross_attention_dim=16,
+            cross_attention_dim=24,
             sample_size=size,
             patch_size=patch,
             caption_channels=_T5_WIDTH,

@@ -47,6 +47,7 @@ def find_problems(
     folder, kind = found
     if path.is_dir():
         yield from _missing_weights(folder, kind)
+        yield from _missing_reader(folder, kind)
     elif not kind.single_file and path.is_file():
         yield Problem(_MODEL, refuse_single_file(kind, path))
     yield from _wrong_images(folder, kind, size_px, channels)
@@ -146,6 +147,19 @@ def _missing_weights(folder: Path, kind: Kind) -> Iterator[Problem]:
                 f"and save them with `save_pretrained`"
             )
             yield Problem(_MODEL, text)
+
+
+def _missing_reader(folder: Path, kind: Kind) -> Iterator[Problem]:
+    """Yield a tokenizer that needs a library which is not installed."""
+    for name in kind.text.tokens if kind.text else ():
+        files = {path.name for path in (folder / name).glob("*")}
+        if "spiece.model" not in files or "tokenizer.json" in files:
+            continue
+        if importlib.util.find_spec("sentencepiece") is None:
+            text = (
+                f"{folder / name} holds T5's tokenizer as spiece.model alone, which needs a library"
+            )
+            yield Problem(_MODEL, f"{text}: pip install sentencepiece")
 
 
 def _wrong_images(folder: Path, kind: Kind, size_px: int, channels: int) -> Iterator[Problem]:

@@ -4,6 +4,7 @@ import importlib.util
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from peft import PeftModel
 
 from d4m.generators.base import ImagesDescription
@@ -19,6 +20,7 @@ from tests.tiny_pipelines import image_to_image, save_pipeline
 from tests.training.test_resume import assert_same_when_stopped
 
 KINDS = {"sd": 4, "sdxl": 4, "sd3": 16, "pixart": 4, "dit": 4}
+SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 PROMPTS = ["1", "2", "4"]  # a DiT's classes
 IMAGES = ImagesDescription(["kite", "hen"], {"size_px": 8})
 
@@ -74,7 +76,7 @@ def test_the_denoiser_is_called_as_the_stock_pipeline_calls_it(kind):
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
 def test_noise_of_a_diffusion_and_its_target_add_up_to_the_latents(prediction_type):
     pipeline = image_to_image("sd")
-    pipeline.scheduler.register_to_config(prediction_type=prediction_type)
+    pipeline.scheduler = DDIMScheduler(**SCHEDULE, prediction_type=prediction_type)
     clean = _latents("sd", 50)
     noisy, times, target = draw_noise(pipeline)(clean, torch.Generator().manual_seed(1))
     kept = pipeline.scheduler.alphas_cumprod[times].view(-1, 1, 1, 1)
@@ -172,7 +174,9 @@ def test_the_pretrained_weights_do_not_change_and_all_of_the_adapter_does():
     ups = {name: each for name, each in adapter.weights.items() if "lora_B" in name}
     texts = [name for name in ups if "add_q_proj" in name]
     assert texts
-    assert all(each.abs().max() > 0 for each in ups.values() if each.numel())
+    # What the last block makes of texts is not read, so their queries there have no gradient.
+    still = {name for name, each in ups.items() if each.abs().max() == 0}
+    assert still == {name for name in texts if "blocks.1." in name}
     assert {each.shape[1] for each in ups.values()} == {2}
 
 

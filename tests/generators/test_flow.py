@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,18 @@ from tests.tiny_pipelines import image_to_image, save_pipeline
 
 PROMPTS = ["crane", "kite"]
 LONG = "a photo of a hen " * 3 + "kite"  # 13 tokens for CLIP here, which reads 10
+
+
+@pytest.fixture(scope="module")
+def open_kind(tmp_path_factory):
+    """Return a function that opens a pretrained generator of a kind, whose files may not change."""
+
+    @cache
+    def open_one(kind):
+        folder = save_pipeline(kind, tmp_path_factory.mktemp("pipelines") / kind)
+        return PretrainedGenerator(PretrainedSettings(model=kind), folder, "cpu")
+
+    return open_one
 
 
 def _prototypes():
@@ -143,10 +156,9 @@ def test_flux_packs_two_by_two_places_into_one_token():
     ],
 )
 def test_what_a_kind_cannot_follow_is_refused_before_and_after_loading(
-    tmp_path, kind, settings, message
+    open_kind, kind, settings, message
 ):
-    folder = save_pipeline(kind, tmp_path / kind)
-    generator = PretrainedGenerator(PretrainedSettings(model=kind), folder, "cpu")
+    generator = open_kind(kind)
     usual = {"scheduler": "pipeline"} | settings
     (problem,) = generator.find_unfollowed(RecipeSynthesisSettings.model_validate(usual))
     key = message.partition("`: ")[0]
@@ -204,15 +216,14 @@ def test_a_flow_with_noise_of_its_own_in_every_step_is_refused(tmp_path, change,
         ("pixart", None),
     ],
 )
-def test_prompts_are_cut_where_the_text_encoders_cut_them(tmp_path, kind, read):
-    folder = save_pipeline(kind, tmp_path / kind)
-    generator = PretrainedGenerator(PretrainedSettings(model=kind), folder, "cpu")
+def test_prompts_are_cut_where_the_text_encoders_cut_them(open_kind, kind, read):
+    generator = open_kind(kind)
     found = generator.examine_prompts([LONG, "a kite"], ["kite", "hen"])
     assert {text: text[: cut.read] for text, cut in found.items()} == ({LONG: read} if read else {})
 
 
 @pytest.mark.parametrize(("kind", "most"), [("pixart", 120), ("pixart_sigma", 300), ("flux", 512)])
-def test_t5_reads_as_many_tokens_as_the_stock_pipeline_gives_it(tmp_path, kind, most):
+def test_t5_reads_as_many_tokens_as_the_stock_pipeline_gives_it(open_kind, kind, most):
     pipeline = image_to_image(kind)
     tokens = list[torch.Tensor]()
     encoder = getattr(pipeline, "text_encoder_2", pipeline.text_encoder)
@@ -221,8 +232,7 @@ def test_t5_reads_as_many_tokens_as_the_stock_pipeline_gives_it(tmp_path, kind, 
     Conditions(pipeline, "", device="cpu").arguments([long])
     assert tokens[0].shape == (1, most)
     assert int(tokens[0][0, -1]) == 1  # its only marker, at the end
-    folder = save_pipeline(kind, tmp_path / kind)
-    generator = PretrainedGenerator(PretrainedSettings(model=kind), folder, "cpu")
+    generator = open_kind(kind)
     (found,) = generator.examine_prompts([long], ["kite"]).values()
     assert found.read == len("kite ") * (most - 1) - 1
     assert found.reason.startswith(f"{most - 1} tokens are read")
@@ -239,9 +249,8 @@ def test_t5_reads_as_many_tokens_as_the_stock_pipeline_gives_it(tmp_path, kind, 
         ("pixart", 16, r"this PixArt-alpha takes images of 8 px only, found 16"),
     ],
 )
-def test_sizes_that_the_transformer_does_not_take_are_refused(tmp_path, kind, size_px, message):
-    folder = save_pipeline(kind, tmp_path / kind)
-    generator = PretrainedGenerator(PretrainedSettings(model=kind), folder, "cpu")
+def test_sizes_that_the_transformer_does_not_take_are_refused(open_kind, kind, size_px, message):
+    generator = open_kind(kind)
     for size in (8, size_px):
         images = ImagesDescription(["kite"], {"size_px": size})
         found = generator.find_problems(images, channels=3)
