@@ -49,7 +49,7 @@ def check_recipe(context: StageContext) -> list[str]:
     except SourceError as failure:
         problems.append(_source_problem(failure))
         raise recipe.refuse(problems) from failure
-    problems += prototype_problems(recipe, classes=len(source.class_table))
+    problems += prototype_problems(recipe)
     problems += crop_problems(recipe, size_px=view_size_px(context))
     sizes = {"size_px": source.size_px, "view_px": view_size_px(context)}
     problems += mosaic_problems(recipe, **sizes)
