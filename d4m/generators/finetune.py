@@ -66,7 +66,7 @@ class Adapter:
 
     def merge_into(self, denoiser: nn.Module) -> None:
         """Add the changes to a denoiser's own weights; it costs nothing more from then on."""
-        model: Any = _with_adapters(denoiser, self.rank)
+        model: Any = seeded(0, lambda: _with_adapters(denoiser, self.rank))  # all are overwritten
         set_peft_model_state_dict(model, dict(self.weights))
         model.merge_and_unload()
 
