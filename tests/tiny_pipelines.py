@@ -205,7 +205,7 @@ def _t5() -> tuple[T5EncoderModel, T5Tokenizer]:
 
 
 def _flow_vae(**more: Any) -> AutoencoderKL:
-    """Of 16 latent channels, which are shifted before they are scaled."""
+    """A VAE of 16 latent channels, which are shifted before they are scaled."""
     plain = {"use_quant_conv": False, "use_post_quant_conv": False}
     return _vae(**{"latent_channels": 16, "shift_factor": 0.3, **plain} | more)
 

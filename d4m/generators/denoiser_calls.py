@@ -29,7 +29,7 @@ class DenoiserCalls:
         """Encode nothing yet."""
         kind = kind_of(pipeline)
         assert kind is not None, "a generator loads pipelines of known kinds"
-        assert not kind.told_guidance, "refused before"
+        assert not kind.takes_guidance, "refused before"
         self._pipeline = pipeline
         self._flow = kind.flow
         device = str(pipeline._execution_device)  # noqa: SLF001

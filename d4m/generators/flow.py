@@ -20,7 +20,7 @@ Latents = Float[Tensor, "image latent_channel height width"]
 
 
 class StableDiffusion3FromLatents(StableDiffusion3Img2ImgPipeline):
-    """The stock pipeline of Stable Diffusion 3, told the size of the latents that it is given.
+    """The stock pipeline of Stable Diffusion 3, with the size of the latents that it is given.
 
     Without it, the stock pipeline takes the transformer's own size, by which a scheduler with
     `use_dynamic_shifting` sets its noise levels.
@@ -43,7 +43,7 @@ class FluxFromLatents(FluxImg2ImgPipeline):
     def __call__(self, *, image: Latents, **arguments: Any) -> ImagePipelineOutput:
         """Add noise to scaled latents with the scheduler's `scale_noise`, and denoise them.
 
-        `guidance_scale` is a number that the transformer is told, where it was trained with one;
+        `guidance_scale` is an input of the transformer, where it was trained with one;
         there is no second evaluation without a prompt.
         """
         stock = inspect.unwrap(FluxImg2ImgPipeline.__call__)

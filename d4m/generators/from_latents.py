@@ -15,7 +15,7 @@ from d4m.errors import GeneratorError
 
 @dataclass(frozen=True)
 class Start:
-    """What a denoising loop starts from.
+    """The latents and times that a denoising loop starts from.
 
     Attributes:
         latents: with the noise of the first time.
@@ -39,7 +39,7 @@ def start_from_latents(
     """Add the noise that `strength` selects to scaled latents.
 
     Args:
-        pipeline: a pipeline with a transformer, whose scheduler is told to begin there.
+        pipeline: a pipeline with a transformer, whose scheduler is set to begin there.
         image: scaled latents, of the size that the transformer was made for.
         strength: fraction of the schedule that runs, at its end.
         num_inference_steps: steps in the full schedule.

@@ -36,8 +36,8 @@ class Kind:
         upcasts_vae: whether the stock pipelines run a VAE with `force_upcast` in float32 where
             the rest runs in float16.
         flow: whether the denoiser is trained by flow matching, along straight lines to the noise.
-        told_guidance: whether the denoiser is told the guidance scale, and so is never evaluated
-            under a negative prompt.
+        takes_guidance: whether the guidance scale is an input of the denoiser, which is then never
+            evaluated under a negative prompt.
         sizes: the images it takes: of any size, of sizes that its patches divide, or of one size.
         packing: latent values that are one channel of the denoiser's input.
         single_file: whether it may come as one `.safetensors` file.
@@ -51,7 +51,7 @@ class Kind:
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     upcasts_vae: bool = False
     flow: bool = False
-    told_guidance: bool = False
+    takes_guidance: bool = False
     sizes: Literal["any", "patches", "trained"] = "any"
     packing: int = 1
     single_file: bool = False
@@ -59,7 +59,7 @@ class Kind:
     @property
     def reads_negative(self) -> bool:
         """Whether guidance is away from a negative prompt."""
-        return self.text is not None and not self.told_guidance
+        return self.text is not None and not self.takes_guidance
 
     @property
     def weight_folders(self) -> tuple[str, ...]:
@@ -206,7 +206,7 @@ _FLUX = Kind(
         {"prompt_2": None},
     ),
     flow=True,
-    told_guidance=True,
+    takes_guidance=True,
     sizes="patches",
     packing=4,
 )

@@ -83,9 +83,9 @@ def find_untrainable(settings: PretrainedSettings, path: Path) -> Iterator[Probl
         found = find_local(settings, path)
     except GeneratorError:  # a problem of the model, which `find_problems` reports
         return
-    if found and found[1].told_guidance:
+    if found and found[1].takes_guidance:
         name = found[1].name
-        text = f"is not for {name}, which is told its guidance scale in training; leave it out"
+        text = f"is not for {name}, which takes its guidance scale as an input; leave it out"
         yield Problem(keys, text)
 
 

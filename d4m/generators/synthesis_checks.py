@@ -44,7 +44,7 @@ def find_unfollowed(
     if settings.set_guidance:
         text = f"is not for {kind.name}, which is trained by flow matching; leave it out"
         yield "set_guidance", text
-    untold = kind.told_guidance and not denoiser.get("guidance_embeds", not denoiser)
+    untold = kind.takes_guidance and not denoiser.get("guidance_embeds", not denoiser)
     if untold and settings.guidance_scale != 1:
         text = f"found {settings.guidance_scale}, but this {kind.name} was trained without guidance"
         yield "guidance_scale", f"{text}; wanted 1"

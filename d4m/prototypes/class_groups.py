@@ -12,8 +12,8 @@ def group_classes(
 ) -> list[Int64[np.ndarray, "_class"]]:
     """Divide classes into as few groups as hold at most so many prototypes, in order.
 
-    Neighbours stay together, because in many tables of classes they are alike, and are what a
-    regression has to tell apart. A class with more prototypes than that is a group of its own.
+    Neighbours stay together, because in many tables of classes they look similar, and are what
+    a regression has to tell apart. A class with more prototypes than that is a group of its own.
 
     Args:
         classes: number of classes.

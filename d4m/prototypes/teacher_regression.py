@@ -67,7 +67,7 @@ class TeacherRegression:
     The age of a student is the number of views it was trained on.
 
     More than 2,000 images do not take part in one regression: the classes are divided into groups,
-    and each student looks at one of them, images and targets alike. The groups take turns, so with
+    and each student looks at the images and targets of one of them. The groups take turns, so with
     twice as many groups an image is moved in half as many steps.
 
     Args:

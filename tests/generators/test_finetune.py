@@ -31,7 +31,7 @@ def _latents(kind, count=3):
 
 
 def _predicted_in_synthesis(pipeline, kind, guidance_scale):
-    """What the denoiser was given in one step, and what it returned."""
+    """Return the arguments of one call of the denoiser, and its result."""
     settings = SynthesisSettings(
         num_inference_steps=2,
         strength=0.5,
@@ -174,7 +174,7 @@ def test_the_pretrained_weights_do_not_change_and_all_of_the_adapter_does():
     ups = {name: each for name, each in adapter.weights.items() if "lora_B" in name}
     texts = [name for name in ups if "add_q_proj" in name]
     assert texts
-    # What the last block makes of texts is not read, so their queries there have no gradient.
+    # Texts are not read after the last block, so their queries there have no gradient.
     still = {name for name, each in ups.items() if each.abs().max() == 0}
     assert still == {name for name in texts if "blocks.1." in name}
     assert {each.shape[1] for each in ups.values()} == {2}
@@ -187,7 +187,7 @@ def test_a_flux_and_a_machine_without_peft_are_refused_early(tmp_path, monkeypat
         settings = PretrainedSettings(model=kind)
         generator = PretrainedGenerator(settings, folder, "cpu", finetune=FinetuneSettings())
         found += [problem.text for problem in generator.find_problems(IMAGES, channels=3)]
-    assert found == ["is not for FLUX, which is told its guidance scale in training; leave it out"]
+    assert found == ["is not for FLUX, which takes its guidance scale as an input; leave it out"]
     known = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "peft" else known(name)
