@@ -44,8 +44,8 @@ def find_unfollowed(
     if settings.set_guidance:
         text = f"is not for {kind.name}, which is trained by flow matching; leave it out"
         yield "set_guidance", text
-    untold = kind.takes_guidance and not denoiser.get("guidance_embeds", not denoiser)
-    if untold and settings.guidance_scale != 1:
+    takes_none = kind.takes_guidance and not denoiser.get("guidance_embeds", not denoiser)
+    if takes_none and settings.guidance_scale != 1:
         text = f"found {settings.guidance_scale}, but this {kind.name} was trained without guidance"
         yield "guidance_scale", f"{text}; wanted 1"
     yield from _wrong_sampler(scheduler)
