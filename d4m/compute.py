@@ -3,8 +3,10 @@
 None of them changes a result beyond rounding.
 """
 
+import ctypes
 import os
 import re
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +19,20 @@ Compiler = Literal["inductor", "cudagraphs", "eager"]
 _BATCH_PIXELS = 16 * 512**2
 _LARGEST_BATCH = 256
 _WORKERS = re.compile(r"serial|ray|auto|ray://[^\s/]+:[0-9]+")
+_ALLOCATOR_CHOICES = (
+    "LD_PRELOAD",
+    "GLIBC_TUNABLES",
+    "MALLOC_MMAP_MAX_",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "MALLOC_TOP_PAD_",
+)
+# Parameters of glibc's `mallopt`, with their numbers in malloc.h.
+_KEEPING = {
+    "M_MMAP_MAX": (-4, 0),  # no block has a mapping of its own
+    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),  # free bytes at the heap's end that are kept
+    "M_TOP_PAD": (-2, 64 * 2**20),  # bytes by which the heap grows at least
+}
 _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:[0-9]+)?")
 
 
@@ -114,6 +130,25 @@ class WorkerSettings:
         if not 0 < self.gpus <= 1:
             msg = f"D4M_WORKER_GPUS: wanted a share of a GPU in (0, 1], found {self.gpus:g}"
             raise D4MError(msg)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library hand freed memory out again, in place of returning it to the system.
+
+    By default, glibc maps every block above 32 MB anew and unmaps it when it is freed, so each
+    training step waits for the kernel to fill the same pages with zeros: half of a student's time
+    on a CPU (benchmarks/README.md). Results do not change. Nothing happens where the environment
+    chooses an allocator or its settings, or where there is no glibc.
+
+    Source:
+        The manual page mallopt(3); `mallopt` has an effect on what is allocated later.
+    """
+    if any(name in os.environ for name in _ALLOCATOR_CHOICES) or sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter, value in _KEEPING.values():
+            mallopt(parameter, value)
 
 
 def _has_cuda_device() -> bool:

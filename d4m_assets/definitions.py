@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from d4m.compute import keep_freed_memory
 from d4m.environment import (
     compute,
     recipes_folder,
@@ -19,6 +20,7 @@ from d4m_assets.partitions import register_recipes
 from d4m_assets.resources import RecipesResource, StoreResource
 
 spin_briefly()
+keep_freed_memory()
 draw_on_terminal()
 register_recipes()
 

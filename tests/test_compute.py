@@ -1,6 +1,9 @@
 """The machine's settings: what the environment variables accept, and how large a batch is."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -134,3 +137,36 @@ def test_all_are_read_together(monkeypatch):
     monkeypatch.setenv("D4M_MEMORY", "offload")
     monkeypatch.setenv("D4M_COMPILE", "inductor")
     assert environment.compute() == Compute("cuda:1", 24, "offload", "inductor")
+
+
+_FAULTS = """
+import resource
+from d4m.compute import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        b"x" * 64_000_000  # bytes, above the largest threshold for mappings
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+by_default = faults()
+keep_freed_memory()
+faults()
+print(by_default, faults())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
+@pytest.mark.parametrize("own_choice", [{}, {"MALLOC_TOP_PAD_": "4096"}])
+def test_freed_memory_is_handed_out_again_unless_the_environment_chooses(own_choice):
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-c", _FAULTS]
+    done = subprocess.run(
+        command, env=plain | own_choice, capture_output=True, text=True, check=True
+    )
+    by_default, kept = (int(text) for text in done.stdout.split())
+    assert by_default > 20 * 1000  # at least a fault per 64 kB, whatever the size of a page
+    if own_choice:
+        assert kept > by_default / 2
+    else:
+        assert kept < by_default / 100

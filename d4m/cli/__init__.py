@@ -18,6 +18,7 @@ from d4m.cli import scores as scores
 from d4m.cli import store as store
 from d4m.cli import versions as versions
 from d4m.cli.app import app as app
+from d4m.compute import keep_freed_memory
 from d4m.environment import spin_briefly
 from d4m.errors import D4MError
 
@@ -28,6 +29,7 @@ def main() -> None:
     Warnings go to stderr. So does a line of progress per minute where no terminal shows a bar.
     """
     spin_briefly()
+    keep_freed_memory()
     handler = RichHandler(console=Console(stderr=True), show_path=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     if not sys.stderr.isatty():

@@ -36,10 +36,10 @@ _FEATURES_AT_ONCE = 50
 class ClassRegression:
     """The error with which images predict real images' classes, by the features of eight students.
 
-    Each step draws one of the students and views of the images, and fits a kernel regression from
-    the views' features to their classes. The student is then trained by one step, on views of the
-    images with their classes. Students begin at unlike ages, and a new one takes the place of the
-    oldest, so that features of every age take part.
+    Each regression draws one of the students and views of the images, and is fitted from the views'
+    features to their classes. The student is then trained by one step, on views of the images with
+    their classes. Students begin at unlike ages, and a new one takes the place of the oldest, so
+    that features of every age take part.
 
     Args:
         class_ids: the class of each image.
@@ -48,6 +48,7 @@ class ClassRegression:
         precision: number format of the students.
         seed: the stream of views, students and targets.
         networks: the students' architectures; of several, each student takes the next one.
+        regressions: in each step, each with a student and views of its own.
         tiles: images that are drawn of each prototype.
 
     Source:
@@ -71,6 +72,7 @@ class ClassRegression:
         precision: Precision,
         seed: int,
         networks: Sequence[ClassifierSettings] = (ClassifierSettings(),),
+        regressions: int = 1,
         tiles: int = 1,
     ) -> None:
         """Group images and targets by class; build no student yet."""
@@ -82,6 +84,7 @@ class ClassRegression:
         self._optimizer = _OPTIMIZER.model_copy(update={"precision": precision})
         self._seed = seed
         self._networks = networks
+        self._regressions = regressions
         self._tiles = tiles
         self._pool = list[_Student]()
         self._used: _Student | None = None
@@ -105,11 +108,25 @@ class ClassRegression:
         most = max(1, _VIEWS // (len(classes) * self._tiles))
         return np.concatenate([_some(draw, self._own[each], most) for each in classes])
 
-    def error(
+    def gradient(
         self,
         pixels: Float[Tensor, "row channel height width"],
         class_ids: Int64[Tensor, "row"],
         step: int,
+    ) -> Float[Tensor, "row channel height width"]:
+        """Return the gradient of the mean error of the step's regressions."""
+        pixels = pixels.detach().requires_grad_()
+        total = torch.zeros_like(pixels)
+        for number in range(step * self._regressions, (step + 1) * self._regressions):
+            (own,) = torch.autograd.grad(self.error(pixels, class_ids, number), pixels)
+            total += own / self._regressions
+        return total
+
+    def error(
+        self,
+        pixels: Float[Tensor, "row channel height width"],
+        class_ids: Int64[Tensor, "row"],
+        number: int,
     ) -> Float[Tensor, ""]:
         """Return how far the regression's predictions on real images are from their classes.
 
@@ -121,8 +138,8 @@ class ClassRegression:
         Source:
             FRePo (Zhou et al., NeurIPS 2022), whose loss is half of it.
         """
-        draw = stream_generator(self._seed, "step", step)
-        student = self._next_student(ImageSet(pixels.detach(), class_ids), step, draw)
+        draw = stream_generator(self._seed, "step", number)
+        student = self._next_student(ImageSet(pixels.detach(), class_ids), number, draw)
         classes = class_ids.unique()
         real = np.concatenate(
             [
@@ -136,7 +153,7 @@ class ClassRegression:
         with torch.no_grad():
             known = self._features(student, plain)
         wanted = _one_hot(self._targets.class_ids[rows], classes)
-        views, labels = self._views(ImageSet(pixels, class_ids), "support", step, _VIEWS)
+        views, labels = self._views(ImageSet(pixels, class_ids), "support", number, _VIEWS)
         own = self._features(student, views)
         predicted = regress(known, own, _one_hot(labels, classes))
         return (wanted - predicted).square().sum(dim=1).mean()

@@ -21,13 +21,14 @@ Draw = Callable[
 image per prototype, or as many tiles of it for each."""
 
 _DRAWN_AT_ONCE = 64
+_KEPT = 128 * 32**2  # values of pixels of a step, at most, for which the way back is kept
 
 
 @runtime_checkable
 class Objective(Protocol):
     """The purpose of a set of images, as an error that has a gradient.
 
-    A step asks for `rows`, draws their images, and then asks for the `error` of these.
+    A step asks for `rows`, draws their images, and then asks for the error's `gradient`.
     """
 
     betas: tuple[float, float]
@@ -37,13 +38,13 @@ class Objective(Protocol):
         """Return the prototypes whose images this step looks at."""
         ...
 
-    def error(
+    def gradient(
         self,
         pixels: Float[Tensor, "row channel height width"],
         class_ids: Int64[Tensor, "row"],
         step: int,
-    ) -> Float[Tensor, ""]:
-        """Return the error of the images of these prototypes."""
+    ) -> Float[Tensor, "row channel height width"]:
+        """Return the gradient of the error of these images with respect to their pixels."""
         ...
 
 
@@ -62,14 +63,14 @@ class Alternating:
         """Return the prototypes that the step's objective looks at."""
         return self._both[step % 2].rows(step // 2)
 
-    def error(
+    def gradient(
         self,
         pixels: Float[Tensor, "row channel height width"],
         class_ids: Int64[Tensor, "row"],
         step: int,
-    ) -> Float[Tensor, ""]:
-        """Return the error by the step's objective."""
-        return self._both[step % 2].error(pixels, class_ids, step // 2)
+    ) -> Float[Tensor, "row channel height width"]:
+        """Return the gradient by the step's objective."""
+        return self._both[step % 2].gradient(pixels, class_ids, step // 2)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of both; None for one that has no state."""
@@ -97,8 +98,8 @@ def refine_prototypes(
 ) -> Float32[np.ndarray, "image latent_channel latent_height latent_width"]:
     """Move prototypes slightly so that the error of their images falls.
 
-    Each step draws the images of some prototypes, takes the error's gradient with respect to their
-    pixels, and hands it back through what drew them.
+    Each step draws the images of some prototypes, asks for the error's gradient with respect to
+    their pixels, and hands it back through what drew them.
 
     Args:
         prototypes: scaled latents.
@@ -125,20 +126,18 @@ def refine_prototypes(
         "schedule": schedule,
         **({"objective": objective} if isinstance(objective, Stateful) else {}),
     }
+    drawing = _Drawing(draw, latents)
     first = (checkpoint.resume(parts) or {"step": 0})["step"]
     for step in track(steps, "refine prototypes", unit="step"):
         if step < first:
             continue
         rows = objective.rows(step)
-        pixels = _drawn(draw, latents, rows).requires_grad_()
+        pixels = drawing.pixels(rows)
         tiles = len(pixels) // len(rows)
         shown = class_ids[torch.from_numpy(rows)].repeat_interleave(tiles)
-        error = objective.error(pixels, shown, step)
-        (gradient,) = torch.autograd.grad(error, pixels)
+        gradient = objective.gradient(pixels, shown, step)
         adam.zero_grad()
-        for part in _parts(rows):
-            own = gradient[part.start * tiles : part.stop * tiles]
-            torch.autograd.backward(draw(latents[rows[part]], rows[part]), own)
+        drawing.backward(gradient)
         _check_finite(latents, step)
         adam.step()
         schedule.step()
@@ -163,17 +162,42 @@ class _Latents:
             self._latents.copy_(state_dict["latents"])
 
 
-def _drawn(
-    draw: Draw,
-    latents: Float[Tensor, "image latent_channel latent_height latent_width"],
-    rows: Rows,
-) -> Float[Tensor, "tile channel height width"]:
-    with torch.no_grad():
-        return torch.cat([draw(latents[rows[part]], rows[part]) for part in _parts(rows)])
+class _Drawing:
+    """Draws the images of some prototypes part by part, and hands their gradient to the latents.
 
+    Where a step's images are small, what the way back needs is kept, and nothing is drawn twice.
+    """
 
-def _parts(rows: Rows) -> list[slice]:
-    return [slice(at, at + _DRAWN_AT_ONCE) for at in range(0, len(rows), _DRAWN_AT_ONCE)]
+    def __init__(
+        self,
+        draw: Draw,
+        latents: Float[Tensor, "image latent_channel latent_height latent_width"],
+    ) -> None:
+        self._draw = draw
+        self._latents = latents
+        self._kept: list[Tensor] | None = []  # None: images are too large
+        self._parts = list[Rows]()
+
+    def pixels(self, rows: Rows) -> Float[Tensor, "tile channel height width"]:
+        """Draw the images of these prototypes, without a gradient."""
+        self._parts = [rows[at : at + _DRAWN_AT_ONCE] for at in range(0, len(rows), _DRAWN_AT_ONCE)]
+        drawn = list[Tensor]()
+        for part in self._parts:
+            with torch.set_grad_enabled(self._kept is not None):
+                drawn.append(self._draw(self._latents[part], part))
+            if drawn[0][0].numel() * len(rows) > _KEPT:
+                drawn[-1], self._kept = drawn[-1].detach(), None
+        if self._kept is not None:
+            self._kept = drawn
+        return torch.cat(drawn).detach()
+
+    def backward(self, gradient: Float[Tensor, "tile channel height width"]) -> None:
+        """Add the gradient of the latents to theirs, given that of the pixels."""
+        drawn = self._kept or (self._draw(self._latents[part], part) for part in self._parts)
+        tiles = len(gradient) // sum(len(part) for part in self._parts)
+        own = gradient.split(_DRAWN_AT_ONCE * tiles)
+        for pixels, of_pixels in zip(drawn, own, strict=True):
+            pixels.backward(of_pixels)
 
 
 def _check_finite(latents: Tensor, step: int) -> None:

@@ -123,6 +123,17 @@ class TeacherRegression:
         """Return every image of the group whose turn it is; without groups, every image."""
         return self._groups[step // _STEPS_PER_STUDENT % len(self._groups)]
 
+    def gradient(
+        self,
+        pixels: Float[Tensor, "row channel height width"],
+        class_ids: Int64[Tensor, "row"],
+        step: int,
+    ) -> Float[Tensor, "row channel height width"]:
+        """Return the gradient of the step's error."""
+        pixels = pixels.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(self.error(pixels, class_ids, step), pixels)
+        return gradient
+
     def error(
         self,
         pixels: Float[Tensor, "row channel height width"],

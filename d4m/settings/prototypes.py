@@ -69,6 +69,17 @@ class RefinementSettings(Section):
             "takes. With `teacher` it is the teacher's. With `both`, each step has its own."
         ),
     )
+    regressions: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        exclude_if=lambda value: value == 1,
+        description=(
+            "With `class` and `both`, how many regressions towards classes a step averages, each "
+            "with a student and views of its own. The images are drawn once for all of them, so "
+            "several are worth more than as many steps where the generator takes most of the time."
+        ),
+    )
     students: tuple[Network, ...] = Field(
         default=(ClassifierSettings(),),
         min_length=1,

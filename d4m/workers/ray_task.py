@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from d4m.compute import Compute
+from d4m.compute import Compute, keep_freed_memory
 from d4m.stages.base import Stage
 from d4m.stages.context import StageContext
 from d4m.stages.loaded_models import LoadedModels
@@ -111,6 +111,8 @@ def compute_shard(
         gpus: the share of a GPU that the worker has.
     """
     import ray
+
+    keep_freed_memory()
 
     def post(note: Note) -> None:
         notes.post.remote(note)

@@ -77,7 +77,7 @@ def test_the_error_is_that_of_the_regression(monkeypatch):
     objective = _objective(augmentation=PLAIN)
     pixels = _draw(torch.from_numpy(PROTOTYPES), CLASS_IDS)
     class_ids = torch.from_numpy(CLASS_IDS)
-    error = float(objective.error(pixels, class_ids, step=0).detach())
+    error = float(objective.error(pixels, class_ids, number=0).detach())
     student = objective._pool[0].network
 
     def features(images):
@@ -132,6 +132,15 @@ def test_students_of_several_architectures_share_the_steps(monkeypatch):
         assert (gradient.flatten(1).abs().sum(1) > 0).all()
 
 
+def test_several_regressions_of_a_step_are_averaged():
+    pixels, class_ids = _draw(torch.from_numpy(PROTOTYPES), CLASS_IDS), torch.from_numpy(CLASS_IDS)
+    alone, together = _objective(), _objective(regressions=2)
+    for step in range(2):
+        first, second = (alone.gradient(pixels, class_ids, 2 * step + turn) for turn in range(2))
+        torch.testing.assert_close(together.gradient(pixels, class_ids, step), (first + second) / 2)
+        assert not torch.allclose(first, second)
+
+
 def test_two_objectives_take_alternate_steps():
     """Move prototypes by a mean alone, and by a mean and a spread in turn."""
     asked = list[tuple[str, int]]()
@@ -146,10 +155,12 @@ def test_two_objectives_take_alternate_steps():
             asked.append((self.name, step))
             return CLASS_IDS
 
-        def error(self, pixels, class_ids, step):
+        def gradient(self, pixels, class_ids, step):
             assert len(pixels) == len(class_ids)
             assert asked[-1] == (self.name, step)
-            return pixels.mean() if self.name == "mean" else pixels.var()
+            pixels = pixels.requires_grad_()
+            error = pixels.mean() if self.name == "mean" else pixels.var()
+            return torch.autograd.grad(error, pixels)[0]
 
     both = Alternating(Named("mean"), Named("spread"))
     class_ids = torch.from_numpy(CLASS_IDS)

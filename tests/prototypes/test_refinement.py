@@ -119,6 +119,24 @@ def test_drawing_a_few_at_a_time_moves_prototypes_the_same(targets, teacher, mon
     assert np.allclose(_refined(targets, teacher, steps=3), together, atol=1e-5)
 
 
+def test_images_that_are_drawn_again_for_the_way_back_move_prototypes_the_same(
+    targets, teacher, monkeypatch
+):
+    drawn = list[int]()
+
+    def draw(latents, rows):
+        drawn.append(len(rows))
+        return _draw(latents, rows)
+
+    monkeypatch.setattr("d4m.prototypes.refinement._DRAWN_AT_ONCE", 3)
+    kept = _refined(targets, teacher, steps=3, draw=draw)
+    assert drawn == [3, 3, 2] * 3
+    monkeypatch.setattr("d4m.prototypes.refinement._KEPT", 8 * 64 - 1)  # eight images of 8 px
+    drawn.clear()
+    np.testing.assert_array_equal(_refined(targets, teacher, steps=3, draw=draw), kept)
+    assert drawn == [3, 3, 2] * 6
+
+
 def test_nan_gradients_are_refused_at_once(targets, teacher):
     def draw(latents, rows):
         return _draw(latents, rows) + (latents - latents).abs().sqrt().mean()
