@@ -5,6 +5,7 @@ Stable Diffusion pipeline of a few channels with random weights, one image per c
 `make bench-scale`; benchmarks/README.md reports what it printed.
 """
 
+import argparse
 import os
 import re
 import subprocess
@@ -17,7 +18,7 @@ from PIL import Image
 from small_pipelines import save_pipeline
 
 FILES_PER_CLASS = 50
-SIZES = tuple(int(files) for files in sys.argv[1:]) or (5_000, 50_000)
+STAGE = re.compile(r"^(\w+) +\d+ computed +\d+ reused +([\d.]+) s$", re.MULTILINE)
 RECIPE = """\
 dataset: {{source: image_folder, path: {images}, size_px: 16}}
 generator: {{pretrained: {{model: {model}}}}}
@@ -37,27 +38,31 @@ evaluation:
 
 def main() -> None:
     """Run the sizes in processes of their own, and print Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", type=int, nargs="*", default=[5_000, 50_000])
+    sizes = parser.parse_args().files
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_pipeline(folder / "model", "tiny", 16)
         print("| files | classes | CPU s | per 1,000 | peak memory, MiB |\n|---|---|---|---|---|")
         stages = dict[int, list[tuple[str, str]]]()
-        for files in SIZES:
+        for files in sizes:
             classes = files // FILES_PER_CLASS
-            _write_images(folder / str(files), classes)
+            write_images(folder / str(files), classes)
             seconds, peak_mib, stages[files] = _run(folder, files)
             print(
                 f"| {files:,} | {classes:,} | {seconds:.0f} | {1000 * seconds / files:.2f} "
                 f"| {peak_mib:.0f} |"
             )
         print(
-            f"\n| stage | {' | '.join(f'{files:,} files, s' for files in SIZES)} |\n|---|---|---|"
+            f"\n| stage | {' | '.join(f'{files:,} files, s' for files in sizes)} |\n|---|---|---|"
         )
         for rows in zip(*stages.values(), strict=True):
             print(f"| {rows[0][0]} | {' | '.join(seconds for _, seconds in rows)} |")
 
 
-def _write_images(folder: Path, classes: int) -> None:
+def write_images(folder: Path, classes: int) -> None:
+    """Write small JPEG files of random colours into a folder for each class."""
     random = np.random.default_rng(0)
     for class_id in range(classes):
         target = folder / f"{class_id:04d}"
@@ -82,8 +87,7 @@ def _run(folder: Path, files: int) -> tuple[float, float, list[tuple[str, str]]]
         process = subprocess.Popen([program, "run", recipe], env=environment, stdout=output)
         _, status, usage = os.wait4(process.pid, 0)
     assert status == 0, "the error is printed above"
-    stage = re.compile(r"^(\w+) +\d+ computed +\d+ reused +([\d.]+) s$", re.MULTILINE)
-    found = stage.findall(printed.read_text())
+    found = STAGE.findall(printed.read_text())
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, found
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Where prototypes explain the teacher: real images looked at per cluster, and how many prototypes
 # one regression can be solved for.
-_CANDIDATES = 25
+CANDIDATES = 25
 MOST_EXPLAINING = 2000
 
 
@@ -201,7 +201,7 @@ def _draw_members(root: int, class_id: int, fitted: "PrototypeResult") -> list[n
     groups = list[np.ndarray]()
     for cluster, nearest in enumerate(fitted.nearest_images):
         others = np.flatnonzero(fitted.clusters == cluster)
-        others = draw.permutation(others[others != nearest])[: _CANDIDATES - 1]
+        others = draw.permutation(others[others != nearest])[: CANDIDATES - 1]
         groups.append(np.concatenate([[nearest], others]))
     return groups
 

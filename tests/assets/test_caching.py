@@ -64,8 +64,8 @@ def test_staleness_is_right_at_every_step(materialized: Instance):
     rows = {row.data["artifact"]: row.data for row in shown["cost"].records}
     assert rows["synthetic_images"]["units"] == "1"  # of the class whose prompt changed
     assert "prototypes" not in rows  # which are stored
-    assert shown["estimated_seconds"].value > 0
-    assert shown["cost_in_all"].text.startswith("estimate for cpu: about ")
+    assert shown["estimated seconds"].value > 0
+    assert shown["cost in all"].text.startswith("estimate for cpu: about ")
     # No row of this recipe's scores is made of images that prompts draw without prototypes.
     assert stale_assets(instance) == {"synthetic_images", "distilled_dataset"}
     instance.materialize(selection="key:synthetic_images")

@@ -30,7 +30,8 @@ def test_run_counts_what_it_computed(finished):
     lines = call(finished, "run", "tiny")
     [line] = [line for line in lines if line.startswith("evaluation_scores ")]
     assert line.split()[:5] == ["evaluation_scores", "4", "computed", "15", "reused"]
-    assert lines[-1].startswith("5 units computed in ")
+    assert lines[-2].startswith("5 units computed in ")
+    assert lines[-1].startswith("next: `d4m report tiny --open` shows it, `d4m export tiny FOLDER`")
 
 
 def test_status_of_a_finished_recipe_says_that_all_is_cached(finished):

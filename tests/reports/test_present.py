@@ -66,6 +66,16 @@ def test_reports_about_an_edited_recipe_say_so(edited, command):
     assert call(edited, name, *arguments)[0] == _note(edited)
 
 
+def test_a_list_of_recipes_says_whose_score_it_shows(edited):
+    [row] = json.loads("".join(call(edited, "list", "--json"))).values()
+    assert row["state"].endswith(" units, scores of an earlier version")
+    assert row["version"] == _version(edited)
+    assert row["top1"]["synthetic"] > 0
+    edited.write("small", SMALL)
+    [row] = json.loads("".join(call(edited, "list", "--json"))).values()
+    assert (row["state"], row["version"]) == ("complete", "")
+
+
 def test_an_export_of_an_edited_recipe_wants_the_version_named(edited, tmp_path):
     error = refused(edited, "export", "small", tmp_path / "out")
     assert "recipe small has changed since its last data set was made" in error
