@@ -18,22 +18,23 @@ export DAGSTER_HOME := $(CURDIR)/dagster_home
 export D4M_STORE := $(CURDIR)/store
 export D4M_RECIPES := $(CURDIR)/recipes
 
-.PHONY: demo test test-faults test-browser check format reference docs dev bench bench-synthesis bench-students bench-data bench-gpu bench-samplers bench-scale bench-workers ablation training-sets clean
+.PHONY: demo test test-faults test-browser check format reference docs dev bench bench-synthesis bench-students bench-data bench-gpu bench-samplers bench-scale bench-workers bench-cluster ablation training-sets clean
 
 demo: $(READY)                 ## Distil the digits and print their scores.
 	@PYTHONWARNINGS=ignore $(BIN)/dagster asset materialize -m d4m_assets --select '*' --partition digits --config dagster_home/terminal.yaml
 	@$(BIN)/d4m compare digits
+	@echo "next: source $(BIN)/activate; d4m report digits --open (images, scores and costs on one page)"
 	@echo "more: d4m show digits (leads, image fidelity, folder); make dev (the same in the Dagster UI)"
 
 test: $(READY)                 ## Everything that must hold before a change lands.
 	$(STYLE)
 	@echo 'types and layers are checked next to the tests, and come last'
 	@{ $(TYPES); } > $(VENV)/types.txt 2>&1 & types=$$!; \
-	OMP_NUM_THREADS=1 $(PYTEST); tests=$$?; \
+	OMP_NUM_THREADS=1 $(PYTEST) --ignore=tests/browser; tests=$$?; \
 	wait $$types; types=$$?; cat $(VENV)/types.txt; exit $$((tests | types))
 
 test-faults: $(FAULTS)         ## Kills, damage, full disks and fuzz at length.
-	OMP_NUM_THREADS=1 D4M_FAULTS=long $(PYTEST) tests/faults
+	OMP_NUM_THREADS=1 D4M_FAULTS=long $(PYTEST) tests/faults tests/deploy
 
 test-browser: $(BROWSER)       ## The UI in a browser without a window.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -p no:randomly tests/browser
@@ -81,6 +82,9 @@ bench-scale: $(READY)          ## Memory and time over 5,000 and 50,000 files.
 
 bench-workers: $(READY)        ## Two workers of Ray, compared with one process.
 	$(BIN)/python benchmarks/workers.py
+
+bench-cluster: $(FAULTS)       ## A bucket and workers at length: cost of a unit, 1,000 classes, delays, kills; hours.
+	PYTHONPATH=. $(BIN)/python benchmarks/cluster.py
 
 training-sets: $(READY)        ## Synthetic Fashion-MNIST beside every other training set; long on a CPU.
 	$(BIN)/python benchmarks/training_sets.py

@@ -135,7 +135,7 @@ class WorkerSettings:
 def keep_freed_memory() -> None:
     """Let the C library hand freed memory out again, in place of returning it to the system.
 
-    By default, glibc maps every block above 32 MB anew and unmaps it when it is freed, so each
+    By default, glibc maps every block above 32 MB by itself and unmaps it when it is freed, so each
     training step waits for the kernel to fill the same pages with zeros: half of a student's time
     on a CPU (benchmarks/README.md). Results do not change. Nothing happens where the environment
     chooses an allocator or its settings, or where there is no glibc.

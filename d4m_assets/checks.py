@@ -14,6 +14,7 @@ BLOCKING = ("readable_files", "no_blank_image", "ipc_images_per_class")
 
 _SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warning": dg.AssetCheckSeverity.WARN}
 _DIGITS = 6
+_SETTINGS = ("limit", "wanted")  # among the figures; as text, because Dagster plots every number
 
 
 def check_specs(artifact: str) -> list[dg.AssetCheckSpec]:
@@ -37,7 +38,11 @@ def check_result(recipe: str, check: Check, found: CheckResult) -> dg.AssetCheck
 
     The description begins with the recipe, as an asset's overview shows the last result of any.
     """
-    shown: dict[str, Any] = {name: _rounded(value) for name, value in found.figures.items()}
+    figures = {name: _rounded(value) for name, value in found.figures.items()}
+    shown: dict[str, Any] = {
+        name.replace("_", " "): str(value) if name in _SETTINGS else value
+        for name, value in figures.items()
+    }
     if found.rows:
         whole = len(found.rows) < MOST_ROWS  # checks list no more
         shown["rows" if whole else f"the first {MOST_ROWS} rows"] = plain_table(found.rows)

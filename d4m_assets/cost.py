@@ -29,8 +29,9 @@ def cost_metadata(pipeline: Pipeline) -> Mapping[str, dg.MetadataValue[Any]]:
         estimate = estimate_cost(pipeline.look_ahead())
     except D4MError:
         return {}
+    rows, (total, *caveats) = cost_rows(estimate), cost_lines(estimate)
     return {
-        "estimated_seconds": dg.MetadataValue.float(round(estimate.seconds, 1)),
-        "cost": described_table(_COLUMNS, cost_rows(estimate)),
-        "cost_in_all": dg.MetadataValue.text("\n".join(cost_lines(estimate))),
+        "estimated seconds": dg.MetadataValue.float(round(estimate.seconds, 1)),
+        **({"cost": described_table(_COLUMNS, rows)} if rows else {}),
+        "cost in all": dg.MetadataValue.text(f"{total}. {' '.join(caveats)}".strip()),
     }

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHEET_CLASSES = 20
+_COLOURS = 10  # of matplotlib, after which they come again
+_LINES = ("-", "--", "-.")
 
 
 def contact_sheet(
@@ -37,13 +39,15 @@ def learning_curves(rows: Sequence[ScoreRow]) -> dg.MarkdownMetadataValue:
     """Plot the mean accuracy during the training of each row, and balanced accuracy dotted."""
     figure = _figure(7, 4)
     axes = figure.add_subplot()
-    for row in rows:
-        if row.curve:
-            epochs, top1 = np.array(row.curve).T
-            (line,) = axes.plot(epochs / epochs.max(), 100 * top1, label=row.label, linewidth=1.4)
-            if row.balanced_curve:
-                balanced = 100 * np.array(row.balanced_curve)[:, 1]
-                axes.plot(epochs / epochs.max(), balanced, ":", color=line.get_color())
+    for number, row in enumerate(row for row in rows if row.curve):
+        epochs, top1 = np.array(row.curve).T
+        style = _LINES[number // _COLOURS % len(_LINES)]
+        (line,) = axes.plot(
+            epochs / epochs.max(), 100 * top1, style, label=row.label, linewidth=1.4
+        )
+        if row.balanced_curve:
+            balanced = 100 * np.array(row.balanced_curve)[:, 1]
+            axes.plot(epochs / epochs.max(), balanced, ":", color=line.get_color())
     axes.set(xlabel="share of the training", ylabel="top-1 (dotted: balanced), up to 500 images, %")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)

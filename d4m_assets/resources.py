@@ -40,8 +40,9 @@ class RecipesResource(dg.ConfigurableResource[None]):
         return misnamed_recipes(Path(self.folder))
 
     def file(self, name: str) -> Path:
-        """Return the path of a recipe's file; the file may be missing, or end in `.yml`."""
-        return Path(self.folder) / f"{name}.yaml"
+        """Return the path of a recipe's file; where there is none, the path that it should have."""
+        wanted = Path(self.folder) / f"{name}.yaml"
+        return next(iter(recipe_files(wanted)), wanted)
 
     def stamp(self, name: str) -> str:
         """Return how the file of a recipe looks from outside: another text has another stamp."""

@@ -49,7 +49,7 @@ def settled_metadata(
     """
     found = settled_values(stated, settled).items()
     own = {key: value for key, value in found if key.partition(".")[0] == part}
-    return {"defaults_for_these_images": dg.MetadataValue.json(own)} if own else {}
+    return {"defaults for these images": dg.MetadataValue.json(own)} if own else {}
 
 
 def changed_sections(

@@ -18,7 +18,6 @@ _SCORES = {
     "prototypes, called `chosen_real` where prototypes explain the teacher; `from_noise` images of "
     "the same prompts that start from noise; `decoded_prototypes` the prototypes as images; "
     "`full_data` all training images; `teacher` is the teacher itself",
-    "IPC": "images per class in the training set",
     "labels": "soft: the teacher's logits for every view; hard: the class; for a teacher its name",
     "student": "the network that learnt",
     "top-1 %": "share of the scored images whose class was named; ± is the deviation of one "
@@ -78,10 +77,13 @@ def plain_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
 
 
 def score_table(rows: Sequence[ScoreRow]) -> dg.TableMetadataValue:
-    """Return scores in percent, one row per training set, kind of labels and student."""
-    names = tuple(_SCORES)
-    assert len(score_header("")) == len(names)
-    cells = [dict(zip(names, score_cells(row), strict=True)) for row in rows]
+    """Return scores in percent, one row per training set, kind of labels and student.
+
+    IPC has no column, so that the table fits its page: all rows of a recipe have the same.
+    """
+    header = [name.strip() for name in score_header("")]
+    assert _SCORES.keys() == {*header} - {"IPC"}
+    cells = [dict(zip(header, score_cells(row), strict=True)) for row in rows]
     return described_table(_SCORES, cells)
 
 

@@ -1,9 +1,11 @@
 """Draw docs/ui/report.png and docs/ui/report_phone.png: pictures of reports in a browser.
 
-The first shows the last recipe at a desk, the second all of them on a phone, in the dark. Run it
-where the recipes are finished, with what `make test-browser` installs:
+The first shows the last recipe at a desk, the second all of them on a phone, in the dark. A recipe
+alone is drawn at a desk into a picture with its name. Run it where the recipes are finished, with
+what `make test-browser` installs:
 
     python docs/draw_report.py digits_ipc1 digits
+    python docs/draw_report.py fashion_mnist_class_labels_ipc10
 """
 
 import shutil
@@ -18,7 +20,7 @@ from d4m.page.write import write_report
 from d4m.pipeline import Pipeline
 
 _FOLDER = Path(__file__).parent / "ui"
-_DESK_PX, _PHONE_PX = (1180, 1000), (390, 960)
+_DESK_PX, _HIGH_PX, _PHONE_PX = (1180, 1000), (1180, 1240), (390, 960)
 
 
 def main(recipes: list[str]) -> None:
@@ -29,8 +31,11 @@ def main(recipes: list[str]) -> None:
     with TemporaryDirectory() as folder, sync_playwright() as playwright:
         one, all_ = (Path(folder) / f"{name}.html" for name in ("one", "all"))
         write_report({last: pipelines[last]}, one)
-        write_report(pipelines, all_)
         browser = playwright.chromium.launch(executable_path=found)
+        if len(recipes) == 1:
+            _photograph(browser, one, _HIGH_PX, "light", _FOLDER / f"report_{last}.png")
+            return
+        write_report(pipelines, all_)
         _photograph(browser, one, _DESK_PX, "light", _FOLDER / "report.png")
         _photograph(browser, all_, _PHONE_PX, "dark", _FOLDER / "report_phone.png")
         browser.close()

@@ -1,16 +1,26 @@
-"""All tests; importing this package lets libraries keep their bytecode under jaxtyping's hook.
+"""All tests; importing this package makes the checks of shapes, jaxtyping's hook, cost less.
 
 The hook gives the bytecode of modules that it checks a name of their own, and holds that name until
 the module has run. All that such a module imports for the first time, torch and diffusers among it,
 is then compiled from source, which takes most of the time a worker needs to start. Only the look-up
 of the checked module's own bytecode needs the name.
+
+jaxtyping also remembers the sizes of a call's dimensions, for every function of these modules, and
+has each function checked twice for that. A function without an array in its signature is left to
+the type checker alone.
 """
 
+import inspect
+from collections.abc import Callable
 from functools import partial
 from importlib.machinery import SourceFileLoader
 from types import CodeType
+from typing import Any, ForwardRef, Literal, get_args, get_origin
 from unittest.mock import patch
 
+import jaxtyping
+from jaxtyping import AbstractArray
+from jaxtyping import _decorator as decorator
 from jaxtyping import _import_hook as hook
 
 
@@ -20,5 +30,28 @@ def _get_code(loader: hook._JaxtypingLoader, fullname: str) -> CodeType:
         return SourceFileLoader.get_code(loader, fullname)
 
 
+def _may_have_shapes(annotation: object) -> bool:
+    """Return whether an annotation has an array in it, or the name of a type not known yet."""
+    if get_origin(annotation) is Literal:
+        return False
+    if inspect.isclass(annotation) and issubclass(annotation, AbstractArray):
+        return True
+    parts = annotation if isinstance(annotation, list) else get_args(annotation)
+    return isinstance(annotation, str | ForwardRef) or any(map(_may_have_shapes, parts))
+
+
+_check_shapes = decorator.jaxtyped
+
+
+def _check(function: Any = decorator._sentinel, **options: Any) -> Any:
+    typechecker: Callable[[Any], Any] | None = options.get("typechecker")
+    if inspect.isfunction(function) and typechecker:
+        annotations = function.__annotations__.values()
+        if not any(map(_may_have_shapes, annotations)):
+            return typechecker(function)
+    return _check_shapes(function, **options)
+
+
 hook._JaxtypingLoader.get_code = _get_code
 hook._JaxtypingLoader.exec_module = SourceFileLoader.exec_module
+decorator.jaxtyped = jaxtyping.jaxtyped = _check

@@ -1,5 +1,6 @@
 """Shared by all tests: a tiny recipe, and a store in which it has been run."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -23,6 +24,12 @@ os.environ.pop("DAGSTER_HOME", None)
 # Rates of this machine are measured once for all tests, and not among the user's.
 os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / f"d4m-tests-{os.getuid()}")
 
+# Tests write and copy some hundred thousand small files, which memory takes several times faster
+# than a disk; `tmp_path_retention_policy` in pyproject.toml keeps only those of tests that fail.
+MEMORY, ENOUGH_BYTES = Path("/dev/shm"), 4 << 30  # noqa: S108
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
 # pytest's import of readline exports the terminal's size, so its workers start with a `$COLUMNS`,
 # at which the console stays; a command of a test is as wide as the `$COLUMNS` that the test sets.
 console._width = None
@@ -39,21 +46,29 @@ settings.load_profile("house")
 SLOWEST_FIRST = (
     "pipeline/test_digits.py",
     "assets/test_live.py",
+    "workers/test_ray.py",
+    "pipeline/test_dependencies.py",
     "assets/test_caching.py",
     "faults/test_kill.py",
-    "pipeline/test_dependencies.py",
-    "faults/test_changes.py",
     "pipeline/test_units_say_it_all.py",
+    "faults/test_changes.py",
     "faults/test_damage.py",
-    "reports/test_present.py",
     "faults/test_writers.py",
+    "assets/test_definitions.py",
     "prototypes/test_refinement.py",
-    "pipeline/test_determinism.py",
+    "parity/test_timm_sizes.py",
+    "contracts/test_generator_contract.py",
     "faults/test_disk_full.py",
-    "pipeline/test_sizes.py",
-    "faults/test_fuzzed_recipes.py",
-    "generators/test_compact.py",
+    "reports/test_present.py",
+    "reports/test_plan_ahead.py",
+    "assets/test_edited_recipes.py",
     "pipeline/test_cache.py",
+    "pipeline/test_determinism.py",
+    "assets/test_terminal.py",
+    "reports/test_versions.py",
+    "cli/test_store.py",
+    "prototypes/test_class_regression.py",
+    "reports/test_cost.py",
 )
 
 # No group of keys is left to the defaults that follow the images: these take minutes.
@@ -68,9 +83,12 @@ synthesis: {num_inference_steps: 4}
 teacher: {epochs: 2, options: {width: 16}, optimizer: {batch_size: 128}, augmentation: {}}
 soft_labels: {epochs: 4, epochs_per_block: 2, augmentation: {}}
 evaluation:
-  {students: [{architecture: convnet3, options: {width: 16}}, test_vit], seeds: 2,
-  full_data: {epochs: 1}, matching: {}, optimizer: {}}
+  {students: [{architecture: convnet3, options: {width: 16}}, {architecture: test_vit,
+  options: {depth: 1}}], seeds: 2, full_data: {epochs: 1}, matching: {}, optimizer: {}}
 """
+SECOND_STUDENT = "{architecture: test_vit,\n  options: {depth: 1}}"
+ONE_STUDENT = TINY_RECIPE.replace(f", {SECOND_STUDENT}], seeds: 2", "], seeds: 1")
+"""The tiny recipe with its first student and first seed alone."""
 
 # As little as a folder of images needs; `Workspace.draw` fills the folder.
 FOLDER_RECIPE = """\
@@ -173,10 +191,37 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return Workspace(make_once(tmp_path_factory, "finished", run_tiny))
 
 
+@pytest.fixture(scope="session")
+def pets_once(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return a workspace in which one worker has run a folder of 16 images: copy it."""
+
+    def run_pets(folder: Path) -> None:
+        made = Workspace(folder)
+        for name in ("cat", "dog"):
+            for image in range(8):
+                made.draw(name, str(image))
+        made.write("pets", FOLDER_RECIPE)
+        made.run("pets")
+
+    return Workspace(make_once(tmp_path_factory, "pets", run_pets))
+
+
+@pytest.fixture
+def pets(pets_once: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of the workspace in which a folder of images has been run: few units, few files."""
+    return pets_once.copy(tmp_path / "workspace")
+
+
 @pytest.fixture
 def finished(finished_once: Workspace, tmp_path: Path) -> Workspace:
     """A copy of the workspace in which the tiny recipe has been run."""
     return finished_once.copy(tmp_path / "workspace")
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over the libraries and tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,7 +1,8 @@
 """Fit timm's architectures to the size of the images."""
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, cast
 
 import timm
@@ -61,19 +62,17 @@ def _try(model: nn.Module, images: Float[Tensor, "image channel size size"]) -> 
 
 def _create_in_proportion(architecture: str, size_px: int, arguments: dict[str, Any]) -> nn.Module:
     """Create a model whose patches and windows are shares of the image as at its native size."""
-    configuration = timm.get_pretrained_cfg(architecture, allow_unregistered=False)
-    assert configuration is not None
-    native_px = configuration.input_size[-1]
-    published = _create_without_numbers(architecture, arguments)
+    own = {key: value for key, value in arguments.items() if key not in _OF_THE_SIZE}
+    published = _look_at_published(architecture, _Arguments(repr(sorted(own.items())), own))
     sizes: dict[str, Any] = {"img_size": size_px}
-    patch = _find_patch(published, configuration.first_conv)
+    patch = published.patch
     if patch is None:  # the stem's convolutions overlap, so there is nothing to scale
         return timm.create_model(architecture, **sizes | arguments)
-    own_px = patch.divide(size_px, max(_SMALLEST, patch.px * size_px // native_px))
+    own_px = patch.divide(size_px, max(_SMALLEST, patch.px * size_px // published.size_px))
     sizes = {**sizes, "patch_size": own_px, **arguments}
-    if window := _find_window(published):
+    if published.window:
         tokens = size_px / sizes["patch_size"]
-        scaled = max(_SMALLEST, round(window * tokens * patch.px / native_px))
+        scaled = max(_SMALLEST, round(published.window * tokens * patch.px / published.size_px))
         sizes = {"window_size": scaled, **sizes}
     try:
         return timm.create_model(architecture, **sizes)
@@ -110,9 +109,41 @@ class _Patch:
         return max(divisors, default=patch_px)
 
 
+@dataclass(frozen=True)
+class _Published:
+    """A model of timm at its native size.
+
+    Attributes:
+        size_px: height and width of its images.
+        patch: None if its patches overlap.
+        window: tokens per side of its largest window, if windows can be chosen.
+    """
+
+    size_px: int
+    patch: _Patch | None
+    window: int | None
+
+
+@dataclass(frozen=True)
+class _Arguments:
+    """Arguments of a model, which are equal if their text is."""
+
+    text: str
+    values: dict[str, Any] = field(compare=False)
+
+
+@lru_cache(maxsize=64)
+def _look_at_published(architecture: str, arguments: _Arguments) -> _Published:
+    """Return what the model is like, which is looked up once: creating it takes long."""
+    configuration = timm.get_pretrained_cfg(architecture, allow_unregistered=False)
+    assert configuration is not None
+    model = _create_without_numbers(architecture, arguments.values)
+    patch = _find_patch(model, configuration.first_conv)
+    return _Published(configuration.input_size[-1], patch, _find_window(model))
+
+
 def _create_without_numbers(architecture: str, arguments: dict[str, Any]) -> nn.Module:
     """Create timm's own model at its native size, on the device that has shapes alone."""
-    arguments = {key: value for key, value in arguments.items() if key not in _OF_THE_SIZE}
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):

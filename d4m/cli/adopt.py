@@ -15,6 +15,7 @@ from d4m.stages.base import is_known
 class Adoptable(StrEnum):
     """Artifacts that can be adopted."""
 
+    generator = "generator"
     latents = "latents"
     teacher = "teacher"
 
@@ -27,7 +28,8 @@ def adopt(
         Path,
         typer.Argument(
             help="A .npy file, Zarr array or .safetensors file for one unit; or a folder with one "
-            "for each unit, named after it."
+            "for each unit, named after it. For a compact generator, the folder of a diffusers "
+            "pipeline."
         ),
     ],
     vouched_by: Annotated[
@@ -35,14 +37,14 @@ def adopt(
     ],
     unit: Annotated[str, typer.Option(help="The unit, such as class-00003.")] = "",
 ) -> None:
-    """Store latents or a teacher that were made elsewhere, instead of computing them.
+    """Store latents, a teacher or a compact generator made elsewhere, instead of computing them.
 
     Everything is examined before anything is stored: shapes, finite values, and for latents the
     first images of each class, which are encoded again. The provenance says who vouches for it.
     """
     outlook = open_pipeline(recipe).look_ahead()
     planned = outlook.planned[artifact]
-    if not planned.units or not all(map(is_known, planned.units)):
+    if not planned.units or not all(is_known(u) or u.reads(artifact) for u in planned.units):
         msg = (
             f"{artifact} of recipe {recipe} cannot be adopted before what it is made from is "
             f"stored: make that first, with `d4m run {recipe}` or by materializing it"

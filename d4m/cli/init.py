@@ -38,7 +38,11 @@ def init(
         typer.Option(min=8, help="Height and width of the distilled images; chosen without it."),
     ] = None,
     ipc: Annotated[
-        int | None, typer.Option(min=1, help="Images per class; at most 10 without it.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Images per class; at most 10, and a fifth of the smallest class, without it.",
+        ),
     ] = None,
 ) -> None:
     """Look at a folder of images, write a commented recipe for it, and say what a run will cost.

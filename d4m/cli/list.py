@@ -22,7 +22,8 @@ def list_recipes(as_json: JsonOption = False) -> None:
     """List the recipes in the recipes folder, with the state and the score of each.
 
     The score is top-1 of the first student on the synthetic images, next to that on random real
-    images with the same labels. Nothing is computed.
+    images with the same labels. Where the recipe was edited and not run, the state says that the
+    score is of an earlier version. Nothing is computed.
     """
     found = {name: _look_at(name) for name in recipe_names(recipes_folder())}
     if as_json:
@@ -43,7 +44,7 @@ def list_recipes(as_json: JsonOption = False) -> None:
 
 def _look_at(name: str) -> dict[str, Any]:
     """Return the state and the score of a recipe, whatever is wrong with it."""
-    nothing = {"student": None, "labels": None, "top1": {}}
+    nothing = {"student": None, "labels": None, "top1": {}, "version": ""}
     try:
         outlook = open_pipeline(name).look_ahead(refuse=False)
     except D4MError as failure:
@@ -52,7 +53,9 @@ def _look_at(name: str) -> dict[str, Any]:
         shown = shown_dataset(outlook)
     except MissingUpstreamError:
         return {"state": _state(outlook), **nothing}
-    return {"state": _state(outlook), **_score(shown.scores)}
+    earlier = ", scores of an earlier version" if shown.version else ""
+    state = _state(outlook) + earlier
+    return {"state": state, **_score(shown.scores), "version": shown.version}
 
 
 def _state(outlook: Outlook) -> str:

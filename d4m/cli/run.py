@@ -51,6 +51,12 @@ def run(recipe: RecipeArgument) -> None:
         made = [report.manifest.asset]
         usable &= print_checks(pipeline, made, report.context, running=True)
     console.print(f"{computed} units computed in {time.monotonic() - start:.1f} s")
+    if computed:
+        console.print(
+            f"next: `d4m report {escape(recipe)} --open` shows it, `d4m export {escape(recipe)} "
+            f"FOLDER` packs it",
+            soft_wrap=True,
+        )
     if not usable:
         raise typer.Exit(FAILED_CHECK)
 

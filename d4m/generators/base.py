@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from d4m.errors import GeneratorError
 from d4m.recipe.problems import Problem
 from d4m.settings import RecipeSynthesisSettings
 from d4m.store.checkpoints import NOWHERE, Checkpoint
@@ -122,6 +123,36 @@ class Generator(ABC):
         Returns:
             None where the model, once it is on this machine, turns out to have no such component.
         """
+
+    def parts(self, component: str) -> tuple[str, ...]:
+        """Return the folders of a diffusers pipeline that hold a component which can be taken in.
+
+        A component without any is not taken in, because it is read or built and not trained.
+        """
+        del component
+        return ()
+
+    def take_in(
+        self,
+        component: str,
+        settings: Mapping[str, Any],
+        images: UInt8[np.ndarray, "image height width channel"],
+        folder: Path,
+    ) -> Writer:
+        """Examine a component that was trained elsewhere; return what writes its files.
+
+        Args:
+            component: its name, for which `parts` names folders.
+            settings: as planned.
+            images: some of the real training images, of all classes.
+            folder: of a diffusers pipeline.
+
+        Raises:
+            GeneratorError: it is not the component that the recipe describes.
+        """
+        del settings, images, folder
+        msg = f"{component} is not trained here, so there is nothing to take in"
+        raise GeneratorError(msg)
 
     @abstractmethod
     def find_problems(self, images: ImagesDescription, *, channels: int) -> list[Problem]:

@@ -4,6 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from jaxtyping import UInt8
+
 from d4m.generators.base import (
     Component,
     Generator,
@@ -25,6 +28,9 @@ from d4m.settings import (
 
 if TYPE_CHECKING:
     from d4m.images.spool import Spool
+
+_PARTS = {"vae": ("vae",), "denoiser": ("unet", "text_encoder", "tokenizer")}
+"""The folders of a diffusers pipeline that hold each trained component."""
 
 
 class CompactGenerator(Generator):
@@ -78,6 +84,28 @@ class CompactGenerator(Generator):
                 return _train_denoiser(settings, images, folders["vae"])
             case _:
                 return save({"scheduler": build_scheduler()})
+
+    def parts(self, component: str) -> tuple[str, ...]:
+        """Return the folders of both trained components."""
+        return _PARTS.get(component, ())
+
+    def take_in(
+        self,
+        component: str,
+        settings: Mapping[str, Any],
+        images: UInt8[np.ndarray, "image height width channel"],
+        folder: Path,
+    ) -> Writer:
+        """Examine a network that was trained elsewhere; return what writes its files."""
+        from d4m.generators.compact_adoption import take_in_denoiser, take_in_vae
+        from d4m.images.pixels import to_pixels
+
+        if component == "vae":
+            return take_in_vae(settings, folder, to_pixels(images))
+        halvings = len(self._settings.autoencoder.channels) - 1
+        return take_in_denoiser(
+            settings, folder, settings["class_names"], latent_size=images.shape[1] >> halvings
+        )
 
     def find_problems(self, images: ImagesDescription, *, channels: int) -> list[Problem]:
         """Return an image size that the levels do not halve, and captions that are cut."""

@@ -83,7 +83,7 @@ def train_autoencoder(
         )
         raise GeneratorError(msg)
     generator = torch.Generator(pixels.device).manual_seed(seed)
-    vae = seeded(seed, lambda: _build_autoencoder(pixels.shape[1], pixels.shape[-1], settings))
+    vae = seeded(seed, lambda: build_autoencoder(pixels.shape[1], pixels.shape[-1], settings))
     vae = vae.to(pixels.device).train()
     fit = Fit(vae, settings, generator, checkpoint=checkpoint)
     for rows in fit.batches(len(pixels), "autoencoder"):
@@ -94,7 +94,7 @@ def train_autoencoder(
         loss = error.square().mean() + settings.l1_weight * error.abs().mean()
         fit.step(loss + settings.kl_weight * kl)
     vae.eval().requires_grad_(False)
-    vae.register_to_config(scaling_factor=1.0 / _latent_spread(vae, pixels, settings.batch_size))
+    vae.register_to_config(scaling_factor=1.0 / latent_spread(vae, pixels, settings.batch_size))
     return vae
 
 
@@ -127,7 +127,7 @@ def train_denoiser(
     tokenizer = build_tokenizer(texts, max_length=settings.text_length)
     drawn = [tokenize(tokenizer, draw_captions(name, settings, words)) for name in class_names]
     captions, empty = torch.stack(drawn).to(latents.device), tokenize(tokenizer, [""])
-    parts = seeded(seed, lambda: _build_denoiser(latents.shape[-1], tokenizer, settings))
+    parts = seeded(seed, lambda: build_denoiser(latents.shape[-1], tokenizer, settings))
     parts = parts.to(latents.device).train()
     averaged = AveragedModel(parts, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
     fit = Fit(parts, settings, generator, checkpoint=checkpoint, also={"averaged": averaged})
@@ -202,7 +202,8 @@ def _without_loading_bars() -> Generator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _build_autoencoder(channels: int, size_px: int, settings: AutoencoderSettings) -> AutoencoderKL:
+def build_autoencoder(channels: int, size_px: int, settings: AutoencoderSettings) -> AutoencoderKL:
+    """Build the autoencoder with random weights, before its `scaling_factor` is known."""
     levels = len(settings.channels)
     return AutoencoderKL(
         in_channels=channels,
@@ -218,7 +219,7 @@ def _build_autoencoder(channels: int, size_px: int, settings: AutoencoderSetting
     )
 
 
-def _latent_spread(vae: AutoencoderKL, pixels: Tensor | Spool, batch_size: int) -> float:
+def latent_spread(vae: AutoencoderKL, pixels: Tensor | Spool, batch_size: int) -> float:
     """Return the standard deviation of all latents, from sums over batches."""
     count, total, squares = 0, 0.0, 0.0
     with torch.inference_mode():
@@ -231,9 +232,10 @@ def _latent_spread(vae: AutoencoderKL, pixels: Tensor | Spool, batch_size: int) 
     return float(torch.tensor(variance, dtype=torch.float64).sqrt().float())
 
 
-def _build_denoiser(
+def build_denoiser(
     latent_size: int, tokenizer: CLIPTokenizer, settings: DenoiserSettings
 ) -> nn.ModuleList:
+    """Build the U-Net and the text encoder with random weights."""
     attends = [level >= settings.attention_from for level in range(len(settings.channels))]
     unet = UNet2DConditionModel(
         sample_size=latent_size,

@@ -14,7 +14,7 @@ from d4m.reports.diagnostics import Redundancy
 from d4m.reports.memorisation import Memorisation, find_nearest_real
 from d4m.reports.near_copies import TooManyImagesError
 from d4m.reports.plan_ahead import Outlook
-from d4m.reports.present import ShownDataset, shown_dataset
+from d4m.reports.present import ShownDataset, scores_so_far, shown_dataset
 from d4m.stages.chosen_settings import describe_choice
 from d4m.stages.context import StageContext
 from d4m.stages.score_table import ScoreRow
@@ -129,8 +129,12 @@ def _shown(
     try:
         shown = shown_dataset(outlook) if outlook else pipeline.shown()
     except StoreError:
-        notes["scores"] = f"There are no scores yet; `d4m run {name}` makes them."
-        return None
+        made = scores_so_far(outlook) if outlook else None
+        if made is None:
+            notes["scores"] = f"There are no scores yet; `d4m run {name}` makes them."
+            return None
+        shown, how_many = made
+        notes["so far"] = f"{how_many} so far; `d4m run {name}` makes the others."
     if not shown.fidelity:
         earlier = " of the present recipe" if shown.version else ""
         notes["fidelity"] = f"Not measured{earlier} yet; `d4m run {name}` does."

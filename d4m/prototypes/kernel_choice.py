@@ -52,32 +52,57 @@ def choose_images(
         augmentation: how views are drawn; CutMix and MixUp are turned off.
         seed: the stream of the views and of the network's weights.
     """
-    views = augmentation.model_copy(update={"cutmix": 0.0, "mixup": 0.0})
     network = kernel_network(candidates, classes=1, seed=stream_seed(seed, "kernel"))
+    features, logits = see_candidates(
+        candidates, teacher, network, augmentation=augmentation, seed=seed
+    )
+    plain = (targets.pixels[rows] for rows in ranges(len(targets), _BATCH))
+    if teacher is None:
+        classes = int(targets.class_ids.max()) + 1
+        logits = np.stack([_one_hot(candidates, classes)] * VIEWS, axis=1)
+        wanted = _one_hot(targets, classes)
+    else:
+        wanted = predict_logits(teacher, targets.pixels).cpu().numpy()
+    return choose_by_regression(
+        features,
+        _centred(logits),
+        groups,
+        target_features=_features(network, plain),
+        target_logits=_centred(wanted),
+    )
+
+
+def see_candidates(
+    candidates: ImageSet,
+    teacher: nn.Module | None,
+    network: nn.Module,
+    *,
+    augmentation: AugmentationSettings,
+    seed: int,
+) -> tuple[Float[np.ndarray, "candidate view feature"], Float[np.ndarray, "candidate view class"]]:
+    """Draw three views of each candidate; return their features, and the teacher's logits on them.
+
+    Without a teacher there are no logits: the last array has no columns.
+
+    Args:
+        candidates: real images.
+        teacher: a classifier in evaluation mode, on the images' device, or None.
+        network: whose features are returned, also there.
+        augmentation: how views are drawn; CutMix and MixUp are turned off.
+        seed: the stream of the views.
+    """
+    views = augmentation.model_copy(update={"cutmix": 0.0, "mixup": 0.0})
     features, logits = list[np.ndarray](), list[np.ndarray]()
     for number in range(VIEWS):
         drawn = draw_epoch(candidates, views, seed=seed, epoch=number)
-        if teacher is not None:
-            logits.append(label_views(candidates, teacher, drawn))
+        none = np.zeros((len(candidates), 0), np.float32)
+        logits.append(none if teacher is None else label_views(candidates, teacher, drawn))
         seen = (
             replay_views(candidates.pixels, drawn, rows.numpy())
             for rows in ranges(len(candidates), _BATCH)
         )
         features.append(_features(network, seen))
-    plain = (targets.pixels[rows] for rows in ranges(len(targets), _BATCH))
-    if teacher is None:
-        classes = int(targets.class_ids.max()) + 1
-        logits = [_one_hot(candidates, classes)] * VIEWS
-        wanted = _one_hot(targets, classes)
-    else:
-        wanted = predict_logits(teacher, targets.pixels).cpu().numpy()
-    return choose_by_regression(
-        np.stack(features, axis=1),
-        _centred(np.stack(logits, axis=1)),
-        groups,
-        target_features=_features(network, plain),
-        target_logits=_centred(wanted),
-    )
+    return np.stack(features, axis=1), np.stack(logits, axis=1)
 
 
 def choose_by_regression(
@@ -129,7 +154,7 @@ def choose_by_regression(
     scale = (
         float(np.sqrt((targets**2).sum(axis=1).mean())) or 1.0
     )  # a Python float keeps float32 arrays float32
-    regression = _Regression((features - centre) / scale, logits, targets / scale, target_logits)
+    regression = SwapRegression((features - centre) / scale, logits, targets / scale, target_logits)
     chosen = np.array([group[0] for group in groups])
     for _ in range(SWEEPS):
         before = chosen.copy()
@@ -204,10 +229,16 @@ def _centred(logits: Float[np.ndarray, "*rows class"]) -> Float[np.ndarray, "*ro
     return logits - logits.mean(axis=-1, keepdims=True)
 
 
-class _Regression:
+class SwapRegression:
     """The ridge regression from the chosen views, with its inverse kernel matrix kept up to date.
 
     A slot is the place of one group's candidate in the choice.
+
+    Args:
+        features: features of some views of each candidate.
+        logits: the teacher's logits on those views.
+        targets: features of real images.
+        target_logits: the teacher's logits on those images.
     """
 
     def __init__(
@@ -217,6 +248,7 @@ class _Regression:
         targets: Float[np.ndarray, "target feature"],
         target_logits: Float[np.ndarray, "target class"],
     ) -> None:
+        """Choose nothing yet."""
         self._features, self._logits = features, logits
         self._targets, self._target_logits = targets, target_logits
         self._views = features.shape[1]

@@ -57,12 +57,21 @@ class Document:
         """Yield each part of a location that stands in the file, and what holds it."""
         holder: Any = self.sections
         for part in location:
-            in_map = isinstance(holder, CommentedMap) and part in holder
             is_place = isinstance(holder, CommentedSeq) and isinstance(part, int)
+            found = (
+                _keys_as_text(holder).get(part, part) if isinstance(holder, CommentedMap) else part
+            )
+            in_map = isinstance(holder, CommentedMap) and found in holder
             if in_map or (is_place and int(part) < len(holder)):
-                yield holder, part
-                holder = holder[part]
+                yield holder, found
+                holder = holder[found]
             # else the tag of a union, a key's own position, an item too few: not in the file
+
+
+def _keys_as_text(holder: CommentedMap) -> dict[Any, Any]:
+    """Return the keys that are no text by the texts that pydantic's locations have for them."""
+    plain = {str(float(key)): key for key in holder if isinstance(key, float)}
+    return plain | {str(key): key for key in holder if key is None}
 
 
 def show(key: object) -> str:

@@ -10,7 +10,12 @@ from pydantic import BaseModel
 from d4m.recipe.document import Document, show
 from d4m.settings import RecipeSettings
 
-_NOT_TEXT = {bool: "the truth value", int: "the number", float: "the number"}
+_NOT_TEXT = {
+    bool: "the truth value",
+    int: "the number",
+    float: "the number",
+    type(None): "the empty value",
+}
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def _describe(document: Document, error: Any) -> tuple[int, str]:
         text = "is required"
     elif error["type"].startswith("union_tag"):
         text = message.removeprefix("Input tag ")
-    elif error["type"] == "string_type" and type(error["input"]) in _NOT_TEXT:
+    elif _is_unquoted(error):
         is_key = error["loc"][-1] == "[key]"
         written = document.written(error["loc"], key=is_key)
         key = ".".join([*keys[:-1], written]) if is_key else key
@@ -122,6 +127,16 @@ def _describe(document: Document, error: Any) -> tuple[int, str]:
     else:
         text = f"{message}; found {shorten(error['input'])}"
     return line, f"{document.path}:{line}: {key}: {text}"
+
+
+def _is_unquoted(error: Any) -> bool:
+    """Return whether quotes make a text of a key or value, but for a value that is missing."""
+    found, is_key = error["input"], error["loc"][-1] == "[key]"
+    return (
+        error["type"] == "string_type"
+        and type(found) in _NOT_TEXT
+        and (found is not None or is_key)
+    )
 
 
 def _allowed_keys(location: Sequence[int | str]) -> list[str]:

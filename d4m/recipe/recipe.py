@@ -1,6 +1,8 @@
 """Read recipes/<name>.yaml into settings; report each mistake with its line and key."""
 
+import glob
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,8 +51,9 @@ class Recipe:
 
     @property
     def file(self) -> Path:
-        """The recipe's file."""
-        return self.folder / f"{self.name}.yaml"
+        """The recipe's file, which may end in `.yml`."""
+        name = self.document.path.name if self.document else f"{self.name}.yaml"
+        return self.folder / name
 
     def locate(self, path: str | Path) -> Path:
         """Return an absolute path for one that the recipe gives relative to its own file.
@@ -79,15 +82,17 @@ def load_recipe(path: Path) -> Recipe:
     """Read the recipe in a YAML file, and validate it as a whole.
 
     Args:
-        path: the file; its name without the suffix becomes the recipe's name. A recipe that ends in
-            `.yml` is found under `.yaml` too, and the other way round.
+        path: the file; its name without the suffix becomes the recipe's name, with accented letters
+            composed. A recipe that ends in `.yml` is found under `.yaml` too, and the other way
+            round.
 
     Raises:
         RecipeError: the file is missing, is there with both suffixes, is not YAML, or holds wrong
             settings. One line per problem:
             file, line, key, the value found and what is allowed.
     """
-    if not is_name(path.stem):
+    name = _composed(path.stem)
+    if not is_name(name):
         msg = f"{path.name!a}: {_WANTED_NAME}; rename the file"
         raise RecipeError(msg)
     document = parse(_find_file(path))
@@ -97,7 +102,7 @@ def load_recipe(path: Path) -> Recipe:
         settings = RecipeSettings.model_validate(fill_in(sections, presets))
     except ValidationError as failure:
         raise RecipeError(describe_problems(document, failure.errors())) from None
-    return Recipe(path.stem, path.parent.resolve(), settings, document)
+    return Recipe(name, path.parent.resolve(), settings, document)
 
 
 def recipe_names(folder: Path) -> list[str]:
@@ -116,16 +121,30 @@ def is_name(name: str) -> bool:
 
 
 def recipe_files(path: Path) -> list[Path]:
-    """Return the files that this path may mean: the path itself, or with the other suffix."""
-    if path.suffix not in SUFFIXES:
+    """Return the files that this path may mean: the path itself, or with the other suffix.
+
+    A name with accented letters means a file whose name has them in the other form of Unicode too.
+    """
+    paths = map(path.with_suffix, SUFFIXES) if path.suffix in SUFFIXES else (path,)
+    return [file for each in paths for file in _in_any_form(each)]
+
+
+def _in_any_form(path: Path) -> list[Path]:
+    if path.is_file() or path.name.isascii():
         return [path] if path.is_file() else []
-    return [each for each in map(path.with_suffix, SUFFIXES) if each.is_file()]
+    wanted = _composed(path.name)
+    others = path.parent.glob(f"*{path.suffix}")
+    return [each for each in others if _composed(each.name) == wanted and each.is_file()]
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _find_file(path: Path) -> Path:
     found = recipe_files(path)
     if not found:
-        msg = f"{path}: no such recipe{did_you_mean(path.stem, recipe_names(path.parent))}"
+        msg = f"{path}: {_why_missing(path)}"
         raise RecipeError(msg)
     if len(found) > 1:
         msg = f"{found[0]} and {found[1].name} are two recipes of one name; rename or remove one"
@@ -133,9 +152,18 @@ def _find_file(path: Path) -> Path:
     return found[0]
 
 
+def _why_missing(path: Path) -> str:
+    if path.is_dir():
+        return "wanted a recipe, which is a file, found a folder"
+    for each in path.parent.glob(f"{glob.escape(path.stem)}.*"):
+        if each.suffix not in SUFFIXES and each.suffix.lower() in SUFFIXES:
+            return f"no such recipe; rename {each.name} to {path.name}"
+    return f"no such recipe{did_you_mean(path.stem, recipe_names(path.parent))}"
+
+
 def _visible(folder: Path) -> list[str]:
     files = [path for suffix in SUFFIXES for path in folder.glob(f"*{suffix}")]
-    return sorted({path.stem for path in files if not path.name.startswith(".")})
+    return sorted({_composed(path.stem) for path in files if not path.name.startswith(".")})
 
 
 def _presets(document: Document, value: object) -> list[str]:

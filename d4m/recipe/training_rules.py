@@ -20,19 +20,19 @@ _MOST_STUDENT_IMAGES = 5000  # beyond, students are trained as the paper trains 
 
 def choose_architecture(_: RecipeSettings, facts: ImageFacts) -> Mapping[str, Any]:
     """Return the teacher's ConvNet."""
-    return {"architecture": _convnet(facts.view_px)}
+    return {"architecture": convnet_for(facts.view_px)}
 
 
 def choose_students(_: RecipeSettings, facts: ImageFacts) -> Mapping[str, Any]:
     """Return a ConvNet as the only student."""
-    return {"students": (StudentSettings(architecture=_convnet(facts.view_px)),)}
+    return {"students": (StudentSettings(architecture=convnet_for(facts.view_px)),)}
 
 
-def _convnet(size_px: int) -> str:
+def convnet_for(size_px: int) -> str:
     """Return the field's ConvNet whose last features have an edge of 4 to 8, as at 32 px.
 
     Example:
-        >>> _convnet(28), _convnet(64), _convnet(128), _convnet(224)
+        >>> convnet_for(28), convnet_for(64), convnet_for(128), convnet_for(224)
         ('convnet3', 'convnet4', 'convnet5', 'convnet6')
     """
     return f"convnet{3 + sum(size_px >= edge for edge in (48, 96, 192))}"

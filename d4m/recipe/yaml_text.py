@@ -1,10 +1,11 @@
 """Parse the text of a recipe file; refuse, with its line, YAML that is not plain values."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from d4m.errors import RecipeError
@@ -29,7 +30,7 @@ def parse(path: Path) -> Document:
             raise RecipeError(msg)
         text = path.read_text(encoding="utf-8")
         _check_structure(path, text)
-        document = cast(Any, YAML(typ="rt")).load(text)
+        document = _parser().load(text)
     except OSError as failure:
         msg = f"{path}: wanted a file that can be read, found {failure.strerror or failure}"
         raise RecipeError(msg) from failure
@@ -40,6 +41,10 @@ def parse(path: Path) -> Document:
         mark = getattr(failure, "problem_mark", None)
         line = "" if mark is None else f"{mark.line + 1}: "
         problem = getattr(failure, "problem", None) or str(failure)
+        if problem.startswith("but "):  # the second half of a sentence
+            problem = f"{getattr(failure, 'context', None)}, {problem}"
+        if "'\\t'" in problem:
+            problem += "; use spaces, not tabs"
         msg = f"{path}:{line or ' '}not valid YAML: {problem}"
         raise RecipeError(msg) from None
     if not isinstance(document, CommentedMap):
@@ -65,6 +70,19 @@ def plain(value: object) -> Any:
             return str(value)
 
 
+class _Texts(RoundTripConstructor):
+    """A constructor that leaves dates as they are written, as YAML 1.2 does."""
+
+
+_Texts.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: node.value)
+
+
+def _parser() -> Any:
+    parser = YAML(typ="rt")
+    parser.Constructor = _Texts
+    return parser
+
+
 def _check_structure(path: Path, text: str) -> None:
     """Refuse tags and aliases that would grow without bounds, before anything is built.
 
@@ -74,7 +92,7 @@ def _check_structure(path: Path, text: str) -> None:
     """
     sizes = dict[str, int]()  # of the nodes with an anchor
     counts, anchors = [0], [""]  # of the open nodes
-    for event in cast(Any, YAML(typ="rt")).parse(text):
+    for event in _parser().parse(text):
         problem = ""
         if getattr(event, "ctag", None) is not None:
             problem = f"wanted plain values, found the tag {event.ctag}; leave it out"

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from d4m.recipe.training_rules import convnet_for
 from d4m.reports.inspection import Inspection
 
 _LARGEST_PX, _SMALLEST_PX, _DIVISOR = 64, 8, 4
 _MOST_PER_CLASS = 10
+_SMALLEST_SHARE = 5  # real images of the smallest class for each distilled one
 _MANY_CLASSES = 100
-_DEPTHS = ((32, "convnet3"), (64, "convnet4"), (128, "convnet5"))
-_DEEPEST = "convnet6"
 _NAMED = 5
 _SHAPES = 1.2  # ratio of the edges above which an image is clearly no square
 
@@ -49,7 +49,7 @@ def choose(found: Inspection, *, size_px: int | None, ipc: int | None) -> FirstC
         >>> found = Inspection(("a", "b"), {"train": (40, 7), "test": (9, 2)}, {}, sizes, False, 0,
         ...     {"JPEG": 2}, "", {})
         >>> choose(found, size_px=None, ipc=None)
-        FirstChoices(size_px=64, channels=3, ipc=7, student='convnet4', kept=())
+        FirstChoices(size_px=64, channels=3, ipc=1, student='convnet4', kept=())
     """
     size = size_px or max(_SMALLEST_PX, min(_LARGEST_PX, found.edge_px) // _DIVISOR * _DIVISOR)
     lost = set(found.empty)
@@ -58,8 +58,8 @@ def choose(found: Inspection, *, size_px: int | None, ipc: int | None) -> FirstC
     return FirstChoices(
         size,
         1 if found.grey else 3,
-        ipc or min(_MOST_PER_CLASS, fewest),
-        next((name for most, name in _DEPTHS if size <= most), _DEEPEST),
+        ipc or max(1, min(_MOST_PER_CLASS, fewest // _SMALLEST_SHARE)),
+        convnet_for(size),
         tuple(name for name in found.names if name not in lost) if lost else (),
     )
 
@@ -102,18 +102,16 @@ def recipe_lines(
         yield from (f"    {_text(each)}: {_text(each)}" for each in chosen.kept)
     yield from _prompt_lines(found)
     yield f"prototypes: {{ipc: {chosen.ipc}}}  # images per class of the distilled data set"
-    yield "# Little noise and no guidance suit a generator that is trained here."
-    yield "# `strength: auto, guidance_scale: auto` measures what suits it, and takes longer."
-    yield (
-        "synthesis: {strength: 0.1, guidance_scale: 1, scheduler: dpmsolver++, "
-        "num_inference_steps: 20}"
-    )
+    yield "# Generator, teacher, refinement and students have defaults that follow these images:"
+    yield f"# `d4m status {name}` prints them, and docs/reference/defaults.md says why."
+    yield "# synthesis: {strength: auto, guidance_scale: auto}  # measured, which takes longer"
     yield "# generator: {pretrained: {model: owner/name}}  # in place of one that is trained here"
     if len(found.names) > _MANY_CLASSES:
         yield "soft_labels: {format: top_k}  # a tenth of the store, with this many classes"
     yield "evaluation:"
     yield f"  students: [{chosen.student}]  # of the depth that papers use for this size"
     yield "  seeds: 3  # students per row of the score table"
+    yield "  baselines: [random_real]  # more: nearest_real, decoded_prototypes, full_data, ..."
 
 
 def _prompt_lines(found: Inspection) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Say what a run would do, and why: a dry run of the cache keys."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -39,10 +40,19 @@ class PlannedUnit:
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage's units, in order, and by name the references of the stored ones."""
+    """A stage's plan.
+
+    Attributes:
+        units: in order.
+        stored: by name, the references of the stored ones.
+        upstream: names of the stages that it reads.
+        seconds: that the CPU has spent on planning it.
+    """
 
     units: Sequence[Unit]
     stored: Mapping[str, Reference]
+    upstream: Sequence[str] = ()
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -90,10 +100,12 @@ def look_ahead(stages: Sequence[Stage], context: StageContext) -> Outlook:
     """
     ahead, planned = replace(context, upstream={}), dict[str, PlannedStage]()
     for stage in stages:
+        since = time.process_time()
         units, stored = plan_stage(stage, ahead)
         known = records(stored)
         ahead = ahead.seeing(stage.name, {unit.name: known.get(unit.name) for unit in units})
-        planned[stage.name] = PlannedStage(units, stored)
+        spent = time.process_time() - since
+        planned[stage.name] = PlannedStage(units, stored, stage.upstream, spent)
     return Outlook(context, planned)
 
 

@@ -1,14 +1,14 @@
 """Find the data set that belongs to the present recipe; else the last one, and what changed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from d4m.errors import MissingUpstreamError, SourceError
 from d4m.reports.changes import setting_changes
 from d4m.reports.dataset_diff import DatasetVersion
 from d4m.reports.plan_ahead import Outlook, look_ahead
-from d4m.stages.base import Stage
+from d4m.stages.base import Stage, records
 from d4m.stages.context import StageContext
 from d4m.stages.display_names import with_names
 from d4m.stages.distilled_dataset import DistilledDataset
@@ -94,6 +94,25 @@ def shown_dataset(outlook: Outlook) -> ShownDataset:
         weight=set_bytes(present),
         context=present,
     )
+
+
+def scores_so_far(outlook: Outlook) -> tuple[ShownDataset, str] | None:
+    """Return the scores that a run has made before it was stopped; None if there are none.
+
+    Returns:
+        The data set with rows of all students so far, and how many these are, in words.
+    """
+    present, planned = outlook.present, outlook.planned[EvaluationScores.name]
+    seen = replace(
+        present, upstream={**present.upstream, EvaluationScores.name: records(planned.stored)}
+    )
+    settings = present.recipe.settings
+    rows = score_rows(seen, settings, stored=planned.stored.keys())
+    if not rows:
+        return None
+    split = settings.evaluation.split
+    shown = ShownDataset(split, rows, [], None, weight=set_bytes(present), context=present)
+    return shown, f"{len(planned.stored)} of {len(planned.units)} scores are there"
 
 
 def _last_version(context: StageContext, changes: tuple[str, ...]) -> ShownDataset:

@@ -217,6 +217,12 @@ class HuggingFaceSettings(FileImageSettings):
             "Split of the test images. With `null`, a share of the training split (`test_share`)."
         ),
     )
+    validation_split: str | None = Field(
+        default=None,
+        min_length=1,
+        exclude_if=lambda value: value is None,
+        description="Split of the validation images. Without it, see `validation_share`.",
+    )
     image_column: str = Field(default="image", description="Column of the images.")
     label_column: str = Field(default="label", description="Column of the class labels.")
 
@@ -224,6 +230,16 @@ class HuggingFaceSettings(FileImageSettings):
     def _has_a_known_range(self) -> Self:
         if self.value_range == "auto":
             msg = "dataset.value_range: `auto` needs an image folder; name the level that is white"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_validation_split(self) -> Self:
+        if self.validation_split is not None and self.validation_share > 0:
+            msg = (
+                "dataset.validation_split: a split is named, and `dataset.validation_share` asks "
+                "for a share of the training images; remove one of them"
+            )
             raise ValueError(msg)
         return self
 

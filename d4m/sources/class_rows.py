@@ -32,7 +32,12 @@ def wanted_rows(recipe: Recipe, settings: FileImageSettings) -> tuple[ClassRow, 
 
 
 def match_rows(
-    rows: Sequence[ClassRow] | None, found: Sequence[str], place: str, *, subset: bool
+    rows: Sequence[ClassRow] | None,
+    found: Sequence[str],
+    place: str,
+    *,
+    subset: bool,
+    hint: str = "",
 ) -> tuple[ClassRow, ...]:
     """Choose the classes of a data set: one row per class, in the order of class ids.
 
@@ -42,6 +47,7 @@ def match_rows(
         found: names of class folders or labels, in any order.
         place: where the names were found, for messages.
         subset: whether the table may leave out names that were found.
+        hint: where more classes may be, for the message that there are fewer than two.
 
     Returns:
         One row per class, whose `folder` is a name as it was found.
@@ -55,7 +61,7 @@ def match_rows(
         key = "classes" if subset else "path"
         msg = (
             f"`dataset.{key}`: wanted at least 2 classes, found {len(names)} in {place}: "
-            f"{named(names) or 'nothing'}"
+            f"{named(names) or 'nothing'}{hint}"
         )
         raise SourceError(msg)
     if rows is None:

@@ -13,7 +13,7 @@ from jaxtyping import Int64, UInt8
 from d4m.errors import SourceError
 from d4m.seeds import stream_seed
 from d4m.settings import CentreCropSettings, HuggingFaceSettings
-from d4m.sources.base import ImageIndex, ImageSource, Split, stack_digests
+from d4m.sources.base import SPLITS, ImageIndex, ImageSource, Split, stack_digests
 from d4m.sources.class_rows import class_table, describe_lookalikes, match_rows, named
 from d4m.sources.class_table import ClassRow
 from d4m.sources.decode import DECODER_VERSION, decode_file, file_decoding, quiet_pillow
@@ -21,6 +21,7 @@ from d4m.sources.file_digests import check_image, thread_count
 from d4m.sources.file_listing import describe
 from d4m.sources.held_out_share import held_out
 from d4m.sources.huggingface_columns import check_columns
+from d4m.sources.huggingface_splits import load_splits, named_splits
 from d4m.sources.unicode_names import Names
 from d4m.sources.value_range import FULL_RANGE
 from d4m.store.digest import digest_arrays, digest_json
@@ -67,7 +68,10 @@ class HuggingFaceSource(ImageSource):
         self._white = settings.value_range if isinstance(settings.value_range, int) else FULL_RANGE
         self.decoding = file_decoding(settings, self._white)
         self.test_is_held_out = settings.test_split is None
-        self._splits = self._choose_splits(_load(settings, folder))
+        loaded = load_splits(settings, folder)
+        self._splits = self._choose_splits(loaded)
+        self._unused = sorted({*loaded}.difference(named_splits(settings).values()))
+        self.splits = (*SPLITS, "validation") if settings.validation_split else SPLITS
         labels: dict[Split, list[str]] = {split: self._labels(split) for split in self._splits}
         matched = self._match(rows, labels)
         self.class_table = class_table(matched)
@@ -118,8 +122,10 @@ class HuggingFaceSource(ImageSource):
         held = f"{settings.test_share:.0%} of it, and at least 1 image of each class"
         text = f"train: split {settings.train_split}; test: "
         text += held if settings.test_split is None else f"split {settings.test_split}"
-        alike = describe_lookalikes(self.class_table.names)
-        return f"{text}; {alike}" if alike else text
+        validation, unused = settings.validation_split, ", ".join(self._unused)
+        parts = [text, validation and f"validation: split {validation}"]
+        parts += [unused and f"not used: split {unused}"]
+        return "; ".join(filter(None, [*parts, describe_lookalikes(self.class_table.names)]))
 
     def _describe_named_files(
         self, split: Split, rows: Int64[np.ndarray, "row"]
@@ -156,7 +162,7 @@ class HuggingFaceSource(ImageSource):
 
     def _rows(self, split: Split, class_id: int) -> Int64[np.ndarray, "image"]:
         rows = np.flatnonzero(self._class_ids.get(split, self._class_ids["train"]) == class_id)
-        if "test" in self._splits:
+        if "test" in self._splits or split == "validation":
             return rows
         return rows[self._held_out[rows] == (split == "test")]
 
@@ -186,9 +192,7 @@ class HuggingFaceSource(ImageSource):
 
     def _choose_splits(self, loaded: Mapping[str, "Dataset"]) -> dict[Split, "Dataset"]:
         settings = self._settings
-        wanted: dict[Split, str] = {"train": settings.train_split}
-        if settings.test_split is not None:
-            wanted["test"] = settings.test_split
+        wanted = named_splits(settings)
         for split, name in wanted.items():
             if name not in loaded:
                 msg = (
@@ -197,12 +201,14 @@ class HuggingFaceSource(ImageSource):
                 ) + ("" if split == "train" else ", or write null to hold out a share")
                 raise SourceError(msg)
             check_columns(settings, name, loaded[name])
-        if settings.test_split == settings.train_split:
-            msg = (
-                f"`dataset.test_split` is the training split, '{settings.test_split}', itself; "
-                f"name another split, or write null to hold out a share"
-            )
-            raise SourceError(msg)
+            first = next(each for each in wanted if wanted[each] == name)
+            if first != split:
+                known = "training" if first == "train" else first
+                msg = (
+                    f"`dataset.{split}_split` is the {known} split, '{name}', itself; name another "
+                    f"split, or write null to hold out a share"
+                )
+                raise SourceError(msg)
         return {split: loaded[name] for split, name in wanted.items()}
 
     def _labels(self, split: Split) -> list[str]:
@@ -245,45 +251,14 @@ class HuggingFaceSource(ImageSource):
         subset = isinstance(self._settings.classes, dict)
         matched = match_rows(rows, known, self._place, subset=subset)
         names_of_train = Names(known)
-        unknown = sorted(n for n in set(labels.get("test", ())) if names_of_train.find(n) is None)
-        if unknown and not subset:
+        for split in ("test", "validation"):
+            unknown = sorted(n for n in {*labels.get(split, ())} if names_of_train.find(n) is None)
+            if not unknown or subset:
+                continue
             msg = (
-                f"{self._place} has test images labelled {named(unknown)}, but no training images "
-                f"with such a label; choose other splits, or list the classes to use in "
+                f"{self._place} has {split} images labelled {named(unknown)}, but no training "
+                f"images with such a label; choose other splits, or list the classes to use in "
                 f"`dataset.classes`"
             )
             raise SourceError(msg)
         return matched
-
-
-def _load(settings: HuggingFaceSettings, folder: Path | None) -> Mapping[str, "Dataset"]:
-    """Load the splits of a data set, by name."""
-    try:
-        from datasets import Dataset, load_dataset, load_from_disk
-        from datasets.exceptions import DatasetsError
-    except ImportError as failure:
-        msg = (
-            "`dataset.source: huggingface` needs the library datasets, which is not installed; "
-            "run: pip install 'd4m[huggingface]'"
-        )
-        raise SourceError(msg) from failure
-    try:
-        if folder is not None and any((folder / name).is_file() for name in _SAVED):
-            loaded = load_from_disk(str(folder), keep_in_memory=False)
-        else:
-            where = settings.path if folder is None else str(folder)
-            revision = settings.revision if folder is None else None
-            name = settings.configuration
-            loaded = load_dataset(where, name, revision=revision, keep_in_memory=False)
-    except (OSError, ValueError, RuntimeError, DatasetsError) as failure:
-        msg = (
-            f"`dataset.path`: wanted a data set on the Hugging Face hub or a folder with one, but "
-            f"{settings.path} cannot be loaded: {failure}; check that the folder is next to the "
-            f"recipe, or that the hub can be reached"
-        )
-        raise SourceError(msg) from failure
-    splits = {settings.train_split: loaded} if isinstance(loaded, Dataset) else loaded
-    return cast("Mapping[str, Dataset]", splits)
-
-
-_SAVED = ("dataset_dict.json", "state.json")

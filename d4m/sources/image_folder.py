@@ -20,8 +20,9 @@ from d4m.sources.file_digests import FileDigests
 from d4m.sources.file_levels import FileLevels
 from d4m.sources.file_listing import FolderListing, ListedFile, describe, list_folder
 from d4m.sources.held_out_share import held_out
+from d4m.sources.nested_folders import hint_at_deeper
 from d4m.sources.split_folders import SplitFolders, find_split_folders
-from d4m.sources.unicode_names import Names
+from d4m.sources.unicode_names import Names, looks
 from d4m.sources.value_range import FULL_RANGE, whole_bits
 from d4m.store.digest import digest_file, digest_json
 
@@ -68,7 +69,9 @@ class ImageFolderSource(ImageSource):
         self.splits = self._found.splits
         self.test_is_held_out = self._roots["train"] == self._roots["test"]
         subset = isinstance(settings.classes, dict)
-        matched = match_rows(rows, self._found.classes, str(self._roots["train"]), subset=subset)
+        train, classes = self._roots["train"], self._found.classes
+        hint = "" if rows else hint_at_deeper(train, classes)
+        matched = match_rows(rows, classes, str(train), subset=subset, hint=hint)
         self.class_table = class_table(matched)
         self._folders = {s: _folders(self._found, s, matched, subset) for s in self.splits}
         self._listings = dict[tuple[Path, int], FolderListing]()
@@ -192,9 +195,16 @@ def _folders(
         msg = (
             f"{found.roots[split]} has {named(unknown)}, which {found.roots['train']} does not "
             f"have; move these folders away, or list the classes to use in `dataset.classes`"
+            f"{_hint_at_alike(unknown, [row.folder for row in rows])}"
         )
         raise SourceError(msg)
     return tuple(name or row.folder for name, row in zip(folders, rows, strict=True))
+
+
+def _hint_at_alike(unknown: Sequence[str], known: Sequence[str]) -> str:
+    by_look = {looks(name): name for name in known}
+    pairs = [f"{name!a} and {by_look[looks(name)]!a}" for name in unknown if looks(name) in by_look]
+    return f"; rename those that are meant to be the same, such as {pairs[0]}" if pairs else ""
 
 
 def _draw(name: str) -> float:

@@ -48,7 +48,7 @@ def open_source(recipe: Recipe, cache: Path) -> ImageSource:
         msg = (
             f"evaluation.split: `{scored}` wants validation images, found none: "
             f"{source.describe()}; set `dataset.validation_share`, such as to 0.1, or name their "
-            f"folder in `dataset.splits`"
+            f"folder in `dataset.splits` or their split in `dataset.validation_split`"
         )
         raise SourceError(msg)
     return source

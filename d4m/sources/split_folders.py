@@ -1,7 +1,7 @@
 """The folder of each split of an image folder: named by the recipe, or recognised by its name."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
@@ -19,8 +19,9 @@ from d4m.sources.class_rows import named
 from d4m.sources.class_table import ClassRow
 from d4m.sources.file_listing import walk_class
 from d4m.sources.image_formats import IMAGE_SUFFIXES
-from d4m.sources.split_names import split_named
-from d4m.sources.unicode_names import Names
+from d4m.sources.nested_folders import look_into_classes, unwrap
+from d4m.sources.split_names import alike_but_for_the_split, split_named
+from d4m.sources.unicode_names import Names, looks
 
 _EXAMPLE = "`dataset.splits: {train: ..., test: ...}`"
 _MOST_LOOKED_AT = 1000
@@ -31,6 +32,7 @@ class SplitFolders:
     """The folders of the splits.
 
     Attributes:
+        path: the folder that the recipe names.
         roots: the folder of class folders of each split. `test` has the same one as `train` if a
             share of the training images is held out.
         folders: the class folders below the folder of each split, images in them or not.
@@ -41,6 +43,7 @@ class SplitFolders:
         remarks: what was decided or left out, as short phrases for people.
     """
 
+    path: Path
     roots: Mapping[Split, Path]
     folders: Mapping[Split, ClassFolders]
     classes: tuple[str, ...]
@@ -62,7 +65,7 @@ class SplitFolders:
         train = self.roots["train"]
         held = f"test: {test_share:.0%} of them, and at least 1 image of each class"
         parts = [
-            held if split == "test" and root == train else f"{split}: {root.name}/"
+            held if split == "test" and root == train else f"{split}: {self._short(root)}/"
             for split, root in self.roots.items()
         ]
         parts += self.remarks
@@ -71,6 +74,10 @@ class SplitFolders:
         ]
         parts += [f"not used: {self.loose} files in no class folder"] if self.loose else []
         return "; ".join(parts)
+
+    def _short(self, root: Path) -> str:
+        inside = root != self.path and root.is_relative_to(self.path)
+        return root.relative_to(self.path).as_posix() if inside else root.name
 
 
 @dataclass
@@ -103,11 +110,16 @@ def find_split_folders(
         raise SourceError(msg)
     if isinstance(splits, SplitFolderSettings):
         return _gather(path, _named_roots(path, splits), rows)
-    found = _candidates(path) if splits == "auto" else _Candidates(path)
-    if not found.of or _are_classes(found, rows):
+    if splits == "none":
         return _gather(path, {"train": path, "test": path}, rows)
-    roots, remarks = _recognise(found, rows)
-    return _gather(path, roots, rows, remarks)
+    inner = unwrap(path)
+    found, roots, remarks = _candidates(inner), dict[Split, Path](), tuple[str, ...]()
+    if found.of and not _are_classes(found, rows):
+        roots, remarks = _recognise(found, rows)
+    gathered = _gather(path, roots or {"train": inner, "test": inner}, rows, remarks)
+    if rows is None and len(gathered.classes) > 1:
+        remarks += look_into_classes(gathered.roots["train"], sorted(gathered.classes))
+    return replace(gathered, remarks=remarks)
 
 
 def _named_roots(path: Path, splits: SplitFolderSettings) -> dict[Split, Path]:
@@ -140,6 +152,10 @@ def _candidates(path: Path) -> _Candidates:
             found.others.append(name)
         else:
             found.of.setdefault(split, []).append(name)
+    for names in alike_but_for_the_split(found.others):
+        for split, own in names.items():
+            found.of.setdefault(split, []).extend(own)
+            found.others = [name for name in found.others if name not in own]
     return found
 
 
@@ -154,24 +170,25 @@ def _recognise(
 ) -> tuple[dict[Split, Path], tuple[str, ...]]:
     """Return the folder of each split, and what was decided."""
     candidates = {split: found.of.get(split, []) for split in ("train", "test", "validation")}
-    train = _only(found, "train", [n for n in candidates["train"] if sub_folders(found.path / n)])
+    inner = {name: unwrap(found.path / name) for name in found.named()}
+    train = _only(found, "train", [n for n in candidates["train"] if sub_folders(inner[n])])
     if train is None:
         _refuse_without_train(found)
-    classes = sub_folders(found.path / train)
+    root = inner[train]
+    classes = sub_folders(root)
     test, validation = (
-        _only(found, split, [n for n in candidates[split] if _shares(found.path / n, classes)])
+        _only(found, split, [n for n in candidates[split] if _shares(inner[n], classes)])
         for split in ("test", "validation")
     )
     if test is None and validation is None:
         _refuse_unsorted(found, train, candidates["test"] + candidates["validation"])
         _refuse_images_elsewhere(found, train)
-    root = found.path / train
-    roots: dict[Split, Path] = {"train": root, "test": found.path / (test or validation or train)}
+    roots: dict[Split, Path] = {"train": root, "test": inner[test or validation or train]}
     used, remarks = {train, test, validation}, list[str]()
     if test is None and validation is not None:
         remarks.append(f"{validation}/ is the test split: no other folder has test images")
     elif validation is not None:
-        there = Names(find_class_folders(found.path / validation).names)
+        there = Names(find_class_folders(inner[validation]).names)
         wanted = [row.folder for row in rows] if rows else find_class_folders(root).names
         if lacking := sorted(name for name in wanted if there.find(name) is None):
             remarks.append(
@@ -179,7 +196,7 @@ def _recognise(
                 f"{named(lacking[:1])}"
             )
         else:
-            roots["validation"] = found.path / validation
+            roots["validation"] = inner[validation]
     unused = [name for name in sorted(found.named() + found.others) if name not in used]
     if unused:
         remarks.append(f"not used: {', '.join(f'{name}/' for name in unused)}")
@@ -205,7 +222,7 @@ def _gather(
     left_out = {"have no images": sorted(empty), "are known as junk": sorted(junk)}
     reasons = {reason: names for reason, names in left_out.items() if names}
     loose = sum(each.loose for each in listed.values())
-    return SplitFolders(dict(roots), folders, classes, reasons, loose, remarks)
+    return SplitFolders(path, dict(roots), folders, classes, reasons, loose, remarks)
 
 
 def _only(found: _Candidates, split: str, names: Sequence[str]) -> str | None:
@@ -262,8 +279,8 @@ def _has_image_names(path: Path, folder: str) -> bool:
 
 def _shares(root: Path, classes: Iterable[str]) -> bool:
     """Return whether a folder has a class folder that the training folder has too."""
-    names = Names(sub_folders(root))
-    return any(names.find(name) for name in classes)
+    names = {looks(name) for name in sub_folders(root)}
+    return any(looks(name) in names for name in classes)
 
 
 def _paths(path: Path, names: Iterable[str]) -> str:

@@ -22,7 +22,8 @@ from d4m.store.reference import Unit
 if TYPE_CHECKING:
     from d4m.prototypes.clusters import PrototypeResult
 
-_CANDIDATES = 25  # real images looked at per cluster, where prototypes explain the labels
+CANDIDATES = 25
+"""Real images looked at per cluster, where prototypes explain the labels."""
 
 
 class Prototypes(Stage):
@@ -224,7 +225,7 @@ def _draw_members(root: int, class_id: int, fitted: "PrototypeResult") -> list[n
     groups = list[np.ndarray]()
     for cluster, nearest in enumerate(fitted.nearest_images):
         others = np.flatnonzero(fitted.clusters == cluster)
-        others = draw.permutation(others[others != nearest])[: _CANDIDATES - 1]
+        others = draw.permutation(others[others != nearest])[: CANDIDATES - 1]
         groups.append(np.concatenate([[nearest], others]))
     return groups
 

@@ -39,7 +39,7 @@ def record_provenance(context: StageContext) -> dict[str, Any]:
         "threads": torch.get_num_threads() if torch else None,
         "machine": platform.machine(),
         "python": platform.python_version(),
-        "libraries": {name: installed_version(name) for name in _LIBRARIES},
+        "libraries": dict(_versions()),
         "computed_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -79,6 +79,12 @@ def conditions(provenance: Mapping[str, Any]) -> dict[str, str]:
         **provenance.get("libraries", {}),
     }
     return {name: str(value) for name, value in found.items() if value}
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    """Return the versions of the libraries, which stay while a process has them loaded."""
+    return {name: installed_version(name) for name in _LIBRARIES}
 
 
 @cache

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +22,11 @@ from d4m.store.reference import Reference, Unit
 
 _log = logging.getLogger(__name__)
 
-Computing = Callable[[Stage, StageContext, Sequence[Unit]], list[str]]
-"""Computes and publishes missing units; returns their names."""
+Leaving = Callable[[], bool]
+"""Says whether to leave units that nobody has begun, because another run waits for a part."""
+
+Computing = Callable[[Stage, StageContext, Sequence[Unit], Leaving], list[str]]
+"""Computes and publishes missing units; returns the names of those that it did."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,20 @@ class StageReport:
     context: StageContext
 
 
-def compute_here(stage: Stage, context: StageContext, missing: Sequence[Unit]) -> list[str]:
+def compute_here(
+    stage: Stage, context: StageContext, missing: Sequence[Unit], leave: Leaving
+) -> list[str]:
     """Compute and publish units in this process; return their names as they were done."""
     computed = list[str]()
-    with progress(len(missing), stage.name, unit="unit") as counted:
-        for unit in computed_units(stage, context, missing):
+    with (
+        progress(len(missing), stage.name, unit="unit") as counted,
+        closing(computed_units(stage, context, missing)) as units,
+    ):
+        for unit in units:
             computed.append(unit.name)
             counted.step()
+            if leave():
+                break
     return computed
 
 
@@ -100,19 +111,34 @@ def _is_ready(unit: Unit, used: Mapping[str, Reference]) -> bool:
 def _compute_unclaimed(
     stage: Stage, context: StageContext, missing: Sequence[Unit], compute: Computing
 ) -> list[str]:
-    """Have those units computed that no other run computes; wait for that run if there are none."""
-    claims = Claims(context.store.storage, stage.name)
-    with claims.take(missing) as mine:
-        published = context.store.find_all(mine)  # by another run, since they were looked for
-        left = [unit for unit in mine if unit.name not in published]
-        if left:
-            return compute(stage, context, left)
-    if not mine:
+    """Have those units computed that no other run computes; wait for that run if there are none.
+
+    A run that waits is given half of the pieces that are left.
+    """
+    claims, computed = Claims(context.store.storage, stage.name), list[str]()
+    with claims.take(missing) as claim:
+        claimed = bool(claim.units)
+        published = context.store.find_all(claim.units)  # by another run, since they were missing
+        left = [unit for unit in claim.units if unit.name not in published]
+        while left:
+            leave = claim.is_wanted if len(stage.pieces(left)) > 1 else _never
+            done = compute(stage, context, left, leave)
+            computed += done
+            if not done or not leave():
+                break
+            pieces = stage.pieces([unit for unit in left if unit.name not in done])
+            left = [unit for piece in pieces[: -(-len(pieces) // 2)] for unit in piece]
+            claim.keep(left)
+    if not claimed:
         claims.wait(missing)
-    return []
+    return computed
 
 
-def computed_units(stage: Stage, context: StageContext, missing: Sequence[Unit]) -> Iterator[Unit]:
+def _never() -> bool:
+    return False
+
+
+def computed_units(stage: Stage, context: StageContext, missing: Sequence[Unit]) -> Generator[Unit]:
     """Compute and publish units; yield each when it is published."""
     since = time.monotonic()
     for unit, product in stage.compute(context, missing):

@@ -1,6 +1,6 @@
 """The score table: one row per training set, labels and student, over distillations and seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
@@ -98,23 +98,33 @@ class Ranking:
     augmentation_robust: float | None
 
 
-def score_rows(context: StageContext, recipe: RecipeSettings) -> list[ScoreRow]:
+def score_rows(
+    context: StageContext, recipe: RecipeSettings, *, stored: Container[str] | None = None
+) -> list[ScoreRow]:
     """Return the rows of a recipe's stored scores, in the order of the table.
 
     Args:
         context: with the units of `evaluation_scores`.
         recipe: the settings that the scores were made with.
+        stored: names of the units that there are, where a run has not made all of them. Rows then
+            have the seeds that every distillation has a student of, and other rows are left out;
+            None: all units are there.
     """
     runs = groupby(student_runs(recipe), key=lambda run: replace(run, distillation=0, seed=0))
-    names = {row: [run.unit_name for run in each] for row, each in runs}
+    planned = {
+        row: _with_seeds([run.unit_name for run in each], recipe.evaluation.seeds, stored)
+        for row, each in runs
+    }
+    names = {row: own.ravel().tolist() for row, own in planned.items() if own.size}
     units = {row: list(context.read_each("evaluation_scores", each)) for row, each in names.items()}
-    shape = (-1, recipe.evaluation.seeds)
     top1 = {
-        row: np.reshape([float(unit["top1"]) for unit in each], shape)
+        row: np.reshape([float(unit["top1"]) for unit in each], planned[row].shape)
         for row, each in units.items()
     }
     balanced = {
-        row: np.reshape(known, shape) for row, each in units.items() if (known := _balanced(each))
+        row: np.reshape(known, planned[row].shape)
+        for row, each in units.items()
+        if (known := _balanced(each))
     }
     rows = [
         replace(
@@ -125,7 +135,22 @@ def score_rows(context: StageContext, recipe: RecipeSettings) -> list[ScoreRow]:
         )
         for row, each in units.items()
     ]
-    return [*rows, *(_teacher_row(context, recipe, teacher) for teacher in teachers_of(recipe))]
+    teachers = (
+        teacher
+        for teacher in teachers_of(recipe)
+        if stored is None or teacher_score_unit(teacher) in stored
+    )
+    return [*rows, *(_teacher_row(context, recipe, teacher) for teacher in teachers)]
+
+
+def _with_seeds(names: Sequence[str], seeds: int, stored: Container[str] | None) -> np.ndarray:
+    """Return the units of a row, a column per seed that every distillation has a student of.
+
+    Columns end at the first seed that is missing, so rows of equally many have the same seeds.
+    """
+    table = np.reshape(names, (-1, seeds))
+    whole = [stored is None or all(name in stored for name in own) for own in table.T]
+    return table[:, : (*whole, False).index(False)]
 
 
 def rank(rows: Sequence[ScoreRow]) -> Ranking:
@@ -188,7 +213,7 @@ def _lead(run: StudentRun, accuracies: Mapping[StudentRun, _Accuracy]) -> Spread
     own, random = (accuracies.get(each) for each in (run, replace(run, training_set="random_real")))
     if own is None or random is None or run.training_set in ("random_real", "full_data"):
         return None
-    return measure_spread(own - random)
+    return measure_spread(own - random) if own.shape == random.shape else None
 
 
 def _curve(units: _Units, accuracy: str) -> Curve:

@@ -1,14 +1,16 @@
-"""Claims on units that are being computed, so that another run waits instead of computing them too.
+"""Claims on units that are being computed, so that no other run computes them too.
 
 ```
 <root>/claims/<stage>/<nonce>.json    the keys that one run computes now, and a pulse
+<root>/claims/<stage>/<nonce>.wish    the keys for which a run waits, and a pulse
 <root>/claims/<stage>/lock            held by a run for as long as it takes to write a claim
 ```
 
 Claims are written one run at a time, under a short lock. They save work, and correctness never
 depends on them: if two runs compute a unit all the same, the first to publish it wins. A claim is
 renewed by a thread while its run lives. One that has not changed for a minute, by the clock of
-whoever looks at it, or whose process has ended on this machine, is void, and so is such a lock.
+whoever looks at it, or whose process has ended on this machine, is void, and so is such a lock or
+wish. Whoever sees a wish gives up a part of what it has not begun, see `Claim`.
 """
 
 import json
@@ -18,7 +20,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -33,6 +35,45 @@ _PULSE_S = 10.0
 _VOID_S = 60.0
 _LOOK_S = 1.0
 _LOCK = "lock"
+_CLAIM, _WISH = ".json", ".wish"
+
+
+class Claim:
+    """The units that one run computes, until the end of `Claims.take`.
+
+    ```python
+    for unit in claim.units:
+        if claim.is_wanted():
+            claim.keep(half_of_the_rest)
+    ```
+
+    Args:
+        units: what is claimed.
+        write: writes the claim on these units.
+    """
+
+    def __init__(self, units: list[Unit], write: Callable[[Iterable[Unit]], None]) -> None:
+        """Hold units whose claim is written already."""
+        self.units = units
+        self._write = write
+        self._lock = threading.Lock()
+        self._wanted = False
+
+    def is_wanted(self) -> bool:
+        """Return whether another run waits for a part of these units, since the last `keep`."""
+        return self._wanted
+
+    def keep(self, units: list[Unit]) -> None:
+        """Give up all other units, which another run may claim at once."""
+        with self._lock:
+            self.units, self._wanted = units, False
+            self._write(units)
+
+    def renew(self, *, wanted: bool) -> None:
+        """Write the claim again, with another pulse."""
+        with self._lock:
+            self._wanted = wanted
+            self._write(self.units)
 
 
 @dataclass
@@ -40,9 +81,9 @@ class Claims:
     """The claims of one run on units of a stage.
 
     ```python
-    with claims.take(missing) as mine:
-        ...  # compute and publish them
-    if not mine:
+    with claims.take(missing) as claim:
+        ...  # compute and publish claim.units
+    if not claim.units:
         claims.wait(missing)
     ```
 
@@ -58,45 +99,64 @@ class Claims:
     )
 
     @contextmanager
-    def take(self, units: Iterable[Unit]) -> Generator[list[Unit]]:
+    def take(self, units: Iterable[Unit]) -> Generator[Claim]:
         """Claim those units that no other run has claimed, until the end of the block.
 
         Yields:
-            The claimed units. In a store that cannot be written, all: the first unit will say so.
+            The claim. In a store that cannot be written it is on all units: the first one will say
+            so.
         """
         units = list(units)
-        path = CLAIMS / self.stage / f"{secrets.token_hex(8)}.json"
+        path = CLAIMS / self.stage / f"{secrets.token_hex(8)}{_CLAIM}"
         ended = threading.Event()
+
+        def write(units: Iterable[Unit]) -> None:
+            with suppress(StoreError, OSError):  # at worst, others compute these units too
+                self.storage.write(path, _claim(units))
+
         try:
             with self._lock():
                 taken = self._taken()
-                mine = [unit for unit in units if unit.key not in taken]
-                self.storage.write(path, _claim(mine))
+                claim = Claim([unit for unit in units if unit.key not in taken], write)
+                self.storage.write(path, _claim(claim.units))
         except (StoreError, OSError):
-            yield units
+            yield Claim(units, lambda _: None)
             return
-        pulse = threading.Thread(target=self._beat, args=(path, mine, ended), daemon=True)
+        pulse = threading.Thread(target=self._beat, args=(claim, ended), daemon=True)
         pulse.start()
         try:
-            yield mine
+            yield claim
         finally:
             ended.set()
             pulse.join()
-            with suppress(StoreError, OSError):  # it is void in a minute
-                self.storage.delete(Entry(path, is_folder=False))
+            self._remove(path)
 
     def wait(self, units: Iterable[Unit]) -> None:
-        """Wait until one of these units has no valid claim any more: published, or given up."""
+        """Wait until one of these units has no valid claim any more: published, or given up.
+
+        Runs that compute them see a wish meanwhile.
+        """
+        units = list(units)
         keys = {unit.key for unit in units}
         _log.info("%s: another run computes these %d units; waiting for it", self.stage, len(keys))
-        while keys <= self._taken():
-            time.sleep(_LOOK_S)
+        wish = CLAIMS / self.stage / f"{secrets.token_hex(8)}{_WISH}"
+        wished = -_PULSE_S
+        try:
+            while keys <= self._taken():
+                if time.monotonic() - wished >= _PULSE_S:
+                    wished = time.monotonic()
+                    with suppress(StoreError, OSError):
+                        self.storage.write(wish, _claim(units))
+                time.sleep(_LOOK_S)
+        finally:
+            self._remove(wish)
 
-    def _beat(self, path: PurePosixPath, units: list[Unit], ended: threading.Event) -> None:
-        """Renew a claim until the run ends its work on the units."""
+    def _beat(self, claim: Claim, ended: threading.Event) -> None:
+        """Renew a claim, and look for wishes, until the run ends its work on the units."""
         while not ended.wait(_PULSE_S):
             with suppress(StoreError, OSError):
-                self.storage.write(path, _claim(units))
+                own, wishes = {unit.key for unit in claim.units}, self._valid(_WISH)
+                claim.renew(wanted=any(own & {*json.loads(text)["keys"]} for text in wishes))
 
     @contextmanager
     def _lock(self) -> Generator[None]:
@@ -112,10 +172,17 @@ class Claims:
 
     def _taken(self) -> set[str]:
         """Return the keys of all valid claims."""
-        entries = [e for e in self.storage.entries(CLAIMS / self.stage) if e.path.suffix == ".json"]
+        return {key for text in self._valid(_CLAIM) for key in json.loads(text)["keys"]}
+
+    def _valid(self, suffix: str) -> list[str]:
+        """Return what the valid claims or wishes say, and remove those that are void."""
+        entries = [e for e in self.storage.entries(CLAIMS / self.stage) if e.path.suffix == suffix]
         texts = zip(entries, self.storage.each(self._read, entries), strict=True)
-        valid = [text for entry, text in texts if not self._remove_if_void(entry, text)]
-        return {key for text in valid for key in json.loads(text)["keys"]}
+        return [text for entry, text in texts if not self._remove_if_void(entry, text)]
+
+    def _remove(self, path: PurePosixPath) -> None:
+        with suppress(StoreError, OSError):  # it is void in a minute
+            self.storage.delete(Entry(path, is_folder=False))
 
     def _remove_if_void(self, entry: Entry, text: str) -> bool:
         """Return whether a claim or lock is void, and remove it if so."""
@@ -125,8 +192,7 @@ class Claims:
             self._seen[entry.path] = text, since
         if time.monotonic() - since <= _VOID_S and not _has_ended(text):
             return False
-        with suppress(StoreError, OSError):
-            self.storage.delete(entry)
+        self._remove(entry.path)
         return True
 
     def _read(self, entry: Entry) -> str:

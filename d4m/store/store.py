@@ -27,6 +27,7 @@ from d4m.store.durable import system_error
 from d4m.store.member import Member
 from d4m.store.open_storage import StoreRoot, open_storage
 from d4m.store.pieces import ArrayPieces, StoredRows, write_unit
+from d4m.store.recent import RecentUnits
 from d4m.store.reference import Reference, Unit, reference_path, reference_text
 
 _log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class ArtifactStore:
         self.storage = open_storage(root)
         others = (Member(open_storage(each), notes=self.storage) for each in fallbacks)
         self._members = (Member(self.storage), *others)
+        self._recent = RecentUnits()
 
     def find(self, stage: str, key: str) -> Reference | None:
         """Find a unit's reference, or return None if the unit must be computed.
@@ -100,7 +102,7 @@ class ArtifactStore:
                 aside.
         """
         member, reference = self._holder(stage, key)
-        return member.read_arrays(reference)
+        return self._recent.read(reference, member.read_arrays)
 
     def open_rows(self, stage: str, key: str) -> StoredRows:
         """Check a unit as `read_arrays` does, but piece by piece, and return its rows."""

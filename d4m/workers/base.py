@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from d4m.stages.base import Stage
 from d4m.stages.context import StageContext
+from d4m.stages.run import Leaving
 from d4m.store.reference import Unit
 
 
@@ -17,13 +18,16 @@ class Workers(ABC):
     """
 
     @abstractmethod
-    def compute(self, stage: Stage, context: StageContext, missing: Sequence[Unit]) -> list[str]:
+    def compute(
+        self, stage: Stage, context: StageContext, missing: Sequence[Unit], leave: Leaving
+    ) -> list[str]:
         """Compute and publish units that do not read one another, in any order.
 
         Results do not depend on who computes them, nor on the order.
 
         Returns:
-            The names of the units, all of which are published.
+            The names of the units that are published: all of them, or those that were begun before
+            `leave` said yes.
 
         Raises:
             D4MError: a unit cannot be computed; those that are published stay.

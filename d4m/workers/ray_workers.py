@@ -13,7 +13,7 @@ from d4m.errors import WorkerError
 from d4m.progress import Progress, progress
 from d4m.stages.base import Stage
 from d4m.stages.context import StageContext
-from d4m.stages.run import compute_here
+from d4m.stages.run import Leaving, compute_here
 from d4m.store.reference import Unit
 from d4m.workers.base import Workers
 from d4m.workers.ray_cluster import RayCluster
@@ -41,13 +41,15 @@ class RayWorkers(Workers):
         self._settings = settings
         self._cluster: RayCluster | None = None
 
-    def compute(self, stage: Stage, context: StageContext, missing: Sequence[Unit]) -> list[str]:
+    def compute(
+        self, stage: Stage, context: StageContext, missing: Sequence[Unit], leave: Leaving
+    ) -> list[str]:
         """Have units computed and published by Ray's workers."""
         if not stage.needs_worker(missing):
-            return compute_here(stage, context, missing)
+            return compute_here(stage, context, missing, leave)
         if self._cluster is None or not self._cluster.ray.is_initialized():
             self._cluster = RayCluster(self._settings)
-        return ShardRun(self._cluster, stage, context, missing).run()
+        return ShardRun(self._cluster, stage, context, missing, leave).run()
 
 
 @dataclass
@@ -79,12 +81,19 @@ class ShardRun:
         stage: whose units.
         context: what the stage reads; it is sent once.
         missing: the units.
+        leave: says when to give out no more.
     """
 
     def __init__(
-        self, cluster: RayCluster, stage: Stage, context: StageContext, missing: Sequence[Unit]
+        self,
+        cluster: RayCluster,
+        stage: Stage,
+        context: StageContext,
+        missing: Sequence[Unit],
+        leave: Leaving,
     ) -> None:
         """Cut the work into pieces; give out none."""
+        self._leave = leave
         self._cluster, self._ray = cluster, cluster.ray
         self._stage, self._missing = stage, missing
         self._boxed = [cluster.ray.put((stage, context))]
@@ -97,7 +106,7 @@ class ShardRun:
         self._longest_s = 0.0
 
     def run(self) -> list[str]:
-        """Return the names of all units once they are published.
+        """Return the names of the published units, once all are, or those that were given out.
 
         Raises:
             D4MError: a unit cannot be computed.
@@ -117,6 +126,8 @@ class ShardRun:
     def _give(self) -> bool:
         """Give shards to free workers; return whether any worker has one."""
         slots = self._cluster.slots(self._share)
+        if self._leave() and self._done:
+            return bool(self._given)
         while len(self._given) < slots and len(self._shards):
             self._submit(self._shards.take(slots))
         if len(self._given) < slots and (slow := self._find_slow()):

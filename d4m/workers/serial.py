@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from d4m.stages.base import Stage
 from d4m.stages.context import StageContext
-from d4m.stages.run import compute_here
+from d4m.stages.run import Leaving, compute_here
 from d4m.store.reference import Unit
 from d4m.workers.base import Workers
 
@@ -12,6 +12,8 @@ from d4m.workers.base import Workers
 class SerialWorkers(Workers):
     """This process, which computes one unit after the other."""
 
-    def compute(self, stage: Stage, context: StageContext, missing: Sequence[Unit]) -> list[str]:
+    def compute(
+        self, stage: Stage, context: StageContext, missing: Sequence[Unit], leave: Leaving
+    ) -> list[str]:
         """Compute and publish units here."""
-        return compute_here(stage, context, missing)
+        return compute_here(stage, context, missing, leave)

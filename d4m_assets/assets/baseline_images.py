@@ -1,5 +1,7 @@
 """Asset `baseline_images`."""
 
+from typing import Any
+
 import dagster as dg
 import numpy as np
 
@@ -13,7 +15,7 @@ from d4m_assets.stage_asset import Metadata, stage_asset
 
 def _describe(context: StageContext) -> Metadata:
     """Show the made images of the first classes; coresets are rows of `real_images`."""
-    names, sheets = context.source.class_table.names, dict[str, dg.MetadataValue[str]]()
+    names, sheets = context.source.class_table.names, dict[str, dg.MetadataValue[Any]]()
     units = [unit for _, unit in context.all_of("baseline_images").reads]
     for baseline in MADE:
         made = [unit for unit in units if unit.startswith(f"{baseline}-")]
@@ -24,7 +26,7 @@ def _describe(context: StageContext) -> Metadata:
         first = np.argsort(class_ids, kind="stable")[: np.sum(class_ids < SHEET_CLASSES)]
         images = np.concatenate([each["images"] for each in arrays])[first]
         sheets[baseline] = contact_sheet(images, class_ids[first], names)
-    return {**sheets, "units": dg.MetadataValue.int(len(units))}
+    return sheets
 
 
 baseline_images = stage_asset(

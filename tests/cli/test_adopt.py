@@ -1,12 +1,16 @@
 """Adopting what was made elsewhere: examined first, then stored under the recipe's own keys."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import zarr
 from safetensors.numpy import load_file, save_file
 
 from d4m.cli.app import app
-from d4m.errors import ClassifierError, StoreError
+from d4m.errors import ClassifierError, GeneratorError, StoreError
+from d4m.generators.vocabulary import build_tokenizer
 from d4m.pipeline import STAGES
 
 NOTHING = {stage.name: () for stage in STAGES}
@@ -110,3 +114,82 @@ def test_weights_that_are_not_the_teacher_s_are_refused_and_nothing_is_stored(fi
     with pytest.raises(StoreError, match=f"1 tensors are not finite, such as .*{name}"):
         _adopt("teacher", file)
     assert not _is_stored(finished, "teacher")
+
+
+@pytest.fixture
+def pipeline_folder(finished, tmp_path, monkeypatch):
+    """Take the generator out of the finished store, and return its parts as one pipeline folder."""
+    for name, value in (("D4M_RECIPES", finished.recipes), ("D4M_STORE", finished.store)):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("D4M_DEVICE", "cpu")
+    context = finished.pipeline().open_context()
+    for unit in ("vae", "denoiser"):
+        shutil.copytree(
+            context.open_files("generator", unit), tmp_path / "pipeline", dirs_exist_ok=True
+        )
+        context.store.set_aside("generator", context.upstream["generator"][unit].key)
+    return tmp_path / "pipeline"
+
+
+def _rewrite(file, change):
+    weights = load_file(file)
+    save_file(change(weights, next(name for name, each in weights.items() if each.ndim)), file)
+
+
+def test_a_compact_generator_is_used_and_says_where_it_came_from(finished, pipeline_folder, capsys):
+    undisturbed = finished.digests()
+    with pytest.raises(StoreError, match=r"denoiser cannot be adopted before the VAE"):
+        _adopt("generator", pipeline_folder, "--unit", "denoiser")
+    _adopt("generator", pipeline_folder)
+    assert "adopted 2 of the 2 missing units of generator" in capsys.readouterr().out
+    assert finished.run() == NOTHING
+    assert finished.digests() == undisturbed
+    context = finished.pipeline().open_context()
+    for unit in ("vae", "denoiser"):
+        adopted = context.reference("generator", unit).provenance["adopted"]
+        assert (adopted["vouched_by"], adopted["file"]) == ("Ada", "pipeline")
+
+
+def test_a_generator_that_is_not_the_recipe_s_is_refused_and_nothing_is_stored(
+    finished, pipeline_folder, tmp_path
+):
+    def refused(change, message, failure=GeneratorError):
+        wrong = tmp_path / "wrong"
+        shutil.copytree(pipeline_folder, wrong)
+        change(wrong)
+        with pytest.raises(failure, match=message):
+            _adopt("generator", wrong)
+        shutil.rmtree(wrong)
+
+    def rescale(folder):
+        config = json.loads((folder / "vae" / "config.json").read_text())
+        config["scaling_factor"] *= 2
+        (folder / "vae" / "config.json").write_text(json.dumps(config))
+
+    def learn_other_words(folder):
+        build_tokenizer(["a zebra"], max_length=77).save_pretrained(folder / "tokenizer")
+
+    def cut(folder):
+        file = folder / "tokenizer" / "tokenizer.json"
+        file.write_bytes(file.read_bytes()[:-9])
+
+    def hurt(part, change):
+        return lambda folder: _rewrite(next((folder / part).glob("*.safetensors")), change)
+
+    refused(rescale, r"vae: its `scaling_factor` of .* a deviation of (1.9|2.0)\d, wanted about 1")
+    refused(learn_other_words, r"tokens of the recipe's captions .* missing, such as '.*</w>'")
+    refused(cut, r"wanted the tokenizer of a compact generator, found none")
+    refused(
+        hurt("vae", lambda weights, name: {n: w for n, w in weights.items() if n != name}),
+        r"does not hold the weights of the network that the recipe describes",
+    )
+    refused(
+        hurt("unet", lambda weights, name: weights | {name: np.full_like(weights[name], np.nan)}),
+        r"1 tensors are not finite",
+    )
+    refused(
+        lambda folder: [shutil.rmtree(folder / part) for part in ("vae", "text_encoder")],
+        r"pipeline with vae/ for vae; or unet/, text_encoder/, tokenizer/ for denoiser, found none",
+        StoreError,
+    )
+    assert set(finished.pipeline().look_ahead().planned["generator"].stored) == {"scheduler"}

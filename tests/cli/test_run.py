@@ -2,7 +2,7 @@
 
 from d4m.pipeline import STAGES
 from tests.cli.commands import call
-from tests.conftest import TINY_RECIPE
+from tests.conftest import SECOND_STUDENT, TINY_RECIPE
 
 UNITS = 79
 
@@ -26,11 +26,12 @@ def test_run_takes_the_path_of_a_recipe_as_well(finished, tmp_path):
 
 
 def test_run_counts_what_it_computed(finished):
-    finished.write("tiny", TINY_RECIPE.replace("test_vit", "test_resnet"))
+    finished.write("tiny", TINY_RECIPE.replace(SECOND_STUDENT, "test_resnet"))
     lines = call(finished, "run", "tiny")
     [line] = [line for line in lines if line.startswith("evaluation_scores ")]
     assert line.split()[:5] == ["evaluation_scores", "4", "computed", "15", "reused"]
-    assert lines[-1].startswith("5 units computed in ")
+    assert lines[-2].startswith("5 units computed in ")
+    assert lines[-1].startswith("next: `d4m report tiny --open` shows it, `d4m export tiny FOLDER`")
 
 
 def test_status_of_a_finished_recipe_says_that_all_is_cached(finished):

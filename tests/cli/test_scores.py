@@ -5,14 +5,13 @@ import pytest
 from PIL import Image
 
 from tests.cli.commands import call, refused
-from tests.conftest import TINY_RECIPE
+from tests.conftest import ONE_STUDENT, TINY_RECIPE
 
 
 @pytest.fixture
 def compared(finished):
     """The tiny recipe and another one with a single student and seed, both run."""
-    text = TINY_RECIPE.replace(", test_vit], seeds: 2", "], seeds: 1")
-    finished.write("other", text)
+    finished.write("other", ONE_STUDENT)
     finished.run("other")
     return finished
 

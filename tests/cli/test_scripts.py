@@ -76,6 +76,7 @@ def test_list_has_every_recipe_with_state_and_score(finished_once, tmp_path, row
     # The same images and models: all but labels, scores and what they are packed into.
     assert found["edited"]["state"].endswith(" units")
     assert found["edited"]["top1"] == {}
+    assert {row["version"] for row in found.values()} == {""}
     assert found["new"]["state"].startswith("21 of ")  # the same real images and noise schedule
     assert found["wrong"]["state"].startswith("wrong: ")
     lines = call(workspace, "list")

@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from d4m.cli import app
 from tests.cli.commands import call
-from tests.conftest import TINY_RECIPE
+from tests.conftest import FOLDER_RECIPE
 
 
 def _stored(workspace):
@@ -13,11 +13,11 @@ def _stored(workspace):
 
 
 @pytest.fixture(scope="module")
-def edited_once(finished_once, tmp_path_factory):
-    """Return a workspace with two runs: the tiny recipe, fewer images."""
-    made = finished_once.copy(tmp_path_factory.mktemp("edited") / "workspace")
-    made.write("tiny", TINY_RECIPE.replace("ipc: 3", "ipc: 2"))
-    made.run()
+def edited_once(pets_once, tmp_path_factory):
+    """Return a workspace with two runs: a folder of images, more images per class."""
+    made = pets_once.copy(tmp_path_factory.mktemp("edited") / "workspace")
+    made.write("pets", FOLDER_RECIPE.replace("ipc: 1", "ipc: 2"))
+    made.run("pets")
     return made
 
 
@@ -40,24 +40,25 @@ def test_gc_says_what_it_would_remove_and_asks(edited):
     [line] = [
         each for each in result.stdout.splitlines() if "prototypes  " in each and "names" in each
     ]
-    assert " ".join(line.split()[:-1]) == "prototypes units that no kept version names 10"
+    assert " ".join(line.split()[:-1]) == "prototypes units that no kept version names 2"
     assert "Remove " in result.stdout
     assert _stored(edited) == before
 
 
 def test_after_gc_the_current_version_is_whole_and_the_earlier_one_is_computed_again(
-    finished_once, edited
+    pets_once, edited
 ):
-    digests = finished_once.digests()
+    digests = pets_once.digests("pets")
     before = _stored(edited)
     lines = call(edited, "gc", "--versions", "1", "--days", "0", "--grace-hours", "0", "--yes")
     assert lines[-1].startswith("removed ")
     assert _stored(edited) < before
-    assert all(not reason for _, _, reason in edited.pipeline().verify())
-    assert not any(edited.run().values())
-    assert len(edited.pipeline().open_context().manifests.versions("prototypes")) == 1
-    edited.write("tiny", TINY_RECIPE)
-    computed = edited.run()
+    assert all(not reason for _, _, reason in edited.pipeline("pets").verify())
+    assert not any(edited.run("pets").values())
+    manifests = edited.pipeline("pets").open_context().manifests
+    assert len(manifests.versions("prototypes")) == 1
+    edited.write("pets", FOLDER_RECIPE)
+    computed = edited.run("pets")
     assert set(computed["prototypes"]) == set(digests["prototypes"])
     assert computed["latents"] == ()
-    assert edited.digests() == digests
+    assert edited.digests("pets") == digests

@@ -2,12 +2,14 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from tests.conftest import Workspace
+from tests.object_stores import SeaweedFS, environment
 
 Chosen = TypeVar("Chosen")
 
@@ -57,3 +59,13 @@ class StoredUnits:
 def stored(finished: Workspace) -> StoredUnits:
     """Return the units of a copy of the finished store."""
     return StoredUnits(finished)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """Run a real object store; this process, and those that it starts, have its credentials."""
+    started = SeaweedFS(tmp_path_factory.mktemp("seaweedfs") / "server")
+    started.start()
+    with environment(started.address, tmp_path_factory.mktemp("cache")):
+        yield started
+    started.kill()

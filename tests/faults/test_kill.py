@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from d4m.pipeline import STAGES
-from tests.conftest import MADE
+from tests.conftest import MADE, TINY_RECIPE
 from tests.faults.conftest import StoredUnits, often
 
 pytestmark = pytest.mark.faults
@@ -123,16 +123,42 @@ def test_a_training_killed_in_the_middle_goes_on_to_the_same_bits(
     stored, stage, unit, monkeypatch, caplog
 ):
     monkeypatch.setenv("D4M_CHECKPOINT_SECONDS", "0")  # a checkpoint after every step
-    pointer = stored.reference(stage, unit).with_suffix(".checkpoint")
+    _assert_goes_on_when_killed(stored, stage, (unit,), caplog)
+
+
+@pytest.fixture
+def refined(workspace):
+    """A recipe whose prototypes are refined together, and a store in which it has been run."""
+    plain = "prototypes: {ipc: 3, starts: 1}"
+    more = "representative: explaining, refinement_steps: 30"
+    assert plain in TINY_RECIPE
+    workspace.write("tiny", TINY_RECIPE.replace(plain, f"{plain[:-1]}, {more}}}"))
+    workspace.run()
+    return StoredUnits(workspace)
+
+
+@pytest.mark.skipif(often(True, False), reason="make test-faults")
+def test_a_refinement_killed_in_the_middle_goes_on_to_the_same_bits(refined, monkeypatch, caplog):
+    monkeypatch.setenv("D4M_CHECKPOINT_SECONDS", "0")
+    names = tuple(refined.names("prototypes"))
+    _assert_goes_on_when_killed(refined, "prototypes", names, caplog)
+
+
+def _assert_goes_on_when_killed(stored, stage, units, caplog):
+    """Kill a run that has saved a checkpoint of units; the next one goes on from there."""
+
+    def is_saved():
+        return bool(list((stored.workspace.store / "objects" / stage).glob("*/*.checkpoint")))
+
     for _ in range(ATTEMPTS):
-        stored.forget(stage, *({unit} & stored.published(stage)))
-        _run_until(stored, pointer.exists)
-        if pointer.exists() and unit not in stored.published(stage):
+        stored.forget(stage, *({*units} & stored.published(stage)))
+        _run_until(stored, is_saved)
+        if is_saved() and not {*units} & stored.published(stage):
             break
     else:
         pytest.fail(f"the training was over before each of {ATTEMPTS} kills")
     caplog.set_level("INFO", "d4m")
-    assert stored.workspace.run()[stage] == (unit,)
+    assert stored.workspace.run()[stage] == units
     assert "goes on from its checkpoint" in caplog.text
     assert stored.workspace.digests() == stored.undisturbed
     assert not list(stored.workspace.store.rglob("*.checkpoint*"))

@@ -18,7 +18,7 @@ from d4m.store.reference import Unit
 from d4m.store.store import ArtifactStore
 from tests.conftest import MADE
 from tests.faults.conftest import often
-from tests.object_stores import BUCKET, SeaweedFS, environment
+from tests.object_stores import BUCKET
 
 pytestmark = [
     pytest.mark.faults,
@@ -40,15 +40,6 @@ def create(number):
 with ThreadPoolExecutor(8) as pool:
     print(sum(pool.map(create, range(200))))
 """
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    started = SeaweedFS(tmp_path_factory.mktemp("seaweedfs") / "server")
-    started.start()
-    with environment(started.address, tmp_path_factory.mktemp("cache")):
-        yield started
-    started.kill()
 
 
 def test_of_many_writers_in_four_processes_exactly_one_creates_each_object(server):

@@ -1,16 +1,29 @@
-"""A cluster of Ray with three nodes: the GPUs of a node are shared by workers."""
+"""A cluster of Ray: the same digests as one process, also after a node was killed."""
 
+import os
+import signal
+import threading
 import time
+from contextlib import suppress
+from functools import cache
+from socket import socket
 
+import psutil
 import pytest
 import torch
 
 from d4m.compute import Compute, WorkerSettings
+from d4m.pipeline import Pipeline
+from d4m.recipe.recipe import load_recipe
 from d4m.stages.context import StageContext
 from d4m.stages.run import run_stage
 from d4m.store.store import ArtifactStore
 from d4m.workers.ray_workers import RayWorkers
+from d4m.workers.registry import open_workers
+from tests.conftest import FOLDER_RECIPE, Workspace
 from tests.faults.conftest import often
+from tests.object_stores import BUCKET
+from tests.tiny_pipelines import save_pipeline
 from tests.workers.stages import Squares
 
 pytestmark = [
@@ -20,31 +33,156 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+HERE = {"node_ip_address": "127.0.0.1"}
+PATIENCE_S = 300
+with socket() as _socket:
+    _socket.bind(("127.0.0.1", 0))
+    CLIENT_PORT = _socket.getsockname()[1]
+WORKERS = {
+    "serial": WorkerSettings(),
+    "ray": WorkerSettings("ray", count=2, cpus=1),
+    "cluster": WorkerSettings("auto", cpus=1),
+    "client": WorkerSettings(f"ray://127.0.0.1:{CLIENT_PORT}", cpus=1),
+}
+RECIPES = {
+    "compact": FOLDER_RECIPE,
+    "pretrained": FOLDER_RECIPE.replace(
+        FOLDER_RECIPE[FOLDER_RECIPE.index("generator:") : FOLDER_RECIPE.index("prototypes:")],
+        "generator: {pretrained: {model: ../model}}\n",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def cluster(server):
+    """Three nodes on the loopback interface; one has, as far as Ray knows, two GPUs."""
+    assert server  # its credentials are in the environment that the nodes inherit
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("raylet_start_wait_time_s", "worker_register_timeout_seconds"):
+            patch.setenv(f"RAY_{name}", "300")
+        # Otherwise Ray takes 127.0.0.1 for the address by which other machines reach this one.
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        patch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
+        import ray
+        from ray.cluster_utils import Cluster
+
+        patch.setattr("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False)
+        ray.shutdown()
+        head = {"num_cpus": 1, "ray_client_server_port": CLIENT_PORT, **HERE}
+        started = Cluster(initialize_head=True, head_node_args=head)
+        started.add_node(num_cpus=4, num_gpus=2, **HERE)
+        started.add_node(num_cpus=1, **HERE)
+        started.wait_for_nodes()
+        patch.setenv("RAY_ADDRESS", started.address)
+        yield started
+        ray.shutdown()
+        started.shutdown()
 
 
 @pytest.fixture
-def cluster(monkeypatch):
-    """Three nodes, each a core; one has, as far as Ray knows, two GPUs."""
-    for name in ("raylet_start_wait_time_s", "worker_register_timeout_seconds"):
-        monkeypatch.setenv(f"RAY_{name}", "300")
+def ray_of(request):
+    """Let a test use the cluster, or a Ray of its own, which no other test has left behind."""
     import ray
-    from ray.cluster_utils import Cluster
 
+    def use(workers):
+        ray.shutdown()
+        if workers in ("cluster", "client"):
+            request.getfixturevalue("cluster")
+
+    yield use
     ray.shutdown()
-    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
-    here = {"node_ip_address": "127.0.0.1"}
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **here})
-    started.add_node(num_cpus=4, num_gpus=2, **here)
-    started.add_node(num_cpus=1, **here)
-    started.wait_for_nodes()
-    monkeypatch.setenv("RAY_ADDRESS", started.address)
-    yield started
-    ray.shutdown()
-    started.shutdown()
 
 
-def test_workers_share_the_gpus_of_the_cluster(cluster, workspace, tmp_path):
-    del cluster
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A workspace, and what returns the manifests that one process makes of a recipe in it."""
+    own = Workspace(tmp_path_factory.mktemp("alone"))
+    for class_name in ("cat", "dog"):
+        for image in range(6):
+            own.draw(class_name, str(image))
+    save_pipeline("sd", own.folder / "model")
+    for name, recipe in RECIPES.items():
+        own.write(name, recipe)
+
+    @cache
+    def make(name):
+        return {each.manifest.asset: each.manifest for each in own.pipeline(name).run()}
+
+    return own, make
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    ("workers", "storage"),
+    [(w, s) for w in WORKERS for s in ("folder", "objects") if (w, s) != ("serial", "folder")],
+)
+def test_every_digest_is_the_same_whoever_computes_and_wherever_it_is_stored(
+    alone, server, ray_of, tmp_path, recipe, workers, storage
+):
+    assert server
+    ray_of(workers)
+    own, make = alone
+    root = tmp_path / "store" if storage == "folder" else f"s3://{BUCKET}/{workers}-{recipe}"
+    pipeline = Pipeline(
+        load_recipe(own.recipes / f"{recipe}.yaml"),
+        root,
+        Compute("cpu"),
+        workers=open_workers(WORKERS[workers]),
+    )
+    assert {each.manifest.asset: each.manifest for each in pipeline.run()} == make(recipe)
+    assert not any(report.computed for report in pipeline.run())
+
+
+def test_a_node_that_is_killed_costs_the_units_in_hand(
+    cluster, ray_of, workspace, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("d4m.workers.ray_workers._LEAST_PATIENCE_S", PATIENCE_S)  # none is slow
+    ray_of("cluster")
+    doomed = cluster.add_node(num_cpus=2, **HERE)
+    [raylet] = doomed.all_processes["raylet"]
+    (tmp_path / "seen").mkdir()
+    recipe = workspace.pipeline().recipe
+    context = StageContext.open(recipe, ArtifactStore(workspace.store), Compute("cpu"))
+    stage = Squares(tmp_path / "seen", count=32, seconds=1)
+    lost = set[int]()
+
+    def kill():
+        """Kill the node and all of its processes, once it has published a unit."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            family = psutil.Process(raylet.process.pid).children(recursive=True)
+            pids = {each.pid for each in family}
+            if sum(bool(who & pids) for who in stage.processes().values()) >= 3:
+                lost.update(pids)
+                for pid in (raylet.process.pid, *pids):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                return
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    report = run_stage(stage, context, open_workers(WORKERS["cluster"]).compute)
+    killer.join()
+    assert lost
+    values = {
+        int(name): int(context.store.read_arrays("latents", unit.key)["latents"].max())
+        for name, unit in report.manifest.units.items()
+    }
+    assert values == {number: number**2 for number in range(32)}
+    processes = stage.processes()
+    again = {unit for unit, who in processes.items() if len(who) > 1}
+    assert all(processes[unit] & lost for unit in again)
+    assert len(again) <= 2  # one in the hand of each of its two workers
+    assert any(who <= lost for who in processes.values())  # published by them, and not made again
+    import ray
+
+    assert sum(node["Alive"] for node in ray.nodes()) == 3
+
+
+def test_workers_share_the_gpus_of_the_cluster(cluster, ray_of, workspace, tmp_path):
+    assert cluster
+    ray_of("cluster")
     (tmp_path / "seen").mkdir()
     recipe = workspace.pipeline().recipe
     context = StageContext.open(recipe, ArtifactStore(workspace.store), Compute("auto"))

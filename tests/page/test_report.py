@@ -1,6 +1,7 @@
 """The report of a finished store: it holds what the store holds, and loads nothing."""
 
 import re
+import shutil
 import webbrowser
 
 import numpy as np
@@ -120,7 +121,7 @@ def test_costs_are_those_of_the_stored_units(page, made):
         found = [context.reference(artifact, unit) for unit in units]
         stored = sum(size for each in found for size, _ in each.files.values())
         seconds = sum(each.provenance["seconds"] for each in found)
-        assert rows[artifact] == [f"{seconds:.1f} s", _bytes(stored), str(len(units))]
+        assert rows[artifact] == [_time(seconds), _bytes(stored), str(len(units))]
 
 
 def test_redundancy_is_a_matrix_of_parts(page):
@@ -171,6 +172,30 @@ def test_a_recipe_that_was_edited_shows_an_earlier_version_and_says_so(made, tmp
     assert lacking in page.words("history")
 
 
+def test_a_run_that_was_stopped_among_the_scores_shows_those_that_there_are(made, tmp_path):
+    stopped = made.copy(tmp_path / "workspace")
+    units = stopped.pipeline().open_context().upstream["evaluation_scores"]
+    for name in ("random_real-soft-convnet3-01", "teacher"):
+        for file in (stopped.store / "objects").rglob(f"{units[name].key}*"):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+    for artifact in ("evaluation_scores", "distilled_dataset"):
+        shutil.rmtree(stopped.store / "recipes" / "tiny" / artifact)
+    page = report(stopped, "tiny")
+    rows = [row[:4] + row[-1:] for row in page.tables["Scores of tiny"][1:]]
+    assert len(rows) == 11 - 2  # without the heading, and without the teacher
+    assert ["synthetic", "3", "soft", "convnet3", "2"] in rows
+    assert ["random_real", "3", "soft", "convnet3", "1"] in rows
+    said = page.words("accuracy")
+    assert f"{len(units) - 2} of {len(units)} scores are there so far; d4m run tiny makes" in said
+    assert said.endswith("d4m report tiny")
+    assert "d4m show" not in said  # which asks for all of them
+    leads = page.tables[
+        "Top-1 minus that of random real images with the same distillation and seed, in points"
+    ]
+    assert ["synthetic", "soft", "convnet3"] not in [row[:3] for row in leads]
+    assert ["synthetic", "hard", "convnet3"] in [row[:3] for row in leads]
+
+
 def test_a_recipe_that_was_never_run_says_what_to_run(workspace):
     page = report(workspace, "tiny")
     for section in ("images", "accuracy", "curves", "fidelity", "costs", "checks"):
@@ -208,6 +233,14 @@ def report(workspace: Workspace, *recipes: str) -> Page:
     file = workspace.store / "reports" / f"{'+'.join(recipes)}.html"
     assert line == f"wrote {file}"
     return Page(file.read_text(encoding="utf-8"))
+
+
+def _time(seconds: float) -> str:
+    """Seconds in words, of which a busy machine takes many."""
+    if seconds < 59.5:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
 
 
 def _bytes(size: int) -> str:

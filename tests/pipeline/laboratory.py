@@ -21,6 +21,7 @@ from d4m.stages.unit_names import THE_TEACHER, name_teacher
 from tests.conftest import TINY_RECIPE, Workspace
 
 BOTH = ("soft", "hard")
+SHALLOW = {"architecture": "test_vit", "options": {"depth": 1}}
 BASELINES = ["random_real", "nearest_real", "decoded_prototypes", "from_noise", "full_data"]
 RIVALS = ["random_real", "decoded_real", "diffused_real", *MADE]
 # The changes of each recipe to the tiny one with its first student and first seed alone.
@@ -34,7 +35,7 @@ RECIPES = {
     "others": {
         "teacher.others": [
             {"name": "quick", "epochs": 1, "options": {"width": 16}},
-            {"name": "two", "architecture": "test_vit", "epochs": 1, "members": 2},
+            {"name": "two", **SHALLOW, "epochs": 1, "members": 2},
         ]
     },
     "candidates": {"synthesis.candidates": 3, "synthesis.diversity": 0.0},
@@ -96,7 +97,7 @@ RECIPES = {
         "evaluation.students": ["convnet3"],  # as wide as published
     },
     "at_once": {
-        "teacher.others": [{"name": "two", "architecture": "test_vit", "epochs": 1, "members": 2}],
+        "teacher.others": [{"name": "two", **SHALLOW, "epochs": 1, "members": 2}],
         "synthesis.candidates": 2,
         "synthesis.groups": 5,
         "soft_labels.format": "top_k",

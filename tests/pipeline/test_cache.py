@@ -7,7 +7,7 @@ import pytest
 
 from d4m.errors import MissingUpstreamError
 from d4m.pipeline import STAGES
-from tests.conftest import TINY_RECIPE
+from tests.conftest import ONE_STUDENT, TINY_RECIPE
 
 NOTHING = {stage.name: () for stage in STAGES}
 SYNTHETIC_ROWS = tuple(
@@ -67,9 +67,7 @@ def test_a_changed_prompt_computes_its_class_and_what_follows_and_the_old_prompt
 def test_another_ipc_over_the_same_images_shares_all_that_does_not_depend_on_it(finished):
     recipes = finished.store / "recipes" / "tiny"
     before = {path: path.read_bytes() for path in recipes.rglob("*") if path.is_file()}
-    text = TINY_RECIPE.replace("ipc: 3", "ipc: 4").replace(", test_vit]", "]")
-    text = text.replace("seeds: 2", "seeds: 1")
-    finished.write("other", text)
+    finished.write("other", ONE_STUDENT.replace("ipc: 3", "ipc: 4"))
     computed = finished.run("other")
     students = ("synthetic-soft", "synthetic-hard", "random_real-soft", "random_real-hard")
     students += ("nearest_real-soft", "nearest_real-hard")

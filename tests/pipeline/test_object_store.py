@@ -14,15 +14,15 @@ FORGOTTEN = ("real_images", "prototypes", "distilled_dataset")
 
 
 @pytest.fixture
-def copied(finished, tmp_path):
-    """Copy the finished store into a bucket, as any tool does that copies files; yield its root."""
+def copied(pets, tmp_path):
+    """Copy a finished store into a bucket, as any tool does that copies files; yield its root."""
     root = f"s3://{BUCKET}/team/store"
     with moto() as address, environment(address, tmp_path / "cache"):
         make_bucket(address)
         client = from_url(root, client_options={"allow_http": True})
-        for path in finished.store.rglob("*"):
+        for path in pets.store.rglob("*"):
             if path.is_file():
-                obstore.put(client, path.relative_to(finished.store).as_posix(), path)
+                obstore.put(client, path.relative_to(pets.store).as_posix(), path)
         yield root
 
 
@@ -34,9 +34,9 @@ def _digests(pipeline):
 
 
 def test_a_store_that_was_copied_into_a_bucket_is_whole_and_its_gaps_are_filled(
-    copied, finished, monkeypatch, capsys
+    copied, pets, monkeypatch, capsys
 ):
-    folder = finished.pipeline()
+    folder = pets.pipeline("pets")
     pipeline = Pipeline(folder.recipe, copied, folder.compute)
     store = pipeline.open_context().store
     for stage in FORGOTTEN:
@@ -53,8 +53,8 @@ def test_a_store_that_was_copied_into_a_bucket_is_whole_and_its_gaps_are_filled(
     assert {report.manifest.asset: report.computed for report in again.run()} == NOTHING
 
     monkeypatch.setenv("D4M_STORE", copied)
-    monkeypatch.setenv("D4M_RECIPES", str(finished.recipes))
-    for command in (["status", "tiny"], ["verify", "tiny"], ["gc", "--yes", "--grace-hours", "0"]):
+    monkeypatch.setenv("D4M_RECIPES", str(pets.recipes))
+    for command in (["status", "pets"], ["verify", "pets"], ["gc", "--yes", "--grace-hours", "0"]):
         app(command, standalone_mode=False)
     printed = capsys.readouterr().out
     assert "everything is cached" in printed

@@ -63,7 +63,7 @@ def test_pages_of_sections_show_settled_values(workspace: Workspace):
     workspace.write("mine", THREE_LINES)
     context = workspace.pipeline("mine").open_context()
     both = context.stated.settings, context.recipe.settings
-    shown = settled_metadata(*both, "synthesis")["defaults_for_these_images"].value
+    shown = settled_metadata(*both, "synthesis")["defaults for these images"].value
     assert shown["synthesis.strength"] == 0.05
     assert {key.partition(".")[0] for key in shown} == {"synthesis"}
     assert settled_metadata(*both, "dataset") == settled_metadata(*both, "whole") == {}

@@ -9,13 +9,19 @@ from d4m.pipeline import STAGES
 from d4m.reports.plan_ahead import look_ahead
 from d4m.settings import EvaluationSettings, TeacherSettings
 from tests.conftest import Workspace
-from tests.pipeline.laboratory import BLOCKS, RECIPES, dataset_folder, recipe_text, rows_of
+from tests.pipeline.laboratory import (
+    BLOCKS,
+    RECIPES,
+    SHALLOW,
+    dataset_folder,
+    recipe_text,
+    rows_of,
+)
 from tests.tiny_pipelines import save_pipeline
 
 NARROW = {"architecture": "resnet18", "options": {"layers": [1, 1], "channels": [8, 16]}}
 WIDE = {"architecture": "resnet18", "options": {"layers": [1, 1], "channels": [16, 32]}}
-QUICK = {"epochs": 1, "architecture": "test_vit"}
-SLOW = {"epochs": 3, "architecture": "test_vit"}
+QUICK, SLOW = SHALLOW | {"epochs": 1}, SHALLOW | {"epochs": 3}
 STUDENTS, OTHERS = "evaluation.students", "teacher.others"
 EXPLAINING = {"prototypes.representative": "explaining"}
 # A recipe, and the same recipe after a change that has no effect.

@@ -8,14 +8,19 @@ import pytest
 
 from d4m.cli.cost import print_long_cost
 from d4m.reports.cost.bench import Trial
-from d4m.reports.cost.estimate import estimate_cost
+from d4m.reports.cost.estimate import CostEstimate, StageCost, estimate_cost
 from d4m.reports.cost.generator_work import generator_work, synthetic_images_work
 from d4m.reports.cost.pieces import Piece
 from d4m.reports.cost.plan import CostPlan
 from d4m.reports.cost.prototype_work import prototypes_work
 from d4m.reports.cost.rates import Rates, measure, rates_file
-from d4m.reports.cost.student_work import evaluation_work, soft_labels_work, teacher_work
-from d4m.reports.cost.text import cost_lines
+from d4m.reports.cost.student_work import (
+    baseline_images_work,
+    evaluation_work,
+    soft_labels_work,
+    teacher_work,
+)
+from d4m.reports.cost.text import cost_lines, cost_rows
 from tests.cli.commands import call
 from tests.conftest import TINY_RECIPE, Workspace
 
@@ -65,6 +70,7 @@ def test_a_cached_recipe_costs_nothing_and_needs_no_probe(finished, monkeypatch,
     estimate = estimate_cost(finished.pipeline().look_ahead())
     assert estimate.seconds == estimate.store_bytes == estimate.memory_bytes == 0
     assert not rates_file().exists()
+    assert cost_lines(estimate) == ["everything is stored: a run would compute nothing"]
 
 
 def test_a_changed_prompt_costs_what_follows_from_it(never_run, finished):
@@ -179,7 +185,12 @@ def test_steps_of_a_refinement_and_its_students_are_counted(never_run, through):
     # batches of 40, which are one step per epoch.
     assert counts(works, "training step")[0] == 2500 // 30 + 10000 // 30
     estimate = estimate_cost(outlook)
-    assert estimate.unknown == ("choice of prototypes",)
+    assert estimate.unknown == ()
+    # Three clusters of ten classes, in up to three rounds of swaps.
+    assert counts(works, "cluster visited")[0] == 3 * 10 * 3
+    train = outlook.context.source.count
+    seen = sum(min(train("train", class_id), 25 * 3) for class_id in range(10))
+    assert counts(works, "candidate seen")[0] == seen
     of_plain = estimate_cost(workspace.pipeline().look_ahead())
     seconds = [
         next(each.cpu_seconds for each in found.stages if each.stage == "prototypes")
@@ -188,13 +199,64 @@ def test_steps_of_a_refinement_and_its_students_are_counted(never_run, through):
     assert seconds[1] > seconds[0]
 
 
+def test_methods_of_other_papers_are_counted(never_run):
+    workspace, _ = never_run
+    baselines = "baselines: [dm, sre2l, mosaic_real], dm: {steps: 7}, sre2l: {steps: 11},"
+    teacher = "architecture: resnet18, options: {channels: [8, 8, 8, 8]}"
+    recipe = TINY_RECIPE.replace("seeds: 2,", f"seeds: 2, {baselines}")
+    recipe = recipe.replace("epochs: 2, options: {width: 16}", f"epochs: 2, {teacher}")
+    workspace.write("rivals", recipe)
+    outlook = workspace.pipeline("rivals").look_ahead()
+    works = list(baseline_images_work(CostPlan(outlook)))
+    assert counts(works, "dm step")[0] == 10 * 7  # each class alone
+    assert counts(works, "sre2l step")[0] == 11  # 30 images in one block
+    assert counts(works, "mosaics of a class")[0] == 10
+    with Rates(outlook.present) as rates:
+        for work in works:
+            rate = rates.find(work.piece, 1)
+            assert rate is not None, work.piece.kind
+            assert rate.each_s > 0
+
+
 def test_what_nothing_measures_is_named(never_run):
     workspace, _ = never_run
-    recipe = TINY_RECIPE.replace("starts: 1}", "starts: 1, representative: explaining}")
-    workspace.write("explaining", recipe)
-    lines = cost_lines(estimate_cost(workspace.pipeline("explaining").look_ahead()))
+    recipe = TINY_RECIPE.replace(
+        "generator:\n  compact:", "generator: {pretrained: {model: some/model}}\nspare:\n  compact:"
+    )
+    recipe = recipe[: recipe.index("spare:")] + recipe[recipe.index("prototypes:") :]
+    workspace.write("pretrained", recipe)
+    pretrained = CostPlan(workspace.pipeline("pretrained").look_ahead())
+    unknown = [work for work in generator_work(pretrained) if work.piece.kind == "download"]
+    cost = StageCost("generator", len(unknown), 0.0, 0.0, 0, 0, ("download",))
+    lines = cost_lines(CostEstimate((cost,), "cpu", 0.0))
     assert lines[0].startswith("estimate for cpu: at least ")
-    assert "Not known before the run, and not counted: choice of prototypes." in lines
+    assert "Not known before the run, and not counted: download." in lines
+
+
+def test_short_stages_are_shown_together():
+    costs = {"latents": 0.4, "teacher": 90.0, "soft_labels": 0.5, "image_fidelity": 0.0}
+    stages = [StageCost(name, int(s > 0), s, s, 10**6, 10**7) for name, s in costs.items()]
+    rows = cost_rows(CostEstimate(tuple(stages), "cpu", 0.0))
+    assert [(row["artifact"], row["time"], row["store"]) for row in rows] == [
+        ("teacher", "1 min 30 s", "1.00 MB"),
+        ("2 short stages", "1 s", "2.00 MB"),
+    ]
+
+
+def test_a_long_piece_is_done_again_only_where_there_are_many(monkeypatch):
+    done = list[int]()
+
+    def run(count):
+        done.append(count)
+        sum(range(20_000 * count))
+        return 0
+
+    monkeypatch.setattr("d4m.reports.cost.rates._LONG_S", 0.0)
+    measure(Trial(run), needed=3)
+    assert done == [1]
+    measure(Trial(run), needed=10**9)
+    assert done[1:3] == [1, 1]  # the first one warms up, the second one counts
+    assert len(done) == 4
 
 
 def test_only_a_long_run_says_its_cost_unasked(never_run, capsys):

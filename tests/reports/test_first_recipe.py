@@ -10,6 +10,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from d4m.cli.init import find_place
+from d4m.page.write import render_report
 from d4m.recipe.recipe import load_recipe
 from d4m.reports.first_recipe import choose, describe_images, recipe_lines, recipe_name
 from d4m.reports.inspection import inspect_images
@@ -17,6 +18,7 @@ from d4m.reports.preflight.check import check_recipe
 from d4m.settings import RecipeSettings
 from tests.cli.commands import call, refused
 from tests.conftest import Workspace
+from tests.page.parsed import Page
 
 
 def noise(seed, height, width, channels):
@@ -131,14 +133,42 @@ def test_a_recipe_suits_its_images_and_passes_every_check_before_a_run(
     kept = [name for name in found.names if name not in found.empty]
     assert context.source.class_table.names == tuple(kept)
     counts = dict(zip(found.names, found.counts["train"], strict=True))
-    assert recipe.settings.prototypes.ipc == min(10, *(counts[name] for name in kept))
+    fewest = min(counts[name] for name in kept)
+    assert recipe.settings.prototypes.ipc == max(1, fewest // 5)
 
 
-def test_real_images_are_indexed_by_the_recipe(looked_at, tmp_path):
-    for kind in ("photographs", "icons"):
-        draft(looked_at, kind, tmp_path)
-        report = Workspace(tmp_path).pipeline(kind).run_stage("real_images")
-        assert len(report.computed) == 4  # two classes of two splits
+OF_SOLVER = pytest.mark.filterwarnings(  # of diffusers
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+# As little training as there can be; the rest of a recipe is as it was written.
+SHORT = """\
+generator: {compact: {autoencoder: {steps: 2, channels: [8, 8]},
+  denoiser: {steps: 2, channels: [8, 8], text_width: 16}}}
+teacher: {epochs: 1, options: {width: 16}}
+soft_labels: {epochs: 2}
+"""
+
+
+@OF_SOLVER
+@pytest.mark.parametrize("kind", ["grey", "icons"])
+def test_a_recipe_runs_to_its_report(looked_at, tmp_path, kind):
+    """With transparent pixels and a class too small, as without: every stage, and the page."""
+    draft(looked_at, kind, tmp_path)
+    made = Workspace(tmp_path)
+    text = (made.recipes / f"{kind}.yaml").read_text()
+    short = text.replace("prototypes: {ipc: 1}", "prototypes: {ipc: 1, starts: 1}")
+    made.write(kind, f"{short.replace('seeds: 3', 'seeds: 1')}\n{SHORT}")
+    computed = made.run(kind)
+    classes = {"grey": 3, "icons": 2}[kind]
+    assert len(computed["synthetic_images"]) == classes
+    page = render_report({kind: made.pipeline(kind)})
+    assert len(page.encode()) < 5_000_000
+    rows = Page(page).tables[f"Scores of {kind}"]
+    found = {(row[0], row[2]) for row in rows[1:]}
+    assert {
+        (name, labels) for name in ("synthetic", "random_real") for labels in ("soft", "hard")
+    } < found
 
 
 def test_what_is_seen_is_said(looked_at):
@@ -180,9 +210,7 @@ def test_names_of_recipes_are_words_of_a_shell():
     assert recipe_name("owner/tiny-set") == "tiny_set"
 
 
-@pytest.mark.filterwarnings(  # of diffusers' solver
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
+@OF_SOLVER
 def test_init_writes_a_recipe_and_says_what_it_costs(tmp_path):
     workspace = Workspace(tmp_path / "workspace")
     for label in ("left", "right"):
@@ -192,7 +220,7 @@ def test_init_writes_a_recipe_and_says_what_it_costs(tmp_path):
     text = "\n".join(lines)
     assert "classes: 2, of 4 to 4 images each" in text
     assert f"wrote {workspace.recipes / 'tiny_pictures.yaml'}" in text
-    assert "estimate for cpu: at least " in text  # as prototypes are chosen by default
+    assert "estimate for cpu: about " in text
     assert lines[-1] == "next: `d4m run tiny_pictures`"
     recipe = load_recipe(workspace.recipes / "tiny_pictures.yaml")
     assert (recipe.settings.prototypes.ipc, recipe.settings.dataset.size_px) == (2, 8)

@@ -9,9 +9,9 @@ import pytest
 from d4m.pipeline import STAGES
 from d4m.stages.score_table import ScoreRow
 from tests.cli.commands import call, refused
-from tests.conftest import FOLDER_RECIPE, TINY_RECIPE, Workspace
+from tests.conftest import ONE_STUDENT as SMALL
+from tests.conftest import Workspace
 
-SMALL = TINY_RECIPE.replace(", test_vit], seeds: 2", "], seeds: 1")
 EDITS = {
     "ipc": ("ipc: 3", "ipc: 2"),
     "strength": ("num_inference_steps: 4", "num_inference_steps: 4, strength: 0.5"),
@@ -66,6 +66,16 @@ def test_reports_about_an_edited_recipe_say_so(edited, command):
     assert call(edited, name, *arguments)[0] == _note(edited)
 
 
+def test_a_list_of_recipes_says_whose_score_it_shows(edited):
+    [row] = json.loads("".join(call(edited, "list", "--json"))).values()
+    assert row["state"].endswith(" units, scores of an earlier version")
+    assert row["version"] == _version(edited)
+    assert row["top1"]["synthetic"] > 0
+    edited.write("small", SMALL)
+    [row] = json.loads("".join(call(edited, "list", "--json"))).values()
+    assert (row["state"], row["version"]) == ("complete", "")
+
+
 def test_an_export_of_an_edited_recipe_wants_the_version_named(edited, tmp_path):
     error = refused(edited, "export", "small", tmp_path / "out")
     assert "recipe small has changed since its last data set was made" in error
@@ -91,24 +101,11 @@ def test_settings_that_were_made_under_another_name_are_shown(small, tmp_path):
     assert shown[-1] == "distilled data set: not packed yet; `d4m run twin` does"
 
 
-def test_images_that_were_replaced_are_named(folder_workspace):
-    workspace = folder_workspace
-    workspace.draw("dog", "another")
-    lines = call(workspace, "show", "pets")
+def test_images_that_were_replaced_are_named(pets):
+    pets.draw("dog", "another")
+    lines = call(pets, "show", "pets")
     assert "not the present recipe pets: version " in lines[0]
     assert "real_images/train-00001 (dog): fingerprint changed" in lines[0]
-
-
-@pytest.fixture
-def folder_workspace(tmp_path) -> Workspace:
-    """A folder of 16 images in two classes, whose recipe has been run."""
-    made = Workspace(tmp_path / "workspace")
-    for name in ("cat", "dog"):
-        for image in range(8):
-            made.draw(name, str(image))
-    made.write("pets", FOLDER_RECIPE)
-    made.run("pets")
-    return made
 
 
 def test_recipes_of_one_name_in_two_folders_do_not_share_versions(small, tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image
 from d4m.errors import StoreError
 from d4m.reports.dataset_diff import DatasetVersion, compare_datasets, draw_side_by_side
 from d4m.reports.versions import find_version, version_changes
-from tests.conftest import TINY_RECIPE
+from tests.conftest import SECOND_STUDENT, TINY_RECIPE
 
 PROMPT = TINY_RECIPE + "prompts: {per_class: {three: a bold three}}\n"
 
@@ -125,7 +125,7 @@ def test_classes_and_artifacts_that_only_one_version_has_are_counted_and_not_dra
 
 
 def test_rows_of_one_version_alone_have_no_difference(edited):
-    edited.write("tiny", PROMPT.replace("test_vit]", "test_resnet]"))
+    edited.write("tiny", PROMPT.replace(SECOND_STUDENT, "test_resnet"))
     edited.run()
     context = edited.pipeline().open_context()
     found = compare_datasets(_dataset(context, "previous"), _dataset(context, "current"))

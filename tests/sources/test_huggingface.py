@@ -149,6 +149,28 @@ def test_without_a_test_split_every_class_holds_out_and_keeps_at_least_one(tmp_p
             assert sum(counts) == 4
 
 
+def test_a_validation_split_is_used_if_the_recipe_names_it_and_else_it_is_said(tmp_path):
+    names = {"train": [0, 1, 0, 1], "test": [0, 1], "validation": [1, 0, 1]}
+    feature = ClassLabel(names=["a", "b"])
+    saved = {name: _dataset(labels, feature) for name, labels in names.items()}
+    DatasetDict(saved).save_to_disk(str(tmp_path / "saved"))
+    without = _open(tmp_path)
+    assert without.splits == ("train", "test")
+    assert without.describe().endswith("; not used: split validation")
+    source = _open(tmp_path, validation_split="validation")
+    assert source.splits == ("train", "test", "validation")
+    assert _levels(source, "validation", 1) == [0, 2]
+    assert source.describe().endswith("test: split test; validation: split validation")
+    assert source.fingerprint("train", 0) == without.fingerprint("train", 0)
+    held = _open(tmp_path, validation_split="validation", test_split=None)
+    assert _levels(held, "validation", 1) == [0, 2]
+    assert len(_both_levels(held, 1)) == 2
+    with pytest.raises(SourceError, match=r"`dataset\.validation_split` is the test split"):
+        _open(tmp_path, validation_split="test")
+    with pytest.raises(ValueError, match="remove one of them"):
+        _open(tmp_path, validation_split="validation", validation_share=0.1)
+
+
 def test_labels_in_another_form_of_unicode_are_the_same_class(tmp_path):
     composed, decomposed = "caf\u00e9", "cafe\u0301"
     train = _dataset([decomposed, "bar", decomposed], Value("string"))

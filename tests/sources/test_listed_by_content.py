@@ -124,6 +124,7 @@ def test_companions_are_not_listed_and_are_said(root, name):
     [
         *("__MACOSX", "lost+found", "@eaDir", ".AppleDouble", "$RECYCLE.BIN"),
         *(".ipynb_checkpoints", ".thumbnails", "System Volume Information", "#recycle", "@tmp"),
+        *("RECYCLE.BIN", "_gsdata_", ".Trash-1000", "__pycache__", ".git"),
     ],
 )
 def test_junk_folders_are_neither_classes_nor_images(root, name):
@@ -178,3 +179,9 @@ def test_an_unreadable_file_that_became_an_image_is_one_in_the_same_cache(root):
     source = open_folder(root)
     assert "a/later.jfif" in ids(source, 0)
     assert unreadable(source, 0) == {}
+
+
+def test_classes_are_not_taken_for_junk(root):
+    for name in ("recycled", "trash", "eaDir", "lost"):
+        fill(root / name, 2)
+    assert len(open_folder(root).class_table) == 6

@@ -228,3 +228,103 @@ def test_chosen_classes_are_the_ones_that_a_validation_folder_must_have(tmp_path
     _split(tmp_path / "x", "val")
     source = open_folder(tmp_path / "x", classes={"a": "ant", "b": "bee"})
     assert source.splits == ("train", "test", "validation")
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train-00000-of-00001", "test-00000-of-00001"),
+        ("birds_train", "birds_test"),
+        ("BirdsTrain", "BirdsTest"),
+        ("train_small", "validation_small"),
+    ],
+)
+def test_names_that_differ_in_the_split_alone_are_the_splits(tmp_path, train, test):
+    source = open_folder(_split(tmp_path / "x", train, test))
+    assert source.class_table.names == ("a", "b")
+    assert ids(source, 1, "train") == {"b/100.png", "b/101.png"}
+    assert ids(source, 1, "test") == {"b/110.png", "b/111.png"}
+
+
+@pytest.mark.parametrize("names", [("trainA", "trainB", "testA"), ("road_train", "road_test")])
+def test_such_names_without_class_folders_are_asked_about(tmp_path, names):
+    for name in names:
+        fill(tmp_path / "x" / name, 3)
+    with pytest.raises(SourceError, match=r"without class folders in it.*`dataset\.splits: none`"):
+        open_folder(tmp_path / "x")
+    assert set(open_folder(tmp_path / "x", splits="none").class_table.names) == {*names}
+
+
+def test_classes_that_are_kinds_of_trains_stay_classes(tmp_path):
+    for name in ("steam train", "express train", "bus"):
+        fill(tmp_path / "x" / name, 3)
+    assert len(open_folder(tmp_path / "x").class_table) == 3
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("training_set/training_set", "test_set/test_set"),
+        ("train/images", "test/images"),
+        ("data/train/images", "data/test/images"),
+        ("TRAIN/train", "TEST/test"),
+    ],
+)
+def test_folders_that_hold_one_folder_of_no_other_name_are_passed_and_said(tmp_path, train, test):
+    source = open_folder(_split(tmp_path / "x", train, test))
+    assert ids(source, 0, "train") == {"a/000.png", "a/001.png"}
+    assert ids(source, 0, "test") == {"a/010.png", "a/011.png"}
+    assert source.describe() == f"train: {train}/; test: {test}/"
+
+
+def test_images_below_each_class_are_its_own_whatever_their_folder_is_called(tmp_path):
+    """As in Tiny ImageNet, `train/n01443537/images/n01443537_0.JPEG`."""
+    _split(tmp_path / "x", "train", classes=("a/images", "b/images"))
+    source = open_folder(tmp_path / "x")
+    assert ids(source, 0) == {"a/images/000.png", "a/images/001.png"}
+
+
+def test_one_folder_of_another_name_is_no_class_and_the_next_one_is_named(tmp_path):
+    _split(tmp_path / "x" / "birds", "train", "test")
+    with pytest.raises(SourceError, match=r"found 1 in .*/x: 'birds'; if the .*has 'test', 'train"):
+        open_folder(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    "kinds", [("images", "masks"), ("images", "labels", "xml"), ("imgs", "GT")]
+)
+def test_kinds_of_files_are_no_classes(tmp_path, kinds):
+    _split(tmp_path / "x", "train", "test", classes=kinds)
+    with pytest.raises(
+        SourceError, match=r"name kinds of files and no classes.*`dataset\.splits: "
+    ):
+        open_folder(tmp_path / "x")
+
+
+def test_splits_inside_each_class_are_refused_unless_the_recipe_wants_all_images(tmp_path):
+    _split(tmp_path / "x", "ant", "bee", classes=("train", "test"))
+    with pytest.raises(SourceError, match=r"has 'test', 'train', by their .* as in train/ant; set"):
+        open_folder(tmp_path / "x")
+    source = open_folder(tmp_path / "x", splits="none")
+    assert len(ids(source, 0)) == 4
+
+
+def test_folders_that_all_classes_share_are_said(tmp_path):
+    """Folds or domains, above the classes or below them: only a person knows."""
+    _split(tmp_path / "x", "fold_1", "fold_2")
+    assert "every class has 'a', 'b': the images of all are used" in (
+        open_folder(tmp_path / "x").describe()
+    )
+
+
+@pytest.mark.parametrize("name", ["Cat", "cat ", "\uff43\uff41\uff54"])
+def test_a_test_class_in_other_letters_is_refused_with_the_folder_it_may_be(tmp_path, name):
+    fill(tmp_path / "x" / "train" / "cat", 2)
+    fill(tmp_path / "x" / "train" / "dog", 2)
+    fill(tmp_path / "x" / "test" / name, 2)
+    fill(tmp_path / "x" / "test" / "dog", 2)
+    with pytest.raises(
+        SourceError, match=r"does not have; .* rename those .*, such as .* and 'cat"
+    ):
+        open_folder(tmp_path / "x")

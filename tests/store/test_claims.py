@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -29,14 +30,14 @@ def _files(storage):
 def test_a_run_leaves_out_what_another_has_claimed_and_takes_the_rest(storage):
     with Claims(storage, "latents").take(UNITS[:3]) as first:
         with Claims(storage, "latents").take(UNITS) as second:
-            assert (first, second) == (UNITS[:3], UNITS[3:])
+            assert (first.units, second.units) == (UNITS[:3], UNITS[3:])
             with Claims(storage, "latents").take(UNITS) as third:
-                assert third == []
+                assert third.units == []
         with Claims(storage, "prototypes").take(UNITS) as other_stage:
-            assert other_stage == UNITS
+            assert other_stage.units == UNITS
     assert _files(storage) == []
     with Claims(storage, "latents").take(UNITS) as again:
-        assert again == UNITS
+        assert again.units == UNITS
 
 
 def test_a_claim_ends_where_the_work_fails(storage):
@@ -61,6 +62,60 @@ def test_whoever_waits_goes_on_when_the_first_unit_is_given_up(storage):
     assert ended == [0]
 
 
+def test_a_run_that_is_asked_gives_up_units_and_the_other_claims_them(storage, monkeypatch):
+    monkeypatch.setattr(claims, "_PULSE_S", 0.01)
+    monkeypatch.setattr(claims, "_LOOK_S", 0.01)
+    given = list[list[Unit]]()
+
+    def other_run():
+        own = Claims(storage, "latents")
+        own.wait(UNITS)
+        with own.take(UNITS) as claim:
+            given.append(claim.units)
+
+    with Claims(storage, "latents").take(UNITS) as claim:
+        assert not claim.is_wanted()
+        other = threading.Thread(target=other_run)
+        other.start()
+        while not claim.is_wanted():
+            time.sleep(0.001)
+        claim.keep(UNITS[:2])
+        other.join()
+        assert claim.units == UNITS[:2]
+    assert given == [UNITS[2:]]
+    assert _files(storage) == []
+
+
+def test_a_wish_for_other_units_is_none_for_these(storage, monkeypatch):
+    monkeypatch.setattr(claims, "_PULSE_S", 0.01)
+    mine, others, seen = UNITS[1:], UNITS[:1], list[bool]()
+    with (
+        Claims(storage, "latents").take(others) as other,
+        Claims(storage, "latents").take(mine) as claim,
+    ):
+        monkeypatch.setattr(claim, "renew", lambda *, wanted: seen.append(wanted))
+        waiting = threading.Thread(target=Claims(storage, "latents").wait, args=(others,))
+        waiting.start()
+        while not other.is_wanted():
+            time.sleep(0.001)
+        before = len(seen)
+        while len(seen) < before + 2:
+            time.sleep(0.001)
+    waiting.join()
+    assert not any(seen)
+
+
+def test_the_wish_of_a_process_that_was_killed_is_no_wish(storage, monkeypatch):
+    monkeypatch.setattr(claims, "_PULSE_S", 0.01)
+    _leave_claim(storage, host=socket.gethostname(), process=_ended_process())
+    [path] = _files(storage)
+    path.rename(path.with_suffix(".wish"))
+    with Claims(storage, "latents").take(UNITS) as claim:
+        while len(_files(storage)) > 1:
+            time.sleep(0.001)
+        assert not claim.is_wanted()
+
+
 def _ended_process():
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
@@ -77,7 +132,7 @@ def _leave_claim(storage, *, host, process):
 def test_the_claim_of_a_process_that_was_killed_on_this_machine_is_void_at_once(storage):
     _leave_claim(storage, host=socket.gethostname(), process=_ended_process())
     with Claims(storage, "latents").take(UNITS) as mine:
-        assert mine == UNITS
+        assert mine.units == UNITS
         assert len(_files(storage)) == 1
 
 
@@ -85,11 +140,11 @@ def test_the_claim_of_another_machine_is_void_once_it_has_no_pulse(storage, monk
     _leave_claim(storage, host="elsewhere", process=os.getpid())
     other = Claims(storage, "latents")
     with other.take(UNITS) as mine:
-        assert mine == []
+        assert mine.units == []
     monkeypatch.setattr(claims, "_VOID_S", 0.0)
     other.wait(UNITS)
     with other.take(UNITS) as mine:
-        assert mine == UNITS
+        assert mine.units == UNITS
 
 
 def test_a_living_run_renews_its_claim(storage, monkeypatch):
@@ -108,7 +163,7 @@ def test_a_broken_claim_counts_as_none(storage, text):
     folder.mkdir(parents=True)
     (folder / "0.json").write_text(text)
     with Claims(storage, "latents").take(UNITS) as mine:
-        assert mine == UNITS
+        assert mine.units == UNITS
 
 
 def test_the_lock_of_a_run_that_was_killed_is_void_at_once(storage):
@@ -116,7 +171,7 @@ def test_the_lock_of_a_run_that_was_killed_is_void_at_once(storage):
     [path] = _files(storage)
     path.rename(path.with_name("lock"))
     with Claims(storage, "latents").take(UNITS) as mine:
-        assert mine == UNITS
+        assert mine.units == UNITS
     assert _files(storage) == []
 
 
@@ -127,7 +182,7 @@ def test_of_many_runs_that_begin_at_once_each_unit_is_claimed_by_one(storage):
     def run(number):
         begin.wait()
         with Claims(storage, "latents").take(units[number:]) as mine:
-            taken.extend(mine)
+            taken.extend(mine.units)
             end.wait()
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(8)]
@@ -142,4 +197,4 @@ def test_where_claims_cannot_be_written_all_units_are_taken(storage):
     storage.root.mkdir()
     (storage.root / "claims").write_text("a file where a folder is needed")
     with Claims(storage, "latents").take(UNITS) as mine:
-        assert mine == UNITS
+        assert mine.units == UNITS

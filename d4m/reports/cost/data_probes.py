@@ -84,13 +84,14 @@ def _remove_old(place: Path) -> None:
 
 
 def _unit_read(bench: Bench, settings: Mapping[str, Any]) -> Trial:
+    """Read a unit as a stage does: by a store that has not looked at it before."""
     del settings
-    store = ArtifactStore(bench.folder / "store")
-    reference = store.publish_arrays(*_small_unit(0), {})
+    folder = bench.folder / "store"
+    reference = ArtifactStore(folder).publish_arrays(*_small_unit(0), {})
 
     def run(count: int) -> int:
         for _ in range(count):
-            store.read_arrays(reference.stage, reference.key)
+            ArtifactStore(folder).read_arrays(reference.stage, reference.key)
         return 0
 
     return Trial(run)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from d4m.progress import track
 from d4m.reports.cost.generator_work import (
     generator_work,
     latents_work,
@@ -140,7 +141,9 @@ def estimate_cost(outlook: Outlook) -> CostEstimate:
         first = set[str]()
         costs = [
             _stage_cost(plan, rates, stage, first, [*_imports(plan, stage), *_WORK[stage](plan)])
-            for stage in _WORK
+            for stage, _ in zip(
+                _WORK, track(len(_WORK), "measure this machine", unit="stage"), strict=True
+            )
         ]
     return CostEstimate(tuple(costs), device, _load())
 
@@ -171,7 +174,8 @@ def _stage_cost(
         name = work.piece.name
         earlier = totals.get(name, Work(work.piece, 0, 0))
         totals[name] = Work(work.piece, earlier.count + work.count, earlier.starts + work.starts)
-    seconds, cpu, memory, kept = 0.0, 0.0, 0, 0
+    planning = _planning_seconds(plan, stage)
+    seconds, cpu, memory, kept = planning, planning, 0, 0
     unknown = list[str]()
     for work in totals.values():
         rate = rates.find(work.piece, work.count)
@@ -195,6 +199,19 @@ def _stage_cost(
         memory + held_bytes(plan, stage) if memory else 0,
         tuple(dict.fromkeys(unknown)),
     )
+
+
+def _planning_seconds(plan: CostPlan, stage: str) -> float:
+    """Return what planning takes: a stage's, before and after it, and that of all it builds on."""
+    if not plan.missing(stage):
+        return 0.0
+    planned, wanted = plan.outlook.planned, {stage}
+    seconds = planned[stage].seconds
+    for name in reversed(list(planned)):
+        if name in wanted:
+            wanted.update(planned[name].upstream)
+            seconds += 0.0 if name == "real_images" else planned[name].seconds
+    return seconds
 
 
 def _load() -> float:

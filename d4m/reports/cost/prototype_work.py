@@ -9,13 +9,16 @@ from d4m.reports.cost.generator_work import (
     fetched,
     generator_layout,
     middle_settings,
+    read,
     stored,
 )
 from d4m.reports.cost.pieces import Piece, Work
 from d4m.reports.cost.plan import CostPlan
-from d4m.reports.cost.student_work import training_work
+from d4m.reports.cost.student_work import scored, teacher_network, training_work
 from d4m.settings import MatchingSettings, PrototypeSettings, RefinementSettings
 from d4m.stages.mosaics import edge_of, tiles_of
+from d4m.stages.prototypes import CANDIDATES
+from d4m.stages.refined_prototypes import EXPLAINED
 from d4m.stages.unit_names import class_id_of
 from d4m.store.reference import Unit
 
@@ -34,9 +37,42 @@ def prototypes_work(plan: CostPlan) -> Iterator[Work]:
     settings = PrototypeSettings.among(units[0].settings)
     distillations = plan.recipe.evaluation.distillations
     if settings.representative == "explaining":
-        yield Work(Piece("choice of prototypes"), distillations)
+        yield from _choice(plan, settings, units[0], distillations)
     if settings.refined:
         yield from _refinement(plan, settings.refined, units[0], distillations)
+
+
+def _choice(
+    plan: CostPlan, settings: PrototypeSettings, unit: Unit, distillations: int
+) -> Iterator[Work]:
+    """Yield the views and labels of candidates, those of targets, and all rounds of swaps."""
+    from d4m.prototypes.kernel_choice import KERNEL_SIZE_PX, SWEEPS
+
+    per_class = settings.ipc * tiles_of(unit.settings)
+    clusters, explains = per_class * plan.classes, settings.explains_teacher
+    candidates = sum(min(images, CANDIDATES * per_class) for images in plan.images["train"])
+    groups = len(group_classes(plan.classes, per_class))
+    most_targets = -(-EXPLAINED * groups // plan.classes)
+    targets = sum(min(images, most_targets) for images in plan.images["train"])
+    yield from read(plan, distillations * (candidates + targets))
+    seen = {
+        **plan.view,
+        "network": teacher_network(plan) if explains else None,
+        "augmentation": unit.settings["views"],
+    }
+    yield Work(Piece("candidate seen", seen), distillations * candidates)
+    kernel = {"network": {"architecture": "convnet3", "options": {}}, **plan.view}
+    kernel["size_px"] = min(plan.view["size_px"], KERNEL_SIZE_PX)
+    yield Work(Piece("image scored", kernel), distillations * targets)
+    if explains:
+        yield Work(scored(plan, teacher_network(plan)), distillations * targets)
+    swaps = {
+        **plan.view,
+        "clusters": clusters // groups,
+        "members": max(1, candidates // clusters),
+        "targets": targets // groups,
+    }
+    yield Work(Piece("cluster visited", swaps), SWEEPS * clusters * distillations)
 
 
 def _refinement(

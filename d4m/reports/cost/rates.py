@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from d4m.errors import D4MError
-from d4m.reports.cost import data_probes, generator_probes, student_probes
+from d4m.reports.cost import (
+    baseline_probes,
+    choice_probes,
+    data_probes,
+    generator_probes,
+    student_probes,
+)
 from d4m.reports.cost.bench import Bench, Trial
 from d4m.reports.cost.pieces import Piece
 from d4m.stages.context import StageContext
@@ -24,11 +30,18 @@ from d4m.store.durable import write_atomically
 
 _log = logging.getLogger(__name__)
 
-PROBES = {**generator_probes.PROBES, **student_probes.PROBES, **data_probes.PROBES}
+PROBES = {
+    **generator_probes.PROBES,
+    **student_probes.PROBES,
+    **data_probes.PROBES,
+    **choice_probes.PROBES,
+    **baseline_probes.PROBES,
+}
 _AIM_S = 0.4  # of a probe, long enough for a clock and short enough for a user
 _LITTLE_S = 1.0  # work that is shorter than this is measured roughly
 _LOADED_S = 0.05  # what was imported already is imported faster than this
-_LONG_S = 2.0  # a first piece that takes longer is not repeated
+_LONG_S = 2.0  # a piece that takes longer is repeated only if there are many of them
+_MANY = 50  # pieces, of which a few more are a small part of the run
 
 
 @dataclass(frozen=True)
@@ -127,20 +140,24 @@ def rates_file() -> Path:
 def measure(trial: Trial, needed: float, *, device: str = "cpu") -> Rate:
     """Measure the seconds of a piece: once to warm up, once alone, and then several together.
 
+    A piece of some seconds is done once more only if a run does so many that this hardly counts.
+
     Args:
         trial: does some pieces.
         needed: how many pieces a run does; if these are a second's work, one time is enough.
         device: where it computes.
     """
-    first = _spend(trial, 1, device)
-    if trial.once or first.seconds > _LONG_S:
+    first, pieces = _spend(trial, 1, device), needed / trial.step
+    if trial.once or (first.seconds > _LONG_S and pieces < _MANY):
         return _rate(trial, _NOTHING, first)
     one = _spend(trial, 1, device)
     extra = _Spent(max(0.0, first.seconds - one.seconds), max(0.0, first.cpu_s - one.cpu_s))
-    if one.seconds * needed / trial.step < _LITTLE_S:
+    if one.seconds * pieces < _LITTLE_S:
         return _rate(trial, _NOTHING, one, extra, rough=True)
-    times = max(2, min(math.ceil(_AIM_S / one.seconds), math.ceil(needed / trial.step)))
-    many = min((_spend(trial, times, device) for _ in range(2)), key=lambda spent: spent.seconds)
+    times = max(2, min(math.ceil(_AIM_S / one.seconds), math.ceil(pieces)))
+    trials = 1 if one.seconds > _LONG_S else 2
+    several = (_spend(trial, times, device) for _ in range(trials))
+    many = min(several, key=lambda spent: spent.seconds)
     further = _Spent(
         (many.seconds - one.seconds) / (times - 1), (many.cpu_s - one.cpu_s) / (times - 1)
     )

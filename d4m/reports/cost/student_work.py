@@ -6,9 +6,15 @@ from typing import Any
 from d4m.reports.cost.generator_work import drawing, fetched, generator_layout, read, stored
 from d4m.reports.cost.pieces import Piece, Work
 from d4m.reports.cost.plan import CostPlan
-from d4m.settings import EPOCHS_PER_BLOCK, OptimizerSettings
+from d4m.settings import (
+    EPOCHS_PER_BLOCK,
+    DistributionMatchingSettings,
+    OptimizerSettings,
+    Sre2lSettings,
+)
 from d4m.stages.compared_sets import REDRAWN, baselines_of
 from d4m.stages.coresets import CORESETS, RANKED
+from d4m.stages.made_images import SRE2L_BLOCK
 from d4m.stages.unit_names import TRAINING_LOG, distillation_of, seed_number_of
 from d4m.store.reference import Unit
 
@@ -38,8 +44,11 @@ def soft_labels_work(plan: CostPlan) -> Iterator[Work]:
 
 
 def baseline_images_work(plan: CostPlan) -> Iterator[Work]:
-    """Yield what the made baselines take; methods of other papers are not measured beforehand."""
-    for unit in plan.missing("baseline_images"):
+    """Yield what the made baselines take."""
+    units = plan.missing("baseline_images")
+    if {"dm", "sre2l"} & {unit.settings["made"] for unit in units}:
+        yield from read(plan, plan.total("train"))  # mean and deviation of the channels
+    for unit in units:
         made = unit.settings["made"]
         yield stored(plan, 1)
         if made == TRAINING_LOG:
@@ -47,13 +56,39 @@ def baseline_images_work(plan: CostPlan) -> Iterator[Work]:
             training = _class_labels(unit.settings, unit.settings)
             yield from training_work(plan, training, plan.total("train"))
             # The log asks for the answers to all images after each epoch.
-            scored = plan.total("train") * unit.settings["epochs"]
-            yield Work(_scored(plan, _network(unit.settings)), scored)
+            answers = plan.total("train") * unit.settings["epochs"]
+            yield Work(scored(plan, _network(unit.settings)), answers)
         elif made in CORESETS and made not in RANKED:
             yield from read(plan, plan.total("train"))
-            yield Work(_scored(plan, _teacher(plan)), plan.total("train"))
+            yield Work(scored(plan, teacher_network(plan)), plan.total("train"))
         elif made not in CORESETS:
-            yield Work(Piece(f"piece of {made}"), 1)
+            yield from _method(plan, unit)
+
+
+def _method(plan: CostPlan, unit: Unit) -> Iterator[Work]:
+    """Yield a piece of the images that a method of another paper makes."""
+    from d4m.baselines.mosaics import MOST_IMAGES, PIECES
+
+    settings, ipc = unit.settings, plan.recipe.prototypes.ipc
+    if settings["made"] == "sre2l":
+        images = min(SRE2L_BLOCK, plan.stored_images)
+        own = Sre2lSettings.among(settings).model_dump(mode="json", exclude={"steps"})
+        step = {**plan.view, "network": teacher_network(plan), "images": images, "fitting": own}
+        yield Work(Piece("sre2l step", step), settings["steps"])
+        return
+    of_class = plan.images["train"][settings["piece"]]
+    if settings["made"] == "dm":
+        own = DistributionMatchingSettings.among(settings).model_dump(mode="json")
+        own.pop("steps")
+        real = min(of_class, own["real_images"])
+        step = {**plan.view, "ipc": ipc, "real": real, "fitting": own}
+        yield from read(plan, of_class)
+        yield Work(Piece("dm step", step), settings["steps"])
+        return
+    images = min(of_class, max(MOST_IMAGES, PIECES * ipc))
+    yield from read(plan, images)
+    class_ = {**plan.view, "network": teacher_network(plan), "images": images, "ipc": ipc}
+    yield Work(Piece("mosaics of a class", class_), 1)
 
 
 def evaluation_work(plan: CostPlan) -> Iterator[Work]:
@@ -66,7 +101,7 @@ def evaluation_work(plan: CostPlan) -> Iterator[Work]:
         yield stored(plan, 1)
         name = unit.settings["training_set"]
         if name == "teacher":
-            yield Work(_scored(plan, _teacher(plan)), plan.total(split))
+            yield Work(scored(plan, teacher_network(plan)), plan.total(split))
             continue
         redrawn = seed_number_of(unit.name) if name in REDRAWN else None
         images[distillation_of(unit.name), name, redrawn] = unit
@@ -82,12 +117,12 @@ def fidelity_work(plan: CostPlan) -> Iterator[Work]:
         return
     real = min(_MOST_REAL, plan.total(split))
     yield from read(plan, plan.total(split))
-    yield Work(_scored(plan, _teacher(plan)), real)
+    yield Work(scored(plan, teacher_network(plan)), real)
     for unit in units:
         sets = 2 if unit.settings["training_set"] == "synthetic" else 1
         yield from _images(plan, unit.settings)
-        measured = {"network": _teacher(plan), **plan.view, "images": plan.shown_images}
-        yield Work(_scored(plan, _teacher(plan)), sets * plan.shown_images)
+        measured = {"network": teacher_network(plan), **plan.view, "images": plan.shown_images}
+        yield Work(scored(plan, teacher_network(plan)), sets * plan.shown_images)
         yield Work(Piece("set measured", measured | {"real": real}), sets)
     yield stored(plan, len(units))
 
@@ -97,6 +132,7 @@ def distilled_dataset_work(plan: CostPlan) -> Iterator[Work]:
     for _ in plan.missing("distilled_dataset"):
         yield Work(Piece("image packed", plan.view), plan.stored_images)
         yield fetched(3 * plan.classes)  # for the files, the array and the contact sheet
+        yield fetched(len(plan.units("evaluation_scores")) + len(plan.units("soft_labels")))
         labels = plan.recipe.soft_labels
         if labels.mode == "stored":
             packed = {
@@ -114,9 +150,9 @@ def _student(plan: CostPlan, unit: Unit) -> Iterator[Work]:
     """Yield one student's training, its teacher's labels and its scores."""
     settings, count = unit.settings, _set_size(plan, unit.settings)
     network = _network(settings["student"])
-    scored = plan.total(plan.recipe.evaluation.split)
-    probed = min(_CURVE_POINTS, settings["epochs"]) * min(_PROBE_IMAGES, scored)
-    yield Work(_scored(plan, network), scored + probed)
+    whole = plan.total(plan.recipe.evaluation.split)
+    probed = min(_CURVE_POINTS, settings["epochs"]) * min(_PROBE_IMAGES, whole)
+    yield Work(scored(plan, network), whole + probed)
     if settings["labels"] == "hard":
         yield from training_work(plan, _class_labels(settings, settings["student"]), count)
         return
@@ -192,11 +228,13 @@ def _images(plan: CostPlan, settings: Mapping[str, Any]) -> Iterator[Work]:
 def _labelled(plan: CostPlan, labels: Mapping[str, Any]) -> Piece:
     own = {"augmentation": labels["augmentation"], "precision": labels["precision"]}
     return Piece(
-        "view labelled", {**plan.view, "network": _teacher(plan), "images": _few(plan), **own}
+        "view labelled",
+        {**plan.view, "network": teacher_network(plan), "images": _few(plan), **own},
     )
 
 
-def _scored(plan: CostPlan, network: Mapping[str, Any]) -> Piece:
+def scored(plan: CostPlan, network: Mapping[str, Any]) -> Piece:
+    """Return the scoring of an image of the students' size."""
     return Piece("image scored", {**plan.view, "network": network})
 
 
@@ -208,7 +246,7 @@ def _network(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"architecture": settings["architecture"], "options": settings["options"]}
 
 
-def _teacher(plan: CostPlan) -> dict[str, Any]:
-    """Return the teacher's network, and how many there are of it."""
+def teacher_network(plan: CostPlan) -> dict[str, Any]:
+    """Return the teacher's network, with the number of its members."""
     teacher = plan.units("teacher")[0].settings
     return _network(teacher) | {"members": plan.recipe.teacher.members}

@@ -8,6 +8,9 @@ from d4m.reports.cost.estimate import CostEstimate, StageCost
 
 LONG_S = 600.0
 """Seconds of a run whose cost is printed before it begins, without anybody asking."""
+SHORT_S = 1.0
+"""Stages that take less are shown together, as no estimate is exact to a second."""
+_SHORT = "under 1 s"
 _BUSY = 1.25  # processes per CPU
 _CAVEAT = (
     "An estimate from rates measured on this device; units that wait for others count as if they "
@@ -16,25 +19,45 @@ _CAVEAT = (
 
 
 def cost_rows(estimate: CostEstimate) -> list[dict[str, str]]:
-    """Return a row per stage that would compute something."""
-    return [
-        {
-            "artifact": stage.stage,
-            "units": str(stage.units),
-            "time": _stage_time(stage),
-            "store": _bytes(stage.store_bytes),
-            "memory": _bytes(stage.memory_bytes),
-        }
-        for stage in estimate.stages
-        if stage.units
-    ]
+    """Return a row per stage that would compute something; short ones have one row together."""
+    some = [stage for stage in estimate.stages if stage.units]
+    short = [stage for stage in some if is_short(stage)]
+    if len(short) < 2:
+        return list(map(_row, some))
+    together = StageCost(
+        f"{len(short)} short stages",
+        sum(stage.units for stage in short),
+        sum(stage.seconds for stage in short),
+        sum(stage.cpu_seconds for stage in short),
+        sum(stage.store_bytes for stage in short),
+        max(stage.memory_bytes for stage in short),
+    )
+    return [*(_row(stage) for stage in some if stage not in short), _row(together)]
+
+
+def is_short(stage: StageCost) -> bool:
+    """Return whether a stage's time is too short to be worth a row."""
+    return stage.seconds < SHORT_S and not stage.unknown
+
+
+def _row(stage: StageCost) -> dict[str, str]:
+    return {
+        "artifact": stage.stage,
+        "units": str(stage.units),
+        "time": _stage_time(stage),
+        "store": _bytes(stage.store_bytes),
+        "memory": _bytes(stage.memory_bytes),
+    }
 
 
 def cost_lines(estimate: CostEstimate) -> list[str]:
     """Return the cost in all, and what the estimate leaves out."""
+    if not any(stage.units for stage in estimate.stages):
+        return ["everything is stored: a run would compute nothing"]
     more = "at least " if estimate.unknown else "about "
+    spelt = spell_time(estimate.seconds)
     total = [
-        f"{more}{spell_time(estimate.seconds)}",
+        spelt if spelt == _SHORT else f"{more}{spelt}",
         f"{_bytes(estimate.store_bytes)} of store",
         f"{_bytes(estimate.memory_bytes)} of memory",
     ]
@@ -75,7 +98,7 @@ def spell_time(seconds: float) -> str:
     """
     whole = round(seconds)
     if whole < 1:
-        return "under 1 s"
+        return _SHORT
     minutes, hours = whole // 60, whole // 3600
     if hours:
         return f"{hours} h {minutes % 60} min"

@@ -53,7 +53,8 @@ def network_problems(context: StageContext) -> Iterator[Problem]:
         weights = _find_weights(context, network)
         if weights == "":
             path = _locate(context, network)
-            text = f"wanted null, `timm` or a .safetensors file, found no such file: {path}"
+            found = path if Path(path).exists() else f"no such file: {path}"
+            text = f"wanted null, `timm` or a .safetensors file, found {found}"
             yield Problem((*network.keys, "weights"), text)
             continue
         yield from _input_problems(context, network)

@@ -1,0 +1,268 @@
+"""Stores in a bucket and workers of Ray at length: cost of a unit, 1,000 classes, delays, kills.
+
+A SeaweedFS server on this machine holds the bucket. Each part prints a Markdown table, and stops
+with an error where digests differ or something that is stored is computed again.
+
+    make bench-cluster                                     # all parts; hours on two cores
+    PYTHONPATH=. python benchmarks/cluster.py units        # what a unit without work costs
+    PYTHONPATH=. python benchmarks/cluster.py classes --classes 100 1000
+    PYTHONPATH=. python benchmarks/cluster.py writers --rounds 20
+    PYTHONPATH=. python benchmarks/cluster.py kills --kills 60
+"""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+from delay import delayed
+from scale import RECIPE, write_images
+from small_pipelines import save_pipeline
+
+from d4m.compute import Compute
+from d4m.pipeline import STAGES, Pipeline
+from d4m.recipe.recipe import load_recipe
+from tests.conftest import MADE, TINY_RECIPE
+from tests.object_stores import BUCKET, SeaweedFS, environment
+
+D4M = Path(sys.executable).with_name("d4m")
+COUNTED = re.compile(r"^(\d+) units computed in ", re.MULTILINE)
+DELAY_S = 0.02
+UNITS = """\
+import sys, tempfile, time
+from pathlib import Path
+from d4m.compute import Compute, WorkerSettings
+from d4m.recipe.recipe import load_recipe
+from d4m.stages.context import StageContext
+from d4m.stages.run import run_stage
+from d4m.store.open_storage import parse_root
+from d4m.store.store import ArtifactStore
+from d4m.workers.registry import open_workers
+from tests.workers.stages import Squares
+recipe, root, count, workers = sys.argv[1:]
+store = ArtifactStore(parse_root(root))
+context = StageContext.open(load_recipe(Path(recipe)), store, Compute("cpu"))
+settings = WorkerSettings() if workers == "serial" else WorkerSettings("ray", count=2, cpus=1)
+compute = open_workers(settings).compute
+with tempfile.TemporaryDirectory() as seen:
+    warm = Squares(Path(seen), count=8)
+    warm.version = "warm"
+    run_stage(warm, context, compute)
+    start = time.monotonic()
+    report = run_stage(Squares(Path(seen), count=int(count)), context, compute)
+    assert len(report.computed) == int(count)
+    print(time.monotonic() - start)
+"""
+
+
+def main() -> None:
+    """Run the parts that are asked for, each over a bucket of its own prefix."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[])
+    parser.add_argument("--units", type=int, default=1_000)
+    parser.add_argument("--classes", type=int, nargs="+", default=[100, 1_000])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=60)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        server = SeaweedFS(folder / "server")
+        server.start()
+        try:
+            with environment(server.address, folder / "cache"):
+                for part in arguments.parts or PARTS:
+                    PARTS[part](arguments, folder / part, server)
+        finally:
+            server.kill()
+
+
+def measure_units(arguments: argparse.Namespace, folder: Path, server: SeaweedFS) -> None:
+    """Print what a unit costs of which there is nothing to compute."""
+    del server
+    recipe = _write_recipe(folder, TINY_RECIPE)
+    print("| store | workers | units | ms per unit | driver's memory, MiB |\n|---|---|---|---|---|")
+    for kind in ("folder", "bucket"):
+        for workers in ("serial", "two of Ray"):
+            for count in (arguments.units // 10, arguments.units):
+                name = f"{workers[:3]}-{count}"
+                root = folder / name if kind == "folder" else f"s3://{BUCKET}/{name}"
+                command = [sys.executable, "-c", UNITS, recipe, root, str(count), workers]
+                printed, peak = _watched(command, {})
+                each = 1000 * float(printed.split()[-1]) / count
+                print(f"| {kind} | {workers} | {count:,} | {each:.1f} | {peak:.0f} |", flush=True)
+
+
+def measure_classes(arguments: argparse.Namespace, folder: Path, server: SeaweedFS) -> None:
+    """Run a recipe over many classes with two workers, twice, and once more with a delay."""
+    save_pipeline(folder / "model", "tiny", 16)
+    print(
+        "| classes | units | run, s | driver's memory, MiB | nothing to do, s "
+        f"| the same, {1000 * DELAY_S:.0f} ms of delay, s |\n|---|---|---|---|---|---|"
+    )
+    for classes in arguments.classes:
+        write_images(folder / f"{classes}", classes)
+        paths = {"images": folder / f"{classes}", "model": folder / "model"}
+        text = RECIPE.format(**paths, size_px=16)
+        recipe = _write_recipe(folder, text, f"classes_{classes}")
+        root = {"D4M_STORE": f"s3://{BUCKET}/classes-{classes}", "D4M_DEVICE": "cpu"}
+        ray = {"D4M_WORKERS": "ray", "D4M_WORKER_COUNT": "2", "D4M_WORKER_CPUS": "1"}
+        start = time.monotonic()
+        printed, peak = _watched([D4M, "run", recipe], root | ray)
+        seconds, units = time.monotonic() - start, _counted(printed)
+        idle_s = _nothing_to_do(recipe, root)
+        with delayed(server.address, DELAY_S) as slow:
+            slow_s = _nothing_to_do(recipe, root | {"AWS_ENDPOINT_URL": slow})
+        print(
+            f"| {classes:,} | {units:,} | {seconds:.0f} | {peak:.0f} | {idle_s:.1f} "
+            f"| {slow_s:.1f} |",
+            flush=True,
+        )
+
+
+def measure_writers(arguments: argparse.Namespace, folder: Path, server: SeaweedFS) -> None:
+    """Run four writers of one recipe at once, over and over, with other units lost each time."""
+    del server
+    recipe, root, digests = _run_tiny(folder, "writers")
+    rng, needed, done = np.random.default_rng(4), 0, 0
+    for _ in range(arguments.rounds):
+        pipeline = Pipeline(load_recipe(recipe), root["D4M_STORE"], Compute("cpu"))
+        for stage in rng.choice([stage.name for stage in STAGES], 3, replace=False):
+            needed += _forget(pipeline, str(stage))
+        command = [D4M, "run", recipe]
+        writers = [_start(command, root) for _ in range(4)]
+        printed = [_finish(writer) for writer in writers]
+        done += sum(map(_counted, printed))
+        assert _digests(recipe, root) == digests
+    print("| rounds of four writers | units needed | computed | times |\n|---|---|---|---|")
+    print(f"| {arguments.rounds} | {needed:,} | {done:,} | {done / max(needed, 1):.2f} |")
+
+
+def measure_kills(arguments: argparse.Namespace, folder: Path, server: SeaweedFS) -> None:
+    """Kill a worker, the driver or the server at random moments; go on until all is made."""
+    recipe, root, digests = _run_tiny(folder, "kills")
+    ray = {"D4M_WORKERS": "ray", "D4M_WORKER_COUNT": "2", "D4M_WORKER_CPUS": "1"}
+    rng, kills, lost = np.random.default_rng(5), dict.fromkeys(("worker", "driver", "server"), 0), 0
+    while sum(kills.values()) < arguments.kills:
+        pipeline = Pipeline(load_recipe(recipe), root["D4M_STORE"], Compute("cpu"))
+        stages = rng.choice([stage.name for stage in STAGES], 4, replace=False)
+        lost += sum(_forget(pipeline, str(stage)) for stage in stages)
+        process, victim = _start([D4M, "run", recipe], root | ray), str(rng.choice([*kills]))
+        time.sleep(rng.uniform(3, 25))
+        kills[victim] += process.poll() is None and _kill(victim, process, server)
+        printed = process.communicate()[0]
+        assert "Traceback" not in printed, printed
+        _finish(_start([D4M, "run", recipe], root | ray))
+        assert _digests(recipe, root) == digests
+    print("| kills of a worker | of the driver | of the server | units | digests |")
+    print("|---|---|---|---|---|")
+    print(f"| {' | '.join(map(str, kills.values()))} | {lost:,} | equal after each |")
+
+
+PARTS: dict[str, Callable[[argparse.Namespace, Path, SeaweedFS], None]] = {
+    "units": measure_units,
+    "classes": measure_classes,
+    "writers": measure_writers,
+    "kills": measure_kills,
+}
+
+
+def _write_recipe(folder: Path, text: str, name: str = "tiny") -> Path:
+    path = folder / "recipes" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def _run_tiny(folder: Path, prefix: str) -> tuple[Path, dict[str, str], dict[str, str]]:
+    """Run the tiny recipe once, undisturbed; return recipe, environment and digests."""
+    recipe = _write_recipe(folder, TINY_RECIPE)
+    root = {"D4M_STORE": f"s3://{BUCKET}/{prefix}", "D4M_DEVICE": "cpu"}
+    _finish(_start([D4M, "run", recipe], root))
+    return recipe, root, _digests(recipe, root)
+
+
+def _digests(recipe: Path, root: dict[str, str]) -> dict[str, str]:
+    context = Pipeline(load_recipe(recipe), root["D4M_STORE"], Compute("cpu")).open_context()
+    return {
+        f"{stage}/{name}": record.digest
+        for stage, units in context.upstream.items()
+        for name, record in units.items()
+        if record is not None
+    }
+
+
+def _forget(pipeline: Pipeline, stage: str) -> int:
+    """Set all units of a stage aside; return how many there were."""
+    context = pipeline.open_context()
+    units = [record for record in context.upstream.get(stage, {}).values() if record]
+    for record in units:
+        context.store.set_aside(stage, record.key)
+    return len(units)
+
+
+def _kill(victim: str, process: subprocess.Popen[str], server: SeaweedFS) -> bool:
+    """Kill with SIGKILL; return whether the victim was there."""
+    if victim == "server":
+        server.kill()
+        server.start()
+        return True
+    if victim == "driver":
+        os.killpg(process.pid, signal.SIGKILL)
+        return True
+    with suppress(psutil.Error):
+        for each in psutil.Process(process.pid).children(recursive=True):
+            if (each.cmdline() or [""])[0].startswith("ray::compute_shard"):
+                each.kill()
+                return True
+    return False
+
+
+def _start(command: list[Path | str], more: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command, env=os.environ | more, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def _finish(process: subprocess.Popen[str]) -> str:
+    printed = process.communicate()[0]
+    assert process.returncode in MADE, printed
+    return printed
+
+
+def _watched(command: list[Path | str], more: dict[str, str]) -> tuple[str, float]:
+    """Return what a command prints, and the peak memory of its own process in MiB."""
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen(command, env=os.environ | more, stdout=printed)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode in MADE, "the error is printed above"
+        printed.seek(0)
+        return printed.read(), usage.ru_maxrss / 1024
+
+
+def _counted(printed: str) -> int:
+    found = COUNTED.search(printed)
+    assert found is not None, printed
+    return int(found[1])
+
+
+def _nothing_to_do(recipe: Path, root: dict[str, str]) -> float:
+    """Return the seconds of a run that computes nothing."""
+    start = time.monotonic()
+    printed = _finish(_start([D4M, "run", recipe], root))
+    assert _counted(printed) == 0, printed
+    return time.monotonic() - start
+
+
+if __name__ == "__main__":
+    main()
