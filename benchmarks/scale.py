@@ -23,7 +23,6 @@ from d4m.compute import Compute
 from d4m.pipeline import STAGES, Pipeline
 from d4m.recipe.recipe import load_recipe
 
-FILES_PER_CLASS = 50
 RECIPE = """\
 dataset: {{source: image_folder, path: {images}, size_px: {size_px}}}
 generator: {{pretrained: {{model: {model}}}}}
@@ -56,9 +55,8 @@ def main() -> None:
         found = list[Measured]()
         for classes in arguments.classes:
             files = classes * arguments.files
-            write_images(
-                folder / str(classes), classes, files=arguments.files, edge_px=arguments.file_px
-            )
+            pictures = folder / str(classes)
+            write_images(pictures, classes, files=arguments.files, file_px=arguments.file_px)
             found.append(_run(folder, classes, arguments.size_px))
             seconds = sum(own for own, _ in found[-1].values())
             peak = max(mib for _, mib in found[-1].values())
@@ -70,7 +68,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--classes", type=int, nargs="+", default=[100, 1000])
-    parser.add_argument("--files", type=int, default=FILES_PER_CLASS, help="per class")
+    parser.add_argument("--files", type=int, default=50, help="per class")
     parser.add_argument("--file-px", type=int, default=32, help="of each file")
     parser.add_argument("--size-px", type=int, default=16, help="to which images are read")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -88,17 +86,16 @@ def _print_stages(sizes: list[int], found: list[Measured]) -> None:
         print(f"| {stage} | {' | '.join(cells)} |")
 
 
-def write_images(
-    folder: Path, classes: int, *, files: int = FILES_PER_CLASS, edge_px: int = 32
-) -> None:
+def write_images(folder: Path, classes: int, *, files: int = 50, file_px: int = 32) -> None:
     """Write small JPEG files of random colours into a folder for each class."""
     random = np.random.default_rng(0)
+    edge = (file_px, file_px)
     for class_id in range(classes):
         target = folder / f"{class_id:04d}"
         target.mkdir(parents=True)
         for number in range(files):
             pixels = random.integers(0, 256, (4, 4, 3)).astype(np.uint8)
-            Image.fromarray(pixels).resize((edge_px, edge_px)).save(target / f"{number}.jpg")
+            Image.fromarray(pixels).resize(edge).save(target / f"{number}.jpg")
 
 
 def _run(folder: Path, classes: int, size_px: int) -> Measured:

@@ -19,10 +19,13 @@ _QUIET = {
 }
 # A busy machine is slow, not wrong: seconds until a process that is being started counts as lost.
 _PATIENT = {"RAY_raylet_start_wait_time_s": "300", "RAY_worker_register_timeout_seconds": "300"}
+# Ray would run its workers at a lower priority, at which they hardly move on a busy machine.
+_EQUAL = {"RAY_worker_niceness": "0"}
 # With these, `localhost` stays the address of a Ray of its own, and its servers listen there alone.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # Workers choose their GPU by its number, because a worker outlives a shard and may get another one.
 _OWN_CHOICE = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
+_OWN = _PATIENT | _EQUAL | _LOOPBACK  # of a Ray that this process starts
 _INSTALL = (
     "D4M_WORKERS={address} needs Ray, which is not installed: `pip install 'd4m[ray]'`; without "
     "D4M_WORKERS, this process computes"
@@ -141,7 +144,7 @@ def _environment(share: Share) -> dict[str, str]:
 def _connect(address: str) -> Any:
     if find_spec("ray") is None:
         raise WorkerError(_INSTALL.format(address=address))
-    for name, value in (_QUIET | (_LOOPBACK | _PATIENT if address == "ray" else {})).items():
+    for name, value in (_QUIET | (_OWN if address == "ray" else {})).items():
         os.environ.setdefault(name, value)
     import ray
 

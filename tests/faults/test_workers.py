@@ -60,36 +60,56 @@ def cluster(server):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("raylet_start_wait_time_s", "worker_register_timeout_seconds"):
             patch.setenv(f"RAY_{name}", "300")
+        patch.setenv("RAY_worker_niceness", "0")
         # Otherwise Ray takes 127.0.0.1 for the address by which other machines reach this one.
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         patch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
         import ray
-        from ray.cluster_utils import Cluster
 
         patch.setattr("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False)
         ray.shutdown()
-        head = {"num_cpus": 1, "ray_client_server_port": CLIENT_PORT, **HERE}
-        started = Cluster(initialize_head=True, head_node_args=head)
-        started.add_node(num_cpus=4, num_gpus=2, **HERE)
-        started.add_node(num_cpus=1, **HERE)
-        started.wait_for_nodes()
+        started = _start_nodes()
         patch.setenv("RAY_ADDRESS", started.address)
         yield started
         ray.shutdown()
         started.shutdown()
 
 
+def _start_nodes(attempts=4):
+    from ray.cluster_utils import Cluster
+
+    started = Cluster()
+    try:
+        client = {"ray_client_server_port": CLIENT_PORT, "include_dashboard": False}
+        started.add_node(num_cpus=1, **client, **HERE)
+        started.add_node(num_cpus=4, num_gpus=2, **HERE)
+        started.add_node(num_cpus=1, **HERE)
+    except Exception as failure:
+        started.shutdown()
+        # A busy machine is slow, not wrong, and Ray gives a node 30 seconds to begin.
+        if attempts == 1 or "timed out during startup" not in str(failure):
+            raise
+        return _start_nodes(attempts - 1)
+    started.wait_for_nodes()
+    return started
+
+
 @pytest.fixture
 def ray_of(request):
     """Let a test use the cluster, or a Ray of its own, which no other test has left behind."""
-    import ray
 
     def use(workers):
-        ray.shutdown()
         if workers in ("cluster", "client"):
-            request.getfixturevalue("cluster")
+            request.getfixturevalue("cluster")  # which imports ray in its environment
+        _leave_ray()
 
     yield use
+    _leave_ray()
+
+
+def _leave_ray():
+    import ray
+
     ray.shutdown()
 
 

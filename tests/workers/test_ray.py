@@ -92,6 +92,13 @@ def test_a_ray_of_this_machine_listens_to_this_machine_alone(workers, context, s
     assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"]
 
 
+def test_workers_are_as_nice_as_the_process_that_gives_them_work(workers, context, squares):
+    stage = squares(count=1)
+    run_stage(stage, context, workers.compute)
+    [process] = set.union(*stage.processes().values())
+    assert os.getpriority(os.PRIO_PROCESS, process) == os.getpriority(os.PRIO_PROCESS, 0)
+
+
 def test_units_that_belong_together_stay_together(workers, context, squares):
     report = run_stage(squares(Together), context, workers.compute)
     assert len(report.computed) == 10

@@ -72,7 +72,8 @@ def _choice(
         "members": max(1, candidates // clusters),
         "targets": targets // groups,
     }
-    yield Work(Piece("cluster visited", swaps), SWEEPS * clusters * distillations)
+    visits = SWEEPS * clusters * distillations if candidates > clusters else 0
+    yield Work(Piece("cluster visited", swaps), visits)
 
 
 def _refinement(
