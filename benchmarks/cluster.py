@@ -110,7 +110,8 @@ def measure_classes(arguments: argparse.Namespace, folder: Path, server: Seaweed
     )
     for classes in arguments.classes:
         write_images(folder / f"{classes}", classes)
-        text = RECIPE.format(images=folder / f"{classes}", model=folder / "model")
+        images, model = folder / f"{classes}", folder / "model"
+        text = RECIPE.format(images=images, model=model, size_px=16)
         recipe = _write_recipe(folder, text, f"classes_{classes}")
         root = {"D4M_STORE": f"s3://{BUCKET}/classes-{classes}", "D4M_DEVICE": "cpu"}
         ray = {"D4M_WORKERS": "ray", "D4M_WORKER_COUNT": "2", "D4M_WORKER_CPUS": "1"}

@@ -12,6 +12,7 @@ from d4m.stages.score_text import score_cells, score_header
 MOST_ROWS = 100
 """Rows of a table at most: tables are part of Dagster's log of events, which must stay small."""
 
+_MOST_DIGITS = 6
 _SCORES = {
     "training set": "the images that the students learnt from: `synthetic` is the result; "
     "`random_real` are real images drawn at random; `nearest_real` the real ones nearest to the "
@@ -52,12 +53,16 @@ def described_table(
 
     Args:
         columns: name -> meaning, in order. Rows may lack columns, and these are left empty.
-        rows: a value or None per column.
+        rows: a value or None per column; in a column of floats all get as many digits.
         total: number of rows that there are, where fewer were given.
     """
     left_out = max(total or 0, len(rows)) - min(MOST_ROWS, len(rows))
     kinds = {name: _kind([row.get(name) for row in rows]) for name in columns}
     shown = [{name: row.get(name) for name in columns} for row in rows[:MOST_ROWS]]
+    for name in (name for name, kind in kinds.items() if kind == "float"):
+        digits = max(_digits(row[name]) for row in shown)
+        for row in shown:
+            row[name] = None if row[name] is None else f"{row[name]:.{digits}f}"
     if left_out:
         first = next(iter(columns))
         kinds[first] = "string"
@@ -97,6 +102,12 @@ def unreadable_table(
 ) -> dg.TableMetadataValue:
     """Show images that are left out, one row each, with the reason."""
     return described_table(_UNREADABLE, rows, total=total)
+
+
+def _digits(value: float | None) -> int:
+    """Return the number of digits after the point of a number that was rounded."""
+    _, _, digits = f"{value or 0:.{_MOST_DIGITS}f}".rstrip("0").partition(".")
+    return len(digits)
 
 
 def _kind(values: Sequence[object]) -> str:

@@ -14,7 +14,8 @@ from hypothesis import settings
 from PIL import Image
 
 from d4m.cli.app import FAILED_CHECK, console
-from d4m.compute import Compute
+from d4m.compute import Compute, keep_freed_memory
+from d4m.environment import spin_briefly
 from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import load_recipe
 
@@ -29,6 +30,10 @@ os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / f"d4m-tests-{os
 MEMORY, ENOUGH_BYTES = Path("/dev/shm"), 4 << 30  # noqa: S108
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+# As on the command line: idle threads sleep sooner, and freed memory is kept.
+spin_briefly()
+keep_freed_memory()
 
 # pytest's import of readline exports the terminal's size, so its workers start with a `$COLUMNS`,
 # at which the console stays; a command of a test is as wide as the `$COLUMNS` that the test sets.

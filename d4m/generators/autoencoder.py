@@ -14,16 +14,18 @@ def scale_latents(
 ) -> Float[Tensor, "image latent_channel height width"]:
     """Scale the VAE's latents z for the denoiser.
 
-        scaled = scaling_factor z
+        scaled = scaling_factor (z - shift_factor)
 
-    If the VAE's configuration has `latents_mean` m and `latents_std` s, normalise z first, as the
-    stock SDXL pipelines do:
+    Most VAEs have no `shift_factor`; those of Stable Diffusion 3 and FLUX do. If the VAE's
+    configuration has `latents_mean` m and `latents_std` s, normalise z first, as the stock SDXL
+    pipelines do:
 
         scaled = scaling_factor (z - m) / s
     """
     statistics = _statistics(vae, latents)
     if statistics is None:
-        return latents * vae.config.scaling_factor
+        shift = vae.config.get("shift_factor")
+        return (latents - shift if shift else latents) * vae.config.scaling_factor
     mean, spread = statistics
     return (latents - mean) * vae.config.scaling_factor / spread
 
@@ -34,7 +36,8 @@ def unscale_latents(
     """Undo `scale_latents`, and return latents for the VAE's decoder."""
     statistics = _statistics(vae, latents)
     if statistics is None:
-        return latents / vae.config.scaling_factor
+        unscaled, shift = latents / vae.config.scaling_factor, vae.config.get("shift_factor")
+        return unscaled + shift if shift else unscaled
     mean, spread = statistics
     return latents * spread / vae.config.scaling_factor + mean
 

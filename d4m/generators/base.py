@@ -20,6 +20,7 @@ from jaxtyping import UInt8
 
 from d4m.errors import GeneratorError
 from d4m.recipe.problems import Problem
+from d4m.settings import RecipeSynthesisSettings
 from d4m.store.checkpoints import NOWHERE, Checkpoint
 
 Writer = Callable[[Path], None]
@@ -33,10 +34,12 @@ class ImagesDescription:
     Attributes:
         class_names: in the order of the class ids.
         pixels: what decides, apart from the files, which pixels are read: size and decoding.
+        prompts: the recipe's, in the order of the class ids.
     """
 
     class_names: Sequence[str]
     pixels: Mapping[str, Any]
+    prompts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ class Component:
     """A part of a generator that is made, stored and replaced as one.
 
     Attributes:
-        name: `vae`, `text_encoder`, `denoiser` or `scheduler`.
+        name: `vae`, `text_encoder`, `denoiser`, `scheduler`, or `adapter`, which changes the
+            denoiser.
         settings: what its content depends on, in JSON's types.
         trained: whether it is trained on the real training images.
         reads: other components that it is made with.
@@ -160,6 +164,18 @@ class Generator(ABC):
             images: the real training images.
             channels: of these images, 1 or 3.
         """
+
+    @abstractmethod
+    def find_unfollowed(self, settings: RecipeSynthesisSettings) -> list[Problem]:
+        """Return the settings of synthesis that this generator cannot follow, as far as is known.
+
+        Args:
+            settings: how images are to be drawn.
+        """
+
+    def reads_negative_prompt(self) -> bool:
+        """Return whether guidance is away from a negative prompt, as far as is known."""
+        return True
 
     @abstractmethod
     def examine_prompts(

@@ -19,7 +19,12 @@ from d4m.generators.prompt_cuts import TextReader, find_cuts
 from d4m.generators.subwords import MERGES_VERSION, caption_texts, fits, learn_vocabulary
 from d4m.recipe.problems import Problem
 from d4m.seeds import stream_seed
-from d4m.settings import AutoencoderSettings, CompactSettings, DenoiserSettings
+from d4m.settings import (
+    AutoencoderSettings,
+    CompactSettings,
+    DenoiserSettings,
+    RecipeSynthesisSettings,
+)
 
 if TYPE_CHECKING:
     from d4m.images.spool import Spool
@@ -121,6 +126,14 @@ class CompactGenerator(Generator):
             )
             problems.append(Problem(("generator", "compact", "denoiser", "text_length"), text))
         return problems
+
+    def find_unfollowed(self, settings: RecipeSynthesisSettings) -> list[Problem]:
+        """Return a choice of guided channels, which only a DiT has."""
+        chosen = settings.guided_channels
+        if chosen is None:
+            return []
+        text = f"found {chosen}, which only a DiT has, not the compact generator; leave it out"
+        return [Problem(("synthesis", "guided_channels"), text)]
 
     def examine_prompts(
         self, prompts: Iterable[str], class_names: Sequence[str]

@@ -9,12 +9,11 @@ from torch import Tensor
 
 from d4m.errors import GeneratorError
 from d4m.generators.dit import DiTImg2ImgPipeline
-from d4m.generators.prompt_cuts import CLIP_LIMIT, TextReader, find_cuts
+from d4m.generators.kinds import Kind, TextSide, kind_of
+from d4m.generators.prompt_cuts import TextReader, find_cuts
 
 _KEPT_TEXTS = 256
 _Encoded = tuple[Tensor, ...]
-_ARGUMENTS = ("prompt_embeds", "pooled_prompt_embeds")
-_TOKENIZERS = ("tokenizer", "tokenizer_2")
 
 
 def check_prompts(
@@ -35,11 +34,10 @@ def check_prompts(
     if isinstance(pipeline, DiTImg2ImgPipeline):
         pipeline.find_class_ids(list(prompts))
         return
-    tokenizers = [getattr(pipeline, name, None) for name in _TOKENIZERS]
     readers = [
-        TextReader.loaded(each.backend_tokenizer, limit=min(each.model_max_length, CLIP_LIMIT))
-        for each in tokenizers
-        if each is not None
+        TextReader.loaded(each.backend_tokenizer, limit=min(each.model_max_length, most))
+        for name, most in _text_side(_kind(pipeline)).tokens.items()
+        if (each := getattr(pipeline, name, None)) is not None
     ]
     cuts = find_cuts(readers, dict.fromkeys(prompts))
     lost = [cut.reason for prompt, cut in cuts.items() if (cut.read or 0) < needed(prompt)]
@@ -59,9 +57,9 @@ class Conditions:
     of classes.
 
     Args:
-        pipeline: Stable Diffusion 1.x, 2.x or XL, or a DiT.
+        pipeline: of one of the kinds in `d4m/generators/kinds.py`.
         negative_prompt: the negative prompt of all images. If it is empty, an SDXL pipeline with
-            `force_zeros_for_empty_prompt` uses zeros instead. A DiT ignores it.
+            `force_zeros_for_empty_prompt` uses zeros instead. A DiT and FLUX ignore it.
         device: the device the text encoder runs on.
         guided: whether classifier-free guidance is on; without it there is no negative prompt.
     """
@@ -81,31 +79,43 @@ class Conditions:
         """Return the pipeline call's keyword arguments for these prompts, one prompt per image."""
         if isinstance(self._pipeline, DiTImg2ImgPipeline):
             return {"class_labels": self._pipeline.find_class_ids(prompts)}
+        kind = _kind(self._pipeline)
         encoded = [self._kept(prompt) for prompt in prompts]
         arguments = {
             name: torch.cat(tensors)
-            for name, tensors in zip(_ARGUMENTS, zip(*encoded, strict=True), strict=False)
+            for name, tensors in zip(
+                _text_side(kind).embeddings, zip(*encoded, strict=True), strict=True
+            )
         }
-        if self._guided:
+        if self._guided and kind.reads_negative:
             self._negative = self._negative or self._encode_negative()
-            for name, tensor in zip(_ARGUMENTS, self._negative, strict=False):
+            for name, tensor in zip(_text_side(kind).embeddings, self._negative, strict=True):
                 repeats = (len(prompts), *[1] * (tensor.ndim - 1))
                 arguments[f"negative_{name}"] = tensor.repeat(repeats)
         return arguments
 
     def _encode(self, text: str) -> _Encoded:
-        """Return the text encoder's hidden states and, for an SDXL pipeline, its pooled output."""
+        """Return the text encoders' hidden states, and pooled outputs or a mask where there are."""
+        side = _text_side(_kind(self._pipeline))
         with torch.inference_mode():
             encoded = self._pipeline.encode_prompt(
-                prompt=text,
-                device=self._device,
-                num_images_per_prompt=1,
-                do_classifier_free_guidance=False,
+                prompt=text, device=self._device, num_images_per_prompt=1, **side.options
             )
-        return tuple(encoded[::2])  # the others are the negative prompt's
+        return tuple(encoded[place] for place in side.embeddings.values())
 
     def _encode_negative(self) -> _Encoded:
         zeros = self._pipeline.config.get("force_zeros_for_empty_prompt", False)
         if self._negative_prompt or not zeros:
             return self._encode(self._negative_prompt)
         return tuple(torch.zeros_like(tensor) for tensor in self._encode(""))
+
+
+def _kind(pipeline: Any) -> Kind:
+    kind = kind_of(pipeline)
+    assert kind is not None, "a generator loads pipelines of known kinds"
+    return kind
+
+
+def _text_side(kind: Kind) -> TextSide:
+    assert kind.text is not None, "class-conditional pipelines have no prompts"
+    return kind.text

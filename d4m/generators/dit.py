@@ -4,18 +4,16 @@
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
 # pyright: reportIncompatibleMethodOverride=false, reportGeneralTypeIssues=false, reportCallIssue=false
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DiTPipeline, DiTTransformer2DModel, ImagePipelineOutput
-from diffusers.utils.torch_utils import randn_tensor
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from d4m.errors import GeneratorError
 from d4m.generators.dit_labels import DiTLabels
+from d4m.generators.from_latents import start_from_latents, with_fixed_variance
 
 
 class DiTImg2ImgPipeline(DiTPipeline):
@@ -45,7 +43,7 @@ class DiTImg2ImgPipeline(DiTPipeline):
         id2label: Mapping[str, str] | None = None,
     ) -> None:
         """Keep the components; `id2label` maps class numbers to comma-separated synonyms."""
-        super().__init__(transformer, vae, _with_fixed_variance(scheduler))
+        super().__init__(transformer, vae, with_fixed_variance(scheduler))
         self._labels = DiTLabels(id2label or {}, int(transformer.config.num_embeds_ada_norm))
 
     def find_class_ids(self, prompts: Sequence[str]) -> list[int]:
@@ -85,31 +83,20 @@ class DiTImg2ImgPipeline(DiTPipeline):
             GeneratorError: latents do not have the transformer's size.
         """
         assert output_type == "latent", "synthesis decodes all pipelines' latents itself"
-        self._check_size(image)
-        device, dtype = self._execution_device, self.transformer.dtype
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
-        timesteps = self._timesteps(num_inference_steps, strength)
-        noise = randn_tensor(image.shape, generator=list(generator), device=device, dtype=dtype)
-        latents = image.to(device, dtype)
-        latents = self.scheduler.add_noise(latents, noise, timesteps[:1].repeat(len(latents)))
-        classes = torch.tensor(class_labels, device=device)
-        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
-        extra = {"generator": list(generator)} if takes_generator else {}
-        for timestep in self.progress_bar(timesteps):
-            predicted = self._predict(
-                latents, timestep, classes, guidance_scale, guided_channels or latents.shape[1]
-            )
-            latents = self.scheduler.step(predicted, timestep, latents, **extra).prev_sample
+        start = start_from_latents(
+            self,
+            image,
+            strength=strength,
+            num_inference_steps=num_inference_steps,
+            generator=generator,
+        )
+        latents, channels = start.latents, guided_channels or image.shape[1]
+        classes = torch.tensor(class_labels, device=latents.device)
+        for timestep in self.progress_bar(start.timesteps):
+            predicted = self._predict(latents, timestep, classes, guidance_scale, channels)
+            latents = self.scheduler.step(predicted, timestep, latents, **start.options).prev_sample
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=latents)
-
-    def _timesteps(self, num_inference_steps: int, strength: float) -> Tensor:
-        """Return the part of the schedule that runs, chosen as in the stock img2img pipelines."""
-        kept = min(int(num_inference_steps * strength), num_inference_steps)
-        begin = (num_inference_steps - kept) * self.scheduler.order
-        if hasattr(self.scheduler, "set_begin_index"):
-            self.scheduler.set_begin_index(begin)
-        return self.scheduler.timesteps[begin:]
 
     def _predict(
         self,
@@ -147,20 +134,3 @@ class DiTImg2ImgPipeline(DiTPipeline):
     def _classes(self) -> int:
         """Return the number of classes, which is also the number of the null class."""
         return int(self.transformer.config.num_embeds_ada_norm)
-
-    def _check_size(self, image: Tensor) -> None:
-        config = self.transformer.config
-        wanted = (config.in_channels, config.sample_size, config.sample_size)
-        if tuple(image.shape[1:]) != wanted:
-            factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-            msg = (
-                f"this DiT takes latents of shape {wanted}, found {tuple(image.shape[1:])}; set "
-                f"`dataset.size_px: {config.sample_size * factor}`"
-            )
-            raise GeneratorError(msg)
-
-
-def _with_fixed_variance(scheduler: Any) -> Any:
-    if scheduler.config.get("variance_type") not in ("learned", "learned_range"):
-        return scheduler
-    return type(scheduler).from_config(scheduler.config, variance_type="fixed_small")

@@ -1,4 +1,4 @@
-"""The training loop shared by the parts of a compact generator."""
+"""The training loop shared by the parts of generators that are trained here."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from d4m.progress import track
-from d4m.settings import AutoencoderSettings, DenoiserSettings
+from d4m.settings import AutoencoderSettings, DenoiserSettings, FinetuneSettings
 from d4m.store.checkpoints import NOWHERE, Checkpoint, RandomStream, Stateful
 
 Built = TypeVar("Built")
@@ -38,7 +38,7 @@ class Fit:
     def __init__(
         self,
         model: nn.Module,
-        settings: AutoencoderSettings | DenoiserSettings,
+        settings: AutoencoderSettings | DenoiserSettings | FinetuneSettings,
         generator: torch.Generator,
         *,
         checkpoint: Checkpoint = NOWHERE,

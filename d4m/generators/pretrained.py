@@ -14,7 +14,14 @@ from d4m.generators.base import (
     TrainingImages,
     Writer,
 )
-from d4m.generators.pretrained_checks import examine_prompts, find_problems
+from d4m.generators.kinds import find_denoiser
+from d4m.generators.pretrained_checks import (
+    examine_prompts,
+    find_local,
+    find_problems,
+    find_unfollowed_here,
+    find_untrainable,
+)
 from d4m.generators.pretrained_model import (
     PretrainedModel,
     component_digests,
@@ -24,7 +31,11 @@ from d4m.generators.pretrained_model import (
     load_vae,
 )
 from d4m.recipe.problems import Problem
-from d4m.settings import PretrainedSettings
+from d4m.seeds import stream_seed
+from d4m.settings import FinetuneSettings, PretrainedSettings, RecipeSynthesisSettings
+
+ADAPTER = "adapter"
+"""The component of a denoiser that is fine-tuned here."""
 
 _FINGERPRINT = "component.json"
 
@@ -33,28 +44,46 @@ class PretrainedGenerator(Generator):
     """A generator whose weights stay where they are; its components are fingerprints of them.
 
     They are `vae`, `text_encoder` (a DiT has none), `denoiser` and `scheduler`. A model that was
-    replaced, or has rotted, since its fingerprints were taken is refused.
+    replaced, or has rotted, since its fingerprints were taken is refused. A denoiser that is
+    fine-tuned here has a fifth component `adapter`, with the weights that were trained.
 
     Args:
         settings: which pipeline.
         path: the file or folder that the settings may mean; else they mean a hub id.
         device: where it will be, which decides the precision `auto`.
+        finetune: how its denoiser is fine-tuned; None: it is used as it is.
     """
 
-    def __init__(self, settings: PretrainedSettings, path: Path, device: str) -> None:
+    def __init__(
+        self,
+        settings: PretrainedSettings,
+        path: Path,
+        device: str,
+        *,
+        finetune: FinetuneSettings | None = None,
+    ) -> None:
         """Open nothing yet."""
         self._settings = settings
         self._path = path
         self._device = device
+        self._finetune = finetune
 
     def plan_components(self, images: ImagesDescription, *, seed: int) -> list[Component]:
-        """Return the components; the real images and the seed play no part."""
-        del images, seed
+        """Return the components; images and seed play a part only where the denoiser is tuned."""
         origins = describe_origin(self._settings, self._path, self._device)
-        return [
+        components = [
             Component(name, {"component": name, "origin": origin})
             for name, origin in origins.items()
         ]
+        if self._finetune is None:
+            return components
+        own = {
+            **self._finetune.model_dump(mode="json"),
+            **images.pixels,
+            "prompts": list(images.prompts),
+            "seed": stream_seed(seed, "generator", ADAPTER),
+        }
+        return [*components, Component(ADAPTER, own, trained=True, reads=tuple(origins))]
 
     def make(
         self,
@@ -63,9 +92,14 @@ class PretrainedGenerator(Generator):
         images: TrainingImages,
         folders: Mapping[str, Path],
     ) -> Writer | None:
-        """Take the fingerprint of one component; a hub id is downloaded first."""
-        del settings, images, folders
+        """Take the fingerprint of one component, or train the adapter.
+
+        A hub id is downloaded first.
+        """
         model = self._model()
+        if component == ADAPTER:
+            _check_fingerprints(model, folders)
+            return _train_adapter(load_pipeline(model), settings, images)
         if component not in model.kind.folders:
             return None  # planned before the pipeline was downloaded; the next plan knows better
         files = component_digests(model, component)
@@ -80,7 +114,18 @@ class PretrainedGenerator(Generator):
     def find_problems(self, images: ImagesDescription, *, channels: int) -> list[Problem]:
         """Return what the pipeline's files and configurations say against such images."""
         size_px = images.pixels["size_px"]
-        return list(find_problems(self._settings, self._path, size_px=size_px, channels=channels))
+        found = list(find_problems(self._settings, self._path, size_px=size_px, channels=channels))
+        tuned = find_untrainable(self._settings, self._path) if self._finetune else ()
+        return [*found, *tuned]
+
+    def find_unfollowed(self, settings: RecipeSynthesisSettings) -> list[Problem]:
+        """Return what the kind of the pipeline, once it is on this machine, cannot follow."""
+        return list(find_unfollowed_here(self._settings, self._path, settings))
+
+    def reads_negative_prompt(self) -> bool:
+        """Return whether guidance is away from a negative prompt; True if that is unknown."""
+        found = find_local(self._settings, self._path)
+        return found is None or found[1].reads_negative
 
     def examine_prompts(
         self, prompts: Iterable[str], class_names: Sequence[str]
@@ -98,15 +143,44 @@ class PretrainedGenerator(Generator):
     def load_pipeline(self, folders: Mapping[str, Path]) -> Any:
         """Load the whole pipeline as an img2img pipeline."""
         model = self._model()
-        _check_fingerprints(model, folders)
-        return load_pipeline(model)
+        _check_fingerprints(model, {name: folders[name] for name in folders if name != ADAPTER})
+        pipeline = load_pipeline(model)
+        if self._finetune is not None:
+            from d4m.generators.finetune import Adapter
+
+            Adapter.load(folders[ADAPTER]).merge_into(find_denoiser(pipeline))
+        return pipeline
 
     def describe(self) -> Mapping[str, Any]:
         """Return all of its settings."""
-        return {"pretrained": self._settings.model_dump(mode="json")}
+        tuned = {"finetune": self._finetune.model_dump(mode="json")} if self._finetune else {}
+        return {"pretrained": self._settings.model_dump(mode="json"), **tuned}
 
     def _model(self) -> PretrainedModel:
         return find_model(self._settings, self._path, self._device)
+
+
+def _train_adapter(pipeline: Any, settings: Mapping[str, Any], images: TrainingImages) -> Writer:
+    import torch
+
+    from d4m.generators.encode import encode_images
+    from d4m.generators.finetune import train_adapter
+    from d4m.images.spool import Spool
+
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline = pipeline.to(images.device)
+    latents = encode_images(images.batches(), pipeline.vae)
+    counts = torch.tensor(images.counts)
+    adapter = train_adapter(
+        pipeline,
+        Spool(latents, torch.Tensor.float, device=images.device),
+        torch.repeat_interleave(torch.arange(len(counts)), counts).to(images.device),
+        settings["prompts"],
+        FinetuneSettings.among(settings),
+        seed=settings["seed"],
+        checkpoint=images.checkpoint,
+    )
+    return adapter.save
 
 
 def _check_fingerprints(model: PretrainedModel, folders: Mapping[str, Path]) -> None:

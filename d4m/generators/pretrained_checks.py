@@ -1,5 +1,6 @@
 """Look in a pretrained pipeline's configurations for what rules out a recipe's images."""
 
+import importlib.util
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -10,11 +11,12 @@ from d4m.errors import GeneratorError
 from d4m.generators.base import PromptFinding
 from d4m.generators.dit_labels import DiTLabels
 from d4m.generators.kinds import Kind, find_kind
-from d4m.generators.pretrained_model import describe_origin, local_folder
+from d4m.generators.pretrained_model import describe_origin, local_folder, refuse_single_file
 from d4m.generators.prompt_cuts import TextReader, find_cuts
+from d4m.generators.synthesis_checks import find_unfollowed
 from d4m.generators.weight_files import component_files, read_index
 from d4m.recipe.problems import Problem
-from d4m.settings import PretrainedSettings
+from d4m.settings import PretrainedSettings, RecipeSynthesisSettings
 
 _MODEL = ("generator", "pretrained", "model")
 _SIZE = ("dataset", "size_px")
@@ -45,7 +47,46 @@ def find_problems(
     folder, kind = found
     if path.is_dir():
         yield from _missing_weights(folder, kind)
+        yield from _missing_reader(folder, kind)
+    elif not kind.single_file and path.is_file():
+        yield Problem(_MODEL, refuse_single_file(kind, path))
     yield from _wrong_images(folder, kind, size_px, channels)
+
+
+def find_unfollowed_here(
+    settings: PretrainedSettings, path: Path, synthesis: RecipeSynthesisSettings
+) -> Iterator[Problem]:
+    """Yield the settings of synthesis that a pipeline on this machine cannot follow."""
+    try:
+        found = find_local(settings, path)
+    except GeneratorError:  # a problem of the model, which `find_problems` reports
+        return
+    if found is None:
+        return
+    folder, kind = found
+    unfollowed = find_unfollowed(
+        kind,
+        synthesis,
+        scheduler=_config(folder, "scheduler", "scheduler_config.json"),
+        denoiser=_config(folder, kind.folders["denoiser"][0]),
+    )
+    for key, text in unfollowed:
+        yield Problem(("synthesis", key) if key else _MODEL, text)
+
+
+def find_untrainable(settings: PretrainedSettings, path: Path) -> Iterator[Problem]:
+    """Yield what keeps a pipeline's denoiser from being fine-tuned here."""
+    keys = ("generator", "finetune")
+    if importlib.util.find_spec("peft") is None:
+        yield Problem(keys, "needs the library peft: pip install 'd4m[lora]'")
+    try:
+        found = find_local(settings, path)
+    except GeneratorError:  # a problem of the model, which `find_problems` reports
+        return
+    if found and found[1].takes_guidance:
+        name = found[1].name
+        text = f"is not for {name}, which takes its guidance scale as an input; leave it out"
+        yield Problem(keys, text)
 
 
 def examine_prompts(
@@ -59,10 +100,13 @@ def examine_prompts(
     if found is None:
         return {}
     folder, kind = found
-    if "text_encoder" not in kind.folders:
+    if kind.text is None:
         return _examine_labels(folder, prompts)
-    names = [n for n in kind.folders["text_encoder"] if n.startswith("tokenizer")]
-    readers = [reader for name in names if (reader := TextReader.open(folder / name))]
+    readers = [
+        reader
+        for name, most in kind.text.tokens.items()
+        if (reader := TextReader.open(folder / name, most=most))
+    ]
     return find_cuts(readers, prompts)
 
 
@@ -105,6 +149,19 @@ def _missing_weights(folder: Path, kind: Kind) -> Iterator[Problem]:
             yield Problem(_MODEL, text)
 
 
+def _missing_reader(folder: Path, kind: Kind) -> Iterator[Problem]:
+    """Yield a tokenizer that needs a library which is not installed."""
+    for name in kind.text.tokens if kind.text else ():
+        files = {path.name for path in (folder / name).glob("*")}
+        if "spiece.model" not in files or "tokenizer.json" in files:
+            continue
+        if importlib.util.find_spec("sentencepiece") is None:
+            text = (
+                f"{folder / name} holds T5's tokenizer as spiece.model alone, which needs a library"
+            )
+            yield Problem(_MODEL, f"{text}: pip install sentencepiece")
+
+
 def _wrong_images(folder: Path, kind: Kind, size_px: int, channels: int) -> Iterator[Problem]:
     vae = _config(folder, "vae")
     wanted = vae.get("in_channels", channels)
@@ -113,28 +170,43 @@ def _wrong_images(folder: Path, kind: Kind, size_px: int, channels: int) -> Iter
         yield Problem(("dataset", "channels"), text)
     factor = 2 ** (len(vae.get("block_out_channels", [0])) - 1)
     denoiser = _config(folder, kind.folders["denoiser"][0])
-    if "transformer" in kind.folders["denoiser"]:
-        wanted_px = int(denoiser.get("sample_size", size_px // factor)) * factor
-        if size_px != wanted_px:
-            yield Problem(
-                _SIZE, f"this {kind.name} takes images of {wanted_px} px only, found {size_px}"
-            )
-    elif size_px < factor:
-        text = f"{folder} takes images of {factor} px at least, found {size_px}"
-        yield Problem(_SIZE, text)
+    yield from _wrong_size(folder, kind, size_px, factor, denoiser)
     latents = vae.get("latent_channels")
-    if latents and denoiser.get("in_channels", latents) != latents:
+    if latents and denoiser.get("in_channels", latents * kind.packing) != latents * kind.packing:
         text = (
-            f"{folder} denoises {denoiser['in_channels']} channels where its autoencoder makes "
-            f"{latents}: it is made for another task, such as inpainting; name a text-to-image "
-            f"pipeline"
+            f"{folder} denoises {denoiser['in_channels'] // kind.packing} channels where its "
+            f"autoencoder makes {latents}: it is made for another task, such as inpainting; name a "
+            f"text-to-image pipeline"
         )
         yield Problem(_MODEL, text)
 
 
-def _config(folder: Path, name: str) -> dict[str, Any]:
+def _wrong_size(
+    folder: Path, kind: Kind, size_px: int, factor: int, denoiser: dict[str, Any]
+) -> Iterator[Problem]:
+    """Yield a size of images that the kind does not take; `factor` pixels are one latent value."""
+    if kind.sizes == "trained":
+        wanted_px = int(denoiser.get("sample_size", size_px // factor)) * factor
+        if size_px != wanted_px:
+            text = f"this {kind.name} takes images of {wanted_px} px only, found {size_px}"
+            yield Problem(_SIZE, text)
+    elif kind.sizes == "patches":
+        patch_px = factor * (2 if kind.packing > 1 else int(denoiser.get("patch_size", 2)))
+        most_px = patch_px * int(denoiser.get("pos_embed_max_size", size_px))
+        if size_px % patch_px or size_px > most_px:
+            text = (
+                f"this {kind.name} takes images whose size divides by {patch_px} px, of at most "
+                f"{most_px} px, found {size_px}"
+            )
+            yield Problem(_SIZE, text)
+    elif size_px < factor:
+        text = f"{folder} takes images of {factor} px at least, found {size_px}"
+        yield Problem(_SIZE, text)
+
+
+def _config(folder: Path, name: str, file: str = "config.json") -> dict[str, Any]:
     """Return a part's configuration; empty where there is none that can be read."""
-    path = folder / name / "config.json"
+    path = folder / name / file
     try:
         loaded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError:

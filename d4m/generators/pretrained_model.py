@@ -104,10 +104,17 @@ def find_model(settings: PretrainedSettings, path: Path, device: str) -> Pretrai
 
         configs = find_configs(path)
         kind = find_kind(read_index(configs).get("_class_name"), configs)
+        if not kind.single_file:
+            raise GeneratorError(refuse_single_file(kind, path))
         return PretrainedModel(path, configs, kind, precision)
     folder = path if path.is_dir() else _download(settings, path)
     kind = find_kind(read_index(folder).get("_class_name"), folder)
     return PretrainedModel(folder, folder, kind, precision)
+
+
+def refuse_single_file(kind: Kind, path: Path) -> str:
+    """Return why one file is no pipeline of a kind."""
+    return f"{path}: wanted {kind.name} as a folder or hub id, found one file; name its folder"
 
 
 def component_digests(model: PretrainedModel, component: str) -> dict[str, str]:
@@ -189,10 +196,18 @@ def load_pipeline(model: PretrainedModel) -> Any:
         if model.is_file:
             return pipeline.from_single_file(str(model.path), config=str(model.configs), **given)
         variant = find_variant(model.path, model.kind)
+        given = _left_out(model) | given
         return pipeline.from_pretrained(model.path, use_safetensors=True, variant=variant, **given)
     except _load_errors() as failure:
         msg = f"diffusers cannot load an img2img pipeline from {model.path}: {failure}"
         raise GeneratorError(msg) from failure
+
+
+def _left_out(model: PretrainedModel) -> dict[str, None]:
+    """Return the text encoders that the pipeline was saved without, as SD3 may be without T5."""
+    index = read_index(model.configs)
+    folders = model.kind.folders.get("text_encoder", ())
+    return {name: None for name in folders if index.get(name) == [None, None]}
 
 
 def _load_errors() -> tuple[type[Exception], ...]:

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, models
 from d4m.generators.base import PromptFinding
 from d4m.generators.subwords import END, END_OF_WORD, Vocabulary, fits, splitter
 
-CLIP_LIMIT = 77
 _SHOWN = 60
+_CLIP_MARKERS = 2
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,14 @@ class TextReader:
     """A tokenizer that reads the first tokens of a text and cuts off the rest.
 
     Attributes:
-        limit: tokens of a text, both markers included.
+        limit: tokens of a text, markers included.
         tokenizer: splits a text into tokens, without markers.
+        markers: tokens that every text gets: CLIP's start and end, or T5's end.
     """
 
     limit: int
     tokenizer: Tokenizer
+    markers: int = _CLIP_MARKERS
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, *, limit: int) -> "TextReader":
@@ -46,7 +48,7 @@ class TextReader:
         own = Tokenizer.from_str(tokenizer.to_str())
         own.no_padding()
         own.no_truncation()
-        return cls(limit, own)
+        return cls(limit, own, own.num_special_tokens_to_add(False) or _CLIP_MARKERS)
 
     def count(self, text: str) -> int:
         """Return the number of a text's tokens, without markers."""
@@ -61,15 +63,22 @@ class TextReader:
             >>> reader.cut("a photo"), reader.cut("a photo of zero")
             (None, 7)
         """
-        if fits(text, self.limit):
+        if self.markers == _CLIP_MARKERS and fits(text, self.limit):
             return None
         offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
-        read = self.limit - 2
+        read = self.limit - self.markers
         return offsets[read - 1][1] if len(offsets) > read else None
 
     @classmethod
-    def open(cls, folder: Path) -> "TextReader | None":
-        """Return the reader of a tokenizer's folder; None: it holds no byte-pair encoding."""
+    def open(cls, folder: Path, *, most: int) -> "TextReader | None":
+        """Return the reader of a tokenizer's folder; None: it holds no file that is known.
+
+        A T5 tokenizer that is kept in SentencePiece's own format is such a one.
+
+        Args:
+            folder: of the tokenizer.
+            most: tokens that the text encoder reads, markers included.
+        """
         if (whole := folder / "tokenizer.json").is_file():
             tokenizer = Tokenizer.from_file(str(whole))
         elif (merges := folder / "merges.txt").is_file():
@@ -87,7 +96,7 @@ class TextReader:
         known: dict[str, Any] = (
             json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
         )
-        limit = min(known.get("model_max_length", CLIP_LIMIT), CLIP_LIMIT)
+        limit = min(known.get("model_max_length", most), most)
         return cls.loaded(tokenizer, limit=limit)
 
 
@@ -101,18 +110,20 @@ def find_cuts(readers: Sequence[TextReader], prompts: Iterable[str]) -> dict[str
     found = dict[str, PromptFinding]()
     for prompt in prompts:
         cuts = [
-            (cut, reader.limit) for reader in readers if (cut := reader.cut(prompt)) is not None
+            (cut, reader.limit - reader.markers)
+            for reader in readers
+            if (cut := reader.cut(prompt)) is not None
         ]
         if cuts:
-            read, limit = min(cuts)
-            found[prompt] = PromptFinding(_describe(prompt, read, limit), read)
+            read, tokens = min(cuts)
+            found[prompt] = PromptFinding(_describe(prompt, read, tokens), read)
     return found
 
 
-def _describe(prompt: str, read: int, limit: int) -> str:
+def _describe(prompt: str, read: int, tokens: int) -> str:
     start = "..." if read > _SHOWN else ""
     end = "..." if len(prompt) > read + _SHOWN else ""
     return (
-        f"{limit - 2} tokens are read: '{start}{prompt[max(0, read - _SHOWN) : read]}'; cut off is "
+        f"{tokens} tokens are read: '{start}{prompt[max(0, read - _SHOWN) : read]}'; cut off is "
         f"'{prompt[read : read + _SHOWN]}{end}'"
     )

@@ -25,7 +25,8 @@ def _compact(recipe: Recipe, _device: str) -> Generator:
 def _pretrained(recipe: Recipe, device: str) -> Generator:
     settings = recipe.settings.generator.pretrained
     assert settings is not None, "its kind says that it is pretrained"
-    return PretrainedGenerator(settings, recipe.locate(settings.model), device)
+    finetune = recipe.settings.generator.finetune
+    return PretrainedGenerator(settings, recipe.locate(settings.model), device, finetune=finetune)
 
 
 GENERATORS: Mapping[str, Callable[[Recipe, str], Generator]] = {

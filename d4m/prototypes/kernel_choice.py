@@ -156,6 +156,8 @@ def choose_by_regression(
     )  # a Python float keeps float32 arrays float32
     regression = SwapRegression((features - centre) / scale, logits, targets / scale, target_logits)
     chosen = np.array([group[0] for group in groups])
+    if all(len(group) == 1 for group in groups):
+        return chosen  # nothing to choose, such as one image for each of a thousand classes
     for _ in range(SWEEPS):
         before = chosen.copy()
         regression.start(chosen)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from d4m.classifiers.precision import computing_in
 from d4m.classifiers.predict import features_of, predict_logits
 from d4m.images.image_set import ImageSet
+from d4m.prototypes.class_groups import group_classes
 from d4m.prototypes.kernel_choice import kernel_network, regress
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import (
@@ -40,15 +41,21 @@ _TARGETS = 400
 _TEMPERATURE = 2.0
 
 
-def student_views(steps: int) -> list[int]:
+def student_views(steps: int, *, groups: int = 1) -> list[int]:
     """Return the views that each student is trained on in so many steps, at most.
+
+    Args:
+        steps: of the refinement.
+        groups: of classes that take turns; each has a student of every age before any has a second.
 
     Example:
         >>> student_views(60)
         [2500, 10000, 40000]
+        >>> student_views(60, groups=2)
+        [2500, 2500, 10000]
     """
     students = -(-steps // _STEPS_PER_STUDENT)
-    return [_STUDENT_VIEWS[number % len(_STUDENT_VIEWS)] for number in range(students)]
+    return [_STUDENT_VIEWS[number // groups % len(_STUDENT_VIEWS)] for number in range(students)]
 
 
 class TeacherRegression:
@@ -59,8 +66,12 @@ class TeacherRegression:
     new student is trained on the current images: briefly, longer, longest, and then briefly again.
     The age of a student is the number of views it was trained on.
 
+    More than 2,000 images do not take part in one regression: the classes are divided into groups,
+    and each student looks at the images and targets of one of them. The groups take turns, so with
+    twice as many groups an image is moved in half as many steps.
+
     Args:
-        count: number of images.
+        class_ids: the class of each image, as many of each class.
         targets: real images, on the teacher's device.
         teacher: a classifier in evaluation mode.
         augmentation: how views are drawn, in the regression and in the training of students.
@@ -79,7 +90,7 @@ class TeacherRegression:
 
     def __init__(
         self,
-        count: int,
+        class_ids: Int64[np.ndarray, "image"],
         targets: ImageSet,
         teacher: nn.Module,
         *,
@@ -88,8 +99,9 @@ class TeacherRegression:
         seed: int,
     ) -> None:
         """Label the targets; train no student yet."""
-        self._count = count
+        self._groups = group_images(class_ids)
         self._targets = targets
+        self._target_classes = targets.class_ids.cpu().numpy()
         self._teacher = teacher
         self._target_logits = predict_logits(teacher, targets.pixels, precision).clone()
         self._augmentation = augmentation
@@ -108,9 +120,8 @@ class TeacherRegression:
         self._saved = state_dict
 
     def rows(self, step: int) -> Int64[np.ndarray, "image"]:
-        """Return every image."""
-        del step
-        return np.arange(self._count)
+        """Return every image of the group whose turn it is; without groups, every image."""
+        return self._groups[step // _STEPS_PER_STUDENT % len(self._groups)]
 
     def gradient(
         self,
@@ -149,7 +160,8 @@ class TeacherRegression:
             self._student = self._train_student(still, step // _STEPS_PER_STUDENT)
         student = self._student
         draw = stream_generator(self._seed, "step", step)
-        targets = _some(draw, len(self._targets), _TARGETS)
+        among = self._targets_of(class_ids)
+        targets = torch.from_numpy(among)[_some(draw, len(among), _TARGETS)]
         plain = self._targets.pixels[targets]
         with torch.no_grad():
             # One-channel pixels that were NHWC keep channels-last strides, which make norms slow.
@@ -162,11 +174,19 @@ class TeacherRegression:
         predicted = regress(known, own, labels)
         return kl_loss(predicted, self._target_logits[targets], _TEMPERATURE).mean()
 
+    def _targets_of(self, class_ids: Int64[Tensor, "row"]) -> Int64[np.ndarray, "target"]:
+        """Return the targets that images of these classes have to explain."""
+        if len(self._groups) == 1:
+            return np.arange(len(self._targets))
+        shown = class_ids.unique().cpu().numpy()
+        return np.flatnonzero(np.isin(self._target_classes, shown))
+
     def _train_student(self, images: ImageSet, number: int) -> nn.Module:
         """Train a new student on the images; its age cycles through `_STUDENT_VIEWS`."""
         seed = stream_seed(self._seed, "student", number)
         model = self._build_student(images, seed=seed)
-        epochs = max(1, _STUDENT_VIEWS[number % len(_STUDENT_VIEWS)] // len(images))
+        age = number // len(self._groups) % len(_STUDENT_VIEWS)
+        epochs = max(1, _STUDENT_VIEWS[age] // len(images))
         labels = SoftLabelSettings(mode="online", epochs=epochs, augmentation=self._augmentation)
         train_with_soft_labels(
             model,
@@ -194,6 +214,17 @@ class TeacherRegression:
     ) -> Float[Tensor, "image feature"]:
         with computing_in(self._precision, pixels.device):
             return features_of(student, pixels).float()
+
+
+def group_images(class_ids: Int64[np.ndarray, "image"]) -> list[Int64[np.ndarray, "_row"]]:
+    """Return the images of each group of classes that one regression can hold.
+
+    Args:
+        class_ids: the class of each image, as many of each class.
+    """
+    classes = np.unique(class_ids)
+    groups = group_classes(len(classes), -(-len(class_ids) // len(classes)))
+    return [np.flatnonzero(np.isin(class_ids, classes[group])) for group in groups]
 
 
 def _some(draw: np.random.Generator, count: int, most: int) -> Int64[Tensor, "row"]:

@@ -216,7 +216,7 @@ def _teacher_regression(context: StageContext, images: "ImageSet", steps: int) -
 
     settings = context.recipe.settings.teacher
     objective = TeacherRegression(
-        len(images),
+        images.class_ids.cpu().numpy(),
         some_real(context, _TARGETS, size_px=view_size_px(context)),
         _teacher(context),
         augmentation=settings.augmentation,

@@ -35,6 +35,7 @@ from d4m.settings.evaluation import MatchingSettings as MatchingSettings
 from d4m.settings.generator import AutoencoderSettings as AutoencoderSettings
 from d4m.settings.generator import CompactSettings as CompactSettings
 from d4m.settings.generator import DenoiserSettings as DenoiserSettings
+from d4m.settings.generator import FinetuneSettings as FinetuneSettings
 from d4m.settings.generator import GeneratorSettings as GeneratorSettings
 from d4m.settings.generator import PretrainedSettings as PretrainedSettings
 from d4m.settings.optimizer import OptimizerSettings as OptimizerSettings

@@ -117,7 +117,7 @@ class CompactSettings(Section):
 
 
 class PretrainedSettings(Section):
-    """A pretrained latent diffusion pipeline: Stable Diffusion 1.x, 2.x or XL, or a DiT."""
+    """A pretrained latent diffusion pipeline: Stable Diffusion 1.x to 3, FLUX, PixArt or a DiT."""
 
     model: str = Field(
         min_length=1,
@@ -134,6 +134,31 @@ class PretrainedSettings(Section):
     )
 
 
+class FinetuneSettings(Section):
+    """The training of a pretrained denoiser on the recipe's images, by low-rank adapters (LoRA).
+
+    The VAE stays as it is, so latents do too. Images are trained under the prompts of their classes
+    in section `prompts`. Needs `pip install 'd4m[lora]'`.
+    """
+
+    steps: int = Field(default=1000, ge=1, description="Optimiser steps.")
+    rank: int = Field(
+        default=8,
+        ge=1,
+        le=512,
+        description="Rank of the change of each attention layer. A higher one can learn more.",
+    )
+    learning_rate: float = Field(default=1e-4, gt=0, description="Peak learning rate of AdamW.")
+    batch_size: int = Field(default=8, ge=1, description="Latents per step.")
+    prompt_dropout: Share = Field(
+        default=0.1,
+        description=(
+            "Share of the latents that are trained without a prompt, which keeps "
+            "classifier-free guidance in step."
+        ),
+    )
+
+
 class GeneratorSettings(Section):
     """The latent diffusion model: a compact one trained here, unless `pretrained` names another."""
 
@@ -143,6 +168,14 @@ class GeneratorSettings(Section):
     )
     pretrained: PretrainedSettings | None = Field(
         default=None, description="A pretrained generator, in place of the compact one."
+    )
+    finetune: FinetuneSettings | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description=(
+            "Train the pretrained denoiser on the recipe's images. With `null`, it is used as it "
+            "is."
+        ),
     )
     latents: Literal["mean", "sample"] = Field(
         default="mean",
@@ -160,5 +193,11 @@ class GeneratorSettings(Section):
     def _one_kind(self) -> Self:
         if self.pretrained is not None and "compact" in self.model_fields_set:
             msg = "give `compact` or `pretrained`, not both"
+            raise ValueError(msg)
+        if self.finetune is not None and self.pretrained is None:
+            msg = (
+                "`finetune` is for a pretrained generator, and the compact one is trained on the "
+                "recipe's images anyway; name one in `pretrained`, or leave `finetune` out"
+            )
             raise ValueError(msg)
         return self

@@ -44,6 +44,10 @@ def _encoding(settings: RecipeSettings) -> JsonValue:
     }
 
 
+def _finetuning(settings: RecipeSettings) -> JsonValue:
+    return _dump(settings, "prompts") if settings.generator.finetune else None
+
+
 def _teacher(settings: RecipeSettings) -> JsonValue:
     """Return the section with the number of networks, which `auto` takes from `ipc`."""
     members = settings.teacher.count_members(settings.prototypes.ipc)
@@ -158,6 +162,11 @@ PARTS: Mapping[str, Part] = {
     "encoding": Part(
         "For latents: `dataset`, `generator.latents`, and `seed` if latents are sampled.",
         _encoding,
+    ),
+    "finetuning": Part(
+        "For the generator, besides `generator`: `prompts`, under which a pretrained one is "
+        "fine-tuned. It is null where it is not.",
+        _finetuning,
     ),
     "teacher_images": Part(
         "For the teacher: how real images look, by `dataset` and `synthesis.size_px`.",

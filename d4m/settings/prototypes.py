@@ -134,7 +134,8 @@ class PrototypeSettings(Section):
         description=(
             "`mean`: the mean of the cluster. `medoid`: the real latent nearest to the mean. "
             "`explaining`: one real latent per cluster, chosen together so that a kernel "
-            "regression on their images predicts `explained` on other images."
+            "regression on their images predicts `explained` on other images; more than 2,000 "
+            "prototypes are chosen by groups of classes."
         ),
     )
     explained: Literal["teacher", "class"] = Field(

@@ -18,12 +18,12 @@ class Generator(Stage):
 
     name: ClassVar[str] = "generator"
     upstream: ClassVar[tuple[str, ...]] = ("real_images",)
-    sections: ClassVar[tuple[str, ...]] = ("dataset", "generator", "seed")
+    sections: ClassVar[tuple[str, ...]] = ("dataset", "generator", "seed", "finetuning")
     divisible: ClassVar[bool] = True
 
     def plan(self, context: StageContext) -> list[Unit]:
         """Return a unit per component; a trained one depends on all training images."""
-        images = ImagesDescription(context.source.class_table.names, pixel_settings(context))
+        images = describe_images(context)
         components = context.generator.plan_components(images, seed=context.seed)
         return [self.unit(context, each.name, _inputs(context, each)) for each in components]
 
@@ -52,6 +52,16 @@ class Generator(Stage):
             write = context.generator.make(unit.name, unit.settings, images, folders)
             if write is not None:
                 yield unit, write
+
+
+def describe_images(context: StageContext) -> ImagesDescription:
+    """Return the real training images as a generator plans with them."""
+    table, prompts = context.source.class_table, context.recipe.settings.prompts
+    return ImagesDescription(
+        table.names,
+        pixel_settings(context),
+        [table.prompt(class_id, prompts) for class_id in context.class_ids],
+    )
 
 
 def load_vae(context: StageContext) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from d4m.errors import PrototypeError
+from d4m.prototypes.class_groups import group_classes
 from d4m.seeds import distillation_seed, stream_generator, stream_seed
 from d4m.settings import AugmentationSettings, PrototypeSettings
 from d4m.stages.base import Product, Stage
@@ -21,10 +22,8 @@ from d4m.store.reference import Unit
 if TYPE_CHECKING:
     from d4m.prototypes.clusters import PrototypeResult
 
-# Where prototypes explain the teacher: real images looked at per cluster, and how many prototypes
-# one regression can be solved for.
 CANDIDATES = 25
-MOST_EXPLAINING = 2000
+"""Real images looked at per cluster, where prototypes explain the labels."""
 
 
 class Prototypes(Stage):
@@ -165,34 +164,59 @@ def _explaining(
     unit: Unit,
     root: int,
 ) -> "list[PrototypeResult]":
-    """Return every class's clusters, represented by images that together explain the labels."""
+    """Return every class's clusters, represented by images that together explain the labels.
+
+    More prototypes than one regression can hold are chosen by groups of classes, each of which
+    explains the labels of its own classes' images.
+    """
     from d4m.prototypes.clusters import represent_by
+
+    nearest = list[np.ndarray]()
+    for classes in group_classes(len(context.class_ids), settings.ipc):
+        nearest += _choose_together(
+            context, [clusters[each] for each in classes], classes, unit, root
+        )
+    return [
+        represent_by(fitted, _latents(context, class_id), nearest[class_id])
+        for class_id, fitted in enumerate(clusters)
+    ]
+
+
+def _choose_together(
+    context: StageContext,
+    clusters: "Sequence[PrototypeResult]",
+    classes: np.ndarray,
+    unit: Unit,
+    root: int,
+) -> list[np.ndarray]:
+    """Return the chosen image of each cluster of a group of classes, class by class.
+
+    Args:
+        context: images, and what else the units read.
+        clusters: of these classes.
+        classes: their class ids.
+        unit: any class's.
+        root: of the random streams of the distillation.
+    """
     from d4m.prototypes.kernel_choice import choose_images
 
-    count = len(context.class_ids) * settings.ipc
-    if count > MOST_EXPLAINING:
-        msg = (
-            f"`prototypes.representative: explaining` chooses all prototypes together: wanted at "
-            f"most {MOST_EXPLAINING}, found {count}; set it to `medoid`, or lower `prototypes.ipc`"
-        )
-        raise PrototypeError(msg)
-    members = [_draw_members(root, class_id, fitted) for class_id, fitted in enumerate(clusters)]
-    rows = [np.concatenate(each) for each in members]
-    starts = np.cumsum([0, *(len(group) for each in members for group in each)])
+    members = {
+        int(class_id): _draw_members(root, int(class_id), fitted)
+        for class_id, fitted in zip(classes, clusters, strict=True)
+    }
+    rows = {class_id: np.concatenate(each) for class_id, each in members.items()}
+    starts = np.cumsum([0, *(len(group) for each in members.values() for group in each)])
+    settings, nothing = PrototypeSettings.among(unit.settings), np.zeros(0, np.int64)
     size_px = unit.settings["size_px"]
     chosen = choose_images(
-        real_set(context, "train", size_px=size_px, choose=lambda class_id: rows[class_id]),
+        real_set(context, "train", size_px=size_px, choose=lambda each: rows.get(each, nothing)),
         [np.arange(start, stop) for start, stop in pairwise(starts)],
-        some_real(context, EXPLAINED, size_px=size_px),
+        some_real(context, EXPLAINED, size_px=size_px, classes=set(members)),
         load_teacher(context, unit.reads("teacher")) if settings.explains_teacher else None,
         augmentation=AugmentationSettings.among(unit.settings["views"]),
         seed=unit.settings["views_seed"],
     )
-    own = np.split(np.concatenate(rows)[chosen], len(clusters))
-    return [
-        represent_by(fitted, _latents(context, class_id), own[class_id])
-        for class_id, fitted in enumerate(clusters)
-    ]
+    return np.split(np.concatenate(list(rows.values()))[chosen], len(members))
 
 
 def _draw_members(root: int, class_id: int, fitted: "PrototypeResult") -> list[np.ndarray]:

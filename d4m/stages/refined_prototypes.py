@@ -1,6 +1,6 @@
 """Refinement of prototypes: what it depends on, and the world in which it moves them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -148,12 +148,24 @@ def draw_through_vae(vae: Any, size_px: int, *, clip: bool) -> "Draw":
     return lambda latents, _: _clipped(decode(latents))
 
 
-def some_real(context: StageContext, most: int, *, size_px: int) -> "ImageSet":
-    """Return about `most` real training images, evenly from each class and within it."""
+def some_real(
+    context: StageContext, most: int, *, size_px: int, classes: Collection[int] | None = None
+) -> "ImageSet":
+    """Return about `most` real training images, evenly from each class and within it.
+
+    Args:
+        context: the recipe and its artifacts.
+        most: images.
+        size_px: their height and width.
+        classes: whose images; None: of all classes.
+    """
+    among = context.class_ids if classes is None else classes
 
     def choose(class_id: int) -> np.ndarray:
+        if class_id not in among:
+            return np.zeros(0, np.int64)
         images = len(context.image_index("train", class_id).image_ids)
-        wanted = min(images, -(-most // len(context.class_ids)))
+        wanted = min(images, -(-most // len(among)))
         return np.linspace(0, images - 1, wanted).round().astype(np.int64)
 
     return real_set(context, "train", size_px=size_px, choose=choose)
@@ -215,7 +227,7 @@ def _towards_teacher(context: StageContext, class_ids: np.ndarray, unit: Unit) -
     used = unit.settings
 
     return TeacherRegression(
-        len(class_ids),
+        class_ids,
         some_real(context, EXPLAINED, size_px=used["size_px"]),
         load_teacher(context, unit.reads("teacher")),
         augmentation=AugmentationSettings.among(used["views"]),

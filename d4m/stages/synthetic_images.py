@@ -152,10 +152,8 @@ def drawing_inputs(context: StageContext, class_id: int) -> Inputs:
 def _negative_prompt(context: StageContext) -> str:
     """Return the recipe's negative prompt; the default one where the generator reads none."""
     settings = context.recipe.settings
-    components = {name for _, name in context.all_of("generator").reads}
-    is_dit = settings.generator.kind == "pretrained" and "text_encoder" not in components
-    guided = settings.synthesis.guidance_scale != 1
-    return settings.prompts.negative if guided and not is_dit else PromptSettings().negative
+    read = settings.synthesis.guidance_scale != 1 and context.generator.reads_negative_prompt()
+    return settings.prompts.negative if read else PromptSettings().negative
 
 
 def prepared_pipeline(context: StageContext, settings: Mapping[str, Any]) -> "ImageToImagePipeline":

@@ -196,8 +196,11 @@ def labelled_batches(
         crop: which centre of each image is read instead; None: as the data set's images are read.
     """
     for class_id in context.class_ids:
+        rows = None if choose is None else choose(class_id)
+        if rows is not None and not len(rows):
+            continue
         index = context.image_index(split, class_id)
-        if choose is not None:
-            index = index.subset(choose(class_id))
+        if rows is not None:
+            index = index.subset(rows)
         for batch in context.read_images(split, class_id, index, size_px=size_px, crop=crop):
             yield class_id, batch

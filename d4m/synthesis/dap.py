@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from d4m.generators.dit import DiTImg2ImgPipeline
+from d4m.generators.kinds import find_denoiser
 from d4m.settings import DapSettings
-from d4m.synthesis.denoiser_parts import cut, find_denoiser
+from d4m.synthesis.denoiser_parts import cut
 
 Features = Callable[[Float[Tensor, "row channel height width"]], Float[Tensor, "row feature"]]
 """Noisy latents of unit variance -> features, with a gradient where gradients are on."""
@@ -53,7 +54,7 @@ def dap_direction(
 
     Differs:
         The features are those of the middle block of a U-Net, or of the middle transformer block of
-        a DiT. Kernel, bandwidth and the scale of the weight are this project's.
+        a DiT or PixArt. Kernel, bandwidth and the scale of the weight are this project's.
     """
     with torch.inference_mode(False):
         with torch.no_grad():
@@ -105,7 +106,7 @@ class MiddleFeatures:
             images: of the pipeline call, all under the same prompt.
         """
         self._denoiser: Any = find_denoiser(pipeline)
-        # With guidance, the conditional rows come second in Stable Diffusion, first in a DiT.
+        # With guidance, the conditional rows come first in a DiT, second in all others.
         self._first = isinstance(pipeline, DiTImg2ImgPipeline)
         self._images = images
         self._asking = False
@@ -115,11 +116,8 @@ class MiddleFeatures:
     @contextmanager
     def watch(self) -> Generator[None]:
         """Keep the arguments of the denoiser's calls in this context."""
-        middle = (
-            self._denoiser.transformer_blocks[(len(self._denoiser.transformer_blocks) - 1) // 2]
-            if self._first
-            else self._denoiser.mid_block
-        )
+        blocks = getattr(self._denoiser, "transformer_blocks", None)
+        middle = blocks[(len(blocks) - 1) // 2] if blocks else self._denoiser.mid_block
         hooks = [
             self._denoiser.register_forward_pre_hook(self._keep, with_kwargs=True),
             middle.register_forward_hook(self._stop),

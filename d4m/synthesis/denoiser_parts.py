@@ -5,14 +5,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from d4m.generators.dit import DiTImg2ImgPipeline
-
-
-def find_denoiser(pipeline: Any) -> nn.Module:
-    """Return the network that predicts noise: a DiT's transformer, or else the U-Net."""
-    return pipeline.transformer if isinstance(pipeline, DiTImg2ImgPipeline) else pipeline.unet
+from d4m.generators.kinds import find_denoiser
 
 
 @contextmanager

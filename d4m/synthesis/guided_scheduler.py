@@ -41,8 +41,9 @@ def check_guidable(scheduler: Any, setting: str) -> None:
         GeneratorError: the scheduler evaluates the denoiser more than once per step, or clean
             latents cannot be computed from what the denoiser predicts.
     """
-    name, predicted = type(scheduler).__name__, scheduler.config.get("prediction_type")
-    if scheduler.order != 1 or predicted not in PREDICTION_TYPES:
+    name, predicted = type(scheduler).__name__, predicted_by(scheduler)
+    followed = predicted in PREDICTION_TYPES or is_flow(scheduler)
+    if scheduler.order != 1 or not followed:
         msg = (
             f"`synthesis.{setting}` needs a sampler of order 1 and a denoiser that predicts "
             f"one of {', '.join(PREDICTION_TYPES)}; found {name} of order {scheduler.order} and "
@@ -52,24 +53,52 @@ def check_guidable(scheduler: Any, setting: str) -> None:
         raise GeneratorError(msg)
 
 
+def is_flow(scheduler: Any) -> bool:
+    """Return whether samples are on straight lines from clean latents to noise."""
+    return hasattr(scheduler, "scale_noise")
+
+
+def predicted_by(scheduler: Any) -> str | None:
+    """Return diffusers' name for what the denoiser of a scheduler predicts."""
+    return "flow_prediction" if is_flow(scheduler) else scheduler.config.get("prediction_type")
+
+
 def next_signal(scheduler: Any, timestep: Any) -> float:
     """Return alpha_bar of the next step, the share of the variance that is not noise.
 
     Schedulers with `sigmas` have samples clean + sigma * noise: alpha_bar = 1 / (1 + sigma^2).
+    Those of flow matching have (1 - sigma) clean + sigma * noise:
+
+        alpha_bar = (1 - sigma)^2 / ((1 - sigma)^2 + sigma^2)
     """
     if not hasattr(scheduler, "sigmas"):
         return float(scheduler.alphas_cumprod[int(timestep)])
     index = scheduler.step_index if scheduler.step_index is not None else scheduler.begin_index
-    return 1 / (1 + float(scheduler.sigmas[index or 0]) ** 2)
+    sigma = float(scheduler.sigmas[index or 0])
+    clean = (1 - sigma if is_flow(scheduler) else 1.0) ** 2
+    return clean / (clean + sigma**2)
+
+
+def unit_variance(
+    scheduler: Any, sample: Float[Tensor, "image *latent"], timestep: Any, *, signal: float
+) -> Float[Tensor, "image *latent"]:
+    """Return a scheduler's noisy latents scaled so that they have unit variance.
+
+    Those of flow matching are alpha x0 + sigma epsilon over alpha + sigma, in the symbols of
+    `implied_clean`.
+    """
+    if is_flow(scheduler):
+        return sample * (math.sqrt(signal) + math.sqrt(1 - signal))
+    return scheduler.scale_model_input(sample, timestep)
 
 
 def implied_clean(
-    model_output: Float[Tensor, "image channel height width"],
-    sample: Float[Tensor, "image channel height width"],
+    model_output: Float[Tensor, "image *latent"],
+    sample: Float[Tensor, "image *latent"],
     *,
     signal: float,
     prediction_type: str,
-) -> Float[Tensor, "image channel height width"]:
+) -> Float[Tensor, "image *latent"]:
     """Return the clean latents x0 that a denoiser's prediction implies.
 
         sample = alpha x0 + sigma epsilon,  where alpha^2 + sigma^2 = 1
@@ -79,9 +108,12 @@ def implied_clean(
         sample: the noisy latents that the denoiser was given.
         signal: alpha^2 of the sample, in (0, 1].
         prediction_type: diffusers' name for what the denoiser predicts: `epsilon`, the noise;
-            `v_prediction`, alpha epsilon - sigma x0; or `sample`, the clean latents x0.
+            `v_prediction`, alpha epsilon - sigma x0; `sample`, the clean latents x0; or
+            `flow_prediction`, epsilon - x0.
     """
     alpha, sigma = math.sqrt(signal), math.sqrt(1 - signal)
+    if prediction_type == "flow_prediction":
+        return (sample - sigma * model_output) / (alpha + sigma)
     if prediction_type == "epsilon":
         return (sample - sigma * model_output) / alpha
     if prediction_type == "v_prediction":
@@ -90,13 +122,13 @@ def implied_clean(
 
 
 def move_prediction(
-    model_output: Float[Tensor, "image channel height width"],
-    direction: Float[Tensor, "image channel height width"],
+    model_output: Float[Tensor, "image *latent"],
+    direction: Float[Tensor, "image *latent"],
     *,
     weight: float,
     signal: float,
     prediction_type: str,
-) -> Float[Tensor, "image channel height width"]:
+) -> Float[Tensor, "image *latent"]:
     """Move a denoiser's prediction so that the latents go in a direction, as guidance does.
 
     With d the direction in latent space, lambda its weight, and the symbols of `implied_clean`:
@@ -112,6 +144,7 @@ def move_prediction(
         "epsilon": -sigma,
         "v_prediction": -sigma / alpha,
         "sample": sigma**2 / alpha,
+        "flow_prediction": -sigma - sigma**2 / alpha,
     }[prediction_type]
     return model_output + weight * moved * direction
 
@@ -119,10 +152,12 @@ def move_prediction(
 def run_begin(scheduler: Any, *, num_inference_steps: int, strength: float) -> int:
     """Return where in the scheduler's timesteps an img2img pipeline starts.
 
-    Such pipelines run the last `strength` fraction of the schedule.
+    Such pipelines run the last `strength` fraction of the schedule; those of flow matching round
+    the number of steps up instead of down.
     """
-    kept = min(int(num_inference_steps * strength), num_inference_steps)
-    return (num_inference_steps - kept) * int(scheduler.order)
+    kept = min(num_inference_steps * strength, num_inference_steps)
+    skipped = num_inference_steps - (kept if is_flow(scheduler) else int(kept))
+    return int(skipped) * int(scheduler.order)
 
 
 def at_timestep(scheduler: Any, timestep: Any) -> float:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from d4m.generators.flow import FluxFromLatents
 from d4m.settings import SynthesisSettings
 from d4m.synthesis.guided_scheduler import (
     PURE_NOISE,
@@ -18,7 +19,9 @@ from d4m.synthesis.guided_scheduler import (
     implied_clean,
     move_prediction,
     next_signal,
+    predicted_by,
     run_begin,
+    unit_variance,
 )
 
 _NO_VARIANCE = 1e-20  # as in diffusers, so that its logarithm is finite
@@ -54,12 +57,15 @@ def guide_to_modes(
 
     Differs:
         Latents start from the noised prototype (D4M), and the share of pulled steps is a share of
-        the steps that `strength` leaves.
+        the steps that `strength` leaves. A flow-matching prediction is pulled as a prediction of
+        the noise at the same ratio of signal to noise would be.
     """
     if settings.mode_guidance == 0:
         yield
         return
     own = pipeline.scheduler
+    if isinstance(pipeline, FluxFromLatents):
+        prototypes = pipeline.pack(prototypes)
     pipeline.scheduler = ModeGuidedScheduler(own, prototypes, settings)
     try:
         yield
@@ -76,7 +82,7 @@ class ModeGuidedScheduler(WrappedScheduler):
     def __init__(
         self,
         scheduler: Any,
-        prototypes: Float[Tensor, "image channel height width"],
+        prototypes: Float[Tensor, "image *latent"],
         settings: SynthesisSettings,
     ) -> None:
         """Wrap a scheduler and set the number of steps taken to 0."""
@@ -141,22 +147,21 @@ class ModeGuidedScheduler(WrappedScheduler):
 
     def _pull(
         self,
-        model_output: Float[Tensor, "image channel height width"],
+        model_output: Float[Tensor, "image *latent"],
         timestep: Any,
-        sample: Float[Tensor, "image channel height width"],
-    ) -> Float[Tensor, "image channel height width"]:
+        sample: Float[Tensor, "image *latent"],
+    ) -> Float[Tensor, "image *latent"]:
         signal = next_signal(self._scheduler, timestep)
         if signal <= PURE_NOISE:
             return model_output
-        # Samplers whose samples are clean + sigma * noise scale them to unit variance here.
-        scaled = self._scheduler.scale_model_input(sample, timestep)
+        scaled = unit_variance(self._scheduler, sample, timestep, signal=signal)
         pulled = pull_prediction(
             model_output.float(),
             scaled.float(),
             self._prototypes.to(sample.device).float(),
             signal=signal,
             weight=self._settings.mode_guidance,
-            prediction_type=self._scheduler.config.prediction_type,
+            prediction_type=predicted_by(self._scheduler) or "",
         )
         return pulled.to(model_output.dtype)
 
@@ -217,14 +222,14 @@ def noise_deviation(
 
 
 def pull_prediction(
-    model_output: Float[Tensor, "image channel height width"],
-    sample: Float[Tensor, "image channel height width"],
-    prototypes: Float[Tensor, "image channel height width"],
+    model_output: Float[Tensor, "image *latent"],
+    sample: Float[Tensor, "image *latent"],
+    prototypes: Float[Tensor, "image *latent"],
     *,
     signal: float,
     weight: float,
     prediction_type: str,
-) -> Float[Tensor, "image channel height width"]:
+) -> Float[Tensor, "image *latent"]:
     """Pull a denoiser's prediction towards the prototypes.
 
     With x0 the clean latents that the prediction implies, epsilon the noise, and m the prototype:
@@ -240,7 +245,8 @@ def pull_prediction(
         signal: alpha^2 of the sample, in (0, 1].
         weight: lambda in the paper.
         prediction_type: diffusers' name for what the denoiser predicts: `epsilon`, the noise;
-            `v_prediction`, alpha epsilon - sigma x0; or `sample`, the clean latents x0.
+            `v_prediction`, alpha epsilon - sigma x0; `sample`, the clean latents x0; or
+            `flow_prediction`, epsilon - x0.
 
     Returns:
         The pulled prediction, of the same type.

@@ -10,6 +10,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
+from d4m.generators.synthesis_checks import check_followed
 from d4m.settings import SynthesisSettings
 from d4m.synthesis.synthesize import ImageToImagePipeline
 
@@ -49,7 +50,12 @@ def use_scheduler(pipeline: ImageToImagePipeline, settings: SynthesisSettings) -
     from the first to the last time of the schedule, it does not clip, and its noise has the
     variance that a DiT predicts, or else the smaller one of Ho et al. (2020). Each image's noise
     comes from its own generator, so it does not depend on the batch.
+
+    Raises:
+        GeneratorError: the settings are not for this kind of pipeline, such as one that is trained
+            by flow matching, which runs with its own sampler.
     """
+    check_followed(pipeline, settings)
     if settings.scheduler == "pipeline":
         return
     kind, options = _SCHEDULERS[settings.scheduler]

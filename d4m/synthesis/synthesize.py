@@ -16,7 +16,7 @@ from d4m.compute import Compute
 from d4m.errors import GeneratorError
 from d4m.generators.autoencoder import check_finite, unscale_latents
 from d4m.generators.conditions import Conditions
-from d4m.generators.dit import DiTImg2ImgPipeline
+from d4m.generators.synthesis_checks import check_followed
 from d4m.images.pixels import resize_images, to_images
 from d4m.settings import Resampling, SynthesisSettings
 from d4m.synthesis.batches import (
@@ -97,9 +97,9 @@ def synthesize_images(
         Images in the order of the requests, batch by batch.
 
     Raises:
-        GeneratorError: the strength leaves no step to run, `guided_channels` is set for a pipeline
-            that is not a DiT, the sampler cannot be inverted where `inversion` is on, an image
-            contains NaN, or a single image does not fit in memory.
+        GeneratorError: the strength leaves no step to run, the kind of pipeline cannot follow a
+            setting, the sampler cannot be inverted where `inversion` is on, an image contains NaN,
+            or a single image does not fit in memory.
 
     Source:
         D4M, section 3.3. The stock img2img pipelines treat four-channel input as scaled latents.
@@ -107,6 +107,7 @@ def synthesize_images(
     Differs:
         The published code makes one image per call, from an unseeded generator.
     """
+    check_followed(pipeline, settings)
     _check_settings(pipeline, settings)
     guided = settings.guidance_scale > 1
     conditions = Conditions(pipeline, negative_prompt, device=compute.device, guided=guided)
@@ -237,7 +238,3 @@ def _check_settings(pipeline: ImageToImagePipeline, settings: SynthesisSettings)
         )
         raise GeneratorError(msg)
     check_inversion(pipeline.scheduler, settings)
-    if settings.guided_channels is not None and not isinstance(pipeline, DiTImg2ImgPipeline):
-        found = type(pipeline).__name__
-        msg = f"`synthesis.guided_channels` is for a DiT, found {found}; leave it out"
-        raise GeneratorError(msg)

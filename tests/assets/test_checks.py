@@ -255,6 +255,20 @@ def test_a_table_says_how_many_rows_it_leaves_out():
     assert cut.records[100].data == {"class": "... and 900 more rows", "name": None}
 
 
+def test_numbers_of_a_column_have_as_many_digits():
+    columns = {"share": "of something", "count": "of something", "name": "a text"}
+    rows = [
+        {"share": 1308.93, "count": 1, "name": "a"},
+        {"share": 0.048, "count": 20, "name": "b"},
+        {"share": None, "count": 3, "name": "c"},
+        {"share": 1, "count": 3, "name": "d"},
+    ]
+    table = described_table(columns, rows)
+    shown = [record.data["share"] for record in table.records]
+    assert shown == ["1308.930", "0.048", None, "1.000"]
+    assert [record.data["count"] for record in table.records] == [1, 20, 3, 3]
+
+
 def test_a_blank_image_stops_what_is_made_of_the_images(materialized: Instance):
     """The check fails on a hit too, and the labels of such images are not made."""
     workspace = materialized.workspace

@@ -8,15 +8,19 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    StableDiffusion3Img2ImgPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionXLImg2ImgPipeline,
 )
 
 from d4m.compute import Compute
+from d4m.errors import GeneratorError
 from d4m.generators.base import ImagesDescription, TrainingImages
 from d4m.generators.compact import CompactGenerator
 from d4m.generators.dit import DiTImg2ImgPipeline
 from d4m.generators.encode import encode_images
+from d4m.generators.flow import FluxFromLatents
+from d4m.generators.pixart import PixArtAlphaImg2ImgPipeline
 from d4m.generators.placement import place_pipeline
 from d4m.generators.pretrained import PretrainedGenerator
 from d4m.settings import (
@@ -31,7 +35,10 @@ from d4m.synthesis.samplers import use_scheduler
 from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images
 from tests.tiny_pipelines import save_pipeline
 
-PROTOTYPES = np.random.default_rng(0).normal(size=(40, 4, 4, 4)).astype(np.float32)
+PROTOTYPES = {
+    channels: np.random.default_rng(0).normal(size=(40, channels, 4, 4)).astype(np.float32)
+    for channels in (4, 16)
+}
 SAMPLERS = ("pipeline", "pndm", "ddim", "dpmsolver++", "unipc")
 pytestmark = [
     # diffusers 0.42 hands a tensor to `np.array` in a way that numpy 2 deprecates.
@@ -77,7 +84,7 @@ def made(tmp_path_factory):
     saved = root / "compact"
     trained.load_pipeline(components).save_pretrained(saved)
     found = {"trained": (trained, components, saved)}
-    for kind in ("compact", "sd", "sdxl", "dit"):
+    for kind in ("compact", "sd", "sdxl", "dit", "sd3", "flux", "pixart"):
         folder = saved if kind == "compact" else save_pipeline(kind, root / kind)
         generator = PretrainedGenerator(PretrainedSettings(model=str(folder)), folder, "cpu")
         found[kind] = (generator, _make(generator, root / f"{kind}-units"), folder)
@@ -85,12 +92,14 @@ def made(tmp_path_factory):
 
 
 def _synthesize(pipeline, rows, prompts, *, batch_size=8, offset=0, **settings):
-    settings = SynthesisSettings(
-        **{"num_inference_steps": 5, "guidance_scale": 5, "scheduler": "ddim"} | settings
-    )
+    flows = hasattr(pipeline.scheduler, "scale_noise")
+    usual = {"num_inference_steps": 5, "guidance_scale": 5}
+    usual["scheduler"] = "pipeline" if flows else "ddim"
+    settings = SynthesisSettings(**usual | settings)
     use_scheduler(pipeline, settings)
+    prototypes = PROTOTYPES[pipeline.vae.config.latent_channels]
     requests = [
-        ImageRequest(PROTOTYPES[row], prompt, row + offset)
+        ImageRequest(prototypes[row], prompt, row + offset)
         for row, prompt in zip(rows, prompts, strict=True)
     ]
     batches = synthesize_images(
@@ -108,6 +117,9 @@ class GeneratorContract:
 
     kind: str
     reference_class: type = StableDiffusionImg2ImgPipeline
+    channels = 4
+    samplers = SAMPLERS
+    batches = (33, (1, 3, 8, 32), 12)
     prompts = ("crane", "a kite", "hen 数")
 
     @pytest.fixture
@@ -172,17 +184,23 @@ class GeneratorContract:
         assert len(parts) >= 2
         assert not any(part.training for part in parts)
 
-    def test_latents_have_four_channels_and_are_diffusers_own(self, vae, reference_folder):
+    def test_latents_have_the_vaes_channels_and_are_diffusers_own(self, vae, reference_folder):
         images = np.random.default_rng(1).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
         theirs = AutoencoderKL.from_pretrained(reference_folder, subfolder="vae")
         (ours,), (expected,) = encode_images([images], vae), encode_images([images], theirs)
-        assert ours.shape == (5, 4, 4, 4)
+        assert ours.shape == (5, self.channels, 4, 4)
         assert np.array_equal(ours, expected)
 
     @pytest.mark.parametrize("scheduler", SAMPLERS)
     def test_images_are_those_of_the_pipeline_that_diffusers_loads(
         self, pipeline, reference, scheduler
     ):
+        if scheduler not in self.samplers:
+            with pytest.raises(
+                GeneratorError, match=r"`synthesis\.scheduler`: found .* `pipeline`"
+            ):
+                _synthesize(pipeline, range(4), self.drawn(4), scheduler=scheduler)
+            return
         ours, theirs = (
             _synthesize(each, range(4), self.drawn(4), batch_size=4, scheduler=scheduler)
             for each in (pipeline, reference)
@@ -193,7 +211,7 @@ class GeneratorContract:
 
     def test_decoded_prototypes_are_diffusers_own(self, pipeline, reference):
         ours, theirs = (
-            decode_latents(each.vae, PROTOTYPES, compute=Compute("cpu"))
+            decode_latents(each.vae, PROTOTYPES[self.channels], compute=Compute("cpu"))
             for each in (pipeline, reference)
         )
         assert np.array_equal(ours, theirs)
@@ -207,11 +225,16 @@ class GeneratorContract:
 
     def test_another_batch_size_changes_a_level_rarely(self, pipeline):
         # Matrix kernels sum in another order: see `synthesize_images`.
+        count, sizes, steps = self.batches
         images = [
             _synthesize(
-                pipeline, range(33), self.drawn(33), batch_size=size, num_inference_steps=12
+                pipeline,
+                range(count),
+                self.drawn(count),
+                batch_size=size,
+                num_inference_steps=steps,
             ).astype(int)
-            for size in (1, 3, 8, 32)
+            for size in sizes
         ]
         for other in images[1:]:
             gaps = np.abs(images[0] - other)
@@ -245,6 +268,28 @@ class TestStableDiffusion(GeneratorContract):
 class TestStableDiffusionXL(GeneratorContract):
     kind = "sdxl"
     reference_class = StableDiffusionXLImg2ImgPipeline
+
+
+class TestStableDiffusion3(GeneratorContract):
+    kind = "sd3"
+    reference_class = StableDiffusion3Img2ImgPipeline
+    channels = 16
+    samplers = ("pipeline",)
+    batches = (7, (1, 2, 7), 5)  # each text has hundreds of tokens, padding included
+
+
+class TestFlux(GeneratorContract):
+    kind = "flux"
+    reference_class = FluxFromLatents  # as the stock one returns packed latents
+    channels = 16
+    samplers = ("pipeline",)
+    batches = (7, (1, 2, 7), 5)  # each text has hundreds of tokens, padding included
+
+
+class TestPixArt(GeneratorContract):
+    kind = "pixart"
+    reference_class = PixArtAlphaImg2ImgPipeline
+    batches = (7, (1, 2, 7), 5)
 
 
 class TestDiT(GeneratorContract):

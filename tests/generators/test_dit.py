@@ -1,6 +1,8 @@
 """A DiT generates images of the classes that prompts name, starting from prototypes."""
 
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +17,11 @@ from diffusers import (
 
 from d4m.compute import Compute
 from d4m.errors import GeneratorError
+from d4m.generators.base import ImagesDescription, TrainingImages
 from d4m.generators.conditions import check_prompts
 from d4m.generators.dit import DiTImg2ImgPipeline
-from d4m.settings import SynthesisSettings
+from d4m.generators.pretrained import PretrainedGenerator
+from d4m.settings import PretrainedSettings, SynthesisSettings
 from d4m.synthesis.samplers import use_scheduler
 from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images
 from tests.tiny_pipelines import LABELS, LATENT, build_pipeline
@@ -203,3 +207,45 @@ def test_an_images_noise_depends_on_its_seed_only():
     alone = _synthesize(pipeline, ["hen"], PROTOTYPES[:1])
     assert np.array_equal(alone[0], together[0])
     assert torch.is_tensor(pipeline.scheduler.timesteps)
+
+
+def test_a_dit_that_was_fine_tuned_elsewhere_is_used_from_its_folder(tmp_path):
+    """It brings its weights, its number of classes and, if it has any, its labels."""
+    stock = build_pipeline("dit", classes=3)
+    optimizer = torch.optim.SGD(stock.transformer.requires_grad_().parameters(), lr=0.1)
+    noisy = torch.from_numpy(PROTOTYPES[:3])
+    steps, classes = torch.tensor([100, 500, 900]), torch.arange(3)
+    stock.transformer(noisy, timestep=steps, class_labels=classes).sample.square().mean().backward()
+    optimizer.step()
+    stock.save_pretrained(tmp_path)
+    settings, images = PretrainedSettings(model="here"), ImagesDescription(["ant"], {"size_px": 8})
+    generator = PretrainedGenerator(settings, tmp_path, "cpu")
+    assert generator.find_problems(images, channels=3) == []
+    assert list(generator.examine_prompts(["0", "2", "3", "ant"], ["ant"])) == ["3", "ant"]
+    index = tmp_path / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"id2label": {"2": "ant, emmet"}}))
+    assert list(generator.examine_prompts(["0", "2", "3", "ant"], ["ant"])) == ["3"]
+    folders = dict[str, Path]()
+    for component in generator.plan_components(images, seed=0):
+        write = generator.make(component.name, {}, TrainingImages(lambda: iter(()), [], "cpu"), {})
+        folders[component.name] = tmp_path / f"unit-{component.name}"
+        folders[component.name].mkdir()
+        write(folders[component.name])
+    loaded = generator.load_pipeline(folders)
+    loaded.set_progress_bar_config(disable=True)
+    assert loaded.find_class_ids(["emmet", "0"]) == [2, 0]
+    for ours, theirs in zip(
+        loaded.transformer.parameters(), stock.transformer.parameters(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    tuned, plain = (
+        _synthesize(pipeline, ["0", "1", "2"], PROTOTYPES[:3])
+        for pipeline in (loaded, _pipeline_of(build_pipeline("dit", classes=3)))
+    )
+    assert not np.array_equal(tuned, plain)
+
+
+def _pipeline_of(stock):
+    made = DiTImg2ImgPipeline(stock.transformer, stock.vae, stock.scheduler)
+    made.set_progress_bar_config(disable=True)
+    return made

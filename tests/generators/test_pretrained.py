@@ -156,8 +156,8 @@ def test_a_folder_without_a_model_index_is_refused(copy):
 
 def test_a_pipeline_of_another_kind_is_refused_with_those_that_are_supported(copy):
     index = json.loads((copy / "model_index.json").read_text())
-    (copy / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
-    message = "class FluxPipeline; supported are StableDiffusionPipeline, .*DiTPipeline"
+    (copy / "model_index.json").write_text(json.dumps(index | {"_class_name": "KandinskyPipeline"}))
+    message = "class KandinskyPipeline; supported are StableDiffusionPipeline, .*DiTPipeline"
     for read in (find_model, describe):
         with pytest.raises(GeneratorError, match=message):
             read(copy)

@@ -132,11 +132,11 @@ def test_a_folder_with_the_older_two_files_is_read_too(tmp_path, reader):
     (tmp_path / "vocab.json").write_text(json.dumps(dict(found.tokens)))
     lines = ["#version: 0.2", *(" ".join(pair) for pair in found.merges)]
     (tmp_path / "merges.txt").write_text("\n".join(lines))
-    opened = TextReader.open(tmp_path)
+    opened = TextReader.open(tmp_path, most=77)
     assert opened is not None
     assert opened.limit == 77
     assert opened.cut("a photo of zero " * 30) == reader.cut("a photo of zero " * 30)
-    assert TextReader.open(tmp_path / "nothing") is None
+    assert TextReader.open(tmp_path / "nothing", most=77) is None
 
 
 def test_a_model_that_is_not_here_yet_cuts_nothing_that_is_known():
@@ -158,7 +158,7 @@ def test_a_pipeline_is_checked_again_when_it_is_loaded(kind):
 
 def test_a_saved_tokenizer_of_the_compact_generator_is_an_ordinary_one(tmp_path, tokenizer, reader):
     tokenizer.save_pretrained(tmp_path)
-    opened = TextReader.open(tmp_path)
+    opened = TextReader.open(tmp_path, most=77)
     assert opened is not None
     assert opened.limit == CLIPTokenizer.from_pretrained(tmp_path).model_max_length == 77
     assert opened.count(SCAN) == reader.count(SCAN)
@@ -169,7 +169,7 @@ def test_a_tokenizer_that_pads_and_cuts_texts_is_read_without_that(tmp_path):
     tokenize(tokenizer, ["zero"])  # from here on it pads and cuts, and is stored so
     tokenizer.save_pretrained(tmp_path)
     loaded = TextReader.loaded(tokenizer.backend_tokenizer, limit=16)
-    for reader in (loaded, TextReader.open(tmp_path)):
+    for reader in (loaded, TextReader.open(tmp_path, most=77)):
         assert (reader.limit, reader.count("a photo of zero")) == (16, 4)
         assert not fits("a photo of the zero", 16)
         assert reader.cut("a photo of the zero") is None

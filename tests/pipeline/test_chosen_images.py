@@ -1,15 +1,22 @@
 """Images that are chosen: prototypes that explain the teacher, the best of several candidates."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
 from d4m.classifiers.predict import penultimate_features
-from d4m.errors import PrototypeError
+from d4m.images.image_set import ImageSet
 from d4m.images.pixels import to_pixels
 from d4m.prototypes.clusters import fit_prototypes
+from d4m.prototypes.kernel_choice import choose_images
 from d4m.seeds import stream_seed
+from d4m.settings import AugmentationSettings
 from d4m.stages.generator import load_pipeline
+from d4m.stages.prototypes import Prototypes, _draw_members, _fit
+from d4m.stages.refined_prototypes import some_real
+from d4m.stages.teacher import load_teacher
 from d4m.stages.training_sets import real_set
 from d4m.synthesis.group_selection import measure_moments, select_group
 from d4m.synthesis.samplers import use_scheduler
@@ -23,6 +30,8 @@ from tests.pipeline.laboratory import (
     teacher_of,
     unit_of,
 )
+
+NOTHING = np.zeros(0, np.int64)
 
 
 def test_prototypes_that_explain_the_teacher_depend_on_it_and_on_every_class(lab):
@@ -82,10 +91,37 @@ def test_a_prompt_does_not_reach_prototypes_that_explain_the_teacher(lab, recipe
     assert computed == ["class-00003"]
 
 
-def test_more_prototypes_than_one_regression_can_hold_are_refused(lab, monkeypatch):
-    monkeypatch.setattr("d4m.stages.prototypes.MOST_EXPLAINING", 29)
-    with pytest.raises(PrototypeError, match="wanted at most 29, found 30; set it to `medoid`"):
-        lab.edited("many", RECIPES["explaining"] | {"prototypes.starts": 2}, until="prototypes")
+def test_more_prototypes_than_one_regression_can_hold_are_chosen_by_groups_of_classes(
+    lab, monkeypatch
+):
+    """Classes 0 to 4 are chosen as if there were no others, and so are classes 5 to 9."""
+    monkeypatch.setattr("d4m.prototypes.class_groups.MOST_TOGETHER", 15)
+    recipe = RECIPES["explaining"] | {"prototypes.starts": 2}
+    context = lab.edited("many", recipe, until="prototypes")
+    found = [context.read("prototypes", name)["nearest_images"] for name in CLASSES]
+    unit, root = Prototypes().plan(context)[0], context.seed
+    fitted = [_fit(context, context.recipe.settings.prototypes, own, root) for own in range(10)]
+    for classes in (range(5), range(5, 10)):
+        members = [_draw_members(root, class_id, fitted[class_id]) for class_id in classes]
+        rows = {own: np.concatenate(each) for own, each in zip(classes, members, strict=True)}
+        images = real_set(
+            context, "train", size_px=8, choose=lambda own, rows=rows: rows.get(own, NOTHING)
+        )
+        real = some_real(context, 4000, size_px=8)
+        kept = torch.isin(real.class_ids, torch.tensor(list(classes)))
+        ends = np.cumsum([0, *(len(group) for each in members for group in each)])
+        chosen = choose_images(
+            images,
+            [np.arange(*pair) for pair in itertools.pairwise(ends)],
+            ImageSet(real.pixels[torch.arange(len(real))][kept], real.class_ids[kept]),
+            load_teacher(context, unit.reads("teacher")),
+            augmentation=AugmentationSettings.among(unit.settings["views"]),
+            seed=unit.settings["views_seed"],
+        )
+        assert set(images.class_ids.tolist()) == set(classes)
+        expected = np.split(np.concatenate(list(rows.values()))[chosen], 5)
+        for class_id, own in zip(classes, expected, strict=True):
+            assert np.array_equal(found[class_id], own)
 
 
 @pytest.fixture(scope="module")

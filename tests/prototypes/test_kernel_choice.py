@@ -55,6 +55,8 @@ def test_swaps_equal_those_of_regressions_solved_from_scratch(seed, views):
     problem = _problem(seed, views=views)
     chosen = choose_by_regression(**problem)
     assert chosen.tolist() == _search(problem).tolist()
+    alone = problem | {"groups": [group[:1] for group in problem["groups"]]}
+    assert choose_by_regression(**alone).tolist() == _search(alone).tolist()
     start = [group[0] for group in problem["groups"]]
     assert _error(problem, chosen) < _error(problem, start)
 

@@ -11,7 +11,7 @@ from d4m.images.image_set import ImageSet
 from d4m.images.pixels import resize_pixels
 from d4m.prototypes.kernel_choice import kernel_network
 from d4m.prototypes.refinement import refine_prototypes
-from d4m.prototypes.teacher_regression import TeacherRegression
+from d4m.prototypes.teacher_regression import TeacherRegression, student_views
 from d4m.settings import (
     AugmentationSettings,
     MatchingSettings,
@@ -71,7 +71,7 @@ def _draw(latents, rows):
 
 def _refined(targets, teacher, *, steps=40, draw=_draw, **changed):
     settings = {"augmentation": VIEWS, "precision": "float32", "seed": 0} | changed
-    objective = TeacherRegression(len(PROTOTYPES), targets, teacher, **settings)
+    objective = TeacherRegression(CLASS_IDS.numpy(), targets, teacher, **settings)
     return refine_prototypes(PROTOTYPES, CLASS_IDS, draw, objective, steps=steps)
 
 
@@ -180,3 +180,37 @@ def test_pixels_of_another_size_are_resized_with_their_gradient():
     small.sum().backward()
     assert pixels.grad is not None
     assert float(pixels.grad.sum()) == pytest.approx(2 * 64, rel=1e-4)
+
+
+def test_groups_of_classes_take_turns_and_each_meets_students_of_every_age(
+    targets, teacher, monkeypatch
+):
+    monkeypatch.setattr("d4m.prototypes.class_groups.MOST_TOGETHER", 5)
+    class_ids = np.repeat(np.arange(4), 2)
+    objective = TeacherRegression(
+        class_ids, targets, teacher, augmentation=VIEWS, precision="float32", seed=0
+    )
+    shown = [set(class_ids[objective.rows(step)].tolist()) for step in range(150)]
+    assert shown == ([{0, 1}] * 25 + [{2, 3}] * 25) * 3
+    assert student_views(150, groups=2) == [8, 8, 500, 500, 2000, 2000]
+
+
+def test_a_group_is_judged_by_its_own_classes_alone(targets, teacher, monkeypatch):
+    """With one group of two classes out of four, the error is that of these classes alone."""
+    pixels = _decode(torch.from_numpy(PROTOTYPES))
+    settings = {"augmentation": VIEWS, "precision": "float32", "seed": 0}
+    own = targets.class_ids < 2
+    some = ImageSet(targets.pixels[own], targets.class_ids[own])
+    alone = TeacherRegression(CLASS_IDS[:4].numpy(), some, teacher, **settings)
+    monkeypatch.setattr("d4m.prototypes.class_groups.MOST_TOGETHER", 4)
+    grouped = TeacherRegression(CLASS_IDS.numpy(), targets, teacher, **settings)
+    rows = grouped.rows(0)
+    assert rows.tolist() == [0, 1, 2, 3]
+    errors = [each.error(pixels[:4], CLASS_IDS[:4], 0).item() for each in (alone, grouped)]
+    assert errors[0] == pytest.approx(errors[1], rel=1e-5)
+
+
+def test_refinement_in_groups_moves_all_prototypes(targets, teacher, monkeypatch):
+    monkeypatch.setattr("d4m.prototypes.class_groups.MOST_TOGETHER", 4)
+    moved = np.abs(_refined(targets, teacher, steps=26) - PROTOTYPES).mean(axis=(1, 2, 3))
+    assert (moved > 1e-3).all()

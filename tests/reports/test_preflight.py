@@ -44,7 +44,7 @@ def materials(tmp_path_factory):
         (folder / "lonely" / name).mkdir(parents=True)
         for number in range(count):
             (folder / "lonely" / name / f"{number}.png").touch()
-    for kind in ("sd", "sdxl", "dit"):
+    for kind in ("sd", "sdxl", "dit", "sd3", "flux"):
         save_pipeline(kind, folder / kind)
     save_pipeline("sd", folder / "hollow")
     for weights in (folder / "hollow" / "unet").glob("*.safetensors"):

@@ -193,9 +193,11 @@ def test_parts_that_are_not_used_have_no_value(folder: Workspace):
     plain, open_ = (load_recipe(folder.recipes / f"{n}.yaml") for n in ("plain", "left_open"))
     assert {part for part in PARTS if read_part(plain.settings, part) is None} == {
         "choice",
+        "finetuning",
         "made_baselines",
     }
     assert {part for part in PARTS if read_part(open_.settings, part) is None} == {
+        "finetuning",
         "labelling",
         "made_baselines",
     }

@@ -414,7 +414,8 @@ def test_guided_channels_reach_a_dit_and_are_refused_elsewhere():
         compute=Compute("cpu"),
     )
     with pytest.raises(
-        GeneratorError, match="guided_channels` is for a DiT, found StableDiffusion"
+        GeneratorError,
+        match="guided_channels`: found 3, which only a DiT has, not Stable Diffusion",
     ):
         next(refused)
 

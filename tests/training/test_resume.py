@@ -50,7 +50,7 @@ class StoppingCheckpoint(Checkpoint):
             raise Killed
 
 
-def _assert_same_when_stopped(train, root, *, after):
+def assert_same_when_stopped(train, root, *, after):
     """Assert that a training that is stopped twice ends as one that is not."""
     undisturbed = train(Checkpoint())
     for _ in range(2):
@@ -89,7 +89,7 @@ def test_a_teacher(tmp_path, name):
         training = Training(5, optimizer, seed=4, probe=_first_logit, checkpoint=checkpoint)
         return _result(model, train_with_hard_labels(model, IMAGES, training, augmentation=VIEWS))
 
-    _assert_same_when_stopped(train, tmp_path, after=5)  # in the middle of epochs 2 and 4 of 5
+    assert_same_when_stopped(train, tmp_path, after=5)  # in the middle of epochs 2 and 4 of 5
 
 
 def test_a_student(tmp_path):
@@ -103,7 +103,7 @@ def test_a_student(tmp_path):
         curve = train_with_soft_labels(model, IMAGES, labels, training, matching=matching)
         return [*model.state_dict().values(), torch.tensor(curve.losses)]
 
-    _assert_same_when_stopped(train, tmp_path, after=4)
+    assert_same_when_stopped(train, tmp_path, after=4)
 
 
 def test_an_autoencoder(tmp_path):
@@ -113,7 +113,7 @@ def test_an_autoencoder(tmp_path):
         vae = compact.train_autoencoder(PIXELS, settings, seed=1, checkpoint=checkpoint)
         return [*vae.state_dict().values(), vae.config["scaling_factor"]]
 
-    _assert_same_when_stopped(train, tmp_path, after=3)
+    assert_same_when_stopped(train, tmp_path, after=3)
 
 
 def test_a_denoiser_with_its_averaged_weights(tmp_path):
@@ -126,7 +126,7 @@ def test_a_denoiser_with_its_averaged_weights(tmp_path):
         )
         return [*parts.unet.state_dict().values(), *parts.text_encoder.state_dict().values()]
 
-    _assert_same_when_stopped(train, tmp_path, after=3)
+    assert_same_when_stopped(train, tmp_path, after=3)
 
 
 def _towards_classes():
@@ -163,4 +163,4 @@ def test_a_refinement_towards_classes_and_teacher(tmp_path, monkeypatch):
             )
         ]
 
-    _assert_same_when_stopped(train, tmp_path, after=3)
+    assert_same_when_stopped(train, tmp_path, after=3)

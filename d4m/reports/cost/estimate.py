@@ -149,10 +149,13 @@ def estimate_cost(outlook: Outlook) -> CostEstimate:
 
 
 def _imports(plan: CostPlan, stage: str) -> list[Work]:
-    """Return the imports of a stage that computes something."""
-    if stage not in _LIBRARIES or not plan.missing(stage):
+    """Return the imports of a stage that computes something; stages before it have some already."""
+    computing = [name for name in _LIBRARIES if plan.missing(name)]
+    if stage not in computing:
         return []
-    return [Work(Piece("libraries imported", {"modules": list(_LIBRARIES[stage])}), 1)]
+    before = computing[: computing.index(stage)]
+    modules = {"modules": list(_LIBRARIES[stage]), "after": before}
+    return [Work(Piece("libraries imported", modules), 1)]
 
 
 def _stage_cost(

@@ -28,7 +28,7 @@ def generator_work(plan: CostPlan) -> Iterator[Work]:
     for unit in plan.missing("generator"):
         yield stored(plan, 1)
         if plan.recipe.generator.kind == "pretrained":
-            yield Work(Piece("download"), 1)
+            yield Work(Piece("fine-tuning" if unit.name == "adapter" else "download"), 1)
             continue
         match unit.name:
             case "vae":

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from d4m.prototypes.class_groups import group_classes
 from d4m.reports.cost.generator_work import (
     clustering,
     fetched,
@@ -70,7 +71,8 @@ def _choice(
         "members": max(1, candidates // clusters),
         "targets": targets,
     }
-    yield Work(Piece("cluster visited", swaps), SWEEPS * clusters * distillations)
+    visits = SWEEPS * clusters * distillations if candidates > clusters else 0
+    yield Work(Piece("cluster visited", swaps), visits)
 
 
 def _refinement(
@@ -110,7 +112,9 @@ def _students(
         "augmentation": used["views"],
         "matching": MatchingSettings().model_dump(mode="json"),
     }
+    groups = len(group_classes(plan.classes, plan.recipe.prototypes.ipc))
+    images = plan.shown_images // groups
     epochs = distillations * sum(
-        max(1, views // plan.shown_images) for views in student_views(steps)
+        max(1, views // images) for views in student_views(steps, groups=groups)
     )
-    yield from training_work(plan, training | {"epochs": epochs}, plan.shown_images)
+    yield from training_work(plan, training | {"epochs": epochs}, images)

@@ -16,7 +16,6 @@ from d4m.reports.preflight.images import (
 from d4m.reports.preflight.networks import network_problems
 from d4m.reports.preflight.prompts import check_prompts
 from d4m.reports.preflight.synthesis import (
-    channel_problems,
     guidance_problems,
     mosaic_problems,
     step_problems,
@@ -43,14 +42,14 @@ def check_recipe(context: StageContext) -> list[str]:
     problems = [*step_problems(recipe), *guidance_problems(recipe), *set_problems(recipe)]
     if lost := list(path_problems(recipe)):
         raise recipe.refuse([*problems, *lost])
-    problems += channel_problems(recipe)
+    problems += context.generator.find_unfollowed(recipe.settings.synthesis)
     try:
         source = context.source
         problems += count_problems(recipe, source)
     except SourceError as failure:
         problems.append(_source_problem(failure))
         raise recipe.refuse(problems) from failure
-    problems += prototype_problems(recipe, classes=len(source.class_table))
+    problems += prototype_problems(recipe)
     problems += crop_problems(recipe, size_px=view_size_px(context))
     sizes = {"size_px": source.size_px, "view_px": view_size_px(context)}
     problems += mosaic_problems(recipe, **sizes)

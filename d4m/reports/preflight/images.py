@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from d4m.errors import D4MError
+from d4m.prototypes.class_groups import MOST_TOGETHER
 from d4m.recipe.problems import Problem
 from d4m.recipe.recipe import Recipe
 from d4m.settings import RecipeSettings
 from d4m.sources.base import ImageSource, Split
-from d4m.stages.prototypes import MOST_EXPLAINING
 
 _MOST_NAMED = 20
 _WHERE: Mapping[Split, tuple[str, str]] = {
@@ -55,15 +55,15 @@ def count_problems(recipe: Recipe, source: ImageSource) -> Iterator[Problem]:
             yield Problem(_where(recipe.settings, source, split), _describe(split, needed, few))
 
 
-def prototype_problems(recipe: Recipe, *, classes: int) -> Iterator[Problem]:
-    """Yield a number of prototypes that cannot be chosen together."""
+def prototype_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Yield a number of prototypes per class that cannot be chosen together."""
     settings = recipe.settings.prototypes
     tiles = recipe.settings.synthesis.tiles
-    count = classes * settings.ipc * tiles
-    if settings.representative == "explaining" and count > MOST_EXPLAINING:
+    count = settings.ipc * tiles
+    if settings.representative == "explaining" and count > MOST_TOGETHER:
         text = (
-            f"`explaining` chooses all prototypes together: wanted at most {MOST_EXPLAINING}, "
-            f"found {count} ({classes} classes times `prototypes.ipc` {settings.ipc}"
+            f"`explaining` chooses all prototypes of a class together: wanted at most "
+            f"{MOST_TOGETHER}, found {count} (`prototypes.ipc` {settings.ipc}"
             f"{f' times {tiles} tiles' if tiles > 1 else ''}); set it to "
             f"`medoid`, or lower `prototypes.ipc`"
         )

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-from d4m.errors import GeneratorError
-from d4m.generators.pretrained_checks import find_local
 from d4m.recipe.problems import Problem
 from d4m.recipe.recipe import Recipe
 
@@ -54,26 +52,6 @@ def guidance_problems(recipe: Recipe) -> Iterator[Problem]:
             f"`synthesis.guidance_scale` above 1, or leave the negative prompt out"
         )
         yield Problem(("prompts", "negative"), text)
-
-
-def channel_problems(recipe: Recipe) -> Iterator[Problem]:
-    """Yield a choice of guided channels for a generator that is known not to be a DiT."""
-    chosen, pretrained = (
-        recipe.settings.synthesis.guided_channels,
-        recipe.settings.generator.pretrained,
-    )
-    if chosen is None:
-        return
-    name = "the compact generator"
-    if pretrained is not None:
-        try:
-            found = find_local(pretrained, recipe.locate(pretrained.model))
-        except GeneratorError:  # a problem of the model, which is reported at its own key
-            return
-        name = found[1].name if found else "DiT"  # a model that is not here yet may be one
-    if name != "DiT":
-        text = f"found {chosen}, which only a DiT has, not {name}; leave it out"
-        yield Problem(("synthesis", "guided_channels"), text)
 
 
 def _whole(number: float) -> int:
