@@ -158,8 +158,9 @@ def _connect(address: str) -> Any:
         ray.init(address="local" if address == "ray" else address, **quiet)
     except Exception as failure:  # Ray raises plain exceptions too
         ray.shutdown()
+        why = str(failure).strip().rpartition("\n")[2].strip()  # of a traceback, what was raised
         msg = (
-            f"D4M_WORKERS={address}: cannot reach Ray ({failure}); start it on every machine with "
+            f"D4M_WORKERS={address}: cannot reach Ray ({why}); start it on every machine with "
             f"`ray start`, or set D4M_WORKERS=ray for the CPUs and GPUs of this machine alone"
         )
         raise WorkerError(msg) from failure

@@ -23,7 +23,10 @@ def edited_once(pets_once, tmp_path_factory):
 
 @pytest.fixture
 def edited(edited_once, tmp_path):
-    return edited_once.copy(tmp_path / "workspace")
+    """Return a copy, which has seen that its image files are others of the same content."""
+    workspace = edited_once.copy(tmp_path / "workspace")
+    workspace.run("pets")
+    return workspace
 
 
 def test_gc_says_what_it_would_remove_and_asks(edited):

@@ -67,6 +67,8 @@ def cluster(server):
         import ray
 
         patch.setattr("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False)
+        patient = _patiently(ray._private.services.get_node)
+        patch.setattr("ray._private.services.get_node", patient)
         ray.shutdown()
         started = _start_nodes()
         patch.setenv("RAY_ADDRESS", started.address)
@@ -75,23 +77,32 @@ def cluster(server):
         started.shutdown()
 
 
-def _start_nodes(attempts=4):
+def _start_nodes():
     from ray.cluster_utils import Cluster
 
     started = Cluster()
-    try:
-        client = {"ray_client_server_port": CLIENT_PORT, "include_dashboard": False}
-        started.add_node(num_cpus=1, **client, **HERE)
-        started.add_node(num_cpus=4, num_gpus=2, **HERE)
-        started.add_node(num_cpus=1, **HERE)
-    except Exception as failure:
-        started.shutdown()
-        # A busy machine is slow, not wrong, and Ray gives a node 30 seconds to begin.
-        if attempts == 1 or "timed out during startup" not in str(failure):
-            raise
-        return _start_nodes(attempts - 1)
+    client = {"ray_client_server_port": CLIENT_PORT, "include_dashboard": False}
+    started.add_node(num_cpus=1, **client, **HERE)
+    started.add_node(num_cpus=4, num_gpus=2, **HERE)
+    started.add_node(num_cpus=1, **HERE)
     started.wait_for_nodes()
     return started
+
+
+def _patiently(look_up):
+    """Wait for a node to begin for longer than the 30 seconds that Ray allows."""
+
+    def wait(*arguments):
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return look_up(*arguments)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    return wait
 
 
 @pytest.fixture

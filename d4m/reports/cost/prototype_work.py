@@ -51,7 +51,8 @@ def _choice(
     per_class = settings.ipc * tiles_of(unit.settings)
     clusters, explains = per_class * plan.classes, settings.explains_teacher
     candidates = sum(min(images, CANDIDATES * per_class) for images in plan.images["train"])
-    most_targets = -(-EXPLAINED // plan.classes)
+    groups = len(group_classes(plan.classes, per_class))
+    most_targets = -(-EXPLAINED * groups // plan.classes)
     targets = sum(min(images, most_targets) for images in plan.images["train"])
     yield from read(plan, distillations * (candidates + targets))
     seen = {
@@ -67,9 +68,9 @@ def _choice(
         yield Work(scored(plan, teacher_network(plan)), distillations * targets)
     swaps = {
         **plan.view,
-        "clusters": clusters,
+        "clusters": clusters // groups,
         "members": max(1, candidates // clusters),
-        "targets": targets,
+        "targets": targets // groups,
     }
     visits = SWEEPS * clusters * distillations if candidates > clusters else 0
     yield Work(Piece("cluster visited", swaps), visits)
