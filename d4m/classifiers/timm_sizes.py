@@ -1,6 +1,7 @@
 """Fit timm's architectures to the size of the images."""
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
@@ -43,7 +44,7 @@ def create_for_size(
     if configuration is None or not configuration.fixed_input_size:
         model = timm.create_model(architecture, **arguments)
         if size_px <= SMALL_PX and configuration is not None:
-            _keep_size_in_stem(model, cast(str, configuration.first_conv))
+            _keep_size_in_stem(model, _only_name(configuration.first_conv))
         return _try(model, images)
     if size_px == configuration.input_size[-1]:
         return _try(timm.create_model(architecture, **arguments), images)
@@ -190,6 +191,14 @@ def _exchange_patch(model: nn.Module, name: str, size_px: int, patch_px: int) ->
     for attribute, value in (("img_size", size_px), ("patch_size", patch_px)):
         if hasattr(owner, attribute):
             setattr(owner, attribute, (value, value))
+
+
+def _only_name(first: str | Sequence[str] | None) -> str:
+    """Return the name of a network's one first convolution."""
+    if not isinstance(first, str):
+        msg = f"up to {SMALL_PX} px, wanted a stem with one first convolution, found {first}"
+        raise TypeError(msg)
+    return first
 
 
 def _keep_size_in_stem(model: nn.Module, first_convolution: str) -> None:

@@ -199,10 +199,16 @@ class Server:
         return bool(states) and set(states) == {"SUCCESS"}
 
 
-def wait_until(condition: Callable[[], bool], patience_s: float = _PATIENCE_S) -> None:
+def wait_until(
+    condition: Callable[[], bool],
+    patience_s: float = _PATIENCE_S,
+    *,
+    shown: Callable[[], object] = lambda: "",
+) -> None:
+    """Wait for a condition; where it never comes, the failure shows what is there."""
     deadline = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"waited in vain: {shown()}"
         time.sleep(1)
 
 

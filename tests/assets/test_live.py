@@ -47,7 +47,10 @@ def test_edits_backfills_and_the_sensor_do_what_the_command_line_does(server: Se
     workspace.write("tiny", TINY_RECIPE)
     workspace.write("newcomer", FEWER_IMAGES)
     workspace.write("broken", "dataset: {source: digit}\n")
-    wait_until(lambda: len(server.runs()) == before + 3 and server.idle())
+    wait_until(
+        lambda: len(server.runs()) == before + 3 and server.idle(),
+        shown=lambda: (before, server.runs()),
+    )
     assert server.computed("tiny") == NOTHING
     newcomer = server.computed("newcomer")
     assert {name for name, count in newcomer.items() if count == 0} == {

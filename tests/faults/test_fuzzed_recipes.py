@@ -211,7 +211,7 @@ BOMB = "\n".join(
         ("dataset: {source: digits}\nseed: !foo 3", ":2: wanted plain values, found the tag !foo"),
         ("dataset: {source: !!binary aGVsbG8=}", ":1: wanted plain values, found the tag"),
         ("dataset: {source: digits}\ndataset: {source: digits}", ":2: not valid YAML: found dupl"),
-        ("dataset: {source: digits}\n---\nseed: 1", ":2: not valid YAML: but found another docum"),
+        ("dataset: {source: digits}\n---\nseed: 1", ":2: not valid YAML: expected a single docum"),
         ("dataset: {source: digits}\nseed: .nan", ":2: seed: "),
         ("dataset: {source: digits}\nseed: " + "9" * 5000, ":2: a value of 5000 characters"),
         ("dataset: {source: digits}\nprompts: {template: '" + "x" * 9999 + "'}", ":2: a value of "),

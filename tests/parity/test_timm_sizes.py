@@ -30,7 +30,7 @@ FAMILIES = {
     "gmlp_ti16_224": {},
     "hiera_tiny_224": {},
     "levit_128s": {},
-    "mixer_b32_224": {"num_blocks": 2},
+    "mixer_b32_224": {},
     "mixer_s16_224": {},
     "mvitv2_tiny": {},
     "nest_tiny": {},

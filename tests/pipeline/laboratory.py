@@ -175,7 +175,13 @@ class Laboratory(Workspace):
         return self.pipeline(name).open_context()
 
     def edited(self, name, edits, *, until):
-        """The context of a recipe that is run up to and with a stage."""
+        """The context of a recipe that is run up to and with a stage.
+
+        Recipes of the laboratory that it goes on from are run first: they say what they compute.
+        """
+        for known, changes in RECIPES.items():
+            if changes.items() <= edits.items():
+                self.computed(known)
         self.write(name, recipe_text(edits))
         for stage in STAGES:
             self.pipeline(name).run_stage(stage.name)

@@ -33,7 +33,7 @@ def test_units_hold_what_suits_their_images(workspace: Workspace):
     _draw(workspace)
     teacher, autoencoder = _settings(workspace, THREE_LINES)
     assert (teacher["epochs"], teacher["optimizer"]["name"]) == (40, "muon")
-    assert autoencoder["steps"] == 1000  # for colour, where each takes longer
+    assert autoencoder["steps"] == 400  # the fewest: there are eight images
     larger, own = _settings(workspace, THREE_LINES.replace("size_px: 32", "size_px: 64"))
     assert larger["architecture"] == "convnet4"
     assert len(own["channels"]) == len(autoencoder["channels"]) + 1
