@@ -57,21 +57,21 @@ def changed_recipes(
     requests = list[dg.RunRequest]()
     for name in (*recipes.names(), *recipes.misnamed()):
         before = seen.get(name, _Seen("", 0))
-        state, problem = _look_at(recipes, name, store.storage.cache, listed)
-        if state == before.state:
+        look = _look_at(recipes, name, store.storage.cache, listed)
+        if look.state == before.state:
             now[name] = before
             continue
         arrived = bool(context.cursor) and not before.state  # while the sensor was on
         followed = name in made or (arrived or before.followed if context.cursor else False)
-        now[name] = _Seen(state, before.generation + 1, followed)
-        if problem:
+        now[name] = _Seen(look.state, before.generation + 1, followed)
+        if look.recipe is None:
             shown = name.encode("utf-8", "backslashreplace").decode()  # a file's may be any bytes
-            context.log.error(f"recipe {shown} is not run: {problem}")
+            context.log.error(f"recipe {shown} is not run: {look.problem}")
         elif not followed:
             left.append(name)
-        elif context.cursor or _has_changed(context.instance, recipes.load(name), store):
+        elif context.cursor or _has_changed(context.instance, look.recipe, store):
             # The generation lets an old state come back under a run key of its own.
-            key = f"{name}:{now[name].generation}:{state[:12]}"
+            key = f"{name}:{now[name].generation}:{look.state[:12]}"
             requests.append(_request(name, key))
     new = {each.partition_key for each in requests if each.partition_key}
     new -= set(context.instance.get_dynamic_partitions(PARTITIONS))
@@ -135,10 +135,25 @@ def _has_changed(instance: dg.DagsterInstance, recipe: Recipe, store: StoreResou
     return keys != {unit.name: unit.key for unit in RealImages().plan(context)}
 
 
+@dataclass(frozen=True)
+class _Look:
+    """A recipe as a tick of the sensor finds it; its file may be edited while the tick goes on.
+
+    Attributes:
+        state: a digest of its settings and of the images in its folder, or of its problem.
+        recipe: None if it is broken.
+        problem: in words.
+    """
+
+    state: str
+    recipe: Recipe | None = None
+    problem: str = ""
+
+
 def _look_at(
     recipes: RecipesResource, name: str, cache: Path, listed: dict[str, list[str]]
-) -> tuple[str, str]:
-    """Return a digest of a recipe and of the images in its folder, and its problem or "".
+) -> _Look:
+    """Read a recipe once, and list its images.
 
     A folder of several recipes is listed once; `listed` remembers it.
     """
@@ -158,5 +173,6 @@ def _look_at(
                 ]
             images = listed[folder]
     except (D4MError, OSError) as failure:
-        return digest_json({"problem": str(failure)}), str(failure)
-    return digest_json({"settings": recipe.settings.model_dump(mode="json"), "images": images}), ""
+        return _Look(digest_json({"problem": str(failure)}), problem=str(failure))
+    settings = recipe.settings.model_dump(mode="json")
+    return _Look(digest_json({"settings": settings, "images": images}), recipe)

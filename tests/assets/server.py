@@ -100,9 +100,9 @@ class Server:
         return self.ask(TICKS, selector=SENSOR)["sensorOrError"]["sensorState"]["ticks"]
 
     def wait_for_tick(self) -> None:
-        """Wait until the sensor has looked once more."""
-        ticks = len(self.ticks())
-        wait_until(lambda: len(self.ticks()) > ticks)
+        """Wait until the sensor has begun to look once more, and has ended."""
+        begun = len(self.ticks())
+        wait_until(lambda: sum(tick["status"] != "STARTED" for tick in self.ticks()) > begun)
 
     def everything(self) -> list[dict[str, list[str]]]:
         """Return the keys of all assets, sections of recipes included."""
