@@ -239,9 +239,12 @@ class ShardRun:
         for reference in self._given:
             self._ray.cancel(reference)
         if self._given:
-            self._ray.wait(list(self._given), num_returns=len(self._given), timeout=_LAST_WORDS_S)
-        for reference in self._given:
-            self._ray.cancel(reference, force=True)
+            _, going = self._ray.wait(
+                list(self._given), num_returns=len(self._given), timeout=_LAST_WORDS_S
+            )
+            # Ray ends this whole process if a task that has just ended is cancelled by force.
+            for reference in going:
+                self._ray.cancel(reference, force=True)
 
 
 def _last_line(failure: Exception) -> str:

@@ -121,7 +121,9 @@ def test_costs_are_those_of_the_stored_units(page, made):
         found = [context.reference(artifact, unit) for unit in units]
         stored = sum(size for each in found for size, _ in each.files.values())
         seconds = sum(each.provenance["seconds"] for each in found)
-        assert rows[artifact] == [_time(seconds), _bytes(stored), str(len(units))]
+        assert rows[artifact][1:] == [_bytes(stored), str(len(units))]
+        nearly = {_time(seconds * (1 + of)) for of in (-1e-9, 1e-9)}  # in another order of adding
+        assert rows[artifact][0] in nearly
 
 
 def test_redundancy_is_a_matrix_of_parts(page):
