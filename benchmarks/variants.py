@@ -12,7 +12,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from d4m.environment import compute, find_recipe, spin_briefly, store_root
+from d4m.compute import spin_briefly
+from d4m.environment import compute, find_recipe, store_root
 from d4m.pipeline import STAGES, Pipeline
 from d4m.recipe.recipe import load_recipe
 from d4m.stages.evaluation_scores import EvaluationScores

@@ -1,4 +1,4 @@
-"""The device that arrays are computed on, batch size, memory mode, compiler and workers.
+"""The device that arrays are computed on, batch size, memory mode, compiler, workers and process.
 
 None of them changes a result beyond rounding.
 """
@@ -130,6 +130,17 @@ class WorkerSettings:
         if not 0 < self.gpus <= 1:
             msg = f"D4M_WORKER_GPUS: wanted a share of a GPU in (0, 1], found {self.gpus:g}"
             raise D4MError(msg)
+
+
+def spin_briefly() -> None:
+    """Let idle GNU OpenMP threads sleep sooner, unless the environment sets a wait policy.
+
+    By default, idle threads spin for milliseconds. If a second process is busy on the machine, this
+    makes small networks several times slower (benchmarks/README.md). Results do not change. Call
+    this before torch is imported.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 def keep_freed_memory() -> None:

@@ -96,17 +96,6 @@ def checkpoint_seconds() -> float:
     return seconds
 
 
-def spin_briefly() -> None:
-    """Let idle GNU OpenMP threads sleep sooner, unless the environment sets a wait policy.
-
-    By default, idle threads spin for milliseconds. If a second process is busy on the machine, this
-    makes small networks several times slower (benchmarks/README.md). Results do not change. Call
-    this before torch is imported.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-
-
 def find_recipe(name_or_path: str) -> Recipe:
     """Load the recipe with this name in the recipes folder, or the one at this path.
 

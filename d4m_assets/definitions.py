@@ -2,11 +2,10 @@
 
 import dagster as dg
 
-from d4m.compute import keep_freed_memory
+from d4m.compute import keep_freed_memory, spin_briefly
 from d4m.environment import (
     compute,
     recipes_folder,
-    spin_briefly,
     store_fallbacks,
     store_root,
     worker_settings,

@@ -14,8 +14,7 @@ from hypothesis import settings
 from PIL import Image
 
 from d4m.cli.app import FAILED_CHECK, console
-from d4m.compute import Compute, keep_freed_memory
-from d4m.environment import spin_briefly
+from d4m.compute import Compute, keep_freed_memory, spin_briefly
 from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import load_recipe
 

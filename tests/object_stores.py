@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http.server import HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,13 @@ def moto(change: Callable[[dict[str, Any]], None] = lambda _: None) -> Iterator[
         return served(environ, start_response)
 
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)
+    with serving(server) as address:
+        yield address
+
+
+@contextmanager
+def serving(server: HTTPServer) -> Iterator[str]:
+    """Answer requests in a thread; yield the address."""
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

@@ -18,8 +18,7 @@ from d4m.cli import scores as scores
 from d4m.cli import store as store
 from d4m.cli import versions as versions
 from d4m.cli.app import app as app
-from d4m.compute import keep_freed_memory
-from d4m.environment import spin_briefly
+from d4m.compute import keep_freed_memory, spin_briefly
 from d4m.errors import D4MError
 
 

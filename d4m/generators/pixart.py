@@ -22,7 +22,7 @@ from d4m.generators.from_latents import start_from_latents, with_fixed_variance
 
 
 class _FromLatents:
-    """The call that both stock pipelines of PixArt get in place of their own.
+    """The start and the call that both stock pipelines of PixArt get in place of their own.
 
     Source:
         Chen et al., "PixArt-alpha" (ICLR 2024) and "PixArt-Sigma" (ECCV 2024). The denoising
@@ -40,6 +40,18 @@ class _FromLatents:
     scheduler: Any
     progress_bar: Any
     maybe_free_model_hooks: Any
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        text_encoder: Any,
+        vae: AutoencoderKL,
+        transformer: PixArtTransformer2DModel,
+        scheduler: Any,
+    ) -> None:
+        """Keep the components."""
+        stock: Any = super()
+        stock.__init__(tokenizer, text_encoder, vae, transformer, with_fixed_variance(scheduler))
 
     @torch.no_grad()
     def __call__(  # noqa: PLR0913 - the stock pipelines' own arguments
@@ -135,28 +147,6 @@ class _FromLatents:
 class PixArtAlphaImg2ImgPipeline(_FromLatents, PixArtAlphaPipeline):
     """PixArt-alpha, but started from latents with added noise instead of pure noise."""
 
-    def __init__(
-        self,
-        tokenizer: Any,
-        text_encoder: Any,
-        vae: AutoencoderKL,
-        transformer: PixArtTransformer2DModel,
-        scheduler: Any,
-    ) -> None:
-        """Keep the components."""
-        super().__init__(tokenizer, text_encoder, vae, transformer, with_fixed_variance(scheduler))
-
 
 class PixArtSigmaImg2ImgPipeline(_FromLatents, PixArtSigmaPipeline):
     """PixArt-Sigma, but started from latents with added noise instead of pure noise."""
-
-    def __init__(
-        self,
-        tokenizer: Any,
-        text_encoder: Any,
-        vae: AutoencoderKL,
-        transformer: PixArtTransformer2DModel,
-        scheduler: Any,
-    ) -> None:
-        """Keep the components."""
-        super().__init__(tokenizer, text_encoder, vae, transformer, with_fixed_variance(scheduler))

@@ -185,7 +185,7 @@ class _Drawing:
         for part in self._parts:
             with torch.set_grad_enabled(self._kept is not None):
                 drawn.append(self._draw(self._latents[part], part))
-            if drawn[0][0].numel() * len(rows) > _KEPT:
+            if drawn[0].numel() * len(rows) > _KEPT * len(self._parts[0]):
                 drawn[-1], self._kept = drawn[-1].detach(), None
         if self._kept is not None:
             self._kept = drawn

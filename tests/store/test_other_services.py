@@ -8,8 +8,6 @@ signature, no condition where an object is created.
 import json
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -19,16 +17,10 @@ import numpy as np
 import pytest
 
 from d4m.store.open_storage import parse_root
-from d4m.store.reference import Unit
 from d4m.store.store import ArtifactStore
+from tests.object_stores import serving
+from tests.store.units import ARRAYS, UNIT
 
-UNIT = Unit("prototypes", "1", "class-00007", {"settings": {"ipc": 3}, "upstream": {}})
-ARRAYS = {
-    "prototypes": np.random.default_rng(0).normal(size=(3, 4, 2, 2)).astype("float16"),
-    "cluster_shares": np.full(3, 1 / 3),
-    "nearest_images": np.array([5, 2, 9]),
-    "inertia": np.array(1.5),
-}
 DATE = "Sun, 01 Nov 2026 12:00:00 GMT"
 
 
@@ -144,23 +136,11 @@ def _list_microsoft(query, objects) -> bytes:
     return f"<EnumerationResults><Blobs>{found}</Blobs><NextMarker/></EnumerationResults>".encode()
 
 
-@contextmanager
-def _serve(server: Service) -> Iterator[str]:
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 @pytest.fixture
 def google(tmp_path, monkeypatch):
     """A bucket at Google's, reached by the key file that the environment names."""
     service = Service("/bucket/", ("x-goog-if-generation-match", "0"), _list_google)
-    with _serve(service) as address:
+    with serving(service) as address:
         key = {"gcs_base_url": address, "disable_oauth": True, "client_email": "",
                "private_key": "", "private_key_id": ""}  # fmt: skip
         (tmp_path / "key.json").write_text(json.dumps(key))
@@ -172,7 +152,7 @@ def google(tmp_path, monkeypatch):
 def microsoft(monkeypatch):
     """A container at Microsoft's, with the account and key of the environment."""
     service = Service("/container/", ("If-None-Match", "*"), _list_microsoft)
-    with _serve(service) as address:
+    with serving(service) as address:
         monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
         monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0")
         monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", address)
