@@ -3,7 +3,7 @@
 One command, `make bench-gpu`, prints one table and writes it as JSON, named after the device and
 the day, into `benchmarks/devices/`. On a GPU the sizes are Stable Diffusion 1.5's at 512 px, with
 random weights, and ResNet-18's at 224 px; on a CPU everything is small, so that the script itself
-is tried. The published procedures are those of synthesis.py and student_training.py; encoding is
+is tried. The published procedures are those of synthesis.py and published_training.py; encoding is
 compared with one image at a time. A part that fails or for which no time is left is named in the
 table, and the others are measured.
 """
@@ -18,21 +18,21 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from data_path import write_jpeg_files
+from device_table import HEAD, Row, measure_part
 from PIL import Image
-from student_training import (
+from published_training import (
     PublishedImages,
-    PublishedOrder,
+    load_published,
     train_as_published,
     write_published_labels,
 )
 from synthesis import LABELS, Bench, matrix_rate
 from torch import nn
-from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from d4m.classifiers.registry import build_classifier
@@ -55,9 +55,6 @@ from d4m.training.soft_labels import EpochLabels, draw_epoch, label_views, pack_
 from d4m.training.train import Training, train_with_soft_labels
 
 FOLDER = Path(__file__).parent / "devices"
-HEAD = (
-    "| what | published | d4m | ratio | of the matrix rate | peak GiB |\n|---|---|---|---|---|---|"
-)
 
 
 @dataclass(frozen=True)
@@ -93,35 +90,6 @@ GPU = Size("sd15", 512, 16, 50, 2000, "resnet18", 224, 4096, 1000, 256)
 CPU = Size("tiny", 32, 2, 10, 60, "resnet18", 32, 64, 10, 32)
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of the table: rates per second, and the share of the device's matrix rate."""
-
-    what: str
-    published: float | None = None
-    ours: float | None = None
-    share: float | None = None
-    peak_gib: float | None = None
-    note: str = ""
-
-    def markdown(self) -> str:
-        """Return the row as Markdown."""
-        if self.note:
-            return f"| {self.what} | {self.note} | | | | |"
-        ratio = self.ours / self.published if self.ours and self.published else None
-        cells = [
-            "" if value is None else format(value, style)
-            for value, style in (
-                (self.published, ".1f"),
-                (self.ours, ".1f"),
-                (ratio, ".1f"),
-                (self.share, ".0%"),
-                (self.peak_gib, ".2f"),
-            )
-        ]
-        return f"| {' | '.join([self.what, *cells])} |"
-
-
 def main() -> None:
     """Measure what time allows, print the table and write the file."""
     arguments = _arguments()
@@ -136,7 +104,7 @@ def main() -> None:
         parts = (bench.synthesis, bench.labels_and_students, bench.encoding)
         for number, part in enumerate(parts, 1):
             left = 60 * arguments.minutes - (time.monotonic() - start)
-            found = _measure(part, left * number / len(parts) / 60)
+            found = measure_part(part, left * number / len(parts) / 60)
             rows += found
             for row in found:
                 print(row.markdown(), flush=True)
@@ -276,15 +244,10 @@ class Machine:
         return PublishedImages(self.folder / "png", self.folder / "labels", self.size.view_px)
 
     def _train_published(self, published: PublishedImages) -> None:
-        loader = DataLoader(
-            published,
-            batch_sampler=cast(Any, PublishedOrder(len(published), self.size.batch)),
-            num_workers=(os.cpu_count() or 1) if self.device != "cpu" else 0,
-            collate_fn=cast(Any, tuple),
-            pin_memory=self.device != "cpu",
-        )
+        workers = (os.cpu_count() or 1) if self.device != "cpu" else 0
+        loader = load_published(published, self.size.batch, workers=workers, device=self.device)
         model, settings = self._network(1), EvaluationSettings()
-        train_as_published(model, cast(Any, loader), settings, epochs=1, device=self.device)
+        train_as_published(model, loader, settings, epochs=1, device=self.device)
 
     def _train(self, images: ImageSet, labels: list[EpochLabels], precision: str) -> None:
         settings = EvaluationSettings()
@@ -313,17 +276,6 @@ class Machine:
 
     def _peak(self) -> float | None:
         return torch.cuda.max_memory_allocated() / 2**30 if self.device != "cpu" else None
-
-
-def _measure(part: Callable[[], list[Row]], minutes: float) -> list[Row]:
-    """Measure a part, or return a row that says why there is no figure."""
-    name = part.__name__.replace("_", " ")
-    if minutes < 0.5:
-        return [Row(name, note="no time left")]
-    try:
-        return part()
-    except Exception as failure:  # noqa: BLE001 - the other parts are worth having
-        return [Row(name, note=f"failed: {type(failure).__name__}: {str(failure)[:200]}")]
 
 
 def _arguments() -> argparse.Namespace:

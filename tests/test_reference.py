@@ -18,7 +18,9 @@ FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 def generate():
     spec = importlib.util.spec_from_file_location("generate", FOLDER / "generate.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        spec.loader.exec_module(module)
     return module
 
 

@@ -4,12 +4,12 @@ Finding out which pipeline a recipe means imports neither torch nor diffusers; l
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from d4m.errors import GeneratorError
+from d4m.generators.hub_files import cached_folder, download
 from d4m.generators.kinds import Kind, find_kind
 from d4m.generators.weight_files import (
     TENSOR_PREFIXES,
@@ -24,9 +24,6 @@ from d4m.settings import PretrainedSettings
 from d4m.store.file_stamps import describe_file
 
 COMPONENTS = ("vae", "text_encoder", "denoiser", "scheduler")
-_CONFIGS = ("*.json", "*.txt", "*.model")
-_FULL_WEIGHTS = ("*model.safetensors", "*model-*-of-*.safetensors")
-_VARIANTS = ("*model.fp16.safetensors", "*model.fp16-*.safetensors")
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def describe_origin(
     precision = resolve_precision(settings, device)
     if path.is_file():
         return _describe_file(path, precision)
-    folder = path if path.is_dir() else _cached_folder(settings)
+    folder = path if path.is_dir() else cached_folder(settings)
     kind = None if folder is None else find_kind(read_index(folder).get("_class_name"), folder)
     if path.is_dir() and kind:
         return {
@@ -107,7 +104,7 @@ def find_model(settings: PretrainedSettings, path: Path, device: str) -> Pretrai
         if not kind.single_file:
             raise GeneratorError(refuse_single_file(kind, path))
         return PretrainedModel(path, configs, kind, precision)
-    folder = path if path.is_dir() else _download(settings, path)
+    folder = path if path.is_dir() else download(settings, path)
     kind = find_kind(read_index(folder).get("_class_name"), folder)
     return PretrainedModel(folder, folder, kind, precision)
 
@@ -233,7 +230,7 @@ def local_folder(settings: PretrainedSettings, path: Path) -> Path | None:
         from d4m.generators.single_file import local_configs
 
         return local_configs(path)
-    return path if path.is_dir() else _cached_folder(settings)
+    return path if path.is_dir() else cached_folder(settings)
 
 
 def _describe_file(path: Path, precision: str) -> dict[str, dict[str, Any]]:
@@ -255,58 +252,3 @@ def _describe_files(
     if component == "denoiser" and kind.options:
         files.append(folder / "model_index.json")
     return {path.relative_to(folder).as_posix(): describe_file(path) for path in files}
-
-
-def _cached_folder(settings: PretrainedSettings) -> Path | None:
-    """Return the folder of a hub id that was downloaded earlier; asks no network."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = try_to_load_from_cache(
-            settings.model, "model_index.json", revision=settings.revision
-        )
-    except HFValidationError:
-        return None
-    return Path(found).parent if isinstance(found, str) else None
-
-
-def _download(settings: PretrainedSettings, path: Path) -> Path:
-    """Download a hub id's weights, half-precision ones where no others are; return the folder."""
-    folder = _snapshot(settings, path, _CONFIGS)
-    kind = find_kind(read_index(folder).get("_class_name"), f"hub model '{settings.model}'")
-    for turn in range(2):
-        wanting = [
-            name for name in kind.weight_folders if not any((folder / name).glob("*.safetensors"))
-        ]
-        if wanting:
-            _snapshot(settings, path, weight_patterns(wanting)[turn])
-    return folder
-
-
-def weight_patterns(folders: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the patterns of these folders' weight files, in full and in half precision."""
-    full, half = (
-        [f"{folder}/{name}" for folder in folders for name in names]
-        for names in (_FULL_WEIGHTS, _VARIANTS)
-    )
-    return full, half
-
-
-def _snapshot(settings: PretrainedSettings, path: Path, patterns: Sequence[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(
-                settings.model, revision=settings.revision, allow_patterns=list(patterns)
-            )
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as failure:
-        msg = (
-            f"`generator.pretrained.model`: wanted a hub id, a pipeline folder or a .safetensors "
-            f"file, found neither a file or folder {path} nor a hub model '{settings.model}': "
-            f"{failure}"
-        )
-        raise GeneratorError(msg) from failure

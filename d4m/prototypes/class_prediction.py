@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from d4m.classifiers.predict import penultimate_features
 from d4m.images.image_set import ImageSet
-from d4m.prototypes.kernel_choice import kernel_network, regress
+from d4m.prototypes.kernel_regression import kernel_network, regress
 from d4m.seeds import stream_seed
 from d4m.settings import AugmentationSettings
 from d4m.training.augment import replay_views
@@ -85,8 +85,9 @@ class ClassPredictor:
         seed: the stream of networks and views.
 
     Source:
-        `regress`, in the features of an untrained network as in `d4m.prototypes.kernel_choice`; the
-        one-hot labels are those of FRePo (Zhou et al., NeurIPS 2022).
+        `regress`, in the features of an untrained network as in
+        `d4m.prototypes.kernel_regression`; the one-hot labels are those of FRePo (Zhou et al.,
+        NeurIPS 2022).
     """
 
     def __init__(self, real: ImageSet, *, classes: int, seed: int) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from d4m.classifiers.precision import computing_in
 from d4m.classifiers.predict import features_of
 from d4m.images.image_set import ImageSet
-from d4m.prototypes.kernel_choice import kernel_network, regress
+from d4m.prototypes.kernel_regression import kernel_network, regress
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import AugmentationSettings, ClassifierSettings, OptimizerSettings, Precision
 from d4m.training.augment import replay_views

@@ -15,7 +15,7 @@ from d4m.classifiers.precision import computing_in
 from d4m.classifiers.predict import features_of, predict_logits
 from d4m.images.image_set import ImageSet
 from d4m.prototypes.class_groups import group_classes
-from d4m.prototypes.kernel_choice import kernel_network, regress
+from d4m.prototypes.kernel_regression import kernel_network, regress
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import (
     AugmentationSettings,

@@ -11,6 +11,7 @@ from huggingface_hub.utils import filter_repo_objects
 from d4m.errors import GeneratorError
 from d4m.generators import pretrained_model as pretrained
 from d4m.generators.dit import DiTImg2ImgPipeline
+from d4m.generators.hub_files import weight_patterns
 from d4m.generators.kinds import find_kind
 from tests.generators.found_models import (
     changed,
@@ -267,7 +268,7 @@ def test_a_download_takes_the_weights_that_are_loaded_and_no_others():
     kind = find_kind("StableDiffusionPipeline", "test")
     full, half = (
         set(filter_repo_objects([*wanted, *others], allow_patterns=patterns))
-        for patterns in pretrained.weight_patterns(kind.weight_folders)
+        for patterns in weight_patterns(kind.weight_folders)
     )
     assert full == wanted
     assert half == {name for name in others if ".fp16" in name}

@@ -1,43 +1,25 @@
 """Images that were replaced by others of the same size and time are seen at the next run."""
 
-import gzip
 import mmap
 import os
 import shutil
 import sqlite3
-import struct
 import subprocess
 import tarfile
 from contextlib import closing
 
 import numpy as np
 import pytest
-from datasets import disable_progress_bars
-from PIL import Image
 
 from d4m.errors import MissingUpstreamError, SourceChangedError
 from d4m.sources import file_listing
 from d4m.sources.base import content_digest
 from tests.cli.commands import call, fail
 from tests.conftest import FOLDER_RECIPE, Workspace
-from tests.contracts.test_source_contract import (
-    encode_png,
-    save_huggingface,
-    trust_any_cifar,
-    write_cifar10,
-)
+from tests.pipeline.replaced import SIDE, TIME, change_last_pixel, index_images, write_bmp
 from tests.sources.folders import write_levels
 
-TIME = (1_000_000_000, 1_000_000_000)
 RECIPE = "dataset: {source: image_folder, path: ../images, size_px: 8}\nprototypes: {ipc: 1}\n"
-SIDE = 8
-
-
-def _bmp(path, level):
-    """Write an image in a format whose files of one image size all have one length."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (SIDE, SIDE), (level, level, level)).save(path)
-    os.utime(path, TIME)
 
 
 @pytest.fixture
@@ -49,22 +31,9 @@ def images(workspace: Workspace):
         for name in ("ant", "bee"):
             for number in range(count):
                 level += 10
-                _bmp(root / split / name / f"{number}.bmp", level)
-    _bmp(workspace.folder / "elsewhere" / "other.bmp", 250)
+                write_bmp(root / split / name / f"{number}.bmp", level)
+    write_bmp(workspace.folder / "elsewhere" / "other.bmp", 250)
     return root
-
-
-def _index(workspace):
-    """Run the first stage; return the digest of every image's bytes by split and name."""
-    workspace.pipeline("own").run_stage("real_images")
-    context = workspace.pipeline("own").open_context()
-    return {
-        (split, image): bytes(digest)
-        for split in context.source.splits
-        for class_id in context.class_ids
-        for index in [context.image_index(split, class_id)]
-        for image, digest in zip(index.image_ids, index.content_digests, strict=True)
-    }
 
 
 def _on_disk(root):
@@ -74,11 +43,6 @@ def _on_disk(root):
         for name in ("ant", "bee")
         for path in (root / split / name).iterdir()
     }
-
-
-def _changed(content):
-    """The same image but for its last pixel."""
-    return content[:-3] + bytes([content[-3] ^ 1]) + content[-2:]
 
 
 def _in_place(root, other):
@@ -154,7 +118,7 @@ def _folder_replaced(root, other):
     """By a folder of files with the same names, sizes and times, as from a backup."""
     folder, new = root / "train" / "ant", other.parent / "ant"
     for number in range(4):
-        _bmp(new / f"{number}.bmp", 200 + number)
+        write_bmp(new / f"{number}.bmp", 200 + number)
     folder.rename(other.parent / "old")
     new.rename(folder)
 
@@ -186,14 +150,14 @@ REPLACEMENTS = [
 
 @pytest.mark.parametrize("replace", REPLACEMENTS, ids=lambda each: each.__name__.strip("_"))
 def test_a_replacement_of_the_same_size_and_time_is_seen(workspace, images, replace):
-    before = _index(workspace)
+    before = index_images(workspace)
     stats = {path: path.stat() for path in images.rglob("*.bmp")}
     replace(images, workspace.folder / "elsewhere" / "other.bmp")
     for path, stat in stats.items():
         assert (path.stat().st_size, path.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
     planned = workspace.pipeline("own").plan()["real_images"]
     assert {unit.state for unit in planned} == {"cached", "compute"}
-    after = _index(workspace)
+    after = index_images(workspace)
     assert after != before
     assert after == _on_disk(images)
 
@@ -207,7 +171,7 @@ def _redirected(link, target):
 def test_a_link_to_another_place_is_seen(workspace, images, what):
     for number in range(4):
         for place in ("one", "two"):
-            _bmp(
+            write_bmp(
                 workspace.folder / place / f"{number}.bmp", {"one": 100, "two": 200}[place] + number
             )
     ant = images / "train" / "ant"
@@ -221,130 +185,11 @@ def test_a_link_to_another_place_is_seen(workspace, images, what):
         shutil.rmtree(ant)
         link, targets = ant, [workspace.folder / each for each in ("one", "two")]
     link.symlink_to(targets[0])
-    before = _index(workspace)
+    before = index_images(workspace)
     _redirected(link, targets[1])
-    after = _index(workspace)
+    after = index_images(workspace)
     assert after != before
     assert after == _on_disk(images)
-
-
-def _idx(folder, split, random, *, packed):
-    images = random.integers(0, 256, (40, 28, 28)).astype(np.uint8)
-    header, labels = struct.pack(">IIII", 0x803, 40, 28, 28), struct.pack(">II", 0x801, 40)
-    contents = {
-        f"{split}-images-idx3-ubyte": header + images.tobytes(),
-        f"{split}-labels-idx1-ubyte": labels + bytes(n % 10 for n in range(40)),
-    }
-    folder.mkdir(exist_ok=True)
-    for name, content in contents.items():
-        path = folder / (f"{name}.gz" if packed else name)
-        # Stored without compression, so that other images give a file of the same length.
-        path.write_bytes(gzip.compress(content, 0, mtime=0) if packed else content)
-        os.utime(path, TIME)
-
-
-def _relabel(folder, name, *, packed):
-    """Swap the labels of the first two images."""
-    path = folder / (f"{name}.gz" if packed else name)
-    content = bytearray(gzip.decompress(path.read_bytes()) if packed else path.read_bytes())
-    content[8], content[9] = content[9], content[8]
-    path.write_bytes(gzip.compress(bytes(content), 0, mtime=0) if packed else content)
-    os.utime(path, TIME)
-
-
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("what", ["images", "labels"])
-def test_a_replaced_idx_file_is_seen(workspace, what, packed):
-    workspace.write("own", "dataset: {source: mnist, path: ../idx}\nprototypes: {ipc: 1}\n")
-    folder, random = workspace.folder / "idx", np.random.default_rng(0)
-    for split in ("train", "t10k"):
-        _idx(folder, split, random, packed=packed)
-    before, sizes = _index(workspace), {path: path.stat().st_size for path in folder.iterdir()}
-    if what == "images":
-        _idx(folder, "train", np.random.default_rng(1), packed=packed)
-    else:
-        _relabel(folder, "train-labels-idx1-ubyte", packed=packed)
-    assert {path: path.stat().st_size for path in folder.iterdir()} == sizes
-    context = workspace.pipeline("own").open_context()
-    old = [context.image_index("train", class_id).image_ids for class_id in range(2)]
-    after = _index(workspace)
-    context = workspace.pipeline("own").open_context()
-    if what == "images":
-        assert after.keys() == before.keys()
-        assert all(after[key] != before[key] for key in after if key[0] == "train")
-        assert all(after[key] == before[key] for key in after if key[0] == "test")
-    else:
-        new = [context.image_index("train", class_id).image_ids for class_id in range(2)]
-        assert new == [
-            ("train-00001", *old[0][1:]),
-            ("train-00000", *old[1][1:]),
-        ]
-
-
-def test_a_replaced_batch_of_cifar_is_seen(workspace, monkeypatch):
-    trust_any_cifar(monkeypatch)
-    workspace.write("own", "dataset: {source: cifar10, path: ../cifar}\nprototypes: {ipc: 1}\n")
-    write_cifar10(workspace.folder / "cifar", np.random.default_rng(0))
-    path = workspace.folder / "cifar" / "cifar-10-batches-py" / "data_batch_3"
-    os.utime(path, TIME)
-    before, size = _index(workspace), path.stat().st_size
-    write_cifar10(workspace.folder / "new", np.random.default_rng(1))
-    (workspace.folder / "new" / "cifar-10-batches-py" / "data_batch_3").replace(path)
-    os.utime(path, TIME)
-    assert path.stat().st_size == size
-    after = _index(workspace)
-    changed = {
-        int(name.partition("-")[2])
-        for split, name in after
-        if split == "train" and after[split, name] != before[split, name]
-    }
-    assert changed == set(range(100, 150))
-
-
-@pytest.fixture
-def huggingface(workspace, monkeypatch):
-    disable_progress_bars()
-    cache = workspace.folder / "library_cache"
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", cache)
-    workspace.write(
-        "own",
-        "dataset: {source: huggingface, path: ../saved, size_px: 8, test_split: null}\n"
-        "prototypes: {ipc: 1}\n",
-    )
-    return workspace.folder / "saved"
-
-
-def test_a_replaced_table_of_huggingface_is_seen(workspace, huggingface):
-    def save(folder, start):
-        levels = np.arange(start, start + 20, dtype=np.uint8)
-        # Bytes after the end of an image are none of its pixels, and make all of one length.
-        pictures = [encode_png(np.full((8, 8, 3), each)).ljust(200, b"\0") for each in levels]
-        save_huggingface(folder, pictures, [row % 2 for row in range(20)], names=("ant", "bee"))
-        [table] = folder.glob("*.arrow")
-        os.utime(table, TIME)
-        return table
-
-    table = save(huggingface, 0)
-    before, size = _index(workspace), table.stat().st_size
-    new = save(workspace.folder / "new", 100)
-    assert new.stat().st_size == size
-    new.replace(table)
-    after = _index(workspace)
-    assert after.keys() == before.keys()
-    assert all(after[key] != before[key] for key in after)
-
-
-def test_a_replaced_file_that_a_table_of_huggingface_names_is_seen(workspace, huggingface):
-    for number in range(10):
-        for name, level in (("ant", 0), ("bee", 100)):
-            _bmp(huggingface / "train" / name / f"{number}.bmp", level + number)
-    before = _index(workspace)
-    path = huggingface / "train" / "bee" / "4.bmp"
-    path.write_bytes(_changed(path.read_bytes()))
-    os.utime(path, TIME)
-    after = _index(workspace)
-    [changed] = [key for key in after if after[key] != before[key]]
-    assert after[changed] == content_digest(path.read_bytes()).tobytes()
 
 
 @pytest.fixture
@@ -352,15 +197,15 @@ def unseen(workspace, images, monkeypatch):
     """An image that was replaced without a trace: as if its inode and change time had stayed."""
     monkeypatch.setattr(file_listing, "SETTLED_NS", 0)
     workspace.write("own", FOLDER_RECIPE)
-    _index(workspace)
+    index_images(workspace)
     path = images / "train" / "ant" / "1.bmp"
-    path.write_bytes(_changed(path.read_bytes()))
+    path.write_bytes(change_last_pixel(path.read_bytes()))
     os.utime(path, TIME)
     with closing(sqlite3.connect(workspace.store / "cache" / "file_digests.sqlite")) as memory:
         now = (path.stat().st_ino, path.stat().st_ctime_ns)
         memory.execute("UPDATE stamped_files SET inode=?, ctime_ns=? WHERE name='ant/1.bmp'", now)
         memory.commit()
-    assert _index(workspace) != _on_disk(images)
+    assert index_images(workspace) != _on_disk(images)
     assert {unit.state for unit in workspace.pipeline("own").plan()["real_images"]} == {"cached"}
     return images
 
@@ -373,7 +218,7 @@ def test_a_run_that_meets_an_unseen_replacement_lets_the_next_run_mend_it(worksp
     planned = workspace.pipeline("own").plan()["real_images"]
     assert {unit.state for unit in planned} == {"compute"}
     list(workspace.pipeline("own").run())
-    assert _index(workspace) == _on_disk(unseen)
+    assert index_images(workspace) == _on_disk(unseen)
     assert not any(workspace.run("own").values())
 
 
@@ -385,7 +230,7 @@ def test_a_check_that_meets_it_does_too(workspace, unseen):
     }
     for name in ("near_copies", "value_range"):
         assert "image ant/1.bmp of class 0 ('ant') has changed" in found[name].summary
-    assert _index(workspace) == _on_disk(unseen)
+    assert index_images(workspace) == _on_disk(unseen)
 
 
 def test_verify_images_reads_them_all_and_says_which_changed(workspace, unseen):
@@ -398,7 +243,7 @@ def test_verify_images_reads_them_all_and_says_which_changed(workspace, unseen):
     ):
         assert line in printed.splitlines()
     assert errors == ""
-    assert _index(workspace) == _on_disk(unseen)
+    assert index_images(workspace) == _on_disk(unseen)
     lines = call(workspace, "verify", "own", "--images")
     assert lines[:2] == [
         "4 units are intact, 0 are damaged",
@@ -407,7 +252,7 @@ def test_verify_images_reads_them_all_and_says_which_changed(workspace, unseen):
 
 
 def test_verify_images_names_a_lost_image(workspace, images):
-    _index(workspace)
+    index_images(workspace)
     (images / "test" / "bee" / "1.bmp").unlink()
     printed, _ = fail(workspace, "verify", "own", "--images")
     assert "changed test: bee/1.bmp: [Errno 2] No such file or directory" in printed
@@ -416,13 +261,13 @@ def test_verify_images_names_a_lost_image(workspace, images):
 def test_verify_images_reaches_splits_that_are_held_out(workspace, images):
     held = RECIPE.replace("size_px: 8", "size_px: 8, validation_share: 0.3, duplicates: drop")
     workspace.write("own", held)
-    _index(workspace)
+    index_images(workspace)
     found = list(workspace.pipeline("own").verify_images())
     assert len(found) == 12
     assert {split for split, _, _ in found} == {"train", "test", "validation"}
     assert {change for _, _, change in found} == {""}
     for path in images.rglob("*.bmp"):
-        path.write_bytes(_changed(path.read_bytes()))
+        path.write_bytes(change_last_pixel(path.read_bytes()))
     found = list(workspace.pipeline("own").verify_images())
     assert {change for _, _, change in found} == {"its bytes differ"}
 
@@ -451,9 +296,9 @@ def test_a_highest_level_is_found_again(workspace, images):
 
 def test_one_image_under_a_changed_time_alone_keeps_what_follows(workspace, images):
     """A change time moves with a new mode or link, too: the file is read, and nothing follows."""
-    before = _index(workspace)
+    before = index_images(workspace)
     digests = workspace.digests("own")["real_images"]
     (images / "train" / "ant" / "1.bmp").chmod(0o600)
     assert workspace.pipeline("own").run_stage("real_images").computed == ("train-00000",)
-    assert _index(workspace) == before
+    assert index_images(workspace) == before
     assert workspace.digests("own")["real_images"] == digests

@@ -8,7 +8,7 @@ from sklearn.kernel_ridge import KernelRidge
 from d4m.classifiers.predict import penultimate_features
 from d4m.images.image_set import ImageSet
 from d4m.prototypes.class_prediction import VIEWS, ClassPredictor, within_error
-from d4m.prototypes.kernel_choice import RIDGE, kernel_network
+from d4m.prototypes.kernel_regression import RIDGE, kernel_network
 from d4m.seeds import stream_seed
 from d4m.training.augment import replay_views
 from d4m.training.soft_labels import draw_epoch

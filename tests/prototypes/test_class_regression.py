@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from d4m.images.image_set import ImageSet
 from d4m.prototypes.class_regression import ClassRegression
-from d4m.prototypes.kernel_choice import RIDGE, kernel_network
+from d4m.prototypes.kernel_regression import RIDGE, kernel_network
 from d4m.prototypes.refinement import Alternating, refine_prototypes
 from d4m.settings import AugmentationSettings, ClassifierSettings, OptimizerSettings
 from d4m.training.train import Training, train_with_hard_labels

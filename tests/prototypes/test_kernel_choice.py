@@ -6,7 +6,8 @@ import torch
 
 from d4m.classifiers.registry import build_classifier
 from d4m.images.image_set import ImageSet
-from d4m.prototypes.kernel_choice import RIDGE, SWEEPS, choose_by_regression, choose_images
+from d4m.prototypes.kernel_choice import SWEEPS, choose_by_regression, choose_images
+from d4m.prototypes.kernel_regression import RIDGE
 from d4m.settings import AugmentationSettings, ClassifierSettings
 
 VIEWS = AugmentationSettings(crop_scale=(0.5, 1.0))

@@ -9,7 +9,7 @@ from torch import nn
 from d4m.errors import PrototypeError
 from d4m.images.image_set import ImageSet
 from d4m.images.pixels import resize_pixels
-from d4m.prototypes.kernel_choice import kernel_network
+from d4m.prototypes.kernel_regression import kernel_network
 from d4m.prototypes.refinement import refine_prototypes
 from d4m.prototypes.teacher_regression import TeacherRegression, student_views
 from d4m.settings import (

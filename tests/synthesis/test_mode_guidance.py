@@ -1,4 +1,4 @@
-"""Mode guidance is the paper's equation 6 for DDPM and its algorithm 1 for other samplers."""
+"""Mode guidance of samplers other than DDPM is the paper's algorithm 1; what holds for all."""
 
 import inspect
 
@@ -7,67 +7,33 @@ import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
-    DDPMScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
 )
 
 from d4m.compute import Compute
 from d4m.errors import GeneratorError
-from d4m.generators.conditions import Conditions
-from d4m.settings import SynthesisSettings
 from d4m.synthesis.mode_guidance import (
     ModeGuidedScheduler,
     guide_to_modes,
-    noise_deviation,
     pull_prediction,
 )
 from d4m.synthesis.samplers import use_scheduler
 from d4m.synthesis.synthesize import ImageRequest, synthesize_images
-from tests.tiny_pipelines import LATENT, image_to_image
-
-# Raised by some of diffusers' samplers: see tests/synthesis/test_synthesize.py.
-COPY_KEYWORD = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+from tests.synthesis.guided import (
+    COPY_KEYWORD,
+    PROMPTS,
+    STEPS,
+    draw_latents,
+    make_prototypes,
+    make_settings,
 )
-PROMPTS = {"sd": ["crane", "kite", "hen"], "sdxl": ["crane", "kite", "hen"], "dit": ["0", "1", "2"]}
-STEPS = 10
-
-
-def _settings(**settings):
-    return SynthesisSettings(
-        **{"num_inference_steps": STEPS, "scheduler": "ddim", "mode_guidance": 0.1} | settings
-    )
-
-
-def _prototypes(count=3, seed=0):
-    return np.random.default_rng(seed).normal(size=(count, *LATENT)).astype(np.float32)
-
-
-def _latents(kind, settings, pipeline=None, prototypes=None):
-    """Return the final latents of three images; a given pipeline keeps its scheduler."""
-    if pipeline is None:
-        pipeline = image_to_image(kind)
-        use_scheduler(pipeline, settings)
-    prototypes = torch.from_numpy(_prototypes() if prototypes is None else prototypes)
-    guided = settings.guidance_scale > 1
-    conditions = Conditions(pipeline, "", device="cpu", guided=guided)
-    with torch.inference_mode(), guide_to_modes(pipeline, prototypes, settings):
-        return pipeline(
-            **conditions.arguments(PROMPTS[kind]),
-            image=prototypes,
-            strength=settings.strength,
-            guidance_scale=settings.guidance_scale,
-            num_inference_steps=settings.num_inference_steps,
-            **({"guided_channels": 3} if settings.guided_channels == 3 else {}),
-            generator=[torch.Generator().manual_seed(seed) for seed in range(3)],
-            output_type="latent",
-        ).images
+from tests.tiny_pipelines import LATENT, image_to_image
 
 
 def _synthesize(pipeline, rows, *, batch_size, settings):
     use_scheduler(pipeline, settings)
-    prototypes, prompts = _prototypes(7), (PROMPTS["sd"] * 3)[:7]
+    prototypes, prompts = make_prototypes(7), (PROMPTS["sd"] * 3)[:7]
     requests = [ImageRequest(prototypes[row], prompts[row], row) for row in rows]
     batches = synthesize_images(
         pipeline,
@@ -80,7 +46,7 @@ def _synthesize(pipeline, rows, *, batch_size, settings):
 
 
 def _far(latents, prototypes=None):
-    prototypes = torch.from_numpy(_prototypes() if prototypes is None else prototypes)
+    prototypes = torch.from_numpy(make_prototypes() if prototypes is None else prototypes)
     return float(((latents - prototypes) ** 2).mean())
 
 
@@ -116,169 +82,14 @@ def test_a_pull_worked_by_hand(prediction_type, clean, pulled, clean_after):
     assert implied[prediction_type] == pytest.approx(clean_after, abs=1e-12)
 
 
-BETAS = [0.1, 0.2, 0.3, 0.4]  # a schedule of four steps, to be worked by hand
-
-
-@pytest.mark.parity
-@pytest.mark.parametrize("step", [0, 1, 2])
-@pytest.mark.parametrize("learned", [False, True])
-def test_a_published_step_on_a_toy_schedule(step, learned):
-    """Equation 6: x' = mean + sigma z + lambda sigma (m - x0), by Ho et al.'s equations 7 and 11.
-
-    A learned sigma^2 is beta^w smallest^(1 - w), by Nichol and Dhariwal's equation 15.
-    """
-    scheduler = DDPMScheduler(
-        trained_betas=BETAS,
-        num_train_timesteps=4,
-        clip_sample=False,
-        variance_type="learned_range" if learned else "fixed_small",
-    )
-    scheduler.set_timesteps(4)
-    random = np.random.default_rng(step)
-    sample, noise, mode = (random.normal(size=(2, *LATENT)).astype(np.float32) for _ in range(3))
-    share = random.uniform(-1, 1, (2, *LATENT)).astype(np.float32) if learned else None
-    settings = _settings(
-        scheduler="ddpm", num_inference_steps=4, strength=1.0, mode_guidance_until=1.0
-    )
-    guided = ModeGuidedScheduler(scheduler, torch.from_numpy(mode), settings)
-    streams = [torch.Generator().manual_seed(row) for row in range(2)]
-    z = np.stack(
-        [torch.randn(LATENT, generator=torch.Generator().manual_seed(row)) for row in range(2)]
-    )
-    output = noise if share is None else np.concatenate([noise, share], axis=1)
-    ours = guided.step(
-        torch.from_numpy(output),
-        scheduler.timesteps[step],
-        torch.from_numpy(sample),
-        generator=streams,
-    )
-
-    t = 3 - step  # counted from 0, as the betas are
-    bars = np.cumprod(1 - np.array(BETAS))
-    beta, bar, bar_before = BETAS[t], bars[t], bars[t - 1]
-    mean = (sample - beta / np.sqrt(1 - bar) * noise) / np.sqrt(1 - beta)
-    clean = (sample - np.sqrt(1 - bar) * noise) / np.sqrt(bar)
-    smallest = (1 - bar_before) / (1 - bar) * beta
-    w = 0 if share is None else (share + 1) / 2
-    sigma = np.sqrt(beta**w * smallest ** (1 - w))
-    expected = mean + sigma * z + 0.1 * sigma * (mode - clean)
-    assert np.abs(ours.prev_sample.numpy() - expected).max() < 1e-5
-    assert np.abs(0.1 * sigma * (mode - clean)).max() > 0.1
-    as_tuple = guided.step(
-        torch.from_numpy(output),
-        scheduler.timesteps[step],
-        torch.from_numpy(sample),
-        generator=[torch.Generator().manual_seed(row) for row in range(2)],
-        return_dict=False,
-    )
-    assert torch.equal(as_tuple[0], ours.prev_sample)
-
-
-@pytest.mark.parity
-@pytest.mark.parametrize(("guidance_scale", "channels"), [(1.0, 4), (4.0, 4), (4.0, 3)])
-def test_latents_equal_those_of_equation_6_written_out(guidance_scale, channels):
-    """Sample as the DiT authors do: 10 of 1,000 steps, predicted variances, guided channels."""
-    settings = _settings(
-        scheduler="ddpm",
-        guidance_scale=guidance_scale,
-        strength=1.0,
-        guided_channels=None if channels == 4 else channels,
-    )
-    ours = _latents("dit", settings)
-    transformer = image_to_image("dit").transformer
-    bars = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
-    times = [round(n * 999 / 9) for n in range(10)]
-    prototypes = torch.from_numpy(_prototypes())
-    streams = [torch.Generator().manual_seed(row) for row in range(3)]
-
-    def draw():
-        return torch.cat([torch.randn(1, *LATENT, generator=stream) for stream in streams])
-
-    latents = bars[999] ** 0.5 * prototypes + (1 - bars[999]) ** 0.5 * draw()
-    for n in reversed(range(10)):
-        bar, bar_before = bars[times[n]], bars[times[n - 1]] if n else 1.0
-        beta = 1 - bar / bar_before
-        smallest = max((1 - bar_before) / (1 - bar) * beta, 1e-20)
-        with torch.inference_mode():
-            told, untold = (
-                transformer(
-                    latents, timestep=torch.full((3,), times[n]), class_labels=torch.tensor(labels)
-                ).sample
-                for labels in ([0, 1, 2], [5, 5, 5])
-            )
-        epsilon = untold[:, :4] + guidance_scale * (told[:, :4] - untold[:, :4])
-        epsilon[:, channels:] = told[:, channels:4]
-        w = (told[:, 4:] + 1) / 2
-        sigma = (beta**w * smallest ** (1 - w)) ** 0.5
-        clean = (latents - (1 - bar) ** 0.5 * epsilon) / bar**0.5
-        mean = (latents - beta / (1 - bar) ** 0.5 * epsilon) / (1 - beta) ** 0.5
-        pull = 0.1 * sigma * (prototypes - clean) if n >= 5 else 0  # the first five of ten
-        latents = mean + pull + (sigma * draw() if times[n] > 0 else 0)
-    # The same operations in another order: float32 rounding, which the first step's division by
-    # sqrt(alpha_bar) = 0.006 enlarges.
-    torch.testing.assert_close(ours, latents, rtol=1e-3, atol=1e-3)
-
-
-def test_the_noise_of_a_text_pipeline_has_the_smaller_variance():
-    """No denoiser of Stable Diffusion predicts one, so equation 6 has that of Ho et al."""
-    scheduler = DDPMScheduler(trained_betas=BETAS, num_train_timesteps=4)
-    scheduler.set_timesteps(4)
-    nothing = torch.zeros(2, 0, 4, 4)
-    bars = np.cumprod(1 - np.array(BETAS))
-    for t in (3, 2, 1):
-        expected = np.sqrt((1 - bars[t - 1]) / (1 - bars[t]) * BETAS[t])
-        assert float(noise_deviation(scheduler, t, nothing)) == pytest.approx(expected, rel=1e-5)
-    assert float(noise_deviation(scheduler, 0, nothing)) < 1e-9  # the last step adds none
-
-
-@pytest.mark.parametrize(("until", "count"), [(0.01, 1), (0.5, 4), (1.0, 6)])
-def test_ddpm_is_pulled_in_the_first_share_of_its_steps_alone(until, count):
-    settings = _settings(scheduler="ddpm", mode_guidance_until=until)
-    pipeline = image_to_image("sd")
-    use_scheduler(pipeline, settings)
-    made, used = list[torch.Tensor](), list[torch.Tensor]()
-
-    class Recording(type(pipeline.scheduler)):
-        def step(self, model_output, timestep, sample, **options):
-            used.append(sample)
-            stepped = super().step(model_output, timestep, sample, **options)
-            made.append((stepped if isinstance(stepped, tuple) else stepped.to_tuple())[0])
-            return stepped
-
-    pipeline.scheduler = Recording.from_config(pipeline.scheduler.config)
-    final = _latents("sd", settings, pipeline)
-    # The next step starts from the result of a step, moved or not. The last step adds no noise, so
-    # that its pull is 0.
-    moved = [not torch.equal(a, b) for a, b in zip(made, [*used[1:], final], strict=True)]
-    assert moved == [True] * count + [False] * (7 - count)
-
-
-def test_the_dits_variances_are_used_by_ddpm_alone():
-    pipeline = image_to_image("dit")
-    assert pipeline.predicts_variance
-    before = _latents("dit", _settings(mode_guidance=0.0, scheduler="ddim"), pipeline)
-    use_scheduler(pipeline, _settings(scheduler="ddpm"))
-    assert pipeline.scheduler.config.variance_type == "learned_range"
-    ancestral = _latents("dit", _settings(mode_guidance=0.0, scheduler="ddpm"), pipeline)
-    assert not torch.equal(before, ancestral)
-    with torch.no_grad():  # the last layer's outputs are 2 x 2 patches of 8 channels
-        pipeline.transformer.proj_out_2.bias.view(4, 8)[:, 4:] += 1.0
-    other = _latents("dit", _settings(mode_guidance=0.0, scheduler="ddpm"), pipeline)
-    assert not torch.allclose(ancestral, other)
-    use_scheduler(pipeline, _settings(scheduler="dpmsolver++"))
-    assert pipeline.scheduler.config.variance_type != "learned_range"
-    use_scheduler(pipeline, _settings(scheduler="ddim"))
-    assert torch.equal(_latents("dit", _settings(mode_guidance=0.0), pipeline), before)
-
-
 @pytest.mark.parity
 def test_latents_equal_those_of_algorithm_1_written_out():
-    settings = _settings(guidance_scale=1.0)
-    ours = _latents("dit", settings)
+    settings = make_settings(guidance_scale=1.0)
+    ours = draw_latents("dit", settings)
     transformer = image_to_image("dit").transformer
     schedule = DDIMScheduler(clip_sample=False, steps_offset=0)
     schedule.set_timesteps(STEPS)
-    prototypes = torch.from_numpy(_prototypes())
+    prototypes = torch.from_numpy(make_prototypes())
     noise = torch.cat(
         [torch.randn(1, *LATENT, generator=torch.Generator().manual_seed(row)) for row in range(3)]
     )
@@ -308,7 +119,7 @@ def test_latents_equal_those_of_algorithm_1_written_out():
 @COPY_KEYWORD
 def test_a_stronger_pull_ends_nearer_to_the_prototypes(kind, scheduler):
     far = [
-        _far(_latents(kind, _settings(scheduler=scheduler, mode_guidance=weight)))
+        _far(draw_latents(kind, make_settings(scheduler=scheduler, mode_guidance=weight)))
         for weight in (0.0, 0.01, 0.1)
     ]
     assert far == sorted(far, reverse=True)
@@ -322,9 +133,11 @@ def test_all_samplers_follow_the_same_pull():
     for scheduler in ("ddim", "pndm", "dpmsolver++", "unipc"):
         plain, pulled = (
             _far(
-                _latents(
+                draw_latents(
                     "sd",
-                    _settings(scheduler=scheduler, mode_guidance=weight, num_inference_steps=20),
+                    make_settings(
+                        scheduler=scheduler, mode_guidance=weight, num_inference_steps=20
+                    ),
                 )
             )
             for weight in (0.0, 0.1)
@@ -354,7 +167,7 @@ def test_all_samplers_follow_the_same_pull():
 )
 @COPY_KEYWORD
 def test_only_the_first_share_of_the_steps_is_pulled(scheduler, settings, pulled, run):
-    settings = _settings(scheduler=scheduler, guidance_scale=1.0, **settings)
+    settings = make_settings(scheduler=scheduler, guidance_scale=1.0, **settings)
     pipeline = image_to_image("sd")
     use_scheduler(pipeline, settings)
     predicted, stepped = list[torch.Tensor](), list[torch.Tensor]()
@@ -369,7 +182,7 @@ def test_only_the_first_share_of_the_steps_is_pulled(scheduler, settings, pulled
     for _ in range(2):  # a second call counts its steps from 0 again
         predicted.clear()
         stepped.clear()
-        _latents("sd", settings, pipeline)
+        draw_latents("sd", settings, pipeline)
         differ = [not torch.equal(a, b) for a, b in zip(predicted, stepped, strict=True)]
         assert differ == [True] * pulled + [False] * (run - pulled)
 
@@ -379,7 +192,7 @@ def test_only_the_first_share_of_the_steps_is_pulled(scheduler, settings, pulled
 def test_a_sampler_of_unscaled_noise_gives_what_ddim_gives(prediction_type):
     # Euler's steps on x / alpha equal DDIM's up to rounding; its samples have another scale.
     latents = list[torch.Tensor]()
-    settings = _settings()
+    settings = make_settings()
     for kind in (DDIMScheduler, EulerDiscreteScheduler):
         pipeline = image_to_image("sdxl")
         pipeline.scheduler = kind.from_config(
@@ -389,14 +202,14 @@ def test_a_sampler_of_unscaled_noise_gives_what_ddim_gives(prediction_type):
             clip_sample=False,
             final_sigmas_type="zero",
         )
-        latents.append(_latents("sdxl", settings, pipeline))
+        latents.append(draw_latents("sdxl", settings, pipeline))
     torch.testing.assert_close(latents[0], latents[1], rtol=1e-3, atol=1e-3)
     assert _far(latents[0]) > 0.01
 
 
 def test_guided_channels_reach_a_dit_and_are_refused_elsewhere():
-    settings = _settings(mode_guidance=0.0, guided_channels=3)
-    pipeline, requests = image_to_image("dit"), [ImageRequest(_prototypes(1)[0], "1", 0)]
+    settings = make_settings(mode_guidance=0.0, guided_channels=3)
+    pipeline, requests = image_to_image("dit"), [ImageRequest(make_prototypes(1)[0], "1", 0)]
     images = [
         next(
             synthesize_images(
@@ -423,12 +236,12 @@ def test_guided_channels_reach_a_dit_and_are_refused_elsewhere():
 def test_without_a_pull_the_scheduler_is_not_wrapped():
     pipeline = image_to_image("sd")
     own = pipeline.scheduler
-    with guide_to_modes(pipeline, torch.zeros(1, *LATENT), _settings(mode_guidance=0.0)):
+    with guide_to_modes(pipeline, torch.zeros(1, *LATENT), make_settings(mode_guidance=0.0)):
         assert pipeline.scheduler is own
     settings = [
-        _settings(mode_guidance=0.0),
-        _settings(mode_guidance=0.0, mode_guidance_until=0.1),
-        _settings(mode_guidance=1e-12),
+        make_settings(mode_guidance=0.0),
+        make_settings(mode_guidance=0.0, mode_guidance_until=0.1),
+        make_settings(mode_guidance=1e-12),
     ]
     images = [_synthesize(pipeline, range(7), batch_size=4, settings=s) for s in settings]
     assert np.array_equal(images[0], images[1])
@@ -438,7 +251,7 @@ def test_without_a_pull_the_scheduler_is_not_wrapped():
 def test_the_scheduler_is_put_back_even_after_an_error():
     pipeline = image_to_image("sd")
     own, config = pipeline.scheduler, dict(pipeline.config)
-    guided = guide_to_modes(pipeline, torch.zeros(1, *LATENT), _settings())
+    guided = guide_to_modes(pipeline, torch.zeros(1, *LATENT), make_settings())
     guided.__enter__()
     assert isinstance(pipeline.scheduler, ModeGuidedScheduler)
     failure = GeneratorError("the call failed")
@@ -450,9 +263,9 @@ def test_the_scheduler_is_put_back_even_after_an_error():
 @pytest.mark.parametrize("scheduler", ["ddim", "pndm", "ddpm"])
 def test_images_do_not_depend_on_other_images_in_the_batch(scheduler):
     pipeline = image_to_image("sd")
-    settings = _settings(scheduler=scheduler)
+    settings = make_settings(scheduler=scheduler)
     together = _synthesize(pipeline, range(7), batch_size=4, settings=settings)
-    plain = _settings(scheduler=scheduler, mode_guidance=0.0)
+    plain = make_settings(scheduler=scheduler, mode_guidance=0.0)
     assert not np.array_equal(
         together, _synthesize(pipeline, range(7), batch_size=4, settings=plain)
     )
@@ -466,13 +279,13 @@ def test_images_do_not_depend_on_other_images_in_the_batch(scheduler):
 
 
 def test_each_image_follows_its_own_prototype():
-    settings = _settings(mode_guidance=0.3)
-    latents = _latents("sd", settings)
-    gaps = ((latents[:, None] - torch.from_numpy(_prototypes())) ** 2).mean((2, 3, 4))
+    settings = make_settings(mode_guidance=0.3)
+    latents = draw_latents("sd", settings)
+    gaps = ((latents[:, None] - torch.from_numpy(make_prototypes())) ** 2).mean((2, 3, 4))
     assert gaps.argmin(1).tolist() == [0, 1, 2]
-    other = _prototypes()
-    other[1] = _prototypes(seed=8)[1]
-    changed = _latents("sd", settings, prototypes=other)
+    other = make_prototypes()
+    other[1] = make_prototypes(seed=8)[1]
+    changed = draw_latents("sd", settings, prototypes=other)
     same = [torch.equal(a, b) for a, b in zip(latents, changed, strict=True)]
     assert same == [True, False, True]
     assert _far(changed[1], other[1]) < _far(latents[1], other[1])
@@ -490,7 +303,7 @@ def test_a_step_from_pure_noise_is_not_pulled():
     )
     assert pipeline.scheduler.alphas_cumprod[-1] < 1e-6
     far = [
-        _far(_latents("sd", _settings(strength=1.0, mode_guidance=weight), pipeline))
+        _far(draw_latents("sd", make_settings(strength=1.0, mode_guidance=weight), pipeline))
         for weight in (0.0, 0.1)
     ]
     assert far[1] < far[0]
@@ -499,7 +312,7 @@ def test_a_step_from_pure_noise_is_not_pulled():
 def test_a_prediction_in_half_precision_stays_in_half_precision():
     scheduler = DDIMScheduler(clip_sample=False)
     scheduler.set_timesteps(STEPS)
-    settings = _settings(strength=1.0)
+    settings = make_settings(strength=1.0)
     guided = ModeGuidedScheduler(scheduler, torch.ones(1, *LATENT), settings)
     half = torch.zeros(1, *LATENT, dtype=torch.bfloat16)
     stepped = guided.step(half, scheduler.timesteps[0], half).prev_sample
@@ -509,7 +322,7 @@ def test_a_prediction_in_half_precision_stays_in_half_precision():
 
 def test_a_wrapped_scheduler_has_the_signature_and_attributes_of_its_own():
     scheduler = DDIMScheduler()
-    guided = ModeGuidedScheduler(scheduler, torch.zeros(1, *LATENT), _settings())
+    guided = ModeGuidedScheduler(scheduler, torch.zeros(1, *LATENT), make_settings())
     assert inspect.signature(guided.step) == inspect.signature(scheduler.step)
     assert guided.config is scheduler.config
     assert not hasattr(guided, "set_begin_index")
@@ -522,4 +335,4 @@ def test_a_wrapped_scheduler_has_the_signature_and_attributes_of_its_own():
 @COPY_KEYWORD
 def test_unsupported_samplers_are_refused(kind, options):
     with pytest.raises(GeneratorError, match=r"set `synthesis\.scheduler: ddim`"):
-        ModeGuidedScheduler(kind(**options), torch.zeros(1, *LATENT), _settings())
+        ModeGuidedScheduler(kind(**options), torch.zeros(1, *LATENT), make_settings())

@@ -14,7 +14,8 @@ _SEEN_AT_ONCE = 128
 
 def _candidate_seen(bench: Bench, settings: Mapping[str, Any]) -> Trial:
     """Draw the views of some candidates, label them if there is a teacher, and take features."""
-    from d4m.prototypes.kernel_choice import kernel_network, see_candidates
+    from d4m.prototypes.kernel_choice import see_candidates
+    from d4m.prototypes.kernel_regression import kernel_network
 
     images = bench.image_set(_SEEN_AT_ONCE, settings)
     teacher = bench.network(settings).eval() if settings["network"] else None
@@ -32,7 +33,8 @@ def _candidate_seen(bench: Bench, settings: Mapping[str, Any]) -> Trial:
 def _cluster_visited(bench: Bench, settings: Mapping[str, Any]) -> Trial:
     """Swap the images of some clusters, in a regression from all clusters with random features."""
     from d4m.classifiers.predict import penultimate_features
-    from d4m.prototypes.kernel_choice import VIEWS, SwapRegression, kernel_network
+    from d4m.prototypes.kernel_choice import VIEWS
+    from d4m.prototypes.kernel_regression import SwapRegression, kernel_network
 
     network = kernel_network(bench.image_set(1, settings), classes=1, seed=0)
     width = penultimate_features(network, bench.pixels(1, settings)).shape[1]

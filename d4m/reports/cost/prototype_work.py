@@ -46,7 +46,8 @@ def _choice(
     plan: CostPlan, settings: PrototypeSettings, unit: Unit, distillations: int
 ) -> Iterator[Work]:
     """Yield the views and labels of candidates, those of targets, and all rounds of swaps."""
-    from d4m.prototypes.kernel_choice import KERNEL_SIZE_PX, SWEEPS
+    from d4m.prototypes.kernel_choice import SWEEPS
+    from d4m.prototypes.kernel_regression import KERNEL_SIZE_PX
 
     per_class = settings.ipc * tiles_of(unit.settings)
     clusters, explains = per_class * plan.classes, settings.explains_teacher

@@ -171,7 +171,7 @@ def _fed_px(context: StageContext, network: _Network) -> int:
     """Return the height and width of the images that a network is fed."""
     seen = network.settings.input if isinstance(network.settings, LabellerSettings) else None
     if "refinement" in network.keys:
-        from d4m.prototypes.kernel_choice import KERNEL_SIZE_PX
+        from d4m.prototypes.kernel_regression import KERNEL_SIZE_PX
 
         return min(view_size_px(context), KERNEL_SIZE_PX)
     return (seen.size_px if seen else None) or view_size_px(context)

@@ -1,0 +1,49 @@
+"""Latents that a tiny pipeline draws under mode guidance."""
+
+import numpy as np
+import pytest
+import torch
+
+from d4m.generators.conditions import Conditions
+from d4m.settings import SynthesisSettings
+from d4m.synthesis.mode_guidance import guide_to_modes
+from d4m.synthesis.samplers import use_scheduler
+from tests.tiny_pipelines import LATENT, image_to_image
+
+# Raised by some of diffusers' samplers: see tests/synthesis/test_synthesize.py.
+COPY_KEYWORD = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+PROMPTS = {"sd": ["crane", "kite", "hen"], "sdxl": ["crane", "kite", "hen"], "dit": ["0", "1", "2"]}
+STEPS = 10
+
+
+def make_settings(**settings):
+    return SynthesisSettings(
+        **{"num_inference_steps": STEPS, "scheduler": "ddim", "mode_guidance": 0.1} | settings
+    )
+
+
+def make_prototypes(count=3, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, *LATENT)).astype(np.float32)
+
+
+def draw_latents(kind, settings, pipeline=None, prototypes=None):
+    """Return the final latents of three images; a given pipeline keeps its scheduler."""
+    if pipeline is None:
+        pipeline = image_to_image(kind)
+        use_scheduler(pipeline, settings)
+    prototypes = torch.from_numpy(make_prototypes() if prototypes is None else prototypes)
+    guided = settings.guidance_scale > 1
+    conditions = Conditions(pipeline, "", device="cpu", guided=guided)
+    with torch.inference_mode(), guide_to_modes(pipeline, prototypes, settings):
+        return pipeline(
+            **conditions.arguments(PROMPTS[kind]),
+            image=prototypes,
+            strength=settings.strength,
+            guidance_scale=settings.guidance_scale,
+            num_inference_steps=settings.num_inference_steps,
+            **({"guided_channels": 3} if settings.guided_channels == 3 else {}),
+            generator=[torch.Generator().manual_seed(seed) for seed in range(3)],
+            output_type="latent",
+        ).images
