@@ -1,11 +1,11 @@
 """The error with which images predict the classes of real images, by a regression on features.
 
-"Predict" means: a kernel regression from the images, labelled with their classes, to real images.
+"Predict" means: a regression from the images, labelled with their classes, to real images.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from d4m.classifiers.precision import computing_in
 from d4m.classifiers.predict import features_of
 from d4m.images.image_set import ImageSet
-from d4m.prototypes.kernel_regression import kernel_network, regress
+from d4m.prototypes.kernel_regression import kernel_network, regress, regress_logistically
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import AugmentationSettings, ClassifierSettings, OptimizerSettings, Precision
 from d4m.training.augment import replay_views
@@ -48,6 +48,7 @@ class ClassRegression:
         precision: number format of the students.
         seed: the stream of views, students and targets.
         networks: the students' architectures; of several, each student takes the next one.
+        regression: what predicts classes from features.
         regressions: in each step, each with a student and views of its own.
         tiles: images that are drawn of each prototype.
 
@@ -57,8 +58,9 @@ class ClassRegression:
 
     Differs:
         Labels are not learnt: they are the classes that a student of the data set is trained with.
-        A regression looks at up to 25 classes and 100 views, so its size does not grow with the
-        number of images.
+        The regression is logistic by default, as the last layer of such a student is, where FRePo's
+        is a ridge regression. A regression looks at up to 25 classes and 100 views, so its size
+        does not grow with the number of images.
     """
 
     betas = (0.9, 0.99)
@@ -72,6 +74,7 @@ class ClassRegression:
         precision: Precision,
         seed: int,
         networks: Sequence[ClassifierSettings] = (ClassifierSettings(),),
+        regression: Literal["logistic", "ridge"] = "logistic",
         regressions: int = 1,
         tiles: int = 1,
     ) -> None:
@@ -84,6 +87,7 @@ class ClassRegression:
         self._optimizer = _OPTIMIZER.model_copy(update={"precision": precision})
         self._seed = seed
         self._networks = networks
+        self._regression = regression
         self._regressions = regressions
         self._tiles = tiles
         self._pool = list[_Student]()
@@ -130,13 +134,14 @@ class ClassRegression:
     ) -> Float[Tensor, ""]:
         """Return how far the regression's predictions on real images are from their classes.
 
-        With y_t the one-hot classes less 1/C of a sample of real images, and p their prediction by
-        `regress` from views of the images, labelled in the same way:
+        With y_t the classes of a sample of real images, and p their prediction from views of the
+        images, labelled in the same way, the error of a logistic regression is the cross-entropy of
+        p's softmax, and that of a ridge regression, with one-hot classes less 1/C:
 
             error = mean |y_t - p|^2
 
         Source:
-            FRePo (Zhou et al., NeurIPS 2022), whose loss is half of it.
+            FRePo (Zhou et al., NeurIPS 2022), whose loss is half of the latter.
         """
         draw = stream_generator(self._seed, "step", number)
         student = self._next_student(ImageSet(pixels.detach(), class_ids), number, draw)
@@ -154,9 +159,11 @@ class ClassRegression:
             known = self._features(student, plain)
         wanted = _one_hot(self._targets.class_ids[rows], classes)
         views, labels = self._views(ImageSet(pixels, class_ids), "support", number, _VIEWS)
-        own = self._features(student, views)
-        predicted = regress(known, own, _one_hot(labels, classes))
-        return (wanted - predicted).square().sum(dim=1).mean()
+        own, given = self._features(student, views), _one_hot(labels, classes)
+        if self._regression == "logistic":
+            return F.cross_entropy(regress_logistically(known, own, given), wanted)
+        mean = 1 / len(classes)
+        return (wanted - mean - regress(known, own, given - mean)).square().sum(dim=1).mean()
 
     def _next_student(self, images: ImageSet, step: int, draw: np.random.Generator) -> nn.Module:
         """Train the student of the last step, then draw the student of this one."""
@@ -259,5 +266,4 @@ def _some(
 def _one_hot(
     class_ids: Int64[Tensor, "row"], classes: Int64[Tensor, "class"]
 ) -> Float[Tensor, "row class"]:
-    """Return one-hot classes less the mean of a row."""
-    return (class_ids[:, None] == classes).float() - 1 / len(classes)
+    return (class_ids[:, None] == classes).float()

@@ -1,4 +1,4 @@
-"""The kernel ridge regression from a few images' views to labels, on features of a network.
+"""Kernel regressions from a few images' views to labels, on features of a network.
 
 Choosing images and moving prototypes both ask how well such a regression predicts.
 """
@@ -14,6 +14,7 @@ from d4m.images.image_set import ImageSet
 from d4m.settings import ClassifierSettings
 
 RIDGE = 0.01
+DESCENTS, MOMENTUM = 100, 0.9  # of a logistic regression
 KERNEL_SIZE_PX = 32  # of the images that a regression is made of, at most
 
 
@@ -35,11 +36,55 @@ def regress(
         own: features of the views, through which gradients flow.
         labels: of the views.
     """
+    known, own = _scaled(known, own)
+    kernel = own @ own.T + RIDGE * torch.eye(len(own), device=own.device)
+    return known @ own.T @ torch.linalg.solve(kernel, labels)
+
+
+def regress_logistically(
+    known: Float[Tensor, "target feature"],
+    own: Float[Tensor, "view feature"],
+    labels: Float[Tensor, "view class"],
+) -> Float[Tensor, "target class"]:
+    """Predict the logits of targets by a logistic regression that is trained on labelled views.
+
+    A linear layer with bias begins at zero, and takes `DESCENTS` steps of gradient descent with
+    momentum on the cross-entropy of all views, as the last layer of a student does. It is kept as a
+    combination A of the views: with X_t and X_s the features of targets and views, y_s the labels,
+    and K_ab = X_a X_b' + 1,
+
+        V <- mu V + softmax(K_ss A) - y_s,   A <- A - eta V,   p = K_ts A
+
+    mu is `MOMENTUM`, and eta is 2 over the largest eigenvalue of K_ss. Features are shifted and
+    scaled so that X_t has mean 0 and mean squared norm 1.
+
+    Args:
+        known: features of the targets.
+        own: features of the views, through which gradients flow, but not through eta.
+        labels: probabilities of the classes, for each view.
+    """
+    known, own = _scaled(known, own)
+    kernel = own @ own.T + 1
+    rate = _rate(kernel.detach())
+    weights, velocity = torch.zeros_like(labels), torch.zeros_like(labels)
+    for _ in range(DESCENTS):
+        velocity = MOMENTUM * velocity + (kernel @ weights).softmax(dim=1) - labels
+        weights = weights - rate * velocity
+    return (known @ own.T + 1) @ weights
+
+
+def _rate(kernel: Float[Tensor, "view view"]) -> Float[Tensor, ""]:
+    """Return a rate with which descent on the cross-entropy of all views cannot diverge."""
+    return 2 / torch.linalg.eigvalsh(kernel)[-1]
+
+
+def _scaled(
+    known: Float[Tensor, "target feature"], own: Float[Tensor, "view feature"]
+) -> tuple[Float[Tensor, "target feature"], Float[Tensor, "view feature"]]:
+    """Shift and scale both, so that those of the targets have mean 0 and mean squared norm 1."""
     centre = known.mean(dim=0)
     scale = (known - centre).square().sum(dim=1).mean().sqrt()
-    own = (own - centre) / scale
-    kernel = own @ own.T + RIDGE * torch.eye(len(own), device=own.device)
-    return (known - centre) / scale @ own.T @ torch.linalg.solve(kernel, labels)
+    return (known - centre) / scale, (own - centre) / scale
 
 
 def kernel_network(

@@ -69,6 +69,15 @@ class RefinementSettings(Section):
             "takes. With `teacher` it is the teacher's. With `both`, each step has its own."
         ),
     )
+    regression: Literal["logistic", "ridge"] = Field(
+        default="logistic",
+        exclude_if=lambda value: value == "ridge",
+        description=(
+            "With `class` and `both`, what predicts the classes from features. `logistic`: a "
+            "linear layer that is trained on cross-entropy, as the last layer of students is. "
+            "`ridge`: a ridge regression, with a squared error."
+        ),
+    )
     regressions: int = Field(
         default=1,
         ge=1,
@@ -210,7 +219,7 @@ class PrototypeSettings(Section):
             unused.add("explained")
         used = self.model_dump(mode="json", exclude=unused)
         if self.refinement and self.refinement.labels == "teacher":
-            unread = {"augmentation", "precision", "students"}
+            unread = {"augmentation", "precision", "regression", "students"}
             if self.refinement.learning_rate == RefinementSettings().learning_rate:
                 unread.add("learning_rate")  # the only rate there was, and in no key
             used["refinement"] = self.refinement.model_dump(mode="json", exclude=unread)

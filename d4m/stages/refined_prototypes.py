@@ -216,6 +216,7 @@ def _towards_classes(
         precision=refined.precision,
         seed=used["refinement_seed"],
         networks=refined.students,
+        regression=refined.regression,
         regressions=refined.regressions,
         tiles=tiles_of(used),
     )

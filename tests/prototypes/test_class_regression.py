@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
 from d4m.images.image_set import ImageSet
+from d4m.prototypes import kernel_regression
 from d4m.prototypes.class_regression import ClassRegression
-from d4m.prototypes.kernel_regression import RIDGE, kernel_network
+from d4m.prototypes.kernel_regression import DESCENTS, RIDGE, kernel_network
 from d4m.prototypes.refinement import Alternating, refine_prototypes
 from d4m.settings import AugmentationSettings, ClassifierSettings, OptimizerSettings
 from d4m.training.train import Training, train_with_hard_labels
@@ -70,11 +72,12 @@ def test_the_seed_decides_and_the_given_prototypes_stay_unchanged():
     assert np.array_equal(PROTOTYPES, kept)
 
 
-def test_the_error_is_that_of_the_regression(monkeypatch):
-    """Solve the regression again, on features of the very student, in double precision."""
+@pytest.mark.parametrize("regression", ["logistic", "ridge"])
+def test_the_error_is_that_of_the_regression(monkeypatch, regression):
+    """Fit the regression again, on features of the very student, in double precision."""
     monkeypatch.setattr("d4m.prototypes.class_regression._STUDENTS", 1)
     monkeypatch.setattr("d4m.prototypes.class_regression._TARGETS", 10 * len(TARGETS))  # all
-    objective = _objective(augmentation=PLAIN)
+    objective = _objective(augmentation=PLAIN, regression=regression)
     pixels = _draw(torch.from_numpy(PROTOTYPES), CLASS_IDS)
     class_ids = torch.from_numpy(CLASS_IDS)
     error = float(objective.error(pixels, class_ids, number=0).detach())
@@ -90,12 +93,43 @@ def test_the_error_is_that_of_the_regression(monkeypatch):
     known, own = (known - centre) / scale, (own - centre) / scale
     own = own.repeat(100 // len(own), 1)  # views without any change
     labels = class_ids.repeat(100 // len(class_ids))
-    one_hot = torch.eye(10, dtype=torch.float64) - 1 / 10
-    weights = torch.linalg.solve(
-        own @ own.T + RIDGE * torch.eye(len(own), dtype=torch.float64), one_hot[labels]
+    if regression == "logistic":
+        layer = _trained_layer(own, labels)
+        expected = F.cross_entropy(layer(known), TARGETS.class_ids)
+    else:
+        one_hot = torch.eye(10, dtype=torch.float64) - 1 / 10
+        weights = torch.linalg.solve(
+            own @ own.T + RIDGE * torch.eye(len(own), dtype=torch.float64), one_hot[labels]
+        )
+        wrong = one_hot[TARGETS.class_ids] - known @ own.T @ weights
+        expected = wrong.square().sum(1).mean()
+    assert error == pytest.approx(float(expected), rel=1e-3)
+
+
+def _trained_layer(features, labels):
+    """Train a linear layer as a student's last one, from zero."""
+    layer = torch.nn.Linear(features.shape[1], 10, dtype=torch.float64)
+    torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    with_ones = torch.cat([features, torch.ones(len(features), 1)], dim=1)
+    rate = float(2 / torch.linalg.matrix_norm(with_ones, 2) ** 2)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=rate, momentum=0.9)
+    for _ in range(DESCENTS):
+        optimizer.zero_grad()
+        F.cross_entropy(layer(features), labels, reduction="sum").backward()
+        optimizer.step()
+    return layer.requires_grad_(False)
+
+
+def test_the_gradient_goes_through_all_of_a_logistic_regression(monkeypatch):
+    monkeypatch.setattr(kernel_regression, "_rate", lambda _: 0.1)  # no gradient goes through it
+    drawn = torch.Generator().manual_seed(4)
+    known, own = (torch.randn(rows, 5, generator=drawn, dtype=torch.float64) for rows in (7, 6))
+    labels = torch.eye(3, dtype=torch.float64)[torch.arange(6) % 3]
+    assert torch.autograd.gradcheck(
+        lambda views: kernel_regression.regress_logistically(known, views, labels),
+        own.requires_grad_(),
     )
-    wrong = one_hot[TARGETS.class_ids] - known @ own.T @ weights
-    assert error == pytest.approx(float(wrong.square().sum(1).mean()), rel=1e-3)
 
 
 def test_a_step_looks_at_some_classes_and_at_all_in_the_end(monkeypatch):

@@ -34,6 +34,7 @@ def refinement_step(bench: Bench, settings: Mapping[str, Any]) -> Trial:
             precision=refined.precision,
             seed=0,
             networks=refined.students,
+            regression=refined.regression,
             regressions=refined.regressions,
             tiles=settings["mosaic"] ** 2,
         )
