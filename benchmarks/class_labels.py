@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from d4m.compute import keep_freed_memory
 from d4m.environment import compute, find_recipe, store_root
 from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import Recipe
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="students per distillation, for the recipe's")
     parser.add_argument("--rows", nargs="*", default=_ROWS, choices=_ROWS)
     asked = parser.parse_args()
+    keep_freed_memory()
     for name in asked.recipes:
         changes = {"split": "validation"} if asked.validation else dict[str, Any]()
         changes |= {"seeds": asked.seeds} if asked.seeds else {}

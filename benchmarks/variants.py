@@ -12,7 +12,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from d4m.compute import spin_briefly
+from d4m.compute import keep_freed_memory, spin_briefly
 from d4m.environment import compute, find_recipe, store_root
 from d4m.pipeline import STAGES, Pipeline
 from d4m.recipe.recipe import load_recipe
@@ -32,6 +32,7 @@ def score_variant(edits: Edits, *, baselines: list[str], seeds: int) -> dict[str
         baselines: training sets to compare with the synthetic images.
         seeds: students per row.
     """
+    keep_freed_memory()
     spin_briefly()
     logging.basicConfig(level=logging.WARNING)
     default = find_recipe("fashion_mnist_ipc10")
