@@ -93,6 +93,8 @@ evaluation:
 SECOND_STUDENT = "{architecture: test_vit,\n  options: {depth: 1}}"
 ONE_STUDENT = TINY_RECIPE.replace(f", {SECOND_STUDENT}], seeds: 2", "], seeds: 1")
 """The tiny recipe with its first student and first seed alone."""
+PROMPTED = TINY_RECIPE + "prompts: {per_class: {three: 'a [b]bold[/b] three'}}\n"
+"""The tiny recipe with another prompt for one class, which looks like markup."""
 
 # As little as a folder of images needs; `Workspace.draw` fills the folder.
 FOLDER_RECIPE = """\
@@ -167,13 +169,17 @@ def workspace(tmp_path: Path) -> Workspace:
     return made
 
 
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that all workers have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 def make_once(
     tmp_path_factory: pytest.TempPathFactory, name: str, fill: Callable[[Path], None]
 ) -> Path:
     """Return a folder that the first worker to ask for it has filled, for all workers."""
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent
+    base = shared_folder(tmp_path_factory)
     folder, unfinished = base / name, base / f"{name}.unfinished"
     with FileLock(base / f"{name}.lock"):
         if not folder.exists():
@@ -196,6 +202,18 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 @pytest.fixture(scope="session")
+def prompted_once(finished_once: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return a workspace with a run of the tiny recipe and one of its other prompt: copy it."""
+
+    def run_prompted(folder: Path) -> None:
+        made = finished_once.copy(folder)
+        made.write("tiny", PROMPTED)
+        made.run()
+
+    return Workspace(make_once(tmp_path_factory, "prompted", run_prompted))
+
+
+@pytest.fixture(scope="session")
 def pets_once(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Return a workspace in which one worker has run a folder of 16 images: copy it."""
 
@@ -214,6 +232,12 @@ def pets_once(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def pets(pets_once: Workspace, tmp_path: Path) -> Workspace:
     """A copy of the workspace in which a folder of images has been run: few units, few files."""
     return pets_once.copy(tmp_path / "workspace")
+
+
+@pytest.fixture
+def prompted(prompted_once: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of the workspace in which the tiny recipe has been run with both prompts."""
+    return prompted_once.copy(tmp_path / "workspace")
 
 
 @pytest.fixture
