@@ -5,6 +5,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -53,11 +55,11 @@ SLOWEST_FIRST = (
     "workers/test_ray.py",
     "pipeline/test_dependencies.py",
     "assets/test_caching.py",
-    "faults/test_kill.py",
     "pipeline/test_units_say_it_all.py",
-    "faults/test_changes.py",
+    "faults/test_kill.py",
+    "pipeline/test_object_store.py",
     "faults/test_damage.py",
-    "faults/test_writers.py",
+    "faults/test_changes.py",
     "assets/test_definitions.py",
     "prototypes/test_refinement.py",
     "parity/test_timm_sizes.py",
@@ -93,6 +95,8 @@ evaluation:
 SECOND_STUDENT = "{architecture: test_vit,\n  options: {depth: 1}}"
 ONE_STUDENT = TINY_RECIPE.replace(f", {SECOND_STUDENT}], seeds: 2", "], seeds: 1")
 """The tiny recipe with its first student and first seed alone."""
+PROMPTED = TINY_RECIPE + "prompts: {per_class: {three: 'a [b]bold[/b] three'}}\n"
+"""The tiny recipe with another prompt for one class, which looks like markup."""
 
 # As little as a folder of images needs; `Workspace.draw` fills the folder.
 FOLDER_RECIPE = """\
@@ -167,13 +171,17 @@ def workspace(tmp_path: Path) -> Workspace:
     return made
 
 
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that all workers have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 def make_once(
     tmp_path_factory: pytest.TempPathFactory, name: str, fill: Callable[[Path], None]
 ) -> Path:
     """Return a folder that the first worker to ask for it has filled, for all workers."""
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent
+    base = shared_folder(tmp_path_factory)
     folder, unfinished = base / name, base / f"{name}.unfinished"
     with FileLock(base / f"{name}.lock"):
         if not folder.exists():
@@ -193,6 +201,18 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         made.run()
 
     return Workspace(make_once(tmp_path_factory, "finished", run_tiny))
+
+
+@pytest.fixture(scope="session")
+def prompted_once(finished_once: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return a workspace with a run of the tiny recipe and one of its other prompt: copy it."""
+
+    def run_prompted(folder: Path) -> None:
+        made = finished_once.copy(folder)
+        made.write("tiny", PROMPTED)
+        made.run()
+
+    return Workspace(make_once(tmp_path_factory, "prompted", run_prompted))
 
 
 @pytest.fixture(scope="session")
@@ -217,9 +237,31 @@ def pets(pets_once: Workspace, tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
+def prompted(prompted_once: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of the workspace in which the tiny recipe has been run with both prompts."""
+    return prompted_once.copy(tmp_path / "workspace")
+
+
+@pytest.fixture
 def finished(finished_once: Workspace, tmp_path: Path) -> Workspace:
     """A copy of the workspace in which the tiny recipe has been run."""
     return finished_once.copy(tmp_path / "workspace")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Import all tests in an order of the worker's own, so that one worker compiles each file.
+
+    The others find it compiled; otherwise each would spend six seconds on that in a fresh clone.
+    """
+    folder = Path(__file__).parent
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if count == 1 or folder not in [Path(each).resolve() for each in session.config.args]:
+        return
+    files = [each for each in sorted(folder.rglob("test_*.py")) if "browser" not in each.parts]
+    first = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) * len(files) // count
+    for path in files[first:] + files[:first]:
+        with suppress(Exception):  # which the collection will meet again, and report
+            import_module(".".join(path.relative_to(folder.parent).with_suffix("").parts))
 
 
 def pytest_collection_finish() -> None:

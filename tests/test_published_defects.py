@@ -34,9 +34,10 @@ generator:
     denoiser: {{steps: 3, channels: [8, 16], text_width: 16}}
 prototypes: {{ipc: {IPC}, starts: 1}}
 synthesis: {{num_inference_steps: 2}}
-teacher: {{epochs: 1}}
+teacher: {{epochs: 1, options: {{width: 16}}}}
 soft_labels: {{epochs: 2, epochs_per_block: 1}}
-evaluation: {{seeds: 1, baselines: []}}
+evaluation:
+  {{seeds: 1, baselines: [], students: [{{architecture: convnet3, options: {{width: 16}}}}]}}
 """
 
 

@@ -3,15 +3,14 @@
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import UInt8
 
-from d4m.settings import CentreCropSettings
-from d4m.sources.base import ImageIndex, ImageSource, Split
+from d4m.sources.base import ImageIndex, Split
 from d4m.sources.copies import Place, choose_dropped
+from d4m.sources.source_over import SourceOver
 from d4m.store.digest import digest_json
 
 
-class DistinctSource(ImageSource):
+class DistinctSource(SourceOver):
     """A source that leaves out the copies among another source's images, as `choose_dropped` says.
 
     The images left out are listed with their reasons, as unreadable ones are.
@@ -19,17 +18,6 @@ class DistinctSource(ImageSource):
     Args:
         source: the source of the images. All its images are indexed when one class is.
     """
-
-    def __init__(self, source: ImageSource) -> None:
-        """Remember the source without reading anything."""
-        self._source = source
-        self.splits = source.splits
-        self.test_is_held_out = source.test_is_held_out
-        self.class_table = source.class_table
-        self.size_px = source.size_px
-        self.channels = source.channels
-        self.decoding = source.decoding
-        self.in_files = source.in_files
 
     def fingerprint(self, split: Split, class_id: int) -> str:
         """Return a digest that changes with any image, as a copy may be in any class."""
@@ -46,10 +34,6 @@ class DistinctSource(ImageSource):
     def count(self, split: Split, class_id: int) -> int:
         """Return the number of images of one class, copies included."""
         return self._source.count(split, class_id)
-
-    def forget(self) -> None:
-        """Forget what the source remembers of files."""
-        self._source.forget()
 
     def describe(self) -> str:
         """Return what the source says, and that copies are left out."""
@@ -74,8 +58,3 @@ class DistinctSource(ImageSource):
 
     def _content(self, split: Split, image_id: str) -> bytes:
         return self._source._content(split, image_id)  # noqa: SLF001
-
-    def _decode(
-        self, content: bytes, size: int | CentreCropSettings
-    ) -> UInt8[np.ndarray, "height width channel"]:
-        return self._source._decode(content, size)  # noqa: SLF001

@@ -1,14 +1,14 @@
 """A validation split, cut from the training images of any source."""
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 
-from d4m.settings import CentreCropSettings
 from d4m.sources.base import SPLITS, ImageIndex, ImageSource, Split
+from d4m.sources.source_over import SourceOver
 from d4m.store.digest import digest_json
 
 
-class HeldOutSource(ImageSource):
+class HeldOutSource(SourceOver):
     """A source that moves a share of another source's training images to the split `validation`.
 
     The choice depends on the images' contents alone, not on the recipe's seed or on names or order.
@@ -20,18 +20,11 @@ class HeldOutSource(ImageSource):
             images is rounded, but a class of two or more holds out and keeps at least one.
     """
 
-    splits = (*SPLITS, "validation")
-
     def __init__(self, source: ImageSource, share: float) -> None:
         """Remember the source without reading anything."""
-        self._source = source
+        super().__init__(source)
+        self.splits = (*SPLITS, "validation")
         self._share = share
-        self.class_table = source.class_table
-        self.size_px = source.size_px
-        self.channels = source.channels
-        self.decoding = source.decoding
-        self.in_files = source.in_files
-        self.test_is_held_out = source.test_is_held_out
 
     def fingerprint(self, split: Split, class_id: int) -> str:
         """Return the source's fingerprint, combined with the share unless the split is `test`."""
@@ -65,10 +58,6 @@ class HeldOutSource(ImageSource):
         held_out = _count_held_out(count, self._share)
         return held_out if split == "validation" else count - held_out
 
-    def forget(self) -> None:
-        """Forget what the source remembers of files."""
-        self._source.forget()
-
     def describe(self) -> str:
         """Return what the source says, and the share that is held out."""
         own = f"validation: {self._share:.0%} of the training images (`dataset.validation_share`)"
@@ -78,11 +67,6 @@ class HeldOutSource(ImageSource):
 
     def _content(self, split: Split, image_id: str) -> bytes:
         return self._source._content(_origin(split), image_id)  # noqa: SLF001
-
-    def _decode(
-        self, content: bytes, size: int | CentreCropSettings
-    ) -> UInt8[np.ndarray, "height width channel"]:
-        return self._source._decode(content, size)  # noqa: SLF001
 
 
 def _origin(split: Split) -> Split:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from d4m.errors import GeneratorError
+from d4m.settings import SynthesisSettings
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 """diffusers' names for what a denoiser predicts."""
@@ -158,6 +159,21 @@ def run_begin(scheduler: Any, *, num_inference_steps: int, strength: float) -> i
     kept = min(num_inference_steps * strength, num_inference_steps)
     skipped = num_inference_steps - (kept if is_flow(scheduler) else int(kept))
     return int(skipped) * int(scheduler.order)
+
+
+def first_steps(scheduler: Any, settings: SynthesisSettings, *, share: float) -> int:
+    """Return how many steps are the first share of the steps that an img2img pipeline runs.
+
+    PNDM evaluates its first step twice, so its schedule has one step more than
+    `num_inference_steps`.
+    """
+    skipped = run_begin(
+        scheduler,
+        num_inference_steps=settings.num_inference_steps,
+        strength=settings.strength,
+    )
+    # Rounded because 0.55 * 100 is slightly above 55 in floating point.
+    return math.ceil(round(share * (len(scheduler.timesteps) - skipped), 6))
 
 
 def at_timestep(scheduler: Any, timestep: Any) -> float:

@@ -1,6 +1,5 @@
 """Mode guidance: pull the early denoising steps towards each image's prototype (MGD3)."""
 
-import math
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import wraps
@@ -16,11 +15,11 @@ from d4m.synthesis.guided_scheduler import (
     PURE_NOISE,
     WrappedScheduler,
     check_guidable,
+    first_steps,
     implied_clean,
     move_prediction,
     next_signal,
     predicted_by,
-    run_begin,
     unit_variance,
 )
 
@@ -98,7 +97,8 @@ class ModeGuidedScheduler(WrappedScheduler):
 
         @wraps(self._scheduler.step)
         def step(model_output: Tensor, timestep: Any, sample: Tensor, **options: Any) -> Any:
-            pulled = self._taken < self._pulled_steps()
+            until = self._settings.mode_guidance_until
+            pulled = self._taken < first_steps(self._scheduler, self._settings, share=until)
             self._taken += 1
             if pulled and self._settings.scheduler == "ddpm":
                 return self._pulled_step(model_output, timestep, sample, **options)
@@ -129,21 +129,6 @@ class ModeGuidedScheduler(WrappedScheduler):
         )
         stepped.prev_sample = pulled.to(sample.dtype)
         return stepped if return_dict else stepped.to_tuple()
-
-    def _pulled_steps(self) -> int:
-        """Return how many steps are pulled: the share `mode_guidance_until` of the steps that run.
-
-        img2img pipelines run the last `strength` fraction of the schedule. PNDM evaluates its first
-        step twice, so its schedule has one step more than `num_inference_steps`.
-        """
-        skipped = run_begin(
-            self._scheduler,
-            num_inference_steps=self._settings.num_inference_steps,
-            strength=self._settings.strength,
-        )
-        run = len(self._scheduler.timesteps) - skipped
-        # Rounded because 0.55 * 100 is slightly above 55 in floating point.
-        return math.ceil(round(self._settings.mode_guidance_until * run, 6))
 
     def _pull(
         self,

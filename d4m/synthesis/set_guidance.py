@@ -1,6 +1,5 @@
 """Guidance of the images of a class as a set: CGS, DAP and optimal transport, step by step."""
 
-import math
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,10 +20,10 @@ from d4m.synthesis.guided_scheduler import (
     PURE_NOISE,
     WrappedScheduler,
     check_guidable,
+    first_steps,
     implied_clean,
     move_prediction,
     next_signal,
-    run_begin,
 )
 from d4m.synthesis.transport import transport_direction
 
@@ -143,21 +142,13 @@ class _SetGuidedScheduler(WrappedScheduler):
 
         @wraps(self._scheduler.step)
         def step(model_output: Tensor, timestep: Any, sample: Tensor, **options: Any) -> Any:
-            if self._taken < self._guided_steps():
+            until = self._guidance.until
+            if self._taken < first_steps(self._scheduler, self._settings, share=until):
                 model_output = self._guide(model_output, timestep, sample)
             self._taken += 1
             return self._scheduler.step(model_output, timestep, sample, **options)
 
         return step
-
-    def _guided_steps(self) -> int:
-        skipped = run_begin(
-            self._scheduler,
-            num_inference_steps=self._settings.num_inference_steps,
-            strength=self._settings.strength,
-        )
-        run = len(self._scheduler.timesteps) - skipped
-        return math.ceil(round(self._guidance.until * run, 6))
 
     def _guide(
         self,

@@ -3,32 +3,15 @@
 import re
 
 import pyarrow.parquet as pq
-import pytest
 from PIL import Image
 
 from tests.cli.commands import call, refused
-from tests.conftest import TINY_RECIPE
-
-PROMPT = TINY_RECIPE + "prompts: {per_class: {three: 'a [b]bold[/b] three'}}\n"
 
 
-@pytest.fixture(scope="module")
-def edited_once(finished_once, tmp_path_factory):
-    made = finished_once.copy(tmp_path_factory.mktemp("edited") / "workspace")
-    made.write("tiny", PROMPT)
-    made.run()
-    return made
-
-
-@pytest.fixture
-def edited(edited_once, tmp_path):
-    return edited_once.copy(tmp_path / "workspace")
-
-
-def test_lineage_of_images_leads_to_the_models_and_to_each_image_it_began_with(edited):
-    lines = call(edited, "lineage", "tiny", "synthetic_images", "class-00003")
+def test_lineage_of_images_leads_to_the_models_and_to_each_image_it_began_with(prompted):
+    lines = call(prompted, "lineage", "tiny", "synthetic_images", "class-00003")
     text = "\n".join(lines)
-    context = edited.pipeline().open_context()
+    context = prompted.pipeline().open_context()
     digest = context.upstream["synthetic_images"]["class-00003"].digest
     assert lines[0].startswith(f"synthetic_images/class-00003 {digest[:12]}  made 20")
     assert "prompt='a [b]bold[/b] three'" in text
@@ -47,43 +30,43 @@ def test_lineage_of_images_leads_to_the_models_and_to_each_image_it_began_with(e
     ]
 
 
-def test_lineage_of_a_whole_artifact_shows_one_of_many_units_alike(edited):
-    lines = call(edited, "lineage", "tiny", "latents")
+def test_lineage_of_a_whole_artifact_shows_one_of_many_units_alike(prompted):
+    lines = call(prompted, "lineage", "tiny", "latents")
     assert lines[0].startswith("latents/class-00000 ")
     assert lines[-1] == "latents: and 9 more units, to class-00009"
-    assert refused(edited, "lineage", "tiny", "latent").startswith("latent of recipe tiny has no")
+    assert refused(prompted, "lineage", "tiny", "latent").startswith("latent of recipe tiny has no")
 
 
-def test_history_lists_versions_with_reasons(edited):
-    lines = call(edited, "history", "tiny", "synthetic_images")
+def test_history_lists_versions_with_reasons(prompted):
+    lines = call(prompted, "history", "tiny", "synthetic_images")
     assert len(lines) == 4
     assert re.fullmatch(r"\d{8}T\d{6}\.\d{6}Z-\w{8}  10 of 10 units changed", lines[0])
     assert re.fullmatch(r"\S+ \(current\)  1 of 10 units changed", lines[2])
     reason = "class-00003: prompt changed from 'three' to 'a [b]bold[/b] three'"
     assert lines[3].strip() == reason
-    assert len(call(edited, "history", "tiny")) == 4
+    assert len(call(prompted, "history", "tiny")) == 4
 
 
-def test_diff_prints_settings_units_and_scores_and_draws_the_changed_classes(edited, tmp_path):
+def test_diff_prints_settings_units_and_scores_and_draws_the_changed_classes(prompted, tmp_path):
     picture = tmp_path / "diff.png"
-    lines = call(edited, "diff", "tiny", "--picture", picture)
+    lines = call(prompted, "diff", "tiny", "--picture", picture)
     assert "prompt of class 3 (three) changed from 'three' to 'a [b]bold[/b] three'" in lines
     assert "synthetic_images: 1 of 10 units changed" in lines
     [row] = [line for line in lines if line.strip().startswith("full_data")]
     assert row.split()[-1] == "+0.00"
-    narrow = call(edited, "diff", "tiny", columns=80)
+    narrow = call(prompted, "diff", "tiny", columns=80)
     for training_set in ("random_real", "nearest_real", "full_data"):  # their names are not cut
         assert [line for line in narrow if line.startswith(f"{training_set}, ")], training_set
     with Image.open(picture) as image:
         assert image.height < 100
-    error = refused(edited, "diff", "tiny", "current", "current", "--picture", tmp_path / "x.png")
+    error = refused(prompted, "diff", "tiny", "current", "current", "--picture", tmp_path / "x.png")
     assert "the images of all classes are the same" in error
     assert not (tmp_path / "x.png").exists()
 
 
-def test_an_earlier_version_is_exported(edited, tmp_path):
-    call(edited, "export", "tiny", tmp_path / "old", "--version", "previous")
-    call(edited, "export", "tiny", tmp_path / "new")
+def test_an_earlier_version_is_exported(prompted, tmp_path):
+    call(prompted, "export", "tiny", tmp_path / "old", "--version", "previous")
+    call(prompted, "export", "tiny", tmp_path / "new")
     prompts = [
         pq.read_table(tmp_path / name / "data").to_pylist()[3 * 3]["prompt"]
         for name in ("old", "new")
@@ -91,21 +74,21 @@ def test_an_earlier_version_is_exported(edited, tmp_path):
     assert prompts == ["three", "a [b]bold[/b] three"]
 
 
-def test_an_earlier_version_is_restored_and_scored_again_without_making_it_again(edited):
-    [line] = call(edited, "restore", "tiny", "previous", "old")
-    path = edited.recipes / "old.yaml"
+def test_an_earlier_version_is_restored_and_scored_again_without_making_it_again(prompted):
+    [line] = call(prompted, "restore", "tiny", "previous", "old")
+    path = prompted.recipes / "old.yaml"
     assert line == f"wrote {path}"
     assert path.read_text().startswith("# Recipe tiny as it was in version 20")
-    computed = edited.run("old")
+    computed = prompted.run("old")
     assert {stage: names for stage, names in computed.items() if names} == {
         "distilled_dataset": ("distilled_dataset",)
     }
     path.write_text(path.read_text().replace("seeds: 2", "seeds: 3"))
-    computed = {stage: names for stage, names in edited.run("old").items() if names}
+    computed = {stage: names for stage, names in prompted.run("old").items() if names}
     assert set(computed) == {"evaluation_scores", "distilled_dataset"}
     assert {name[-2:] for name in computed["evaluation_scores"]} == {"02"}
-    error = refused(edited, "restore", "tiny", "previous", "tiny")
+    error = refused(prompted, "restore", "tiny", "previous", "tiny")
     assert error.startswith("wanted the name of a recipe that does not exist yet, found ")
     for name in ("../elsewhere/new", ".hidden"):
-        assert "choose another" in refused(edited, "restore", "tiny", "previous", name)
-    assert {path.name for path in edited.recipes.iterdir()} == {"tiny.yaml", "old.yaml"}
+        assert "choose another" in refused(prompted, "restore", "tiny", "previous", name)
+    assert {path.name for path in prompted.recipes.iterdir()} == {"tiny.yaml", "old.yaml"}

@@ -4,7 +4,6 @@ import json
 import subprocess
 
 import datasets
-import mlcroissant
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -126,6 +125,8 @@ def test_the_card_says_what_hub_and_people_look_for(exports):
     "ignore:The inplace keyword",
 )
 def test_croissant_is_valid_and_leads_to_the_records(exports, context):
+    import mlcroissant  # which takes a second, in each worker that looks for tests
+
     found = mlcroissant.Dataset(jsonld=exports / "parquet" / "croissant.json")
     assert not found.metadata.ctx.issues.errors
     assert not found.metadata.ctx.issues.warnings

@@ -1,15 +1,19 @@
-"""Access to the stored units of a finished run, for tests that damage them."""
+"""Access to the stored units of a finished run, and commands that run over them."""
 
 import json
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from filelock import FileLock
 
-from tests.conftest import Workspace
+from tests.conftest import Workspace, shared_folder
 from tests.object_stores import SeaweedFS, environment
+from tests.warm import WarmProcess, start_server
 
 Chosen = TypeVar("Chosen")
 
@@ -59,6 +63,50 @@ class StoredUnits:
 def stored(finished: Workspace) -> StoredUnits:
     """Return the units of a copy of the finished store."""
     return StoredUnits(finished)
+
+
+@pytest.fixture(scope="session")
+def start(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., subprocess.Popen[bytes] | WarmProcess]:
+    """Return what starts a command in a workspace, with a file for all that it prints.
+
+    In `make test` all workers have one process that forks the commands; `make test-faults` starts
+    them as a user does.
+    """
+
+    def start_cold(workspace: Workspace, output: Path, *command: str) -> subprocess.Popen[bytes]:
+        environment = workspace.environment() | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        program = Path(sys.executable).with_name(command[0])
+        with output.open("ab") as file:
+            return subprocess.Popen(
+                [program, *command[1:]],
+                cwd=workspace.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+
+    def start_warm(workspace: Workspace, output: Path, *command: str) -> WarmProcess:
+        return WarmProcess(
+            address,
+            {
+                "command": command,
+                "environment": workspace.environment(),
+                "folder": str(workspace.folder),
+                "output": str(output),
+            },
+        )
+
+    if often(False, True):
+        return start_cold
+    address = shared_folder(tmp_path_factory) / "warm.socket"
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    with FileLock(address.with_suffix(".lock")):
+        start_server(address, os.getppid() if is_worker else os.getpid())
+    return start_warm
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Changes during a run: to its recipe, its images and its permission to write."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -15,9 +14,9 @@ from tests.faults.conftest import StoredUnits, often
 pytestmark = pytest.mark.faults
 
 BIN = Path(sys.executable).parent
-RUN = [BIN / "d4m", "run", "tiny"]
+RUN = ["d4m", "run", "tiny"]
 MATERIALIZE = [
-    BIN / "dagster",
+    "dagster",
     "asset",
     "materialize",
     "-m",
@@ -32,36 +31,34 @@ EDITED = ONE_STUDENT.replace("ipc: 3", "ipc: 2")
 EDITED += 'prompts: {template: "another {name}"}\n'
 
 
-def _run_with_a_change(workspace: Workspace, command, moment, change) -> tuple[int, str]:
+def _run_with_a_change(start, workspace: Workspace, command, moment, change) -> tuple[int, str]:
     """Return the status and output of a run in the middle of which something changes."""
-    home = workspace.folder / "dagster_home"
+    home, output = workspace.folder / "dagster_home", workspace.folder / "output"
     home.mkdir(exist_ok=True)
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
     deadline = time.monotonic() + PATIENCE_S
-    with subprocess.Popen(
-        command,
-        cwd=workspace.folder,
-        env=workspace.environment() | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
+    process = start(workspace, output, *command)
+    try:
         while process.poll() is None and not moment() and time.monotonic() < deadline:
             time.sleep(0.005)
         was_running = process.poll() is None
         change()
-        printed = process.communicate(timeout=PATIENCE_S)[0]
+        status = process.wait(PATIENCE_S)
+    finally:
+        process.kill()
+    printed = output.read_text()
     assert was_running, f"the moment never came: {printed}"
-    return process.returncode, " ".join(printed.split())
+    return status, " ".join(printed.split())
 
 
 @pytest.mark.parametrize("command", often([MATERIALIZE], [MATERIALIZE, RUN]))
-def test_a_recipe_edited_during_a_run_applies_to_the_next_run(stored: StoredUnits, command):
+def test_a_recipe_edited_during_a_run_applies_to_the_next_run(start, stored: StoredUnits, command):
     workspace = stored.workspace
     for stage in ("latents", "synthetic_images", "soft_labels"):
         stored.forget(stage, *stored.names(stage))
     stored.forget("evaluation_scores", "synthetic-soft-convnet3-00", "synthetic-hard-convnet3-00")
     status, printed = _run_with_a_change(
+        start,
         workspace,
         command,
         lambda: stored.published("latents") == set(stored.names("latents")),
@@ -81,7 +78,9 @@ def test_a_recipe_edited_during_a_run_applies_to_the_next_run(stored: StoredUnit
     assert not any(workspace.run().values())
 
 
-def test_images_changed_during_a_run_stop_it_and_the_next_run_uses_the_new_ones(tmp_path: Path):
+def test_images_changed_during_a_run_stop_it_and_the_next_run_uses_the_new_ones(
+    start, tmp_path: Path
+):
     """The error names an image that has changed; no latent is ever made from another image."""
     workspace = Workspace(tmp_path / "workspace")
     workspace.write("pets", FOLDER_RECIPE)
@@ -92,8 +91,9 @@ def test_images_changed_during_a_run_stop_it_and_the_next_run_uses_the_new_ones(
         drawn["dog"][3].unlink()
 
     status, printed = _run_with_a_change(
+        start,
         workspace,
-        [BIN / "d4m", "run", "pets"],
+        ["d4m", "run", "pets"],
         (workspace.store / "recipes" / "pets" / "real_images" / "current.json").exists,
         change,
     )

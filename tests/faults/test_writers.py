@@ -1,10 +1,6 @@
 """Several processes run one recipe at once without partial reads or errors, and with one result."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,32 +11,28 @@ from tests.faults.conftest import StoredUnits, often
 
 pytestmark = pytest.mark.faults
 
-BIN = Path(sys.executable).parent
 PATIENCE_S = 600
-RUN = [BIN / "d4m", "run", "tiny"]
-MATERIALIZE = [BIN / "dagster", "asset", "materialize", "-m", "d4m_assets", "--select", "*"]
+RUN = ["d4m", "run", "tiny"]
+MATERIALIZE = ["dagster", "asset", "materialize", "-m", "d4m_assets", "--select", "*"]
 WITHOUT_TORCH = ["real_images", "prototypes", "distilled_dataset"]
 
 
-def _run_at_once(stored: StoredUnits, commands) -> list[str]:
+def _run_at_once(start, stored: StoredUnits, commands) -> list[str]:
     """Start commands together, assert that all succeed, and return what they print."""
     workspace = stored.workspace
     home = workspace.folder / "dagster_home"
     home.mkdir(exist_ok=True)
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+    outputs = [workspace.folder / f"output-{number}" for number in range(len(commands))]
+    for output in outputs:
+        output.write_text("")
     processes = [
-        subprocess.Popen(
-            command,
-            cwd=workspace.folder,
-            env=workspace.environment() | {"PYTHONPATH": os.pathsep.join(sys.path)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for command in commands
+        start(workspace, output, *command)
+        for output, command in zip(outputs, commands, strict=True)
     ]
-    printed = [process.communicate(timeout=PATIENCE_S)[0] for process in processes]
-    assert all(process.returncode in MADE for process in processes), printed
+    statuses = [process.wait(PATIENCE_S) for process in processes]
+    printed = [output.read_text() for output in outputs]
+    assert all(status in MADE for status in statuses), printed
     assert not [text for text in printed if "Traceback" in text]
     assert workspace.digests() == stored.undisturbed
     assert [found for found in workspace.pipeline().verify() if found[2]] == []
@@ -56,7 +48,7 @@ def _computed(printed: str) -> int:
     return sum(map(int, re.findall(r"computed (\d+), reused", printed)))
 
 
-def test_four_writers_of_both_kinds_at_once(stored: StoredUnits, record_property):
+def test_four_writers_of_both_kinds_at_once(start, stored: StoredUnits, record_property):
     """Repeat three command-line runs and one Dagster run, with other units lost each time."""
     rng, rounds = np.random.default_rng(4), often(1, 20)
     stages = often(WITHOUT_TORCH, [stage.name for stage in STAGES])
@@ -66,7 +58,7 @@ def test_four_writers_of_both_kinds_at_once(stored: StoredUnits, record_property
             stored.forget(str(stage), *stored.names(str(stage)))
             needed += len(stored.names(str(stage)))
         commands = [RUN, RUN, RUN, [*MATERIALIZE, "--partition", "tiny"]]
-        done += sum(map(_computed, _run_at_once(stored, commands)))
+        done += sum(map(_computed, _run_at_once(start, stored, commands)))
     assert done >= needed
     record_property(
         "measured",

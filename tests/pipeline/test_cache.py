@@ -7,7 +7,7 @@ import pytest
 
 from d4m.errors import MissingUpstreamError
 from d4m.pipeline import STAGES
-from tests.conftest import ONE_STUDENT, TINY_RECIPE
+from tests.conftest import ONE_STUDENT, PROMPTED, TINY_RECIPE
 
 NOTHING = {stage.name: () for stage in STAGES}
 SYNTHETIC_ROWS = tuple(
@@ -106,15 +106,16 @@ def test_what_was_made_for_other_settings_is_not_taken_for_this_recipes(
     assert finished.digests() == before
 
 
-def test_a_run_refuses_to_go_on_with_what_another_recipe_has_left(finished):
+def test_a_run_refuses_to_go_on_with_what_another_recipe_has_left(prompted):
     """One recipe, edited under a run, and a second run that was faster."""
-    ours = finished.pipeline()
-    finished.write("tiny", TINY_RECIPE + "prompts: {per_class: {three: a bold three}}\n")
-    finished.run()
-    packed = finished.digests()["distilled_dataset"]
+    prompted.write("tiny", TINY_RECIPE)
+    ours = prompted.pipeline()
+    prompted.write("tiny", PROMPTED)
+    prompted.run()
+    packed = prompted.digests()["distilled_dataset"]
     with pytest.raises(MissingUpstreamError, match=r"has no .* for its present settings"):
         ours.run_stage("distilled_dataset")
-    assert finished.digests()["distilled_dataset"] == packed
+    assert prompted.digests()["distilled_dataset"] == packed
 
 
 @pytest.mark.parametrize("stage", ["real_images", "latents", "prototypes", "soft_labels"])

@@ -54,13 +54,12 @@ def test_a_store_that_was_copied_into_a_bucket_is_whole_and_its_gaps_are_filled(
 
     monkeypatch.setenv("D4M_STORE", copied)
     monkeypatch.setenv("D4M_RECIPES", str(pets.recipes))
-    for command in (["status", "pets"], ["verify", "pets"], ["gc", "--yes", "--grace-hours", "0"]):
+    for command in (["status", "pets"], ["gc", "--yes", "--grace-hours", "0"], ["verify", "pets"]):
         app(command, standalone_mode=False)
     printed = capsys.readouterr().out
     assert "everything is cached" in printed
-    assert ", 0 are damaged" in printed
     assert "removed " in printed  # the references that the copies replaced, and marks of use
-    assert [found for found in again.verify() if found[2]] == []
+    assert ", 0 are damaged" in printed
 
 
 def test_a_run_over_a_read_only_store_computes_only_what_that_one_lacks(finished, tmp_path):

@@ -21,9 +21,11 @@ dataset: {{source: image_folder, path: ../images, size_px: 16}}
 generator: {generator}
 prototypes: {{ipc: 2, starts: 1}}
 synthesis: {{num_inference_steps: 4, scheduler: ddim}}
-teacher: {{epochs: 2}}
+teacher: {{epochs: 2, options: {{width: 16}}}}
 soft_labels: {{epochs: 2, epochs_per_block: 1}}
-evaluation: {{seeds: 1, full_data: {{epochs: 1}}}}
+evaluation:
+  {{seeds: 1, full_data: {{epochs: 1}},
+  students: [{{architecture: convnet3, options: {{width: 16}}}}]}}
 """
 Computed = dict[str, tuple[str, ...]]
 

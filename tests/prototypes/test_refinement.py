@@ -14,6 +14,7 @@ from d4m.prototypes.refinement import refine_prototypes
 from d4m.prototypes.teacher_regression import TeacherRegression, student_views
 from d4m.settings import (
     AugmentationSettings,
+    ClassifierSettings,
     MatchingSettings,
     OptimizerSettings,
     SoftLabelSettings,
@@ -23,6 +24,7 @@ from d4m.training.soft_labels import TeacherLabels
 from d4m.training.train import Training, train_with_soft_labels
 
 CROPS = AugmentationSettings(crop_scale=(0.8, 1.0), cutmix=0, flip=0)
+NARROW = ClassifierSettings(options={"width": 32})
 VIEWS = CROPS.model_copy(update={"cutmix": 0.5})
 
 
@@ -78,7 +80,7 @@ def _refined(targets, teacher, *, steps=40, draw=_draw, **changed):
 def _divergence(latents, targets, teacher, seed) -> float:
     """Train a student on the latents' images; return its divergence from the teacher on targets."""
     images = ImageSet(_decode(torch.from_numpy(latents)), CLASS_IDS)
-    student = kernel_network(images, classes=4, seed=seed)
+    student = kernel_network(images, classes=4, seed=seed, settings=NARROW)
     labels = SoftLabelSettings(mode="online", epochs=300, augmentation=CROPS)
     train_with_soft_labels(
         student,

@@ -21,9 +21,10 @@ EDITS = {
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Workspace:
-    """A small recipe, run once: copy it, do not change it."""
-    made = Workspace(tmp_path_factory.mktemp("present") / "workspace")
+def small(finished_once, tmp_path_factory) -> Workspace:
+    """A small recipe, run once over units of the tiny one: copy it, do not change it."""
+    made = finished_once.copy(tmp_path_factory.mktemp("present") / "workspace")
+    (made.recipes / "tiny.yaml").unlink()
     made.write("small", SMALL)
     made.run("small")
     return made
@@ -120,6 +121,7 @@ def test_recipes_of_one_name_in_two_folders_do_not_share_versions(small, tmp_pat
     folders = sorted(path.name for path in (workspace.store / "recipes").iterdir())
     assert folders[0] == "small"
     assert folders[1].startswith("small~")
+    assert folders[2:] == ["tiny"]
 
 
 def test_a_recipe_that_was_moved_keeps_its_versions(small, tmp_path):

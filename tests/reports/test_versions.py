@@ -9,18 +9,14 @@ from PIL import Image
 from d4m.errors import StoreError
 from d4m.reports.dataset_diff import DatasetVersion, compare_datasets, draw_side_by_side
 from d4m.reports.versions import find_version, version_changes
-from tests.conftest import SECOND_STUDENT, TINY_RECIPE
-
-PROMPT = TINY_RECIPE + "prompts: {per_class: {three: a bold three}}\n"
+from tests.conftest import PROMPTED, SECOND_STUDENT
 
 
 @pytest.fixture(scope="module")
-def edited_once(finished_once, tmp_path_factory):
+def edited_once(prompted_once, tmp_path_factory):
     """Return a workspace with three runs: the tiny recipe, another prompt, fewer images."""
-    made = finished_once.copy(tmp_path_factory.mktemp("edited") / "workspace")
-    made.write("tiny", PROMPT)
-    made.run()
-    made.write("tiny", PROMPT.replace("ipc: 3", "ipc: 2"))
+    made = prompted_once.copy(tmp_path_factory.mktemp("edited") / "workspace")
+    made.write("tiny", PROMPTED.replace("ipc: 3", "ipc: 2"))
     made.run()
     return made
 
@@ -39,13 +35,15 @@ def test_every_version_says_what_changed_and_why(edited):
     assert [len(change.changed) for change in changes] == [10, 1, 10]
     assert changes[0].reason == "the first one kept"
     assert changes[1].changed == ("class-00003",)
-    assert changes[1].reason == "class-00003: prompt changed from 'three' to 'a bold three'"
+    assert changes[1].reason == "class-00003: prompt changed from 'three' to 'a [b]bold[/b] three'"
     assert changes[2].reason == "class-00000: prototypes/class-00000 changed"
     assert len(version_changes(edited.pipeline().open_context(), "latents")) == 1
 
 
 def test_units_that_are_gone_are_named(edited):
-    text = PROMPT.replace("ipc: 3", "ipc: 2").replace("epochs: 4, epochs_per_block: 2", "epochs: 2")
+    text = PROMPTED.replace("ipc: 3", "ipc: 2").replace(
+        "epochs: 4, epochs_per_block: 2", "epochs: 2"
+    )
     edited.write("tiny", text)
     edited.run()
     change = version_changes(edited.pipeline().open_context(), "soft_labels")[-1]
@@ -89,8 +87,8 @@ def test_two_data_sets_differ_in_what_was_edited_and_what_follows(edited):
     first, second, third = (_dataset(context, name) for name in names)
     found = compare_datasets(first, second)
     assert found.settings == [
-        "prompts.per_class.three changed from unset to 'a bold three'",
-        "prompt of class 3 (three) changed from 'three' to 'a bold three'",
+        "prompts.per_class.three changed from unset to 'a [b]bold[/b] three'",
+        "prompt of class 3 (three) changed from 'three' to 'a [b]bold[/b] three'",
     ]
     assert found.class_ids == [3]
     assert found.units["synthetic_images"] == (1, 10)
@@ -125,7 +123,7 @@ def test_classes_and_artifacts_that_only_one_version_has_are_counted_and_not_dra
 
 
 def test_rows_of_one_version_alone_have_no_difference(edited):
-    edited.write("tiny", PROMPT.replace(SECOND_STUDENT, "test_resnet"))
+    edited.write("tiny", PROMPTED.replace(SECOND_STUDENT, "test_resnet"))
     edited.run()
     context = edited.pipeline().open_context()
     found = compare_datasets(_dataset(context, "previous"), _dataset(context, "current"))

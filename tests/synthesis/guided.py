@@ -47,3 +47,20 @@ def draw_latents(kind, settings, pipeline=None, prototypes=None):
             generator=[torch.Generator().manual_seed(seed) for seed in range(3)],
             output_type="latent",
         ).images
+
+
+def record_predictions(pipeline):
+    """Return two lists, which fill with what the U-Net predicts and with what the sampler is given.
+
+    The pipeline has its sampler already.
+    """
+    predicted, stepped = list[torch.Tensor](), list[torch.Tensor]()
+
+    class Recording(type(pipeline.scheduler)):
+        def step(self, model_output, timestep, sample, **options):
+            stepped.append(model_output)
+            return super().step(model_output, timestep, sample, **options)
+
+    pipeline.scheduler = Recording.from_config(pipeline.scheduler.config)
+    pipeline.unet.register_forward_hook(lambda _, __, output: predicted.append(output[0]))
+    return predicted, stepped

@@ -27,6 +27,7 @@ from tests.synthesis.guided import (
     draw_latents,
     make_prototypes,
     make_settings,
+    record_predictions,
 )
 from tests.tiny_pipelines import LATENT, image_to_image
 
@@ -170,15 +171,7 @@ def test_only_the_first_share_of_the_steps_is_pulled(scheduler, settings, pulled
     settings = make_settings(scheduler=scheduler, guidance_scale=1.0, **settings)
     pipeline = image_to_image("sd")
     use_scheduler(pipeline, settings)
-    predicted, stepped = list[torch.Tensor](), list[torch.Tensor]()
-
-    class Recording(type(pipeline.scheduler)):
-        def step(self, model_output, timestep, sample, **options):
-            stepped.append(model_output)
-            return super().step(model_output, timestep, sample, **options)
-
-    pipeline.scheduler = Recording.from_config(pipeline.scheduler.config)
-    pipeline.unet.register_forward_hook(lambda _, __, output: predicted.append(output[0]))
+    predicted, stepped = record_predictions(pipeline)
     for _ in range(2):  # a second call counts its steps from 0 again
         predicted.clear()
         stepped.clear()

@@ -11,7 +11,7 @@ from d4m.settings import SynthesisSettings
 from d4m.synthesis.samplers import use_scheduler
 from d4m.synthesis.set_guidance import ClassLatents
 from d4m.synthesis.synthesize import ImageRequest, denoise, synthesize_images
-from tests.synthesis.guided import COPY_KEYWORD
+from tests.synthesis.guided import COPY_KEYWORD, record_predictions
 from tests.tiny_pipelines import LATENT, image_to_image
 
 WEIGHTS = {"cgs": {"repulsion": 0.5, "pull": 0.5}, "dap": {"weight": 0.5}, "ot": {"weight": 0.5}}
@@ -111,15 +111,7 @@ def test_only_the_first_share_of_the_steps_is_guided(until, guided):
     settings = _settings({"cgs": {}, "until": until}, guidance_scale=1.0)
     pipeline = image_to_image("sd")
     use_scheduler(pipeline, settings)
-    predicted, stepped = list[torch.Tensor](), list[torch.Tensor]()
-
-    class Recording(type(pipeline.scheduler)):
-        def step(self, model_output, timestep, sample, **options):
-            stepped.append(model_output)
-            return super().step(model_output, timestep, sample, **options)
-
-    pipeline.scheduler = Recording.from_config(pipeline.scheduler.config)
-    pipeline.unet.register_forward_hook(lambda _, __, output: predicted.append(output[0]))
+    predicted, stepped = record_predictions(pipeline)
     _latents(settings, pipeline=pipeline)
     moved = [not torch.equal(a, b) for a, b in zip(predicted, stepped, strict=True)]
     assert moved == [True] * guided + [False] * (3 - guided)
