@@ -14,10 +14,10 @@ from torch import nn
 
 from d4m.images.image_set import ImageSet
 from d4m.settings import AugmentationSettings, MatchingSettings
-from d4m.training.augment import Views
+from d4m.training.augment import Views, draw_views
 from d4m.training.dsa import BatchChanges
 from d4m.training.loop import Epoch, LearningCurve, Training, TrainingLoop
-from d4m.training.soft_labels import EpochLabels, draw_epoch
+from d4m.training.soft_labels import EpochLabels
 from d4m.training.train import class_losses, soft_epochs
 
 
@@ -75,11 +75,12 @@ def train_together_with_hard_labels(
     images = join_sets([each.images for each in learners])
 
     def labelled(epoch: int) -> Epoch:
-        views = join_views(
-            [
-                draw_epoch(each.images, augmentation, seed=each.training.seed, epoch=epoch)
-                for each in learners
-            ]
+        views = draw_views(
+            augmentation,
+            seed=[each.training.seed for each in learners],
+            epoch=epoch,
+            images=len(learners[0].images),
+            size_px=images.size_px,
         )
         return images, views, class_losses(images, views)
 

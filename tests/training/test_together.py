@@ -1,6 +1,6 @@
 """Students that are trained at once become what each becomes alone."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from d4m.settings import (
     SoftLabelSettings,
 )
 from d4m.store.checkpoints import NOWHERE
-from d4m.training.augment import draw_views, replay_views
+from d4m.training.augment import Views, draw_views, replay_views
 from d4m.training.dsa import BatchChanges, change_each
 from d4m.training.optimizers import build_optimizer
 from d4m.training.soft_labels import TeacherLabels
@@ -140,6 +140,10 @@ def test_every_student_sees_the_views_that_it_sees_alone():
     drawn = [
         draw_views(one_of, seed=seed, epoch=3, images=60, size_px=8) for seed in range(len(sets))
     ]
+    at_once = draw_views(one_of, seed=range(len(sets)), epoch=3, images=60, size_px=8)
+    for field in fields(Views):
+        expected = getattr(join_views(drawn), field.name)
+        assert np.array_equal(getattr(at_once, field.name), expected), field.name
     drawn[1] = replace(drawn[1], tints=None)  # as where no image happens to be tinted
     rows = np.arange(180)
     joined = replay_views(join_sets(sets).pixels, join_views(drawn), rows)
