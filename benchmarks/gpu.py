@@ -31,6 +31,8 @@ from published_training import (
     train_as_published,
     write_published_labels,
 )
+from students_together import Comparison
+from students_together import Size as StudentsSize
 from synthesis import LABELS, Bench, matrix_rate
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -101,7 +103,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         bench = Machine(size, device, place)
-        parts = (bench.synthesis, bench.labels_and_students, bench.encoding)
+        parts = (
+            bench.synthesis,
+            bench.labels_and_students,
+            bench.students_at_once,
+            bench.encoding,
+        )
         for number, part in enumerate(parts, 1):
             left = 60 * arguments.minutes - (time.monotonic() - start)
             found = measure_part(part, left * number / len(parts) / 60)
@@ -198,6 +205,17 @@ class Machine:
             share = rate * self._flops(teacher) * 1.5 / self.matrix_rate
             what = f"students, images/s, {size.view_px} px, {size.student}, {precision}"
             rows.append(Row(what, slow, rate, share, self._peak()))
+        return rows
+
+    def students_at_once(self) -> list[Row]:
+        """Train nine small students one by one, in the column `published`, and at once."""
+        on_cpu = {"size_px": 8, "width": 16, "epochs": 4} if self.device == "cpu" else {}
+        comparison = Comparison(StudentsSize(device=self.device, **on_cpu))
+        rows = list[Row]()
+        for labels, precision in (("hard", "float32"), ("soft", "float32"), ("hard", "bfloat16")):
+            found = comparison.compare(labels, "adamw", precision)
+            what = f"9 students of convnet3, images/s, {labels} labels, {precision}, one by one"
+            rows.append(Row(what, found.one_by_one, found.at_once, None, self._peak()))
         return rows
 
     def encoding(self) -> list[Row]:

@@ -1,4 +1,4 @@
-"""The device that arrays are computed on, batch size, memory mode, compiler, workers and process.
+"""The device that arrays are computed on, batch sizes, memory mode, compiler, workers and process.
 
 None of them changes a result beyond rounding.
 """
@@ -18,6 +18,7 @@ Memory = Literal["full", "slicing", "offload"]
 Compiler = Literal["inductor", "cudagraphs", "eager"]
 _BATCH_PIXELS = 16 * 512**2
 _LARGEST_BATCH = 256
+_MOST_TOGETHER = 32  # students on a GPU
 _WORKERS = re.compile(r"serial|ray|auto|ray://[^\s/]+:[0-9]+")
 _ALLOCATOR_CHOICES = (
     "LD_PRELOAD",
@@ -38,7 +39,7 @@ _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:[0-9]+)?")
 
 @dataclass(frozen=True)
 class Compute:
-    """The device, batch size, memory mode and compiler that stages compute with.
+    """The device, batch sizes, memory mode and compiler that stages compute with.
 
     These settings belong to the machine, not to a recipe. They enter a cache key in one case only:
     the device decides what precision `auto` means for a pretrained generator.
@@ -53,6 +54,8 @@ class Compute:
             on the device.
         compiler: the backend of `torch.compile` for classifiers that are trained; None: they are
             not compiled.
+        students_together: how many students are trained at once; None: on a CUDA device as many
+            as it has use for, elsewhere one.
 
     Raises:
         D4MError: a value is not one of these.
@@ -62,6 +65,7 @@ class Compute:
     batch_size: int | None = None
     memory: Memory = "full"
     compiler: Compiler | None = None
+    students_together: int | None = None
 
     def __post_init__(self) -> None:
         """Check the values, which come from the environment."""
@@ -77,9 +81,8 @@ class Compute:
         if self.compiler not in (None, *get_args(Compiler)):
             msg = f"D4M_COMPILE: wanted one of {get_args(Compiler)}, found {self.compiler!r}"
             raise D4MError(msg)
-        if self.batch_size is not None and self.batch_size < 1:
-            msg = f"D4M_BATCH_SIZE: wanted a whole number of at least 1, found {self.batch_size}"
-            raise D4MError(msg)
+        _check_count("D4M_BATCH_SIZE", self.batch_size)
+        _check_count("D4M_STUDENTS_TOGETHER", self.students_together)
 
     @cached_property
     def device(self) -> str:
@@ -87,6 +90,12 @@ class Compute:
         if self.requested_device != "auto":
             return self.requested_device
         return "cuda" if _has_cuda_device() else "cpu"
+
+    @property
+    def most_together(self) -> int:
+        """The most students that are trained at once."""
+        on_gpu = self.device.startswith("cuda")
+        return self.students_together or (_MOST_TOGETHER if on_gpu else 1)
 
     def encode_batch_size(self, size_px: int) -> int:
         """Return how many images to encode at a time: `batch_size`, else about 4 million pixels."""
@@ -124,12 +133,16 @@ class WorkerSettings:
             )
             raise D4MError(msg)
         for name, value in (("D4M_WORKER_COUNT", self.count), ("D4M_WORKER_CPUS", self.cpus)):
-            if value is not None and value < 1:
-                msg = f"{name}: wanted a whole number of at least 1, found {value}"
-                raise D4MError(msg)
+            _check_count(name, value)
         if not 0 < self.gpus <= 1:
             msg = f"D4M_WORKER_GPUS: wanted a share of a GPU in (0, 1], found {self.gpus:g}"
             raise D4MError(msg)
+
+
+def _check_count(variable: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        msg = f"{variable}: wanted a whole number of at least 1, found {value}"
+        raise D4MError(msg)
 
 
 def spin_briefly() -> None:

@@ -43,7 +43,8 @@ def compute() -> Compute:
     """Return the machine's settings.
 
     They are read from `$D4M_DEVICE` (default: auto), `$D4M_BATCH_SIZE` (default: as many images as
-    fit), `$D4M_MEMORY` (default: full) and `$D4M_COMPILE` (default: nothing is compiled).
+    fit), `$D4M_MEMORY` (default: full), `$D4M_COMPILE` (default: nothing is compiled) and
+    `$D4M_STUDENTS_TOGETHER` (default: by the device).
 
     Raises:
         D4MError: `Compute` does not accept a value.
@@ -53,6 +54,7 @@ def compute() -> Compute:
         _whole_number("D4M_BATCH_SIZE"),
         cast(Memory, os.environ.get("D4M_MEMORY", "full")),
         cast(Compiler | None, os.environ.get("D4M_COMPILE")),
+        _whole_number("D4M_STUDENTS_TOGETHER"),
     )
 
 

@@ -5,9 +5,10 @@ not depend on earlier computations, on the batch it is computed in, or on whethe
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, UInt64
 from numpy.typing import NDArray
 
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
@@ -55,14 +56,18 @@ def stream_generator(root_seed: int, *names: str | int) -> np.random.Generator:
 
 
 def uniforms(
-    seed: int, *, epoch: int, items: Int64[np.ndarray, "item"], draws: int
+    seed: int | UInt64[np.ndarray, "item"],
+    *,
+    epoch: int,
+    items: Int64[np.ndarray, "item"],
+    draws: int,
 ) -> Float64[np.ndarray, "item draw"]:
     """Draw uniform numbers in [0, 1): one row per item, each from its own stream.
 
     A row depends on (seed, epoch, item) alone, not on the other items in the same call.
 
     Args:
-        seed: from `stream_seed`.
+        seed: from `stream_seed`; or one for each item.
         epoch: the number of the pass over the images, in [0, 2^32).
         items: item numbers, in [0, 2^32).
         draws: how many numbers to draw per item.
@@ -78,12 +83,33 @@ def uniforms(
     counters[..., 0] = blocks
     counters[..., 1] = items.astype(np.uint64)[:, None]
     counters[..., 2] = epoch
-    words = philox4x32(counters.reshape(-1, 4), (seed & 0xFFFFFFFF, seed >> 32))
+    own = seed if isinstance(seed, int) else np.repeat(seed, len(blocks))
+    words = philox4x32(counters.reshape(-1, 4), (own & 0xFFFFFFFF, own >> 32))
     return words.reshape(len(items), -1)[:, :draws].astype(np.float64) / 2.0**32
 
 
-def philox4x32(counters: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint64]:
+def uniforms_of_sets(
+    seeds: Sequence[int], *, epoch: int, rows: Int64[np.ndarray, "row"], size: int, draws: int
+) -> Float64[np.ndarray, "row draw"]:
+    """Draw as `uniforms` does for rows of several sets, which follow one another.
+
+    Args:
+        seeds: of each set.
+        epoch: the number of the pass over the images.
+        rows: of all sets; the items of each set are numbered from 0.
+        size: items per set.
+        draws: how many numbers to draw per row.
+    """
+    own = np.array(seeds, np.uint64)[rows // size]
+    return uniforms(own, epoch=epoch, items=rows % size, draws=draws)
+
+
+def philox4x32(
+    counters: NDArray[np.uint64], key: tuple[int, int] | tuple[NDArray[np.uint64], ...]
+) -> NDArray[np.uint64]:
     """Turn each row of four 32-bit counter words into four random words, by ten Philox rounds.
+
+    The key is the same for all rows, or has two numbers per row.
 
     Source:
         Salmon et al. 2011; checked against the known answers that their Random123 library ships.

@@ -105,6 +105,11 @@ class StoreResource(dg.ConfigurableResource[None]):
         description="`$D4M_COMPILE`: `inductor`, `cudagraphs` or `eager`, the backend of "
         "`torch.compile` for teachers and students; without it, nothing is compiled.",
     )
+    students_together: int | None = Field(
+        default=None,
+        description="`$D4M_STUDENTS_TOGETHER`: students that are trained at once; without it, on a "
+        "GPU as many as it has use for, and one on a CPU.",
+    )
     workers: str = Field(
         default="serial",
         description="`$D4M_WORKERS`: `serial`, `ray`, `auto` or `ray://<host>:<port>`.",
@@ -142,6 +147,7 @@ class StoreResource(dg.ConfigurableResource[None]):
             batch_size=compute.batch_size,
             memory=compute.memory,
             compiler=compute.compiler,
+            students_together=compute.students_together,
             workers=workers.address,
             worker_count=workers.count,
             worker_cpus=workers.cpus,
@@ -151,7 +157,9 @@ class StoreResource(dg.ConfigurableResource[None]):
     def pipeline(self, recipe: Recipe) -> Pipeline:
         """Return a recipe's stages over this store."""
         compiler = cast(Compiler | None, self.compiler)  # which `Compute` checks
-        compute = Compute(self.device, self.batch_size, self.memory, compiler)
+        compute = Compute(
+            self.device, self.batch_size, self.memory, compiler, self.students_together
+        )
         workers = WorkerSettings(
             self.workers, self.worker_count, self.worker_cpus, self.worker_gpus
         )

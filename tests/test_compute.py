@@ -17,8 +17,8 @@ from d4m.errors import D4MError
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
     """Unset every variable that chooses the machine's settings."""
-    for name in ("D4M_DEVICE", "D4M_BATCH_SIZE", "D4M_MEMORY", "D4M_COMPILE"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("DEVICE", "BATCH_SIZE", "MEMORY", "COMPILE", "STUDENTS_TOGETHER"):
+        monkeypatch.delenv(f"D4M_{name}", raising=False)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,22 @@ def test_all_are_read_together(monkeypatch):
     monkeypatch.setenv("D4M_BATCH_SIZE", "24")
     monkeypatch.setenv("D4M_MEMORY", "offload")
     monkeypatch.setenv("D4M_COMPILE", "inductor")
-    assert environment.compute() == Compute("cuda:1", 24, "offload", "inductor")
+    monkeypatch.setenv("D4M_STUDENTS_TOGETHER", "9")
+    assert environment.compute() == Compute("cuda:1", 24, "offload", "inductor", 9)
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "most"),
+    [("cpu", None, 1), ("mps", None, 1), ("cuda:1", None, 32), ("cpu", 9, 9), ("cuda", 1, 1)],
+)
+def test_students_are_trained_at_once_on_a_gpu_or_where_it_is_asked_for(device, asked, most):
+    assert Compute(device, students_together=asked).most_together == most
+
+
+def test_no_student_at_a_time_is_refused():
+    message = "D4M_STUDENTS_TOGETHER: wanted a whole number of at least 1, found 0"
+    with pytest.raises(D4MError, match=f"^{message}$"):
+        Compute(students_together=0)
 
 
 _FAULTS = """

@@ -43,6 +43,21 @@ OWN_NETWORKS: Mapping[str, OwnNetwork] = {
 }
 
 
+def can_be_joined(architecture: str, options: Mapping[str, Any]) -> bool:
+    """Return whether several such networks can be computed as one (`d4m.classifiers.joined`).
+
+    Every layer must treat channels group by group, as those of the field's networks do. Batch norm
+    is left out: a batch that does not fit in memory is computed in parts, and each part has its own
+    statistics, so scores would depend on how many networks are computed at once.
+
+    Example:
+        >>> can_be_joined("convnet3", {}), can_be_joined("convnet3", {"norm": "batch"})
+        (True, False)
+    """
+    network = OWN_NETWORKS.get(architecture)
+    return network is not None and options.get("norm", network.norms[0]) != "batch"
+
+
 def find_own_refusal(
     architecture: str, options: Mapping[str, Any], *, channels: int, size_px: int
 ) -> str:

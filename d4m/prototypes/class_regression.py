@@ -20,8 +20,8 @@ from d4m.prototypes.kernel_regression import kernel_network, regress, regress_lo
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import AugmentationSettings, ClassifierSettings, OptimizerSettings, Precision
 from d4m.training.augment import replay_views
+from d4m.training.optimizers import build_optimizer
 from d4m.training.soft_labels import draw_epoch
-from d4m.training.train import build_optimizer
 
 _STUDENTS = 8
 _OLDEST = 150  # training steps after which a student gives way to a new one

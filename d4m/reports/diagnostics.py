@@ -17,7 +17,8 @@ from d4m.seeds import stream_seed
 from d4m.settings import RefinementSettings
 from d4m.stages.compared_sets import read_training_set
 from d4m.stages.context import StageContext
-from d4m.stages.evaluation_scores import EvaluationScores, Laboratory
+from d4m.stages.evaluation_scores import EvaluationScores
+from d4m.stages.laboratory import Laboratory
 from d4m.stages.refined_prototypes import some_real
 from d4m.stages.student_runs import StudentRun, run_inputs, student_runs
 from d4m.stages.teacher import load_teacher, teacher_inputs

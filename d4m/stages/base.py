@@ -57,11 +57,14 @@ class Stage(ABC):
         key must not change what the unit holds.
         """
 
-    def pieces(self, missing: Sequence[Unit]) -> list[list[Unit]]:
+    def pieces(self, context: StageContext, missing: Sequence[Unit]) -> list[list[Unit]]:
         """Divide missing units into pieces that can be computed apart, in the order to do so.
 
-        Pieces that share what they read come one after the other, as a worker takes several.
+        Pieces that share what they read come one after the other, as a worker takes several. The
+        units of a piece may be made at the same time, so a run that leaves work to another one does
+        so between pieces.
         """
+        del context
         return [[unit] for unit in missing] if self.divisible else [list(missing)]
 
     def needs_worker(self, missing: Sequence[Unit]) -> bool:

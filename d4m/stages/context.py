@@ -19,6 +19,7 @@ from d4m.stages.loaded_models import LoadedModels
 from d4m.stages.materials import Materials
 from d4m.stages.unit_names import distillation_of, of_distillation, split_unit
 from d4m.store.checkpoints import Checkpoint
+from d4m.store.digest import digest_json
 from d4m.store.manifest import ManifestFolder, UnitRecord
 from d4m.store.pieces import StoredRows
 from d4m.store.reference import Reference, Unit
@@ -64,6 +65,7 @@ class StageContext:
             which only happens while planning ahead.
         models: those that a worker keeps from one shard to the next; elsewhere, none.
         checkpoints: of the units at hand, by key.
+        notes: what is added to the provenance of units at hand, by key.
     """
 
     stated: Recipe
@@ -75,6 +77,7 @@ class StageContext:
     )
     models: LoadedModels = field(default_factory=LoadedModels)
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict[str, Checkpoint])
+    notes: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
 
     @classmethod
     def open(cls, recipe: Recipe, store: ArtifactStore, compute: Compute) -> "StageContext":
@@ -162,16 +165,22 @@ class StageContext:
         """Return the published record of an upstream unit; None where the unit is gone."""
         return self.store.find(artifact, self._record(artifact, unit).key)
 
-    def checkpoint(self, unit: Unit) -> Checkpoint:
-        """Return where the training of a unit is saved, until the unit is published."""
-        self.checkpoints[unit.key] = Checkpoint(
+    def checkpoint(self, *units: Unit) -> Checkpoint:
+        """Return where the training of a unit is saved, until the unit is published.
+
+        Args:
+            units: one, or several that are trained at once and published in this order; they have a
+                checkpoint that no other choice of units would use.
+        """
+        last, keys = units[-1], [unit.key for unit in units]
+        self.checkpoints[last.key] = Checkpoint(
             self.store.storage.local,
-            unit.stage,
-            unit.key,
+            last.stage,
+            last.key if len(units) == 1 else digest_json(keys),
             device=self.device,
             every_s=checkpoint_seconds(),
         )
-        return self.checkpoints[unit.key]
+        return self.checkpoints[last.key]
 
     def image_index(self, split: Split, class_id: int) -> ImageIndex:
         """Return the index of one class's real images."""

@@ -61,8 +61,9 @@ class Prototypes(Stage):
                 units.append(self.unit(context, class_unit(class_id, distillation), inputs))
         return units
 
-    def pieces(self, missing: Sequence[Unit]) -> list[list[Unit]]:
+    def pieces(self, context: StageContext, missing: Sequence[Unit]) -> list[list[Unit]]:
         """Return every class alone, or all of a distillation where they are made together."""
+        del context
         if missing and not _together(PrototypeSettings.among(missing[0].settings)):
             return [[unit] for unit in missing]
         own = groupby(missing, lambda unit: distillation_of(unit.name))

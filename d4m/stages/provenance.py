@@ -19,6 +19,9 @@ from d4m.stages.context import StageContext
 SECONDS = "seconds"
 """The name in a provenance of the seconds in which the unit was made."""
 
+TOGETHER = "students_together"
+"""The name in a provenance of the number of students that were trained at once with the unit's."""
+
 _LIBRARIES = (
     *("d4m", "torch", "torchvision", "diffusers", "transformers", "timm"),
     *("scikit-learn", "pillow", "zarr", "numpy"),
@@ -64,7 +67,8 @@ def seconds_of_work(context: StageContext, artifact: str) -> float | None:
 def conditions(provenance: Mapping[str, Any]) -> dict[str, str]:
     """Return what may change the last digits of a unit's numbers, as far as it was recorded.
 
-    Two devices of one kind count as the same. Threads count only where the CPU computes.
+    Two devices of one kind count as the same. Threads count only where the CPU computes, and so
+    does the number of students that were trained at once, as a GPU's last digits vary anyway.
 
     Example:
         >>> made = {"device": "cuda:1", "processor": "H100", "threads": 8}
@@ -75,7 +79,7 @@ def conditions(provenance: Mapping[str, Any]) -> dict[str, str]:
     found = {
         "device": device,
         "processor": provenance.get("processor"),
-        "threads": provenance.get("threads") if device == "cpu" else None,
+        **{name: provenance.get(name) for name in ("threads", TOGETHER) if device == "cpu"},
         **provenance.get("libraries", {}),
     }
     return {name: str(value) for name, value in found.items() if value}

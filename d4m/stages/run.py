@@ -53,6 +53,8 @@ def compute_here(
 ) -> list[str]:
     """Compute and publish units in this process; return their names as they were done."""
     computed = list[str]()
+    pieces = [{unit.name for unit in piece} for piece in stage.pieces(context, missing)]
+    piece_of = {name: piece for piece in pieces for name in piece}
     with (
         progress(len(missing), stage.name, unit="unit") as counted,
         closing(computed_units(stage, context, missing)) as units,
@@ -60,7 +62,9 @@ def compute_here(
         for unit in units:
             computed.append(unit.name)
             counted.step()
-            if leave():
+            begun = piece_of[unit.name]
+            begun.remove(unit.name)
+            if not begun and leave():
                 break
     return computed
 
@@ -121,12 +125,12 @@ def _compute_unclaimed(
         published = context.store.find_all(claim.units)  # by another run, since they were missing
         left = [unit for unit in claim.units if unit.name not in published]
         while left:
-            leave = claim.is_wanted if len(stage.pieces(left)) > 1 else _never
+            leave = claim.is_wanted if len(stage.pieces(context, left)) > 1 else _never
             done = compute(stage, context, left, leave)
             computed += done
             if not done or not leave():
                 break
-            pieces = stage.pieces([unit for unit in left if unit.name not in done])
+            pieces = stage.pieces(context, [unit for unit in left if unit.name not in done])
             left = [unit for piece in pieces[: -(-len(pieces) // 2)] for unit in piece]
             claim.keep(left)
     if not claimed:
@@ -154,7 +158,7 @@ def _publish(context: StageContext, unit: Unit, product: Product, since: float) 
 
     Where a stage makes several units together, the first one has the time of all.
     """
-    provenance = record_provenance(context)
+    provenance = record_provenance(context) | context.notes.pop(unit.key, {})
     if callable(product):
 
         def write(folder: Path) -> None:

@@ -6,7 +6,9 @@ on (seed, epoch, image) only. So labels do not depend on batch size or order, an
 stored.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int16, Int64
 from torch import Tensor
 
 from d4m.images.spool import Spool
-from d4m.seeds import uniforms
+from d4m.seeds import uniforms_of_sets
 from d4m.settings import AugmentationSettings
 from d4m.training.colour import apply_tints, draw_tints
 from d4m.training.crops import draw_crops
@@ -58,15 +60,21 @@ class Views:
 
 
 def draw_views(
-    settings: AugmentationSettings, *, seed: int, epoch: int, images: int, size_px: int
+    settings: AugmentationSettings,
+    *,
+    seed: int | Sequence[int],
+    epoch: int,
+    images: int,
+    size_px: int,
 ) -> Views:
     """Draw one epoch's view of every image.
 
     Args:
         settings: which changes are made, and how strong they are.
-        seed: the stream of this set of images.
+        seed: the stream of this set of images; or of each of several sets, whose views are
+            returned one after the other.
         epoch: number of the pass over the images.
-        images: number of images.
+        images: number of images in each set.
         size_px: height and width of the images.
 
     Source:
@@ -79,17 +87,20 @@ def draw_views(
         image, so that views do not depend on the batch. Beyond the image's border its outermost
         pixels are repeated, where DSA has the data's mean. `d4m.training.dsa` is DSA itself.
     """
-    draws = uniforms(seed, epoch=epoch, items=np.arange(images), draws=_DRAWS).T
+    seeds = (seed,) if isinstance(seed, int) else seed
+    place: Any = {"seeds": seeds, "epoch": epoch}
+    rows = np.arange(len(seeds) * images)
+    draws = uniforms_of_sets(**place, rows=rows, size=images, draws=_DRAWS).T
     on = _masks(settings, draws[19])
-    crops = np.tile(np.array([0.5, 0.5, 1.0, 1.0]), (images, 1))
+    crops = np.tile(np.array([0.5, 0.5, 1.0, 1.0]), (len(rows), 1))
     if settings.crop_scale[0] < 1:
-        place = {"seed": seed, "epoch": epoch, "size_px": size_px}
-        drawn = draw_crops(draws[:4], settings.crop_scale, **place)
+        drawn = draw_crops(draws[:4], settings.crop_scale, size_px=size_px, **place)
         crops = np.where(on["crop"][:, None], drawn, crops)
     crops[:, 2:] *= np.where(on["zoom"], settings.zoom ** (2 * draws[13:15] - 1), 1.0).T
     crops[:, :2] += np.where(on["shift"], settings.shift * (2 * draws[11:13] - 1), 0.0).T
     turn = np.where(on["rotation"], 2 * draws[4] - 1, 0.0)
-    partners, boxes, weights = _draw_mixes(settings, draws, size_px)
+    partners, boxes, weights = _draw_mixes(settings, draws, images, size_px)
+    tints = {"jitter": settings.jitter, "lighting": settings.lighting}
     return Views(
         crops=crops.astype(np.float32),
         angles=(turn * np.deg2rad(settings.rotation_degrees)).astype(np.float32),
@@ -99,7 +110,7 @@ def draw_views(
         partners=partners,
         boxes=boxes,
         weights=weights,
-        tints=_draw_tints(settings, on["colour"], seed=seed, epoch=epoch),
+        tints=draw_tints(on["colour"], **tints, **place) if on["colour"].any() else None,
     )
 
 
@@ -167,13 +178,6 @@ def _draw_levels(
     return np.stack([np.where(on, factor, 1), np.where(on, added, 0)], axis=1).astype(np.float32)
 
 
-def _draw_tints(
-    settings: AugmentationSettings, on: Bool[np.ndarray, "image"], *, seed: int, epoch: int
-) -> Float32[np.ndarray, "image 7"] | None:
-    strengths = {"jitter": settings.jitter, "lighting": settings.lighting}
-    return draw_tints(on, **strengths, seed=seed, epoch=epoch) if on.any() else None
-
-
 def _draw_blanks(
     edge: float, draws: Float64[np.ndarray, "2 image"], on: Bool[np.ndarray, "_"], size_px: int
 ) -> Int16[np.ndarray, "image 4"]:
@@ -183,15 +187,19 @@ def _draw_blanks(
 
 
 def _draw_mixes(
-    settings: AugmentationSettings, draws: Float64[np.ndarray, "draw image"], size_px: int
+    settings: AugmentationSettings,
+    draws: Float64[np.ndarray, "draw image"],
+    images: int,
+    size_px: int,
 ) -> tuple[Int64[np.ndarray, "image"], Int16[np.ndarray, "image 4"], Float32[np.ndarray, "image"]]:
-    """Draw partners, boxes and weights; the own shares of mixed images follow Beta(1, 1)."""
-    images = draws.shape[1]
+    """Draw partners within each set, boxes and weights; own shares follow Beta(1, 1)."""
+    own = np.arange(draws.shape[1])
     cut = draws[6] < settings.cutmix
     blended = ~cut & (draws[20] < settings.mixup)
     boxes = _clip_boxes(draws[8:10] * size_px, np.sqrt(1.0 - draws[7]) * size_px, size_px)
     boxes[~cut] = 0
-    partners = np.where(cut | blended, (draws[10] * images).astype(np.int64), np.arange(images))
+    drawn = own - own % images + (draws[10] * images).astype(np.int64)
+    partners = np.where(cut | blended, drawn, own)
     return partners, boxes, np.where(blended, draws[21], 1.0).astype(np.float32)
 
 

@@ -3,6 +3,7 @@
 Both act on a view before it is mixed with another, on levels from 0 (black) to 1 (white).
 """
 
+from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
-from d4m.seeds import stream_seed, uniforms
+from d4m.seeds import stream_seed, uniforms_of_sets
 
 # Spread and axes (the columns) of ImageNet's colours. Krizhevsky et al. (NeurIPS 2012) added such
 # shifts; the numbers have been passed on from code to code.
@@ -23,7 +24,12 @@ _ORDERS = tuple(permutations(range(3)))
 
 
 def draw_tints(
-    on: Bool[np.ndarray, "image"], *, jitter: float, lighting: float, seed: int, epoch: int
+    on: Bool[np.ndarray, "image"],
+    *,
+    jitter: float,
+    lighting: float,
+    seeds: Sequence[int],
+    epoch: int,
 ) -> Float32[np.ndarray, "image 7"]:
     """Draw each image's changes of colour, from streams of their own.
 
@@ -31,15 +37,17 @@ def draw_tints(
         on: which images are changed.
         jitter: largest amount of a change of brightness, contrast or saturation.
         lighting: deviation of a shift along each axis, as a share of the colours' own spread.
-        seed: the stream of this set of images.
+        seeds: the stream of this set of images, or of each of several sets of equal size, one
+            after the other.
         epoch: number of the pass over the images.
 
     Returns:
         Amounts of brightness, contrast and saturation; the number of their order; what is added to
         red, green and blue. All zeros leave a view as it is.
     """
-    items = np.arange(len(on))
-    draws = uniforms(stream_seed(seed, "colour"), epoch=epoch, items=items, draws=10).T
+    own = [stream_seed(seed, "colour") for seed in seeds]
+    rows, size = np.arange(len(on)), len(on) // len(seeds)
+    draws = uniforms_of_sets(own, epoch=epoch, rows=rows, size=size, draws=10).T
     # Box and Muller: two uniform numbers make a normal one.
     normal = np.sqrt(-2 * np.log(1 - draws[4:7])) * np.cos(2 * np.pi * draws[7:])
     added = _AXES @ (_SPREAD[:, None] * lighting * normal)

@@ -1,9 +1,11 @@
 """Draw random resized crops as torchvision draws them, from counter-based streams."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from d4m.seeds import stream_seed, uniforms
+from d4m.seeds import stream_seed, uniforms_of_sets
 
 _ASPECT = (3 / 4, 4 / 3)
 _MORE_TRIES = 9
@@ -13,7 +15,7 @@ def draw_crops(
     draws: Float64[np.ndarray, "4 image"],
     scale: tuple[float, float],
     *,
-    seed: int,
+    seeds: Sequence[int],
     epoch: int,
     size_px: int,
 ) -> Float64[np.ndarray, "image 4"]:
@@ -29,7 +31,8 @@ def draw_crops(
     Args:
         draws: of each image, uniform numbers for the first area and aspect, then for x and y.
         scale: smallest and largest area, as shares of the image.
-        seed: the stream of this set of images; further tries are drawn from a stream of its own.
+        seeds: the stream of this set of images, or of each of several sets of equal size, one
+            after the other; further tries are drawn from streams of their own.
         epoch: number of the pass over the images.
         size_px: height and width of the images.
 
@@ -42,7 +45,13 @@ def draw_crops(
     sides = _sides(draws[:2], scale, size_px)
     unfit = np.flatnonzero(~_fits(sides, size_px))
     if len(unfit):
-        more = uniforms(stream_seed(seed, "crops"), epoch=epoch, items=unfit, draws=2 * _MORE_TRIES)
+        more = uniforms_of_sets(
+            [stream_seed(seed, "crops") for seed in seeds],
+            epoch=epoch,
+            rows=unfit,
+            size=draws.shape[1] // len(seeds),
+            draws=2 * _MORE_TRIES,
+        )
         sides[:, unfit] = _first_that_fits(more.T, scale, size_px)
     corners = np.floor(draws[2:] * (size_px - sides + 1))
     return np.concatenate([(corners + sides / 2) / size_px, sides / size_px]).T

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from d4m.images.pixels import standardise_pixels
@@ -64,16 +64,55 @@ class BatchChanges:
             epoch: number of the pass over the images.
             batch: number of the batch in its epoch.
         """
+        kind, draws = self.kind(epoch=epoch, batch=batch), self.draw(rows, epoch=epoch)
+        return self.apply(kind, pixels, torch.from_numpy(draws).to(pixels))
+
+    def draw(
+        self, rows: Int64[np.ndarray, "image"], *, epoch: int
+    ) -> Float32[np.ndarray, "3 image"]:
+        """Draw the numbers that decide the changes of some images."""
         seed = stream_seed(self.seed, "image change")
-        draws = uniforms(seed, epoch=epoch, items=rows, draws=3).T
+        return uniforms(seed, epoch=epoch, items=rows, draws=3).T.astype(np.float32)
+
+    def apply(self, kind: BatchChange, pixels: Pixels, draws: Draws) -> Pixels:
+        """Return pixels with one kind of change, by drawn numbers."""
         mean, deviation = (
             torch.tensor(each, dtype=pixels.dtype, device=pixels.device)[:, None, None]
             for each in (self.statistics.mean, self.statistics.deviation)
         )
-        change = _CHANGES[self.kind(epoch=epoch, batch=batch)]
-        uniform = torch.from_numpy(draws.astype(np.float32)).to(pixels)
-        changed = change(standardise_pixels(pixels, mean, deviation), uniform)
+        changed = _CHANGES[kind](standardise_pixels(pixels, mean, deviation), draws)
         return (changed * deviation + mean) * 2 - 1
+
+
+def change_each(
+    trainings: Sequence[BatchChanges],
+    pixels: Pixels,
+    rows: Int64[np.ndarray, "image"],
+    *,
+    epoch: int,
+    batch: int,
+) -> Pixels:
+    """Return the batches of several trainings, each changed as it is alone.
+
+    Batches with the same kind of change are changed in one go.
+
+    Args:
+        trainings: the changes of each training; all have the same statistics.
+        pixels: a batch of each training, one after the other, of equal size.
+        rows: number of each image in its own training set.
+        epoch: number of the pass over the images.
+        batch: number of the batch in its epoch.
+    """
+    parts = zip(trainings, np.split(rows, len(trainings)), strict=True)
+    draws = np.concatenate([each.draw(own, epoch=epoch) for each, own in parts], axis=1)
+    uniform, size = torch.from_numpy(draws).to(pixels), len(pixels) // len(trainings)
+    kinds = [each.kind(epoch=epoch, batch=batch) for each in trainings]
+    changed = torch.empty_like(pixels)
+    for kind in dict.fromkeys(kinds):
+        have = np.repeat(np.array(kinds) == kind, size)
+        chosen = torch.from_numpy(np.flatnonzero(have)).to(pixels.device)
+        changed[chosen] = trainings[0].apply(kind, pixels[chosen], uniform[:, chosen])
+    return changed
 
 
 def change_together(pixels: Pixels, kind: BatchChange, draws: Sequence[float]) -> Pixels:

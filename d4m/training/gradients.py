@@ -22,7 +22,8 @@ _DROPOUTS = (
     nn.AlphaDropout,
     nn.FeatureAlphaDropout,
 )
-PartLosses = Callable[[Tensor, slice], Tensor]  # (logits, rows of the batch) -> losses
+# (logits, rows of the batch) -> losses, with a column per network where several are computed
+PartLosses = Callable[[Tensor, slice], Tensor]
 
 
 class Gradients:
@@ -71,8 +72,11 @@ class Gradients:
 
     def add(
         self, pixels: Float[Tensor, "image channel height width"], losses: PartLosses
-    ) -> Float[Tensor, ""]:
+    ) -> Float[Tensor, "*network"]:
         """Set the weights' gradients to those of the mean loss; return the sum of the losses.
+
+        Networks that are computed by one model share no weights, so each gets the gradients of its
+        own mean loss from the sum of these.
 
         Parts are halved until they fit; that size is kept for later batches.
 
@@ -113,8 +117,9 @@ class Gradients:
             with computing_in(self._precision, pixels.device):
                 logits = self._forward(part).float()
             own = losses(logits, rows)
-            (own.mean() if size >= len(pixels) else own.sum() / len(pixels)).backward()
-            total += own.detach().sum()
+            added = own if own.ndim == 1 else own.sum(1)
+            (added.mean() if size >= len(pixels) else added.sum() / len(pixels)).backward()
+            total = total + own.detach().sum(0)
         return total
 
     def _smaller(self, size: int, failure: Exception) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from d4m.classifiers.joined import Joined
 from d4m.settings import OptimizerSettings
 
 
@@ -14,7 +15,7 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
     """Return the optimizer of a model's weights.
 
     Args:
-        model: the network to train.
+        model: the network to train, or networks that are computed as one.
         settings: which optimizer, its peak rate, and the weights that decay.
 
     Source:
@@ -35,7 +36,8 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
                 groups, lr=rate, weight_decay=decay, momentum=settings.momentum, fused=fused
             )
         case "muon":
-            return _muon(list(model.parameters()), groups, rate, decay)
+            networks = model.count if isinstance(model, Joined) else 1
+            return _muon(list(model.parameters()), groups, rate, decay, networks=networks)
 
 
 def build_schedule(
@@ -101,7 +103,12 @@ def _groups(
 
 
 def _muon(
-    parameters: list[nn.Parameter], groups: list[dict[str, Any]], rate: float, decay: float
+    parameters: list[nn.Parameter],
+    groups: list[dict[str, Any]],
+    rate: float,
+    decay: float,
+    *,
+    networks: int,
 ) -> torch.optim.Optimizer:
     """Build Muon, which takes orthogonal steps for hidden layers' matrices (Jordan et al., 2024).
 
@@ -120,4 +127,8 @@ def _muon(
         for orthogonal in (True, False)
         if (part := [each for each in group["params"] if (id(each) in hidden) == orthogonal])
     ]
+    if networks > 1:
+        from d4m.training.joined_muon import JoinedMuon
+
+        return JoinedMuon(used, networks, lr=rate, weight_decay=decay)
     return Muon(used, lr=rate, weight_decay=decay, nesterov=True)

@@ -18,12 +18,12 @@ class Position:
     Attributes:
         epoch: counted from 0.
         batch: batches of the epoch that are done.
-        total: sum of the losses of their images.
+        total: sum of the losses of their images; where several networks are trained, of each.
     """
 
     epoch: int
     batch: int
-    total: Float[Tensor, ""]
+    total: Float[Tensor, "*network"]
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,15 @@ class Resumable:
     curve: Mapping[str, list[Any]]
     parts: Mapping[str, Stateful] = field(default_factory=dict[str, Stateful])
 
-    def start(self) -> Position:
+    def start(self, shape: tuple[int, ...] = ()) -> Position:
         """Return where to begin, with every part and the curve as they were there.
 
         Call it after the device's global generator was seeded, from which dropout layers draw.
+
+        Args:
+            shape: of the sum of the losses.
         """
-        nothing = torch.zeros((), device=self.device)
+        nothing = torch.zeros(shape, device=self.device)
         saved = self.checkpoint.resume(self._all_parts())
         if saved is None:
             return Position(0, 0, nothing)

@@ -98,7 +98,7 @@ class ShardRun:
         self._stage, self._missing = stage, missing
         self._boxed = [cluster.ray.put((stage, context))]
         self._share = cluster.share(context.compute, uses_device=stage.uses_device)
-        self._shards = Shards(stage.pieces(missing))
+        self._shards = Shards(stage.pieces(context, missing))
         self._given = dict[Any, _Given]()
         self._done = dict[str, None]()  # as a set in order
         self._losses = Counter[str]()

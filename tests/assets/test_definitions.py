@@ -85,6 +85,7 @@ def test_resources_say_where_they_come_from_and_what_to_do():
             "worker_cpus": "D4M_WORKER_CPUS",
             "worker_gpus": "D4M_WORKER_GPUS",
             "compiler": "D4M_COMPILE",
+            "students_together": "D4M_STUDENTS_TOGETHER",
             "fallbacks": "D4M_STORE_FALLBACK",
         },
     }

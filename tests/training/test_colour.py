@@ -16,7 +16,7 @@ LUMA = np.array([0.299, 0.587, 0.114])[:, None, None]
 
 def _tints(images, jitter=0.4, lighting=0.1, epoch=0):
     on = np.ones(images, bool)
-    return draw_tints(on, jitter=jitter, lighting=lighting, seed=4, epoch=epoch)
+    return draw_tints(on, jitter=jitter, lighting=lighting, seeds=[4], epoch=epoch)
 
 
 def _by_hand(image, tint):

@@ -79,7 +79,7 @@ def test_each_crop_is_the_first_of_ten_tries_that_fits(scale, size_px):
     first = uniforms(seed, epoch=2, items=np.arange(images), draws=4)
     more = uniforms(stream_seed(seed, "crops"), epoch=2, items=np.arange(images), draws=18)
     wanted = [_as_torchvision_would(*row, scale, size_px) for row in zip(first, more, strict=True)]
-    found = draw_crops(first.T, scale, seed=seed, epoch=2, size_px=size_px) * size_px
+    found = draw_crops(first.T, scale, seeds=[seed], epoch=2, size_px=size_px) * size_px
     found[:, :2] -= found[:, 2:] / 2
     assert found == pytest.approx(np.array(wanted, np.float64), abs=1e-9)
 
@@ -87,7 +87,7 @@ def test_each_crop_is_the_first_of_ten_tries_that_fits(scale, size_px):
 def test_where_no_try_fits_the_crop_is_the_whole_image():
     # Only a square of the whole area fits, and no try draws an aspect so near to one.
     draws = np.array([[1.0], [0.0], [0.5], [0.5]])
-    found = draw_crops(draws, (1.0, 1.0), seed=0, epoch=0, size_px=1_000_000)
+    found = draw_crops(draws, (1.0, 1.0), seeds=[0], epoch=0, size_px=1_000_000)
     assert found.tolist() == [[0.5, 0.5, 1.0, 1.0]]
 
 
