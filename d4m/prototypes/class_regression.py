@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from d4m.classifiers.precision import computing_in
 from d4m.classifiers.predict import features_of
+from d4m.classifiers.standardised import Standardised
 from d4m.images.image_set import ImageSet
 from d4m.prototypes.kernel_regression import kernel_network, regress, regress_logistically
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import AugmentationSettings, ClassifierSettings, OptimizerSettings, Precision
 from d4m.training.augment import replay_views
+from d4m.training.dsa import BatchChanges
 from d4m.training.optimizers import build_optimizer
 from d4m.training.soft_labels import draw_epoch
 
@@ -44,7 +46,9 @@ class ClassRegression:
     Args:
         class_ids: the class of each image.
         targets: real images, on the device of the students.
-        augmentation: how views are drawn, in the regression and in the training of students.
+        augmentation: how views are drawn, in the regression and in the training of students. With
+            DSA's changes, of which each view has one, students see standardised pixels; the seed
+            of the changes is not used.
         precision: number format of the students.
         seed: the stream of views, students and targets.
         networks: the students' architectures; of several, each student takes the next one.
@@ -70,7 +74,7 @@ class ClassRegression:
         class_ids: Int64[np.ndarray, "image"],
         targets: ImageSet,
         *,
-        augmentation: AugmentationSettings,
+        augmentation: AugmentationSettings | BatchChanges,
         precision: Precision,
         seed: int,
         networks: Sequence[ClassifierSettings] = (ClassifierSettings(),),
@@ -193,6 +197,10 @@ class ClassRegression:
             seed=stream_seed(self._seed, "student", number),
             settings=self._networks[slot % len(self._networks)],
         )
+        if isinstance(self._augmentation, BatchChanges):
+            statistics = self._augmentation.statistics
+            network = Standardised(network, statistics.mean, statistics.deviation)
+            network.to(images.class_ids.device).eval()
         return _Student(network, build_optimizer(network, self._optimizer), steps_left)
 
     def _train(self, student: "_Student", images: ImageSet, step: int) -> None:
@@ -217,12 +225,19 @@ class ClassRegression:
         seed = stream_seed(self._seed, stream)
         each = max(1, most // len(images))
         rows = _some(stream_generator(seed, "images", step), np.arange(len(images)), most)
-        views = [
-            draw_epoch(images, self._augmentation, seed=seed, epoch=step * each + number)
-            for number in range(each)
-        ]
-        pixels = torch.cat([replay_views(images.pixels, view, rows) for view in views])
-        return pixels, images.class_ids[torch.from_numpy(rows)].repeat(each)
+        epochs = range(step * each, (step + 1) * each)
+        views = [self._view(images, rows, seed=seed, epoch=epoch) for epoch in epochs]
+        return torch.cat(views), images.class_ids[torch.from_numpy(rows)].repeat(each)
+
+    def _view(
+        self, images: ImageSet, rows: Int64[np.ndarray, "_view"], *, seed: int, epoch: int
+    ) -> Float[Tensor, "_view channel height width"]:
+        """Make one view of each of some images."""
+        if isinstance(self._augmentation, BatchChanges):
+            changes = replace(self._augmentation, seed=seed)
+            return changes.change_singly(images.pixels[torch.from_numpy(rows)], rows, epoch=epoch)
+        drawn = draw_epoch(images, self._augmentation, seed=seed, epoch=epoch)
+        return replay_views(images.pixels, drawn, rows)
 
     def _features(
         self, student: nn.Module, pixels: Float[Tensor, "image channel height width"]

@@ -97,7 +97,11 @@ def choose_prototypes(settings: RecipeSettings, facts: ImageFacts) -> Mapping[st
     return {
         "representative": "mean" if of == "class" else "explaining",
         "refinement": RefinementSettings(
-            steps=steps, labels=of, through=through, augmentation=views
+            steps=steps,
+            labels=of,
+            through=through,
+            augmentation=views,
+            batch_changes=settings.evaluation.hard.batch_changes if of != "teacher" else (),
         ),
     }
 

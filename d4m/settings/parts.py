@@ -72,6 +72,7 @@ def _refinement(settings: RecipeSettings) -> JsonValue:
     found: dict[str, JsonValue] = {"distillations": settings.evaluation.distillations}
     if left:
         found["labels"] = [*settings.evaluation.labels]
+        found["batch_changes"] = [*settings.evaluation.hard.batch_changes]
     if refined or explaining or settings.synthesis.mosaic > 1:
         through = refined is not None and refined.through != "vae"
         found |= _looks(settings, drawn=left or through)
@@ -181,7 +182,7 @@ PARTS: Mapping[str, Part] = {
         "For prototypes, besides `prototypes` and `seed`: `evaluation.distillations`; if they are "
         "refined, explain the labels or are mosaics, how images look; some settings of the "
         "teacher that is explained; and, where the recipe leaves the refinement open, which "
-        "labels students learn.",
+        "labels students learn, and from which changes of batches.",
         _refinement,
     ),
     "labelling": Part(

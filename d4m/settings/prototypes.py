@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from d4m.settings.augmentation import AugmentationSettings
+from d4m.settings.augmentation import AugmentationSettings, BatchChanges
 from d4m.settings.classifier import ClassifierSettings, Network
 from d4m.settings.optimizer import Precision
 from d4m.settings.section import Section
@@ -60,6 +60,15 @@ class RefinementSettings(Section):
         description=(
             "With `class`, how views are drawn; by default as in DSA. With `teacher`, views are "
             "drawn as the teacher's. With `both`, each step has its own."
+        ),
+    )
+    batch_changes: BatchChanges = Field(
+        default=(),
+        exclude_if=lambda value: not value,
+        description=(
+            "With `class` and `both`, DSA's changes in place of `augmentation`, on standardised "
+            "pixels; each view has one of them. Name those of `evaluation.hard.batch_changes`, "
+            "so that images are refined for the views that students see."
         ),
     )
     precision: Precision = Field(
@@ -219,7 +228,7 @@ class PrototypeSettings(Section):
             unused.add("explained")
         used = self.model_dump(mode="json", exclude=unused)
         if self.refinement and self.refinement.labels == "teacher":
-            unread = {"augmentation", "precision", "regression", "students"}
+            unread = {"augmentation", "batch_changes", "precision", "regression", "students"}
             if self.refinement.learning_rate == RefinementSettings().learning_rate:
                 unread.add("learning_rate")  # the only rate there was, and in no key
             used["refinement"] = self.refinement.model_dump(mode="json", exclude=unread)

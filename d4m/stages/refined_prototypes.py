@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from d4m.images.statistics import measure_channels
 from d4m.seeds import stream_seed
 from d4m.settings import (
     AugmentationSettings,
@@ -18,7 +19,7 @@ from d4m.stages.context import Inputs, StageContext
 from d4m.stages.mosaics import edge_of, tiles_of
 from d4m.stages.synthetic_images import drawing_inputs, noise_seed, prepared_pipeline
 from d4m.stages.teacher import load_teacher
-from d4m.stages.training_sets import real_set, view_size_px
+from d4m.stages.training_sets import real_batches, real_set, view_size_px
 from d4m.store.reference import Unit
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from d4m.images.image_set import ImageSet
     from d4m.prototypes.clusters import PrototypeResult
     from d4m.prototypes.refinement import Draw, Objective, Rows
+    from d4m.training.dsa import BatchChanges
 
 EXPLAINED = 4000
 """Real images whose teacher logits are to be explained."""
@@ -212,7 +214,7 @@ def _towards_classes(
     return ClassRegression(
         class_ids,
         some_real(context, _CLASSIFIED, size_px=used["size_px"]),
-        augmentation=refined.augmentation,
+        augmentation=_views(context, refined, used["size_px"]),
         precision=refined.precision,
         seed=used["refinement_seed"],
         networks=refined.students,
@@ -220,6 +222,18 @@ def _towards_classes(
         regressions=refined.regressions,
         tiles=tiles_of(used),
     )
+
+
+def _views(
+    context: StageContext, refined: RefinementSettings, size_px: int
+) -> "AugmentationSettings | BatchChanges":
+    """Return how views are drawn; DSA's changes are in deviations of the training images."""
+    if not refined.batch_changes:
+        return refined.augmentation
+    from d4m.training.dsa import BatchChanges
+
+    statistics = measure_channels(real_batches(context, "train", size_px=size_px))
+    return BatchChanges(refined.batch_changes, statistics, seed=0)
 
 
 def _towards_teacher(context: StageContext, class_ids: np.ndarray, unit: Unit) -> "Objective":

@@ -67,6 +67,22 @@ class BatchChanges:
         kind, draws = self.kind(epoch=epoch, batch=batch), self.draw(rows, epoch=epoch)
         return self.apply(kind, pixels, torch.from_numpy(draws).to(pixels))
 
+    def change_singly(
+        self, pixels: Pixels, rows: Int64[np.ndarray, "image"], *, epoch: int
+    ) -> Pixels:
+        """Return changed pixels, where each image has a kind of its own; gradients flow through.
+
+        Args:
+            pixels: some images, in [-1, 1].
+            rows: number of each image in its set.
+            epoch: number of the pass over the images.
+        """
+        seed = stream_seed(self.seed, "image kind")
+        drawn = uniforms(seed, epoch=epoch, items=rows, draws=1)[:, 0] * len(self.kinds)
+        kinds = [self.kinds[int(each)] for each in drawn]
+        draws = self.draw(rows, epoch=epoch)
+        return self.apply_each(kinds, pixels, torch.from_numpy(draws).to(pixels))
+
     def draw(
         self, rows: Int64[np.ndarray, "image"], *, epoch: int
     ) -> Float32[np.ndarray, "3 image"]:
@@ -82,6 +98,15 @@ class BatchChanges:
         )
         changed = _CHANGES[kind](standardise_pixels(pixels, mean, deviation), draws)
         return (changed * deviation + mean) * 2 - 1
+
+    def apply_each(self, kinds: Sequence[BatchChange], pixels: Pixels, draws: Draws) -> Pixels:
+        """Return pixels with one kind of change for each image, by drawn numbers."""
+        changed = torch.empty_like(pixels)
+        for kind in dict.fromkeys(kinds):
+            have = [number for number, own in enumerate(kinds) if own == kind]
+            chosen = torch.tensor(have, device=pixels.device)
+            changed[chosen] = self.apply(kind, pixels[chosen], draws[:, chosen])
+        return changed
 
 
 def change_each(
@@ -105,14 +130,9 @@ def change_each(
     """
     parts = zip(trainings, np.split(rows, len(trainings)), strict=True)
     draws = np.concatenate([each.draw(own, epoch=epoch) for each, own in parts], axis=1)
-    uniform, size = torch.from_numpy(draws).to(pixels), len(pixels) // len(trainings)
-    kinds = [each.kind(epoch=epoch, batch=batch) for each in trainings]
-    changed = torch.empty_like(pixels)
-    for kind in dict.fromkeys(kinds):
-        have = np.repeat(np.array(kinds) == kind, size)
-        chosen = torch.from_numpy(np.flatnonzero(have)).to(pixels.device)
-        changed[chosen] = trainings[0].apply(kind, pixels[chosen], uniform[:, chosen])
-    return changed
+    size = len(pixels) // len(trainings)
+    kinds = [own for each in trainings for own in [each.kind(epoch=epoch, batch=batch)] * size]
+    return trainings[0].apply_each(kinds, pixels, torch.from_numpy(draws).to(pixels))
 
 
 def change_together(pixels: Pixels, kind: BatchChange, draws: Sequence[float]) -> Pixels:

@@ -170,3 +170,23 @@ def test_an_images_change_does_not_depend_on_its_neighbours():
     whole = changes.change(pixels, np.arange(IMAGES), epoch=1, batch=0)
     some = np.array([7, 3, 30])
     assert torch.equal(changes.change(pixels[some], some, epoch=1, batch=0), whole[some])
+
+
+def test_images_that_are_changed_singly_have_kinds_of_their_own():
+    pixels, rows = _pixels(8), np.arange(IMAGES)
+    changes = BatchChanges(KINDS, STATISTICS, SEED)
+    alone = {
+        kind: BatchChanges((kind,), STATISTICS, SEED).change(pixels, rows, epoch=3, batch=0)
+        for kind in KINDS
+    }
+    changed = changes.change_singly(pixels.requires_grad_(), rows, epoch=3)
+    kinds = [
+        next(kind for kind in KINDS if torch.equal(changed[row], alone[kind][row])) for row in rows
+    ]
+    assert len(set(kinds)) == len(KINDS)
+    later = changes.change_singly(pixels[5:9], rows[5:9], epoch=3)
+    torch.testing.assert_close(later, changed[5:9])
+    assert not torch.equal(changes.change_singly(pixels, rows, epoch=4), changed)
+    (gradient,) = torch.autograd.grad(changed.sum(), pixels)
+    assert torch.isfinite(gradient).all()
+    assert (gradient.flatten(1).abs().sum(1) > 0).all()

@@ -7,11 +7,13 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
 from d4m.images.image_set import ImageSet
+from d4m.images.statistics import ChannelStatistics
 from d4m.prototypes import kernel_regression
 from d4m.prototypes.class_regression import ClassRegression
 from d4m.prototypes.kernel_regression import DESCENTS, RIDGE, kernel_network
 from d4m.prototypes.refinement import Alternating, refine_prototypes
 from d4m.settings import AugmentationSettings, ClassifierSettings, OptimizerSettings
+from d4m.training.dsa import BatchChanges
 from d4m.training.train import Training, train_with_hard_labels
 
 PLAIN = AugmentationSettings(crop_scale=(1.0, 1.0), flip=0, cutmix=0)
@@ -165,6 +167,35 @@ def test_students_of_several_architectures_share_the_steps(monkeypatch):
         error = objective.error(_draw(latents, CLASS_IDS), class_ids, step)
         (gradient,) = torch.autograd.grad(error, latents)
         assert (gradient.flatten(1).abs().sum(1) > 0).all()
+
+
+def test_views_by_dsa_are_seen_by_students_of_standardised_pixels(monkeypatch):
+    """Compare features of the pool with those of its networks on standardised pixels."""
+    monkeypatch.setattr("d4m.prototypes.class_regression._STUDENTS", 2)
+    statistics = ChannelStatistics((0.3,), (0.4,))
+    objective = _objective(augmentation=BatchChanges(("flip",), statistics, seed=0))
+    pixels, class_ids = _draw(torch.from_numpy(PROTOTYPES), CLASS_IDS), torch.from_numpy(CLASS_IDS)
+    seen = list[torch.Tensor]()
+    monkeypatch.setattr(
+        objective,
+        "_features",
+        lambda student, views: seen.append(views) or features(student, views),
+    )
+    features = ClassRegression._features.__get__(objective)
+    objective.error(pixels, class_ids, 0)
+    real, views = seen
+    assert len(real) == 400
+    plain, mirrored = (
+        [torch.allclose(view, (pixels if not turned else pixels.flip(3))[number % 10], atol=1e-6)
+         for number, view in enumerate(views)]
+        for turned in (False, True)
+    )  # fmt: skip
+    assert all(one != other for one, other in zip(plain, mirrored, strict=True))
+    assert 20 < sum(plain) < 80
+    student = objective._pool[0].network
+    standardised = ((real + 1) / 2 - 0.3) / 0.4
+    with torch.inference_mode():
+        torch.testing.assert_close(student(real), student.network(standardised))
 
 
 def test_several_regressions_of_a_step_are_averaged():

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from d4m.images.statistics import ChannelStatistics
 from d4m.reports.cost.bench import Bench, Trial
 from d4m.settings import RefinementSettings, SynthesisSettings
 
@@ -20,17 +21,23 @@ def refinement_step(bench: Bench, settings: Mapping[str, Any]) -> Trial:
 
     from d4m.prototypes.class_regression import ClassRegression
     from d4m.prototypes.refinement import refine_prototypes
+    from d4m.training.dsa import BatchChanges
 
     view, refined = settings["view"], RefinementSettings.among(settings["refined"])
     class_ids = np.repeat(np.arange(view["classes"]), settings["ipc"])
     latents = bench.latents(len(class_ids), settings).astype(np.float32)
     real = bench.image_set(max(_REAL, 2 * view["classes"]), view)
 
+    views = refined.augmentation
+    if refined.batch_changes:
+        plain = ChannelStatistics((0.5,), (0.25,)).for_channels(real.pixels.shape[1])
+        views = BatchChanges(refined.batch_changes, plain, seed=0)
+
     def run(count: int) -> int:
         objective = ClassRegression(
             class_ids,
             real,
-            augmentation=refined.augmentation,
+            augmentation=views,
             precision=refined.precision,
             seed=0,
             networks=refined.students,
