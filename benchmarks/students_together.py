@@ -5,12 +5,15 @@ of three sets, with class labels or with the labels that a teacher gives while t
 are timed in one process, in turn, and the fastest of the rounds counts. Seconds are those of the
 clock on a GPU and of the processor on a CPU, where other work on the machine does not count. The
 accuracies are those of test digits, after the epochs that were timed.
+
+With `--steps` noise takes the place of digits, and only steps are timed: gradients and optimizer.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean, stdev
 from typing import Any
 
@@ -20,6 +23,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from d4m.classifiers.joined import Joined
 from d4m.classifiers.registry import build_classifier
 from d4m.compute import keep_freed_memory
 from d4m.images.image_set import ImageSet
@@ -31,6 +35,8 @@ from d4m.settings import (
     OptimizerSettings,
     SoftLabelSettings,
 )
+from d4m.training.gradients import Gradients
+from d4m.training.optimizers import build_optimizer
 from d4m.training.soft_labels import TeacherLabels
 from d4m.training.together import (
     Learner,
@@ -106,7 +112,7 @@ class Comparison:
         self.pixels, self.class_ids = pixels, torch.from_numpy(digits.target)
         self.sets = [self._draw(number) for number in range(3)]
         self.test = self._set(torch.arange(len(pixels) - _TEST, len(pixels)))
-        self.teacher = self._network(99, width=32)
+        self.teacher = _network(replace(size, width=32), 99)
         optimizer = OptimizerSettings(batch_size=64, learning_rate=3e-3)
         real = self._set(torch.arange(len(pixels) - _TEST))
         train_with_hard_labels(
@@ -128,7 +134,8 @@ class Comparison:
         for _ in range(rounds):
             for place, way in enumerate(ways):
                 learners = self._learners(optimizer, labels)
-                seconds[place].append(self._timed(lambda way=way, own=learners: way(own, labels)))
+                work = partial(way, learners, labels)
+                seconds[place].append(_timed(work, self.size.device))
                 scores[place] = [self._score(each.model) for each in learners]
         images = self.size.students * self.size.epochs * 10 * self.size.ipc
         one_by_one, at_once = (images / min(each) for each in seconds)
@@ -157,20 +164,10 @@ class Comparison:
         learners = list[Learner]()
         for number in range(size.students):
             place = number * len(self.sets) // size.students
-            model = self._network(number, width=size.width)
             training = Training(size.epochs, optimizer, seed=number)
-            learner = Learner(model, self.sets[place], training)
+            learner = Learner(_network(size, number), self.sets[place], training)
             learners.append(replace(learner, labels=own[place]) if labels == "soft" else learner)
         return learners
-
-    def _network(self, seed: int, *, width: int) -> nn.Module:
-        return build_classifier(
-            ClassifierSettings(architecture="convnet3", options={"width": width}),
-            channels=1,
-            size_px=self.size.size_px,
-            classes=10,
-            seed=seed,
-        ).to(self.size.device)
 
     def _draw(self, number: int) -> ImageSet:
         draw = np.random.default_rng(number)
@@ -188,20 +185,41 @@ class Comparison:
     def _score(self, model: nn.Module) -> float:
         return score_classifier(model, self.test.pixels, self.test.class_ids).top1
 
-    def _timed(self, work: Callable[[], Any]) -> float:
-        if not self.size.device.startswith("cuda"):
-            start = time.process_time()
-            work()
-            return time.process_time() - start
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        work()
-        torch.cuda.synchronize()
-        return time.perf_counter() - start
+
+def compare_steps(size: Size, precision: Any, *, rounds: int) -> tuple[float, float]:
+    """Return the seconds of a step of all students, one by one and at once."""
+    settings = OptimizerSettings(batch_size=size.batch, precision=precision)
+    networks = [_network(size, seed) for seed in range(size.students)]
+    pixels = torch.randn(size.students, size.batch, 1, size.size_px, size.size_px)
+    pixels, class_ids = pixels.to(size.device), torch.arange(size.batch).to(size.device) % 10
+    alone = [(Gradients(each, precision), build_optimizer(each, settings)) for each in networks]
+    joined = Joined(networks)
+    together = Gradients(joined, precision), build_optimizer(joined, settings)
+    wide = pixels.transpose(0, 1).flatten(1, 2)
+
+    def losses(logits: Tensor, part: slice) -> Tensor:
+        own = class_ids[part, None].expand(logits.shape[:-1])
+        return F.cross_entropy(logits.movedim(-1, 1), own.view(logits.shape[:-1]), reduction="none")
+
+    def one_by_one() -> None:
+        for own, (gradients, optimizer) in zip(pixels, alone, strict=True):
+            gradients.add(own, lambda logits, part: losses(logits[:, None], part)[:, 0])
+            optimizer.step()
+
+    def at_once() -> None:
+        together[0].add(wide, losses)
+        together[1].step()
+
+    seconds = [[], []]
+    for _ in range(rounds + 1):
+        for place, way in enumerate((one_by_one, at_once)):
+            seconds[place].append(_timed(way, size.device))
+    one, other = (min(each[1:]) for each in seconds)  # kernels are chosen in the first round
+    return one, other
 
 
 def main() -> None:
-    """Print a row for each kind of labels."""
+    """Print a row for each kind of labels, or for each number format."""
     keep_freed_memory()
     asked = _arguments()
     size = Size(
@@ -213,14 +231,43 @@ def main() -> None:
         asked.epochs,
         asked.device,
     )
-    comparison = Comparison(size)
     on = torch.cuda.get_device_name() if size.device.startswith("cuda") else "CPU"
-    print(f"{on}, {torch.get_num_threads()} threads, torch {torch.__version__}, {size}\n\n{HEAD}")
+    print(f"{on}, {torch.get_num_threads()} threads, torch {torch.__version__}, {size}\n")
+    if asked.steps:
+        print("| precision | seconds a step, one by one | at once | ratio |\n|---|---|---|---|")
+        for precision in asked.precisions:
+            one, other = compare_steps(size, precision, rounds=asked.rounds)
+            print(f"| {precision} | {one:.4f} | {other:.4f} | {one / other:.2f} |", flush=True)
+        return
+    print(HEAD)
+    comparison = Comparison(size)
     for labels in asked.labels:
         for name in asked.optimizers:
             for precision in asked.precisions:
                 found = comparison.compare(labels, name, precision, rounds=asked.rounds)
                 print(found.markdown(labels, name, precision), flush=True)
+
+
+def _network(size: Size, seed: int) -> nn.Module:
+    return build_classifier(
+        ClassifierSettings(architecture="convnet3", options={"width": size.width}),
+        channels=1,
+        size_px=size.size_px,
+        classes=10,
+        seed=seed,
+    ).to(size.device)
+
+
+def _timed(work: Callable[[], Any], device: str) -> float:
+    if not device.startswith("cuda"):
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def _spread(scores: Sequence[float]) -> str:
@@ -234,6 +281,7 @@ def _arguments() -> argparse.Namespace:
     for name in ("students", "size_px", "width", "ipc", "batch", "epochs"):
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, type=int, default=getattr(default, name))
+    parser.add_argument("--steps", action="store_true", help="time steps alone")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--labels", nargs="*", choices=("hard", "soft"), default=("hard", "soft"))
     parser.add_argument("--optimizers", nargs="*", default=("adamw",))

@@ -71,8 +71,7 @@ def draw_views(
 
     Args:
         settings: which changes are made, and how strong they are.
-        seed: the stream of this set of images; or of each of several sets, whose views are
-            returned one after the other.
+        seed: the stream of this set of images, or of each of several sets, one after the other.
         epoch: number of the pass over the images.
         images: number of images in each set.
         size_px: height and width of the images.
@@ -100,7 +99,7 @@ def draw_views(
     crops[:, :2] += np.where(on["shift"], settings.shift * (2 * draws[11:13] - 1), 0.0).T
     turn = np.where(on["rotation"], 2 * draws[4] - 1, 0.0)
     partners, boxes, weights = _draw_mixes(settings, draws, images, size_px)
-    tints = {"jitter": settings.jitter, "lighting": settings.lighting}
+    tinted: Any = {"jitter": settings.jitter, "lighting": settings.lighting} | place
     return Views(
         crops=crops.astype(np.float32),
         angles=(turn * np.deg2rad(settings.rotation_degrees)).astype(np.float32),
@@ -110,7 +109,7 @@ def draw_views(
         partners=partners,
         boxes=boxes,
         weights=weights,
-        tints=draw_tints(on["colour"], **tints, **place) if on["colour"].any() else None,
+        tints=draw_tints(on["colour"], **tinted) if on["colour"].any() else None,
     )
 
 
