@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from d4m.images.pixels import to_images
+from d4m.stages.prototype_drawing import drawing
 from d4m.stages.prototypes import Prototypes
-from d4m.stages.refined_prototypes import drawing
 from tests.pipeline.laboratory import CLASSES, RECIPES, recipe_text, unit_of
 
 

@@ -58,7 +58,7 @@ def refinement_step(bench: Bench, settings: Mapping[str, Any]) -> Trial:
 
 
 def _drawing(bench: Bench, settings: Mapping[str, Any], class_ids: np.ndarray) -> "Draw":
-    from d4m.stages.refined_prototypes import draw_through_synthesis, draw_through_vae, draw_tiles
+    from d4m.stages.prototype_drawing import draw_through_synthesis, draw_through_vae, draw_tiles
     from d4m.synthesis.samplers import use_scheduler
 
     pipeline, size_px = bench.pipeline(settings), settings["view"]["size_px"]
