@@ -1,5 +1,6 @@
 """Guidance of the images of a class as a set: CGS, DAP and optimal transport, step by step."""
 
+import math
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass

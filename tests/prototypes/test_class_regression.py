@@ -17,7 +17,6 @@ from d4m.training.dsa import BatchChanges
 from d4m.training.train import Training, train_with_hard_labels
 
 PLAIN = AugmentationSettings(crop_scale=(1.0, 1.0), flip=0, cutmix=0)
-NARROW = ClassifierSettings(options={"width": 32})
 SHIFTS = PLAIN.model_copy(update={"shift": 0.1, "rotation_degrees": 10.0})
 DIGITS = load_digits()
 PIXELS = torch.from_numpy(DIGITS.images / 8 - 1).float()[:, None]
@@ -50,7 +49,7 @@ def _refined(*, steps, **changed):
 def _accuracy(latents, seed) -> float:
     """Train a student on the latents' images with their classes; return its accuracy."""
     images = ImageSet(_draw(torch.from_numpy(latents), CLASS_IDS), torch.from_numpy(CLASS_IDS))
-    student = kernel_network(images, classes=10, seed=seed, settings=NARROW)
+    student = kernel_network(images, classes=10, seed=seed)
     training = Training(
         epochs=100, optimizer=OptimizerSettings(batch_size=10, learning_rate=2e-3), seed=3
     )
@@ -60,7 +59,7 @@ def _accuracy(latents, seed) -> float:
 
 
 def test_students_learn_more_of_the_classes_from_images_that_were_moved():
-    refined = _refined(steps=60, networks=[NARROW])
+    refined = _refined(steps=60)
     before, after = (
         np.mean([_accuracy(latents, seed) for seed in (7, 8)]) for latents in (PROTOTYPES, refined)
     )
