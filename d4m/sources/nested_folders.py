@@ -36,7 +36,7 @@ def hint_at_deeper(root: Path, classes: Sequence[str]) -> str:
         inner /= classes[0]
         classes = sub_folders(inner)
     if not classes:
-        return _hint_at_files(inner)
+        return hint_at_files(inner)
     if inner == root:
         return ""
     return (
@@ -45,7 +45,7 @@ def hint_at_deeper(root: Path, classes: Sequence[str]) -> str:
     )
 
 
-def _hint_at_files(folder: Path) -> str:
+def hint_at_files(folder: Path) -> str:
     """Return what to do with the files of a folder that has no folders."""
     files = sorted(path.name for path in folder.iterdir() if path.is_file())
     by_suffix = {name: Path(name).suffix.lower() for name in files}

@@ -19,7 +19,7 @@ from d4m.sources.class_rows import named
 from d4m.sources.class_table import ClassRow
 from d4m.sources.file_listing import walk_class
 from d4m.sources.image_formats import ARCHIVE_SUFFIXES, IMAGE_SUFFIXES
-from d4m.sources.nested_folders import look_into_classes, unwrap
+from d4m.sources.nested_folders import hint_at_files, look_into_classes, unwrap
 from d4m.sources.split_names import alike_but_for_the_split, split_named
 from d4m.sources.unicode_names import Names, looks
 
@@ -246,6 +246,7 @@ def _refuse_without_train(found: _Candidates) -> NoReturn:
     msg = (
         f"`dataset.path`: {found.path} has {folders} {what}{others}; set `dataset.splits: none` if "
         f"every folder is a class, or name the folders of the splits, with {_EXAMPLE}"
+        f"{hint_at_files(found.path / found.of['train'][0]) if 'train' in found.of else ''}"
     )
     raise SourceError(msg)
 

@@ -25,7 +25,8 @@ from tests.cli.commands import call, refused
 from tests.conftest import FOLDER_RECIPE
 from tests.page.parsed import Page
 
-STEPS = 10
+STEPS = 6
+BY_DAGSTER = (1, 4)  # the steps whose runs are Dagster's
 DATASET = "distilled_dataset"
 # The keys that an edit changes, and the text before and after it.
 EDITS = {
@@ -110,7 +111,7 @@ def measure(workspace, state):
         frechet=float(context.read("image_fidelity", fidelity)["frechet"]),
         digests={f"{s}/{u}": digest for s, each in digests.items() for u, digest in each.items()},
         images=[context.read("synthetic_images", unit)["images"] for unit in units],
-        settings=load_recipe(workspace.recipes / "pets.yaml").settings.model_dump(mode="json"),
+        settings=context.recipe.settings.model_dump(mode="json"),  # what is left open is chosen
     )
 
 
@@ -209,25 +210,23 @@ def see_show(walk):
 
 
 def see_compare(walk):
-    names = ("pets", "steady")
-    found = json.loads("\n".join(call(walk.workspace, "compare", *names, "--json")))["recipes"]
-    state = walk.claimed(found["pets"]["note"])
-    walk.matches(found["pets"]["scores"], state)
-    changed = bool(found["steady"]["note"])
-    assert walk.state.extra or not changed
-    walk.matches(found["steady"]["scores"], State(FOLDER_RECIPE, walk.state.extra and not changed))
+    """Next to a recipe that was never run, with the settings of the first state."""
+    names = ("pets",) if walk.state.extra else ("pets", "steady")
     lines = call(walk.workspace, "compare", *names)
-    assert walk.claimed(lines[0] if "not the present recipe pets" in lines[0] else "") == state
-    walk.has_row(lines, state, "pets")
+    state = walk.claimed(lines[0])
+    walk.has_row(lines, state, *names[:-1])
+    if not walk.state.extra:
+        walk.has_row(lines, State(FOLDER_RECIPE, extra=False), "steady")
+    found = json.loads("\n".join(call(walk.workspace, "compare", *names, "--json")))["recipes"]
+    assert walk.claimed(found["pets"]["note"]) == state
+    walk.matches(found["pets"]["scores"], state)
 
 
 def see_list(walk):
     found = json.loads("\n".join(call(walk.workspace, "list", "--json")))["pets"]
     state = walk.made[DATASET][found["version"]] if found["version"] else walk.state
     assert found["top1"] == {"synthetic": walk.truth(state).top1["synthetic", "soft"]}
-    [row] = [line for line in call(walk.workspace, "list") if line.split()[:1] == ["pets"]]
-    assert walk.truth(state).percent() in row.split()
-    assert ("earlier version" in row) == bool(found["version"])
+    assert ("earlier version" in found["state"]) == bool(found["version"])
 
 
 def see_history(walk):
@@ -243,10 +242,11 @@ def see_history(walk):
             for each in unlike
         ]
         assert state == (walk.state if same[0] == same[1] else known[entries[-1]])
-        found = json.loads("\n".join(call(walk.workspace, "history", "pets", artifact, "--json")))
-        assert [each["present"] for each in found] == [False] * (len(found) - 1) + [
-            state == walk.state
-        ]
+    found = json.loads("\n".join(call(walk.workspace, "history", "pets", "--json")))
+    assert [each["present"] for each in found] == [
+        *[False] * (len(found) - 1),
+        state == walk.state,
+    ]
 
 
 def see_diff(walk):
@@ -308,7 +308,10 @@ def see_report(walk, file):
 
 
 def see_metadata(walk):
-    """The UI: what it does not call stale belongs to the recipe as it is."""
+    """The UI: scores belong to the recipe as it is, unless they or what they follow from are stale.
+
+    Dagster calls an asset stale where its own sections have changed, or an asset that it reads.
+    """
     walk.ticks.tick()
     record = walk.materialization()
     if record is None:
@@ -318,15 +321,18 @@ def see_metadata(walk):
     truth = walk.truth(state)
     assert metadata["top-1 %, soft labels"].value == float(truth.percent())
     assert metadata["images per class"].value.startswith(f"{truth.ipc} in every training set")
-    if "evaluation_scores" not in stale_assets(walk.instance, "pets"):
+    followed = {"evaluation_scores"}
+    for stage in reversed(STAGES):
+        followed.update(stage.upstream if stage.name in followed else ())
+    if not followed & stale_assets(walk.instance, "pets"):
         assert walk.state.keys_unlike(state) == set()
 
 
 @pytest.fixture
 def walk(pets_once, tmp_path):
     workspace = pets_once.copy(tmp_path / "workspace")
+    workspace.run("pets")  # the copied images are files that nobody has looked at
     workspace.write("steady", FOLDER_RECIPE)
-    workspace.run("steady")
     (tmp_path / "home").mkdir()
     with dg.DagsterInstance.local_temp(
         str(tmp_path / "home"), overrides={"telemetry": {"enabled": False}}
@@ -341,14 +347,16 @@ def test_every_front_end_shows_what_made_it_after_random_edits_and_partial_runs(
     earlier = 0
     for step in range(STEPS):
         walk.edit(rng)
-        stages = int(rng.integers(0, len(STAGES) + 1))
-        walk.run(stages, by_dagster=bool(rng.integers(2)))
+        walk.run(int(rng.integers(0, len(STAGES) + 1)), by_dagster=step in BY_DAGSTER)
         for see in (see_show, see_compare, see_list, see_history, see_diff, see_lineage):
             see(walk)
         see_export(walk, tmp_path / f"export-{step}")
-        see_report(walk, tmp_path / "page.html")
-        see_restore(walk)
         see_metadata(walk)
         found = call(walk.workspace, "show", "pets")[0]
-        earlier += found.startswith("not the present recipe")
-    assert 2 <= earlier <= STEPS - 2  # both happened
+        if found.startswith("not the present recipe"):
+            earlier += 1
+            if earlier < 3:
+                see_report(walk, tmp_path / "page.html")
+    see_report(walk, tmp_path / "page.html")
+    see_restore(walk)
+    assert 1 <= earlier < STEPS  # both happened
