@@ -157,9 +157,7 @@ print(method.__wrapped__.__module__)
 
 
 def test_a_look_at_timms_networks_does_without_torchs_compiler_which_works_when_it_is_asked_for():
-    done = subprocess.run(
-        [sys.executable, "-c", LOOK], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         *("False", "False", "True"),
         "[]",

@@ -22,11 +22,14 @@ from tests.assets.conftest import Instance
 from tests.assets.test_caching import stale_assets
 from tests.assets.test_edited_recipes import Ticks
 from tests.cli.commands import call, refused
-from tests.conftest import FOLDER_RECIPE
+from tests.conftest import FOLDER_RECIPE, Workspace
 from tests.page.parsed import Page
 
-STEPS = 6
-BY_DAGSTER = (1, 4)  # the steps whose runs are Dagster's
+STEPS = 5
+BY_DAGSTER = (1,)  # the steps whose runs are Dagster's
+# Of noise, on which every student is right by chance: two students have two accuracies.
+IMAGES = 80  # of each class
+RECIPE = FOLDER_RECIPE.replace("test_share: 0.3", "test_share: 0.9")
 DATASET = "distilled_dataset"
 # The keys that an edit changes, and the text before and after it.
 EDITS = {
@@ -122,7 +125,8 @@ class Walk:
         self.workspace, self.instance = workspace, instance
         self.ticks = Ticks(instance)
         self.truth = cache(lambda state: measure(oracle, state))
-        self.state = State(FOLDER_RECIPE, extra=False)
+        self.seen = dict.fromkeys([State(RECIPE, extra=False)])
+        self.state = State(RECIPE, extra=False)
         self.made = {}  # artifact -> version -> the state that made it
         self.shown = {}  # materialization of the scores -> the state that it shows
         self.remember()
@@ -130,6 +134,7 @@ class Walk:
     def edit(self, rng):
         self.state = self.state.edited(rng)
         self.state.put_into(self.workspace)
+        self.seen[self.state] = None
 
     def run(self, stages, *, by_dagster):
         """Run the first stages."""
@@ -204,9 +209,8 @@ def see_show(walk):
     walk.matches(found["scores"], state)
     for row in found["fidelity"]:
         assert row["frechet"] == walk.truth(state).frechet
-    lines = call(walk.workspace, "show", "pets")
-    assert walk.claimed(lines[0]) == state
-    walk.has_row(lines, state)
+    if walk.state == state:  # else `compare` prints the same table
+        walk.has_row(call(walk.workspace, "show", "pets"), state)
 
 
 def see_compare(walk):
@@ -216,7 +220,7 @@ def see_compare(walk):
     state = walk.claimed(lines[0])
     walk.has_row(lines, state, *names[:-1])
     if not walk.state.extra:
-        walk.has_row(lines, State(FOLDER_RECIPE, extra=False), "steady")
+        walk.has_row(lines, State(RECIPE, extra=False), "steady")
     found = json.loads("\n".join(call(walk.workspace, "compare", *names, "--json")))["recipes"]
     assert walk.claimed(found["pets"]["note"]) == state
     walk.matches(found["pets"]["scores"], state)
@@ -329,16 +333,20 @@ def see_metadata(walk):
 
 
 @pytest.fixture
-def walk(pets_once, tmp_path):
-    workspace = pets_once.copy(tmp_path / "workspace")
-    workspace.run("pets")  # the copied images are files that nobody has looked at
-    workspace.write("steady", FOLDER_RECIPE)
+def walk(tmp_path):
+    workspace = Workspace(tmp_path / "workspace")
+    for name in ("cat", "dog"):
+        for image in range(IMAGES):
+            workspace.draw(name, str(image))
+    workspace.write("pets", RECIPE)
+    workspace.run("pets")
+    oracle = workspace.copy(tmp_path / "oracle")
+    workspace.write("steady", RECIPE)
     (tmp_path / "home").mkdir()
     with dg.DagsterInstance.local_temp(
         str(tmp_path / "home"), overrides={"telemetry": {"enabled": False}}
     ) as made:
         made.add_dynamic_partitions(PARTITIONS, ["pets"])
-        oracle = pets_once.copy(tmp_path / "oracle")
         yield Walk(workspace, Instance(workspace, made), oracle)
 
 
@@ -355,8 +363,9 @@ def test_every_front_end_shows_what_made_it_after_random_edits_and_partial_runs(
         found = call(walk.workspace, "show", "pets")[0]
         if found.startswith("not the present recipe"):
             earlier += 1
-            if earlier < 3:
-                see_report(walk, tmp_path / "page.html")
-    see_report(walk, tmp_path / "page.html")
+        if step % 2:
+            see_report(walk, tmp_path / "page.html")
     see_restore(walk)
     assert 1 <= earlier < STEPS  # both happened
+    top1 = [walk.truth(state).top1["synthetic", "soft"] for state in walk.seen]
+    assert len(set(top1)) == len(top1)  # so that one figure is not taken for another

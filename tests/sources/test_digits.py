@@ -79,9 +79,7 @@ def test_the_shipped_split_is_scikit_learns_and_is_found_without_importing_it():
     )
     shipped = np.loadtxt(Path(digits.__file__).with_name("digits_test.txt"), int)
     assert set(shipped.ravel().tolist()) == set(test.tolist())
-    done = subprocess.run(
-        [sys.executable, "-c", COUNT], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["36", TEST_FINGERPRINT, "False"]
 
 

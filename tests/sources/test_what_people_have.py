@@ -84,7 +84,9 @@ def test_images_next_to_labels_of_yolo_are_found_level_by_level(tmp_path):
 
 
 # The library leaves the list open, and the collector closes it.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
+)
 def test_the_list_that_the_message_asks_for_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "library_cache")
     disable_progress_bars()
@@ -92,9 +94,7 @@ def test_the_list_that_the_message_asks_for_is_read(tmp_path, monkeypatch):
     rows = [f"{number:03d}.png,{'cat' if number < 4 else 'dog'}" for number in range(6)]
     (tmp_path / "x" / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
     dataset = {"source": "huggingface", "path": "x", "size_px": 8, "channels": 1}
-    settings = RecipeSettings.model_validate(
-        {"dataset": dataset | {"test_split": None}}
-    )
+    settings = RecipeSettings.model_validate({"dataset": dataset | {"test_split": None}})
     source = open_source(Recipe("mine", tmp_path, settings), tmp_path / "cache")
     assert source.class_table.names == ("cat", "dog")
     levels = [
@@ -125,7 +125,7 @@ def test_a_file_is_no_folder(tmp_path):
         open_folder(tmp_path / "photo.png")
 
 
-def test_links_that_lead_back_end(tmp_path, root):
+def test_links_that_lead_back_end(root):
     (root / "a" / "same").symlink_to(root / "a")
     (root / "b" / "up").symlink_to(root)
     (root / "c").symlink_to(root / "b")
