@@ -71,4 +71,6 @@ def _compiler_put_off() -> Generator[None]:
 
 
 with _compiler_put_off():
-    import timm as timm
+    import timm
+
+__all__ = ["timm"]

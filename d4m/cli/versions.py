@@ -83,7 +83,11 @@ def history(
     asset: _AssetArgument = _DATASET,
     as_json: JsonOption = False,
 ) -> None:
-    """List the versions of an artifact, and why each differs from the previous one."""
+    """List the versions of an artifact, and why each differs from the previous one.
+
+    Where the last one is not the present recipe's, the first line says so; in JSON, no version is
+    `present`.
+    """
     context, outlook = _look_at(recipe, quiet=as_json)
     note = earlier_note(outlook, asset) if outlook else ""
     changes = version_changes(context, asset)
