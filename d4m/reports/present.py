@@ -102,7 +102,8 @@ def earlier_note(outlook: Outlook, artifact: str) -> str:
     present = outlook.present.upstream.get(artifact)
     if current is None or (present is not None and dict(present) == dict(current.units)):
         return ""
-    name = context.manifests.versions(artifact)[-1].name
+    versions = context.manifests.versions(artifact)
+    name = versions[-1].name if versions else current.digest
     if artifact == _DATASET:
         return _describe(f"version {name}", _changes(outlook))
     return _describe(f"version {name} of {artifact}", _unit_changes(outlook, artifact))
