@@ -1,9 +1,7 @@
 """Find out whether a teacher or student can be built, without its weights.
 
-Networks are built on torch's meta device, which has shapes but no numbers. Where one refuses that
-device it is built on the CPU, which is the judge. timm's networks answer an image there; the
-field's own are judged without one, because torch imports its compiler, for seconds, to normalise
-on the meta device.
+Networks are built on the CPU with arbitrary weights. timm's networks answer an image; the field's
+own are judged by their names and options.
 """
 
 import sys
@@ -61,6 +59,30 @@ def find_refusal(
     return _find_refusal(network.model_dump_json(), images, weights)
 
 
+def find_contradiction(settings: ClassifierSettings, *, channels: int, classes: int) -> str:
+    """Return the reason why options of timm's contradict the images, or "".
+
+    Args:
+        settings: a network's architecture, with options.
+        channels: 1 or 3.
+        classes: number of classes.
+
+    Example:
+        >>> network = ClassifierSettings(architecture="resnet18", options={"num_classes": 3})
+        >>> find_contradiction(network, channels=1, classes=10)
+        'resnet18: wanted `num_classes` 10, as the images have, found 3; leave it out'
+    """
+    if settings.architecture in OWN_NETWORKS:
+        return ""
+    for option, wanted in (("num_classes", classes), ("in_chans", channels)):
+        if (found := settings.options.get(option, wanted)) != wanted:
+            return (
+                f"{settings.architecture}: wanted `{option}` {wanted}, as the images have, found "
+                f"{found!r}; leave it out"
+            )
+    return ""
+
+
 def has_batch_norm(
     settings: ClassifierSettings, *, channels: int, size_px: int, classes: int
 ) -> bool:
@@ -85,23 +107,14 @@ def has_batch_norm(
     own = OWN_NETWORKS.get(settings.architecture)
     if own is not None:
         return settings.options.get("norm", own.norms[0]) == "batch"
-    network = ClassifierSettings.among(settings.model_dump(mode="json"))
-    network = network.model_copy(update={"architecture": name_network(network.architecture)})
-    try:
-        return _find_batch_norm("meta", network, channels, size_px, classes)
-    except ClassifierError:  # it may need numbers while it is built
-        return _find_batch_norm("cpu", network, channels, size_px, classes)
-
-
-def _find_batch_norm(
-    device: str, network: ClassifierSettings, channels: int, size_px: int, classes: int
-) -> bool:
-    import torch
     from torch import nn
 
     from d4m.classifiers.registry import build_classifier
+    from d4m.classifiers.unfilled import unfilled
 
-    with torch.device(device), torch.random.fork_rng(devices=[]):
+    network = ClassifierSettings.among(settings.model_dump(mode="json"))
+    network = network.model_copy(update={"architecture": name_network(network.architecture)})
+    with unfilled():
         model = build_classifier(
             network, channels=channels, size_px=size_px, classes=classes, seed=0
         )
@@ -120,19 +133,14 @@ class _Images:
 
 @lru_cache(maxsize=256)
 def _find_refusal(settings: str, images: _Images, weights: str | None) -> str:
-    import torch
+    from d4m.classifiers.unfilled import unfilled
 
-    network = ClassifierSettings.model_validate_json(settings)
-    refusal = ""
-    for device in ("meta", "cpu"):
-        try:
-            with torch.device(device), torch.random.fork_rng(devices=[]):
-                _build(network, images, weights)
-        except ClassifierError as failure:
-            refusal = str(failure)
-        else:
-            return ""
-    return refusal
+    try:
+        with unfilled():
+            _build(ClassifierSettings.model_validate_json(settings), images, weights)
+    except ClassifierError as failure:
+        return str(failure)
+    return ""
 
 
 def _build(settings: ClassifierSettings, images: _Images, weights: str | None) -> None:

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import timm
 import torch
 from torch import nn
 
 from d4m.classifiers.own_networks import OWN_NETWORKS
 from d4m.classifiers.standardised import Standardised
+from d4m.classifiers.timm_library import timm
 from d4m.classifiers.timm_names import describe_unknown
 from d4m.classifiers.timm_sizes import REFUSALS, create_for_size
 from d4m.errors import ClassifierError

@@ -50,7 +50,7 @@ def name_weights(architecture: str) -> str:
     """
     if "." in architecture or architecture in OWN_NETWORKS:
         return architecture
-    import timm
+    from d4m.classifiers.timm_library import timm
 
     configuration = timm.get_pretrained_cfg(architecture) if timm.is_model(architecture) else None
     tag = configuration.tag if configuration else None

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
 
-import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from d4m.classifiers.timm_library import timm
 from d4m.classifiers.timm_names import SMALL_PX
 
 REFUSALS = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, ZeroDivisionError)

@@ -19,7 +19,6 @@ from d4m.environment import (
 )
 from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import recipe_names
-from d4m.reports.present import ShownDataset
 from d4m.stages.context import StageContext
 from d4m.workers.registry import open_workers
 
@@ -127,11 +126,11 @@ def check_rows(
     ]
 
 
-def print_note(recipe: str, shown: ShownDataset) -> None:
-    """Say which version is shown, where it is not that of the present recipe."""
-    if shown.note:
-        note = escape(f"{recipe}: {shown.note}; `d4m run {recipe}` makes the present one")
-        console.print(f"[yellow]not the present recipe[/yellow] {note}", soft_wrap=True)
+def print_note(recipe: str, note: str) -> None:
+    """Print which version is shown, where it is not that of the present recipe."""
+    if note:
+        text = escape(f"{recipe}: {note}; `d4m run {recipe}` makes the present one")
+        console.print(f"[yellow]not the present recipe[/yellow] {text}", soft_wrap=True)
 
 
 def open_pipeline(recipe: str) -> Pipeline:

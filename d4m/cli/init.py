@@ -79,7 +79,9 @@ def find_place(images: str) -> Mapping[str, Any]:
         SourceError: there is no such folder or data set.
     """
     folder = expand_path(images).absolute()
-    if folder.is_dir() and not any((folder / each).is_file() for each in _SAVED):
+    if folder.is_file() or (
+        folder.is_dir() and not any((folder / each).is_file() for each in _SAVED)
+    ):
         return {"source": "image_folder", "path": str(folder)}
     hub = images.count("/") == 1 and not images.startswith((".", "/", "~"))
     if not folder.is_dir() and not hub:

@@ -50,7 +50,7 @@ def show(recipe: RecipeArgument, as_json: JsonOption = False) -> None:
         checks = check_rows(pipeline, context.upstream, context) if context else []
         print_json({"recipe": recipe, **_shown_json(shown), "failed_checks": checks})
         return
-    print_note(recipe, shown)
+    print_note(recipe, shown.note)
     console.print(_score_table({recipe: shown.scores}, shown.split))
     _print_facts({recipe: shown}, {row.label: row for row in shown.scores})
     _print_parts({recipe: shown.scores})
@@ -100,7 +100,7 @@ def compare(
         print_json({"recipes": each, "rows_differ_in": list(differences)})
         return
     for name, each in shown.items():
-        print_note(name, each)
+        print_note(name, each.note)
     console.print(_score_table(rows, splits.pop()))
     _print_facts(shown, made)
     _print_parts(rows)

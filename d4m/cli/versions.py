@@ -1,7 +1,6 @@
 """Trace artifacts, list and compare their versions."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +20,7 @@ from d4m.cli.app import (
     print_json,
     print_note,
 )
-from d4m.errors import D4MError, MissingUpstreamError, SourceError
+from d4m.errors import D4MError, SourceError
 from d4m.recipe.write import write_recipe
 from d4m.reports.changes import flatten
 from d4m.reports.dataset_diff import (
@@ -32,7 +31,8 @@ from d4m.reports.dataset_diff import (
     draw_side_by_side,
 )
 from d4m.reports.lineage import Origin, image_origins, trace
-from d4m.reports.present import shown_dataset
+from d4m.reports.plan_ahead import Outlook
+from d4m.reports.present import earlier_note
 from d4m.reports.versions import find_version, version_changes
 from d4m.stages.context import StageContext
 from d4m.stages.display_names import with_names
@@ -56,7 +56,12 @@ def lineage(
 
     For a unit of images, also show the real image that each synthetic image began with.
     """
-    context = _context_of(recipe, asset)
+    context, outlook = _look_at(recipe)
+    present = outlook.present.upstream if outlook else {}
+    if asset in present:
+        context = replace(context, upstream={**context.upstream, **present})
+    elif outlook:
+        print_note(recipe, earlier_note(outlook, asset))
     units = [unit] if unit else list(context.upstream.get(asset, {})) or [""]
     origins = trace(context, asset, units)
     tree = Tree("", hide_root=True)
@@ -68,7 +73,8 @@ def lineage(
         line = escape(f"{image.image}  {began}sha256 {image.digest}{seed}")
         console.print(line, soft_wrap=True, highlight=False)
     made_of = {origin.asset for top in origins for origin in top.walk()}
-    print_checks(open_pipeline(recipe), sorted(made_of), context)
+    if outlook:
+        print_checks(open_pipeline(recipe), sorted(made_of & present.keys()), outlook.present)
 
 
 @app.command()
@@ -77,8 +83,13 @@ def history(
     asset: _AssetArgument = _DATASET,
     as_json: JsonOption = False,
 ) -> None:
-    """List the versions of an artifact, and why each differs from the previous one."""
-    context = _context_of(recipe, asset, quiet=as_json)
+    """List the versions of an artifact, and why each differs from the previous one.
+
+    Where the last one is not the present recipe's, the first line says so; in JSON, no version is
+    `present`.
+    """
+    context, outlook = _look_at(recipe, quiet=as_json)
+    note = earlier_note(outlook, asset) if outlook else ""
     changes = version_changes(context, asset)
     if as_json:
         print_json(
@@ -86,6 +97,7 @@ def history(
                 {
                     "version": change.version.name,
                     "current": change is changes[-1],
+                    "present": change is changes[-1] and outlook is not None and not note,
                     "units": len(change.version.manifest.units),
                     "changed": list(change.changed),
                     "gone": list(change.gone),
@@ -95,6 +107,7 @@ def history(
             ]
         )
         return
+    print_note(recipe, note)
     for change in changes:
         version = change.version
         units = len(version.manifest.units)
@@ -119,7 +132,8 @@ def diff(
     ] = None,
 ) -> None:
     """Compare two versions of the distilled data set: settings, units, scores, images."""
-    context = _context_of(recipe, _DATASET)
+    context, outlook = _look_at(recipe)
+    print_note(recipe, earlier_note(outlook, _DATASET) if outlook else "")
     versions = [find_version(context, _DATASET, name) for name in (old, new)]
     was, now = (DatasetVersion.open(context, version) for version in versions)
     found = compare_datasets(was, now)
@@ -177,22 +191,25 @@ def restore(
     console.print(f"wrote {escape(str(path))}", soft_wrap=True)
 
 
-def _context_of(recipe: str, artifact: str, *, quiet: bool = False) -> StageContext:
-    """Open the present recipe's artifact; else the last one made, and say what has changed."""
+def _look_at(recipe: str, *, quiet: bool = False) -> tuple[StageContext, Outlook | None]:
+    """Open a recipe's store, and see what of it belongs to the present recipe.
+
+    Args:
+        recipe: its name or path.
+        quiet: whether not to print that its images cannot be listed.
+
+    Returns:
+        A context with the last artifacts made; and what is stored for the present recipe, or None
+        where its images cannot be listed.
+    """
     pipeline = open_pipeline(recipe)
     try:
         outlook = pipeline.look_ahead(refuse=False)
     except SourceError as failure:
         if not quiet:
             console.print(escape(f"the images cannot be listed: {failure}"), soft_wrap=True)
-        return pipeline.open_context()
-    context, present = outlook.context, outlook.present
-    if artifact in present.upstream:
-        return replace(context, upstream={**context.upstream, **present.upstream})
-    if artifact in context.upstream and not quiet:
-        with suppress(MissingUpstreamError):
-            print_note(recipe, shown_dataset(outlook))
-    return context
+        return pipeline.open_context(), None
+    return outlook.context, outlook
 
 
 def _add_origins(tree: Tree, origins: list[Origin], shown: set[tuple[str, str, str]]) -> None:

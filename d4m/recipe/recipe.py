@@ -10,7 +10,7 @@ from typing import cast
 
 from pydantic import ValidationError
 
-from d4m.errors import RecipeError
+from d4m.errors import D4MError, RecipeError
 from d4m.recipe.document import Document
 from d4m.recipe.paths import expand_path
 from d4m.recipe.presets import PRESETS, fill_in
@@ -59,9 +59,14 @@ class Recipe:
         """Return an absolute path for one that the recipe gives relative to its own file.
 
         Raises:
-            D4MError: the path names a variable that is not set.
+            D4MError: the path names a variable that is not set, or a link that leads to itself.
         """
-        return (self.folder / expand_path(path)).resolve()
+        found = self.folder / expand_path(path)
+        try:
+            return found.resolve()
+        except (OSError, RuntimeError) as failure:  # Python 3.13 and later return the path instead
+            msg = f"{found}: a link that leads back to itself; remove it or name what it stood for"
+            raise D4MError(msg) from failure
 
     def states(self, *keys: int | str) -> bool:
         """Return whether the recipe's file itself holds a key, given with all keys above it."""

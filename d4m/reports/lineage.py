@@ -68,7 +68,8 @@ def trace(context: StageContext, asset: str, units: Sequence[str]) -> list[Origi
     """Trace units of the recipe's current artifact to everything that they were made of.
 
     Args:
-        context: with the current manifests of all stages as its `upstream`.
+        context: with the artifacts to begin with as its `upstream`; units of other versions are
+            found in the recipe's manifests.
         asset: an artifact.
         units: names of some of its units.
 
@@ -80,8 +81,9 @@ def trace(context: StageContext, asset: str, units: Sequence[str]) -> list[Origi
     @cache
     def origin(asset: str, unit: str, digest: str) -> Origin:
         if asset not in versions:
+            own = {name: each for name, each in context.upstream.get(asset, {}).items() if each}
             manifests = [version.manifest.units for version in context.manifests.versions(asset)]
-            versions[asset] = manifests[::-1]
+            versions[asset] = [own, *manifests[::-1]]
         records = (units[unit] for units in versions[asset] if unit in units)
         record = next((record for record in records if record.digest == digest), None)
         reference = context.store.find(asset, record.key) if record else None

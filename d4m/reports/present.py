@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from d4m.errors import MissingUpstreamError, SourceError
+from d4m.errors import MissingUpstreamError, SourceError, StoreError
 from d4m.reports.changes import setting_changes
 from d4m.reports.dataset_diff import DatasetVersion
+from d4m.reports.lineage import trace
 from d4m.reports.plan_ahead import Outlook, look_ahead
 from d4m.stages.base import Stage, records
 from d4m.stages.context import StageContext
@@ -49,13 +50,7 @@ class ShownDataset:
     @property
     def note(self) -> str:
         """In words, which version this is and what has changed since; empty for the present."""
-        if not self.version:
-            return ""
-        listed = "; ".join(self.changes[:_MOST_CHANGES])
-        more = len(self.changes) - _MOST_CHANGES
-        return f"version {self.version}; changed since: {listed}" + (
-            f"; and {more} more" if more > 0 else ""
-        )
+        return _describe(f"version {self.version}", self.changes) if self.version else ""
 
 
 def find_shown(stages: Sequence[Stage], context: StageContext) -> ShownDataset:
@@ -94,6 +89,24 @@ def shown_dataset(outlook: Outlook) -> ShownDataset:
         weight=set_bytes(present),
         context=present,
     )
+
+
+def earlier_note(outlook: Outlook, artifact: str) -> str:
+    """Say of the last version of an artifact which one it is and what has changed since.
+
+    Returns:
+        The note, in words; empty where that version is the present recipe's, or none was made.
+    """
+    context = outlook.context
+    current = context.manifests.current(artifact)
+    present = outlook.present.upstream.get(artifact)
+    if current is None or (present is not None and dict(present) == dict(current.units)):
+        return ""
+    versions = context.manifests.versions(artifact)
+    name = versions[-1].name if versions else current.digest
+    if artifact == _DATASET:
+        return _describe(f"version {name}", _changes(outlook))
+    return _describe(f"version {name} of {artifact}", _unit_changes(outlook, artifact))
 
 
 def scores_so_far(outlook: Outlook) -> tuple[ShownDataset, str] | None:
@@ -142,7 +155,11 @@ def _changes(outlook: Outlook) -> list[str]:
     if not versions:
         return []
     present = context.recipe.settings
-    made_with = with_names(DatasetVersion.open(context, versions[-1]).settings, present)
+    try:
+        opened = DatasetVersion.open(context, versions[-1])
+    except StoreError as failure:
+        return [str(failure)]
+    made_with = with_names(opened.settings, present)
     now = present.model_dump(mode="json")
     now["soft_labels"] |= {"epochs_per_block": made_with["soft_labels"]["epochs_per_block"]}
     changes = setting_changes(made_with, now)
@@ -150,3 +167,32 @@ def _changes(outlook: Outlook) -> list[str]:
         return changes
     planned = (unit for units in outlook.explain().values() for unit in units)
     return [f"{unit.label}: {unit.reason}" for unit in planned if unit.state == "compute"]
+
+
+def _unit_changes(outlook: Outlook, artifact: str) -> list[str]:
+    """Describe how the last version of an artifact was made otherwise than a run would make it."""
+    context, seen, changes = outlook.context, set[tuple[str, str]](), list[str]()
+    planned = {
+        (name, unit.name): unit for name, stage in outlook.planned.items() for unit in stage.units
+    }
+    for top in trace(context, artifact, list(context.upstream[artifact])):
+        for origin in top.walk():
+            place = (origin.asset, origin.unit)
+            if place in seen or origin.reference is None:
+                continue
+            seen.add(place)
+            label = f"{origin.asset}/{origin.unit}"
+            if place not in planned:
+                changes.append(f"{label} is gone")
+                continue
+            made_with, now = origin.reference.inputs["settings"], planned[place].inputs["settings"]
+            changes += [f"{label}: {change}" for change in setting_changes(made_with, now)]
+    lacking = (unit for unit in outlook.explain()[artifact] if unit.state != "cached")
+    return changes or [f"{unit.label}: {unit.reason}" for unit in lacking]
+
+
+def _describe(version: str, changes: Sequence[str]) -> str:
+    """Return in words which version is shown, and what has changed since."""
+    listed = "; ".join(changes[:_MOST_CHANGES])
+    more = len(changes) - _MOST_CHANGES
+    return f"{version}; changed since: {listed}" + (f"; and {more} more" if more > 0 else "")

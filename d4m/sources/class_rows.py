@@ -10,7 +10,7 @@ from d4m.errors import SourceError
 from d4m.recipe.recipe import Recipe
 from d4m.settings import FileImageSettings
 from d4m.sources.class_table import ClassRow, ClassTable, read_class_table, shipped_class_table
-from d4m.sources.unicode_names import Names, lookalikes
+from d4m.sources.unicode_names import Names, is_partly_invisible, lookalikes
 
 _log = logging.getLogger(__name__)
 _MOST_NAMED = 20
@@ -111,17 +111,25 @@ def class_table(rows: Sequence[ClassRow]) -> ClassTable:
 
 
 def describe_lookalikes(names: Sequence[str]) -> str:
-    """Return one sentence about all class names that look the same, or "".
+    r"""Return a sentence about all class names that look the same, and one about those not seen.
 
     Example:
         >>> describe_lookalikes(["cat", "Cat", "dog"])
         "class names that look the same: 'cat' and 'Cat'; rename one in `dataset.classes`"
+        >>> print(describe_lookalikes(["cat", "dog\n"]))
+        class names with characters that nobody sees: 'dog\n'; rename them in `dataset.classes`
     """
     groups = [" and ".join(ascii(name) for name in group) for group in lookalikes(names)]
     more = len(groups) - _MOST_NAMED
     listed = ", ".join(groups[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
     text = f"class names that look the same: {listed}; rename one in `dataset.classes`"
-    return text if groups else ""
+    found = [text] if groups else []
+    if hidden := [name for name in names if is_partly_invisible(name)]:
+        found.append(
+            f"class names with characters that nobody sees: {named(hidden)}; rename them in "
+            f"`dataset.classes`"
+        )
+    return "; ".join(found)
 
 
 def in_order(names: Iterable[str]) -> list[str]:

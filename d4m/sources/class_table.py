@@ -242,7 +242,10 @@ def shipped_class_table(name: str) -> tuple[ClassRow, ...]:
         ClassRow(folder='aquarium_fish', name='aquarium fish', gloss='', synonyms='')
     """
     if name not in SHIPPED_TABLES:
-        msg = f"wanted one of the class tables {list(SHIPPED_TABLES)}, found '{name}'"
+        msg = (
+            f"wanted one of the class tables {list(SHIPPED_TABLES)}, or a file with columns "
+            f"separated by tabs, whose name ends in .tsv; found '{name}'"
+        )
         raise SourceError(msg)
     return read_class_table(Path(__file__).parent / "class_tables" / f"{name}.tsv")
 

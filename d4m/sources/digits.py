@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 
 from d4m.settings import CentreCropSettings, DigitsSettings
 from d4m.sources.base import ImageIndex, ImageSource, Split, content_digest, stack_digests
@@ -24,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 _NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _LEVELS = 16
+_SHIPPED = 360  # test images, the default
 
 
 class DigitsSource(ImageSource):
@@ -32,12 +34,13 @@ class DigitsSource(ImageSource):
     The split does not depend on the recipe's seed, so that all recipes are scored on the same test
     images.
 
-    Importing scikit-learn takes a second or two, so the digits and their split are kept in a file.
-    If it cannot be read or written, scikit-learn is asked again, and nothing fails.
+    Importing scikit-learn takes a second or two. So the digits are read from its file, and the
+    usual split from one that is shipped; with another number of test images, digits and split are
+    kept in a file. If a file cannot be read or written, scikit-learn is asked, and nothing fails.
 
     Args:
         settings: the number of test images.
-        cache: the folder of that file; None for no file.
+        cache: the folder of the file that is kept; None for no file.
 
     Source:
         Alpaydin & Kaynak, "Optical recognition of handwritten digits" (UCI, 1998), as shipped with
@@ -119,7 +122,37 @@ class DigitsSource(ImageSource):
             if self._place:
                 with self._place.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                     return {name: file[name] for name in ("images", "labels", *self.splits)}
+        if self._settings.test_images == _SHIPPED:
+            with suppress(OSError, ValueError):
+                return _read_shipped(self.size_px)
         return _ask_scikit_learn(self._settings.test_images, self.size_px)
+
+
+def _read_shipped(size_px: int) -> Mapping[str, np.ndarray]:
+    """Return what scikit-learn would, without importing it.
+
+    Raises:
+        OSError: scikit-learn keeps its digits elsewhere.
+        ValueError: or in another form.
+    """
+    spec = find_spec("sklearn")
+    [folder] = spec.submodule_search_locations if spec else [""]
+    levels = np.loadtxt(Path(folder, "datasets", "data", "digits.csv.gz"), delimiter=",")
+    test = np.loadtxt(Path(__file__).with_name("digits_test.txt"), int).ravel()
+    train = np.setdiff1d(np.arange(len(levels)), test)
+    return _as_arrays(levels[:, :-1], levels[:, -1].astype(int), size_px, train=train, test=test)
+
+
+def _as_arrays(
+    levels: Float64[np.ndarray, "image pixel"],
+    labels: Int64[np.ndarray, "image"],
+    size_px: int,
+    *,
+    train: Int64[np.ndarray, "train_row"],
+    test: Int64[np.ndarray, "test_row"],
+) -> Mapping[str, np.ndarray]:
+    images = np.round(levels.reshape(-1, size_px, size_px, 1) * (255 / _LEVELS)).astype(np.uint8)
+    return {"images": images, "labels": labels, "train": np.sort(train), "test": np.sort(test)}
 
 
 def _ask_scikit_learn(test_images: int, size_px: int) -> Mapping[str, np.ndarray]:
@@ -129,8 +162,7 @@ def _ask_scikit_learn(test_images: int, size_px: int) -> Mapping[str, np.ndarray
     from sklearn.model_selection import train_test_split
 
     levels, labels = (np.asarray(each) for each in load_digits(return_X_y=True))
-    images = np.round(levels.reshape(-1, size_px, size_px, 1) * (255 / _LEVELS)).astype(np.uint8)
     train, test = train_test_split(
         np.arange(len(labels)), test_size=test_images, stratify=labels, random_state=0
     )
-    return {"images": images, "labels": labels, "train": np.sort(train), "test": np.sort(test)}
+    return _as_arrays(levels, labels, size_px, train=train, test=test)

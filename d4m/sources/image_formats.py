@@ -39,6 +39,9 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Usual suffixes of image files, by which folders of images are recognised, in small letters."""
 
+ARCHIVE_SUFFIXES = frozenset((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"))
+"""Usual suffixes of archives, which are not looked into."""
+
 
 def formats_of(name: str = "") -> tuple[str, ...]:
     """Return the formats to try for a file, as Pillow calls them.

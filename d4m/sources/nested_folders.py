@@ -6,6 +6,7 @@ from pathlib import Path
 from d4m.errors import SourceError
 from d4m.sources.class_folders import sub_folders
 from d4m.sources.class_rows import named
+from d4m.sources.image_formats import ARCHIVE_SUFFIXES, IMAGE_SUFFIXES
 from d4m.sources.split_names import is_kind_of_files, is_wrapper, split_named
 
 _DEEPEST = 5
@@ -29,17 +30,34 @@ def unwrap(root: Path) -> Path:
 
 
 def hint_at_deeper(root: Path, classes: Sequence[str]) -> str:
-    """Return where the classes may be, if a folder has but one folder; else nothing."""
+    """Return where the classes or images may be, if a folder has no or but one folder."""
     inner = root
     while len(classes) == 1 and len(inner.relative_to(root).parts) < _DEEPEST:
         inner /= classes[0]
         classes = sub_folders(inner)
-    if inner == root or not classes:
+    if not classes:
+        return hint_at_files(inner)
+    if inner == root:
         return ""
     return (
         f"; if the classes are below {inner}, which has {named(classes)}, name that folder in "
         f"`dataset.path`, or in `dataset.splits`"
     )
+
+
+def hint_at_files(folder: Path) -> str:
+    """Return what to do with the files of a folder that has no folders."""
+    files = sorted(path.name for path in folder.iterdir() if path.is_file())
+    by_suffix = {name: Path(name).suffix.lower() for name in files}
+    images = [name for name, suffix in by_suffix.items() if suffix in IMAGE_SUFFIXES]
+    archives = [name for name, suffix in by_suffix.items() if suffix in ARCHIVE_SUFFIXES]
+    if images:
+        return (
+            f"; {folder} has {len(images)} images in no class folder: put those of each class "
+            f"into a folder with the class's name, or list them in a file metadata.csv next to "
+            f"them, with the columns file_name and label, and set `dataset.source: huggingface`"
+        )
+    return f"; unpack {named(archives)}" if archives else ""
 
 
 def look_into_classes(root: Path, classes: Sequence[str]) -> tuple[str, ...]:

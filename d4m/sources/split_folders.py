@@ -18,8 +18,8 @@ from d4m.sources.class_folders import (
 from d4m.sources.class_rows import named
 from d4m.sources.class_table import ClassRow
 from d4m.sources.file_listing import walk_class
-from d4m.sources.image_formats import IMAGE_SUFFIXES
-from d4m.sources.nested_folders import look_into_classes, unwrap
+from d4m.sources.image_formats import ARCHIVE_SUFFIXES, IMAGE_SUFFIXES
+from d4m.sources.nested_folders import hint_at_files, look_into_classes, unwrap
 from d4m.sources.split_names import alike_but_for_the_split, split_named
 from d4m.sources.unicode_names import Names, looks
 
@@ -106,7 +106,9 @@ def find_split_folders(
         SourceError: a folder is missing, or it is not clear which folders are splits.
     """
     if not path.is_dir():
-        msg = f"`dataset.path`: wanted a folder of class folders, found no folder at {path}"
+        packed = "; unpack it" if path.suffix.lower() in ARCHIVE_SUFFIXES else ""
+        found = f"a file, {path}{packed}" if path.is_file() else f"no folder at {path}"
+        msg = f"`dataset.path`: wanted a folder of class folders, found {found}"
         raise SourceError(msg)
     if isinstance(splits, SplitFolderSettings):
         return _gather(path, _named_roots(path, splits), rows)
@@ -244,6 +246,7 @@ def _refuse_without_train(found: _Candidates) -> NoReturn:
     msg = (
         f"`dataset.path`: {found.path} has {folders} {what}{others}; set `dataset.splits: none` if "
         f"every folder is a class, or name the folders of the splits, with {_EXAMPLE}"
+        f"{hint_at_files(found.path / found.of['train'][0]) if 'train' in found.of else ''}"
     )
     raise SourceError(msg)
 

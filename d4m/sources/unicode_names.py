@@ -7,6 +7,8 @@ keyboards as one (form NFC). Names are compared in one form and kept as they are
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+_JOINERS = "\u200c\u200d"
+
 
 def composed(name: str) -> str:
     r"""Return a name in the form in which names are compared, with accented letters composed.
@@ -22,10 +24,12 @@ def looks(name: str) -> str:
     r"""Return a name without differences that people overlook: case, forms of the same letter.
 
     Example:
-        >>> looks("\ufb01sh"), looks("Stra\u00dfe"), looks(" Cat")
-        ('fish', 'strasse', 'cat')
+        >>> looks("\ufb01sh"), looks("Stra\u00dfe"), looks(" Cat"), looks("cat\u200b")
+        ('fish', 'strasse', 'cat', 'cat')
     """
     folded = unicodedata.normalize("NFKC", name).casefold()
+    if not folded.isascii():
+        folded = "".join(letter for letter in folded if unicodedata.category(letter) != "Cf")
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
@@ -55,3 +59,16 @@ def lookalikes(names: Sequence[str]) -> list[tuple[str, ...]]:
     for name in names:
         groups.setdefault(looks(name), []).append(name)
     return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def is_partly_invisible(name: str) -> bool:
+    r"""Return whether a name has characters that nobody sees, or spaces at its ends.
+
+    Joiners are letters of some scripts and parts of some emoji.
+
+    Example:
+        >>> [is_partly_invisible(name) for name in ("a\n", "a\u200b", " a", "a b", "a\u200db")]
+        [True, True, True, False, False]
+    """
+    hidden = (unicodedata.category(each) in ("Cc", "Cf") and each not in _JOINERS for each in name)
+    return name != name.strip() or any(hidden)

@@ -1,5 +1,8 @@
 """Whether a network can be built, found out without its weights."""
 
+import subprocess
+import sys
+
 import pytest
 import timm
 import torch
@@ -7,6 +10,7 @@ from safetensors.torch import save_model
 
 from d4m.classifiers.dry_build import find_refusal
 from d4m.classifiers.registry import build_classifier
+from d4m.classifiers.unfilled import unfilled
 from d4m.settings import ClassifierSettings
 
 IMAGES = {"channels": 1, "size_px": 8, "classes": 10}
@@ -105,9 +109,59 @@ def test_the_random_state_of_torch_is_left_as_it_was():
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_a_network_that_refuses_the_meta_device_is_built_on_the_cpu(monkeypatch):
+def test_a_network_that_computes_with_numbers_while_it_is_built_is_built(monkeypatch):
     def numbers(**_):
         return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, int(torch.ones(1)) * 10))
 
     monkeypatch.setitem(timm.models._registry._model_entrypoints, "test_of_numbers", numbers)
     assert _look("test_of_numbers") == ""
+
+
+@pytest.mark.parametrize(
+    ("architecture", "weights"), [("resnet18", "layer1.0.conv1.weight"), ("test_vit", "pos_embed")]
+)
+def test_weights_are_neither_drawn_nor_written(architecture, weights):
+    """A network as large as memory is looked at, because memory that is not written is free."""
+    settings = ClassifierSettings(architecture=architecture)
+    with unfilled():
+        for name in ("normal_", "uniform_", "fill_"):
+            assert getattr(torch.nn.Parameter(torch.full((3,), 7.0)), name)(1.0).tolist() == [7] * 3
+        assert torch.zeros(3).add_(1).tolist() == [1] * 3  # what is no weight is computed
+        built = build_classifier(settings, **IMAGES, seed=0)
+    drawn = build_classifier(settings, **IMAGES, seed=0)
+    assert {name: each.shape for name, each in built.state_dict().items()} == {
+        name: each.shape for name, each in drawn.state_dict().items()
+    }
+    assert drawn.state_dict()[weights].std() > 0.01
+
+
+LOOK = """\
+import sys
+from d4m.classifiers.dry_build import find_refusal
+from d4m.settings import ClassifierSettings
+images = {"channels": 3, "size_px": 8, "classes": 10, "weights": None}
+for name in ("resnet18", "test_vit", "vgg11"):
+    print(bool(find_refusal(ClassifierSettings(architecture=name), **images)))
+print([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules])
+import torch
+from torchvision.ops import roi_align
+from timm.models.naflexvit import NaFlexRopeIterator
+print(roi_align(torch.ones(1, 1, 4, 4), torch.tensor([[0.0, 0, 0, 4, 4]]), 1).item())
+from torch._dynamo.utils import is_compile_supported
+from torchvision.ops import roi_align as module
+asks = sys.modules["torchvision.ops.roi_align"].is_compile_supported
+print(asks("cpu") == is_compile_supported("cpu"), torch.compiler.disable.__module__)
+method = next(each for each in vars(NaFlexRopeIterator).values() if hasattr(each, "__wrapped__"))
+print(method.__wrapped__.__module__)
+"""
+
+
+def test_a_look_at_timms_networks_does_without_torchs_compiler_which_works_when_it_is_asked_for():
+    done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        *("False", "False", "True"),
+        "[]",
+        "1.0",
+        "True torch.compiler",
+        "timm.models.naflexvit",
+    ]

@@ -18,7 +18,7 @@ def call(workspace, *arguments, columns=200):
     environment = workspace.environment() | {"COLUMNS": str(columns)}
     result = CliRunner().invoke(app, [*map(str, arguments)], env=environment)
     assert isinstance(result.exception, SystemExit | None), result.exception
-    assert result.exit_code in (MADE if arguments[0] == "run" else (0,))
+    assert result.exit_code in (MADE if arguments[0] == "run" else (0,)), result.output
     return [line.rstrip() for line in result.stdout.splitlines()]
 
 

@@ -225,5 +225,6 @@ def test_an_unknown_shipped_table_is_refused_with_those_there_are():
         shipped_class_table("imagenet")
     assert str(refusal.value) == (
         "wanted one of the class tables ['imagenet1k', 'tiny_imagenet', 'imagenette', "
-        "'imagewoof', 'cifar10', 'cifar100'], found 'imagenet'"
+        "'imagewoof', 'cifar10', 'cifar100'], or a file with columns separated by tabs, whose name "
+        "ends in .tsv; found 'imagenet'"
     )

@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from d4m.recipe.recipe import Recipe
 from d4m.settings import DigitsSettings, RecipeSettings
+from d4m.sources import digits
 from d4m.sources.digits import DigitsSource
 from d4m.sources.registry import open_source
 
@@ -67,6 +70,26 @@ def test_images_are_scikit_learns_with_17_levels_spread_over_256(source):
             assert np.array_equal(source.read_all(split, class_id, index), expected)
             seen += len(rows)
     assert seen == 1797
+
+
+def test_the_shipped_split_is_scikit_learns_and_is_found_without_importing_it():
+    labels = load_digits(return_X_y=True)[1]
+    _, test = train_test_split(
+        np.arange(len(labels)), test_size=360, stratify=labels, random_state=0
+    )
+    shipped = np.loadtxt(Path(digits.__file__).with_name("digits_test.txt"), int)
+    assert set(shipped.ravel().tolist()) == set(test.tolist())
+    done = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["36", TEST_FINGERPRINT, "False"]
+
+
+COUNT = """\
+import sys
+from d4m.settings import DigitsSettings
+from d4m.sources.digits import DigitsSource
+source = DigitsSource(DigitsSettings(source="digits"))
+print(source.count("test", 9), source.fingerprint("test", 9), "sklearn" in sys.modules)
+"""
 
 
 LOOK = """\

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from d4m.classifiers.dry_build import find_refusal
+from d4m.classifiers.dry_build import find_contradiction, find_refusal
 from d4m.classifiers.timm_names import describe_fit
 from d4m.errors import D4MError
 from d4m.recipe.problems import Problem
@@ -149,6 +149,10 @@ def _problems(context: StageContext, network: _Network, weights: str | None) -> 
         "size_px": _fed_px(context, network),
         "classes": len(context.class_ids),
     }
+    of_images = {name: images[name] for name in ("channels", "classes")}
+    if weights != "timm" and (refusal := find_contradiction(network.settings, **of_images)):
+        yield Problem(_place(context, network, "options"), refusal)
+        return
     refusal = find_refusal(network.settings, **images, weights=weights, alone=network.alone)
     if not refusal:
         return
@@ -162,9 +166,14 @@ def _problems(context: StageContext, network: _Network, weights: str | None) -> 
         key = "weights"
     elif network.settings.options and not find_refusal(plain, **images, weights=weights):
         key = "options"
+    yield Problem(_place(context, network, key), refusal)
+
+
+def _place(context: StageContext, network: _Network, key: str) -> tuple[int | str, ...]:
+    """Return the keys of a network's setting; those of a student that is a mere name in a list."""
     keys = (*network.keys, key)
     of_list = "students" in network.keys and not context.recipe.states(*keys)
-    yield Problem(network.keys if of_list else keys, refusal)
+    return network.keys if of_list else keys
 
 
 def _fed_px(context: StageContext, network: _Network) -> int:
