@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-# What initial weights are made by; `kaiming_uniform_` hands itself on to a mode before it draws.
+# Initial weights are made by these; `kaiming_uniform_` hands itself on to a mode before it draws.
 _DRAWS = frozenset(("normal_", "uniform_", "kaiming_uniform_"))
 _STEPS = frozenset(("erfinv_", "mul_", "add_", "clamp_", "fill_", "zero_"))
 

@@ -1,9 +1,9 @@
 """Trace artifacts, list and compare their versions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -57,7 +57,7 @@ def lineage(
     For a unit of images, also show the real image that each synthetic image began with.
     """
     context, outlook = _look_at(recipe)
-    present = outlook.present.upstream if outlook else {}
+    present: Mapping[str, Any] = outlook.present.upstream if outlook else {}
     if asset in present:
         context = replace(context, upstream={**context.upstream, **present})
     elif outlook:

@@ -136,8 +136,8 @@ def _read_shipped(size_px: int) -> Mapping[str, np.ndarray]:
         ValueError: or in another form.
     """
     spec = find_spec("sklearn")
-    [folder] = spec.submodule_search_locations if spec else [""]
-    levels = np.loadtxt(Path(folder, "datasets", "data", "digits.csv.gz"), delimiter=",")
+    folders = (spec and spec.submodule_search_locations) or [""]
+    levels = np.loadtxt(Path(folders[0], "datasets", "data", "digits.csv.gz"), delimiter=",")
     test = np.loadtxt(Path(__file__).with_name("digits_test.txt"), int).ravel()
     train = np.setdiff1d(np.arange(len(levels)), test)
     return _as_arrays(levels[:, :-1], levels[:, -1].astype(int), size_px, train=train, test=test)

@@ -48,7 +48,7 @@ MORE = re.compile(r"; and (\d+) more$")
 
 @dataclass(frozen=True)
 class State:
-    """What a user has written: the recipe, and whether there is one more image."""
+    """The text and files that a user has: the recipe, and whether there is one more image."""
 
     text: str
     extra: bool
@@ -77,7 +77,7 @@ class State:
 
 @dataclass(frozen=True)
 class Truth:
-    """What a state gives.
+    """The figures of a state, and all that is made for it.
 
     Attributes:
         ipc: images per class.
