@@ -83,8 +83,12 @@ def uniforms(
     counters[..., 0] = blocks
     counters[..., 1] = items.astype(np.uint64)[:, None]
     counters[..., 2] = epoch
-    own = seed if isinstance(seed, int) else np.repeat(seed, len(blocks))
-    words = philox4x32(counters.reshape(-1, 4), (own & 0xFFFFFFFF, own >> 32))
+    if isinstance(seed, int):
+        key = seed & 0xFFFFFFFF, seed >> 32
+    else:
+        own = np.repeat(seed, len(blocks))
+        key = own & _WORD, own >> _HALF
+    words = philox4x32(counters.reshape(-1, 4), key)
     return words.reshape(len(items), -1)[:, :draws].astype(np.float64) / 2.0**32
 
 

@@ -70,9 +70,10 @@ def _with_groups(network: nn.Module, count: int) -> nn.Module:
                 layer.num_groups *= count
                 layer.num_channels *= count
             case nn.Linear() | nn.LayerNorm():
-                own = (_JoinedLinear if isinstance(layer, nn.Linear) else _JoinedLayerNorm)(
-                    count, layer
-                )
+                if isinstance(layer, nn.Linear):
+                    own = _JoinedLinear(count, layer)
+                else:
+                    own = _JoinedLayerNorm(count, layer)
                 if not name:
                     return own
                 joined.set_submodule(name, own)

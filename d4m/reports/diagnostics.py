@@ -159,7 +159,9 @@ def relate_objectives(
         unit = _plan(context, "random_real", number)
         stored = context.store.find(unit.stage, unit.key)
         arrays = (
-            context.store.read_arrays(unit.stage, unit.key) if stored else lab.train_and_score(unit)
+            context.store.read_arrays(unit.stage, unit.key)
+            if stored
+            else next(lab.train_and_score([unit]))
         )
         errors[number] = 1 - float(arrays["top1"])
         images = read_training_set(context, unit.settings, seed_number=number)

@@ -77,7 +77,7 @@ class StageContext:
     )
     models: LoadedModels = field(default_factory=LoadedModels)
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict[str, Checkpoint])
-    notes: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    notes: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
 
     @classmethod
     def open(cls, recipe: Recipe, store: ArtifactStore, compute: Compute) -> "StageContext":
