@@ -108,7 +108,8 @@ def change_each(
     uniform, size = torch.from_numpy(draws).to(pixels), len(pixels) // len(trainings)
     kinds = [each.kind(epoch=epoch, batch=batch) for each in trainings]
     changed = torch.empty_like(pixels)
-    for kind in set(kinds):
+    distinct: set[BatchChange] = set(kinds)
+    for kind in distinct:
         have = np.repeat([own == kind for own in kinds], size)
         chosen = torch.from_numpy(np.flatnonzero(have)).to(pixels.device)
         changed[chosen] = trainings[0].apply(kind, pixels[chosen], uniform[:, chosen])
