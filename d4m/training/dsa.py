@@ -106,10 +106,9 @@ def change_each(
     parts = zip(trainings, np.split(rows, len(trainings)), strict=True)
     draws = np.concatenate([each.draw(own, epoch=epoch) for each, own in parts], axis=1)
     uniform, size = torch.from_numpy(draws).to(pixels), len(pixels) // len(trainings)
-    kinds = [each.kind(epoch=epoch, batch=batch) for each in trainings]
+    kinds: list[BatchChange] = [each.kind(epoch=epoch, batch=batch) for each in trainings]
     changed = torch.empty_like(pixels)
-    distinct: set[BatchChange] = set(kinds)
-    for kind in distinct:
+    for kind in set(kinds):
         have = np.repeat([own == kind for own in kinds], size)
         chosen = torch.from_numpy(np.flatnonzero(have)).to(pixels.device)
         changed[chosen] = trainings[0].apply(kind, pixels[chosen], uniform[:, chosen])
