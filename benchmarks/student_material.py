@@ -1,4 +1,4 @@
-"""What students of both loops are trained on: images, a teacher and its labels, in both forms."""
+"""The material of both loops' students: images, a teacher and its labels, in both forms."""
 
 import argparse
 from pathlib import Path

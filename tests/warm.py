@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 _PATIENCE_S = 300
 _COMMANDS = ("d4m", "dagster")
-# What stages take from libraries that load their parts on demand.
+# Stages take these from libraries that load their parts on demand.
 _PARTS = {
     "diffusers": (
         "AutoencoderKL",
