@@ -1,4 +1,4 @@
-"""The space that soft labels take on a disk: as the published code writes them, and in our formats."""
+"""The space that soft labels take on a disk: published files and our formats."""
 
 from collections.abc import Mapping
 from pathlib import Path

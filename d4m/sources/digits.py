@@ -162,7 +162,8 @@ def _ask_scikit_learn(test_images: int, size_px: int) -> Mapping[str, np.ndarray
     from sklearn.model_selection import train_test_split
 
     levels, labels = (np.asarray(each) for each in load_digits(return_X_y=True))
-    train, test = train_test_split(
+    splits = train_test_split(
         np.arange(len(labels)), test_size=test_images, stratify=labels, random_state=0
     )
+    train, test = (np.asarray(each) for each in splits)
     return _as_arrays(levels, labels, size_px, train=train, test=test)

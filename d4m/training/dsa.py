@@ -6,6 +6,7 @@ Changes act on standardised pixels, so zero is the data's mean.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -79,7 +80,7 @@ class BatchChanges:
         """
         seed = stream_seed(self.seed, "image kind")
         drawn = uniforms(seed, epoch=epoch, items=rows, draws=1)[:, 0] * len(self.kinds)
-        kinds = [self.kinds[int(each)] for each in drawn]
+        kinds = [self.kinds[number] for number in drawn.astype(int).tolist()]
         draws = self.draw(rows, epoch=epoch)
         return self.apply_each(kinds, pixels, torch.from_numpy(draws).to(pixels))
 
@@ -131,7 +132,9 @@ def change_each(
     parts = zip(trainings, np.split(rows, len(trainings)), strict=True)
     draws = np.concatenate([each.draw(own, epoch=epoch) for each, own in parts], axis=1)
     size = len(pixels) // len(trainings)
-    kinds = [own for each in trainings for own in [each.kind(epoch=epoch, batch=batch)] * size]
+    kinds = list[BatchChange]()
+    for each in trainings:
+        kinds.extend(repeat(each.kind(epoch=epoch, batch=batch), size))
     return trainings[0].apply_each(kinds, pixels, torch.from_numpy(draws).to(pixels))
 
 
