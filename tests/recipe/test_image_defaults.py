@@ -94,6 +94,12 @@ def test_refinement_follows_the_labels_that_students_learn():
     assert labels("hard").representative == "mean"  # no teacher is needed
 
 
+def test_refinement_draws_the_views_that_students_see():
+    kinds = ("color", "crop", "cutout", "flip", "scale", "rotate")
+    assert settled(GREY, "dc", "hard").prototypes.refinement.batch_changes == kinds
+    assert settled(GREY).prototypes.refinement.batch_changes == ()
+
+
 @pytest.mark.parametrize(
     ("facts", "sections"),
     [
