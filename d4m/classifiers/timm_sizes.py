@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from d4m.classifiers.timm_library import timm
 from d4m.classifiers.timm_names import SMALL_PX
+from d4m.classifiers.unfilled import unfilled
 
 REFUSALS = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, ZeroDivisionError)
 _SMALLEST = 2  # px of a patch, tokens of a window
@@ -138,20 +139,10 @@ def _look_at_published(architecture: str, arguments: _Arguments) -> _Published:
     """Return what the model is like, which is looked up once: creating it takes long."""
     configuration = timm.get_pretrained_cfg(architecture, allow_unregistered=False)
     assert configuration is not None
-    model = _create_without_numbers(architecture, arguments.values)
+    with unfilled(), torch.device("cpu"):
+        model = timm.create_model(architecture, **arguments.values)
     patch = _find_patch(model, configuration.first_conv)
     return _Published(configuration.input_size[-1], patch, _find_window(model))
-
-
-def _create_without_numbers(architecture: str, arguments: dict[str, Any]) -> nn.Module:
-    """Create timm's own model at its native size, on the device that has shapes alone."""
-    with torch.random.fork_rng(devices=[]):
-        try:
-            with torch.device("meta"):
-                return timm.create_model(architecture, **arguments)
-        except (RuntimeError, NotImplementedError):  # it computes with numbers while it is built
-            with torch.device("cpu"):
-                return timm.create_model(architecture, **arguments)
 
 
 def _find_patch(model: nn.Module, first_convolution: object) -> _Patch | None:

@@ -9,12 +9,16 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 # Initial weights are made by these; `kaiming_uniform_` hands itself on to a mode before it draws.
-_DRAWS = frozenset(("normal_", "uniform_", "kaiming_uniform_"))
-_STEPS = frozenset(("erfinv_", "mul_", "add_", "clamp_", "fill_", "zero_"))
+_DRAWS = ("normal_", "uniform_", "kaiming_uniform_")
+_STEPS = ("erfinv_", "mul_", "add_", "clamp_", "fill_", "zero_")
 
 
 class _Unfilled(TorchFunctionMode):
-    """Every draw into a tensor, and every step on the weights drawn, leaves the tensor as it is."""
+    """Every draw of weights, and every step on weights, leaves them as they are.
+
+    What is drawn into other tensors is drawn: `nn.init.trunc_normal_` draws until nothing is out of
+    bounds, and would go on for ever.
+    """
 
     def __torch_function__(
         self,
@@ -23,10 +27,12 @@ class _Unfilled(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Return the tensor that would be filled, and what any other function gives."""
-        kwargs, name = kwargs or {}, getattr(func, "__name__", "")
-        if name in _DRAWS or (name in _STEPS and isinstance(args[0], nn.Parameter)):
-            return args[0] if args else kwargs["tensor"]
+        """Return the weights that would be filled, and what any other function gives."""
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in (*_DRAWS, *_STEPS):
+            filled = args[0] if args else kwargs["tensor"]
+            if isinstance(filled, nn.Parameter):
+                return filled
         return func(*args, **kwargs)
 
 

@@ -135,6 +135,15 @@ def test_weights_are_neither_drawn_nor_written(architecture, weights):
     assert drawn.state_dict()[weights].std() > 0.01
 
 
+@pytest.mark.parametrize("std", [0.02, 5.0])
+def test_weights_in_memory_that_was_used_are_drawn_within_their_bounds(std):
+    """Torch draws until nothing is out of bounds, so a draw of nothing would never end."""
+    used = torch.nn.Parameter(torch.full((16, 16), 1e9))
+    with unfilled():
+        torch.nn.init.trunc_normal_(used, std=std)
+    assert used.abs().max() <= 2
+
+
 LOOK = """\
 import sys
 from d4m.classifiers.dry_build import find_refusal
