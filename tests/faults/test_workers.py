@@ -238,9 +238,7 @@ def test_workers_share_the_gpus_of_the_cluster(cluster, ray_of, workspace, tmp_p
     (tmp_path / "seen").mkdir()
     recipe = workspace.pipeline().recipe
     context = StageContext.open(recipe, ArtifactStore(workspace.store), Compute("auto"))
-    stage = Squares(tmp_path / "seen", count=16, seconds=0.5)
-    start = time.monotonic()
+    stage = Squares(tmp_path / "seen", count=16, company=4)
     run_stage(stage, context, RayWorkers(WorkerSettings("auto", gpus=0.5)).compute)
     assert stage.devices() == {"cuda:0", "cuda:1"}
-    processes = set.union(*stage.processes().values())
-    assert len(processes) == 4, f"{len(processes)} in {time.monotonic() - start:.1f} s"
+    assert len(set.union(*stage.processes().values())) == 4

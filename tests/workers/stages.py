@@ -12,6 +12,7 @@ from d4m.stages.base import Stage
 from d4m.stages.context import Inputs
 
 _log = logging.getLogger("d4m.tests")
+PATIENCE_S = 60
 
 
 class Squares(Stage):
@@ -21,6 +22,8 @@ class Squares(Stage):
         folder: where each worker writes which process computes which unit.
         count: how many units.
         seconds: that each unit takes.
+        company: how many processes must have begun before any unit is done.
+        lasting: a unit that is never done by the first process that begins it.
         bad: a unit that cannot be computed.
         deadly: a unit that kills its process.
     """
@@ -29,9 +32,19 @@ class Squares(Stage):
     sections = ()
     divisible = True
 
-    def __init__(self, folder: Path, *, count=10, seconds=0.0, bad=None, deadly=None):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        count=10,
+        seconds=0.0,
+        company=1,
+        lasting=None,
+        bad=None,
+        deadly=None,
+    ):
         self.folder, self.count, self.seconds = folder, count, seconds
-        self.bad, self.deadly = bad, deadly
+        self.company, self.lasting, self.bad, self.deadly = company, lasting, bad, deadly
 
     def plan(self, context):
         return [
@@ -46,12 +59,23 @@ class Squares(Stage):
             (self.folder / f"{unit.name}-{os.getpid()}-{device}").touch()
             _log.info("at unit %s", unit.name)
             time.sleep(self.seconds)
+            if self.company > 1:
+                self._wait_until(lambda: len(set.union(*self.processes().values())) >= self.company)
+            if number == self.lasting:
+                self._wait_until(lambda name=unit.name: len(self.processes()[name]) > 1)
             if number == self.bad:
                 msg = f"no square of {number}: free some space"
                 raise StoreError(msg) from OSError(28, "No space left on device")
             if number == self.deadly:
                 os.kill(os.getpid(), 9)
             yield unit, {"latents": np.full((1, 4, 2, 2), (number % 256) ** 2, "float16")}
+
+    @staticmethod
+    def _wait_until(condition):
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     def processes(self):
         """Return the processes that computed each unit."""

@@ -24,9 +24,7 @@ from d4m.workers.registry import open_workers
 from d4m_assets.resources import StoreResource
 from tests.assets.conftest import _opened, computed_by
 from tests.conftest import FOLDER_RECIPE, Workspace
-from tests.workers.stages import Models, Squares, Together
-
-PATIENCE_S = 60
+from tests.workers.stages import PATIENCE_S, Models, Squares, Together
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +74,7 @@ def test_every_artifact_is_the_same_and_a_second_run_computes_nothing(workers, t
 
 
 def test_units_are_divided_among_workers(workers, context, squares):
-    stage = squares(seconds=0.05)
+    stage = squares(company=2)
     report = run_stage(stage, context, workers.compute)
     assert _values(context, report) == {number: number**2 for number in range(10)}
     processes = stage.processes()
@@ -105,7 +103,7 @@ def test_units_that_belong_together_stay_together(workers, context, squares):
 
 
 def test_a_killed_worker_costs_no_unit_that_it_has_published(workers, context, squares, caplog):
-    stage, killed = squares(count=16, seconds=1), []  # shards of two units at first
+    stage, killed = squares(count=16, lasting=1), []  # shards of two units at first
 
     def kill():
         deadline = time.monotonic() + PATIENCE_S
