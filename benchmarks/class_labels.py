@@ -22,7 +22,7 @@ from d4m.stages.evaluation_scores import EvaluationScores
 from d4m.stages.provenance import record_provenance
 from d4m.stages.student_runs import StudentRun, run_inputs, student_runs
 
-_STAGES = (
+STAGES = (
     "real_images",
     "generator",
     "latents",
@@ -45,10 +45,10 @@ def main() -> None:
     for name in asked.recipes:
         changes = {"split": "validation"} if asked.validation else dict[str, Any]()
         changes |= {"seeds": asked.seeds} if asked.seeds else {}
-        _show(_scored(find_recipe(name), changes), asked.rows)
+        _show(with_evaluation(find_recipe(name), changes), asked.rows)
 
 
-def _scored(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+def with_evaluation(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """Return the recipe with changes of its section `evaluation`."""
     evaluation = recipe.settings.evaluation.model_copy(update=changes)
     settings = recipe.settings.model_copy(update={"evaluation": evaluation})
@@ -57,7 +57,7 @@ def _scored(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 def _show(recipe: Recipe, rows: Sequence[str]) -> None:
     pipeline = Pipeline(recipe, store_root(), compute())
-    for stage in _STAGES if set(rows) - {"random_real"} else _STAGES[:1]:
+    for stage in STAGES if set(rows) - {"random_real"} else STAGES[:1]:
         report = pipeline.run_stage(stage)
         print(f"{recipe.name}: {stage}, {report.seconds:.0f} s", flush=True)
     runs = [

@@ -157,22 +157,23 @@ class Laboratory:
     def _train(self, units: Sequence[Unit], learners: "Sequence[Learner]") -> "list[LearningCurve]":
         from d4m.training import together, train
 
-        settings, first = units[0].settings, learners[0]
-        training = replace(first.training, checkpoint=self._checkpoint(*units))
+        settings = units[0].settings
+        training = replace(learners[0].training, checkpoint=self._checkpoint(*units))
+        first, *others = replace(learners[0], training=training), *learners[1:]
         if settings["labels"] == "soft":
             matching = MatchingSettings.among(settings["matching"])
-            if len(learners) > 1:
-                own = [replace(first, training=training), *learners[1:]]
-                return together.train_together_with_soft_labels(own, matching=matching)
+            if others:
+                return together.train_together_with_soft_labels([first, *others], matching=matching)
             return [
                 train.train_with_soft_labels(
                     first.model, first.images, first.labels, training, matching=matching
                 )
             ]
         augmentation = AugmentationSettings.among(settings["augmentation"])
-        if len(learners) > 1:
-            own = [replace(first, training=training), *learners[1:]]
-            return together.train_together_with_hard_labels(own, augmentation=augmentation)
+        if others:
+            return together.train_together_with_hard_labels(
+                [first, *others], augmentation=augmentation
+            )
         return [
             train.train_with_hard_labels(
                 first.model,

@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from d4m.stages.unit_names import THE_TEACHER, block_unit, distillation_of, firs
 from d4m.store.manifest import Manifest
 from d4m.store.pieces import ArrayPieces, StoredRows, gathered
 from d4m.store.reference import Unit
+from d4m.training.by_epoch import ByEpoch
 from d4m.training.label_formats import unpack_logits
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def label_seed(root_seed: int, *images_name: str | int) -> int:
     return stream_seed(root_seed, "soft_labels", *images_name)
 
 
-class StoredLabels(Sequence["EpochLabels"]):
+class StoredLabels(ByEpoch["EpochLabels"]):
     """Every labelled epoch of a distillation, in order, read from the store a few MB at a time.
 
     Each block is checked when an epoch of it is first asked for.
@@ -253,16 +254,8 @@ class StoredLabels(Sequence["EpochLabels"]):
         """Return the number of labelled epochs."""
         return self._settings.labelled
 
-    @overload
-    def __getitem__(self, epoch: int) -> "EpochLabels": ...
-    @overload
-    def __getitem__(self, epoch: slice) -> list["EpochLabels"]: ...
-    def __getitem__(self, epoch: int | slice) -> "EpochLabels | list[EpochLabels]":
-        """Return one epoch, or some."""
-        if isinstance(epoch, slice):
-            return [self[each] for each in range(*epoch.indices(len(self)))]
-        if not 0 <= epoch < len(self):
-            raise IndexError(epoch)
+    def of_epoch(self, epoch: int) -> "EpochLabels":
+        """Read the labels of an epoch."""
         from d4m.training.soft_labels import EpochLabels
 
         logits = unpack_logits(self.packed(epoch), len(self._context.class_ids))

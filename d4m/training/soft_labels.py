@@ -1,8 +1,7 @@
 """Make soft labels: a teacher's logits on the views of every epoch (D4M, section 3.4)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import overload
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from d4m.images.image_set import ImageSet
 from d4m.settings import AugmentationSettings, Precision, SoftLabelSettings
 from d4m.training.ahead import batches_of_views
 from d4m.training.augment import Views, draw_views
+from d4m.training.by_epoch import ByEpoch
 from d4m.training.label_formats import pack_logits, unpack_logits
 
 
@@ -108,7 +108,7 @@ def _label_batches(
         yield logits.float().cpu().numpy()
 
 
-class TeacherLabels(Sequence[EpochLabels]):
+class TeacherLabels(ByEpoch[EpochLabels]):
     """A sequence of epochs' labels, each computed on access, as if it were read from a store.
 
     Args:
@@ -141,16 +141,8 @@ class TeacherLabels(Sequence[EpochLabels]):
         """Return the number of labelled epochs."""
         return self._settings.labelled
 
-    @overload
-    def __getitem__(self, epoch: int) -> EpochLabels: ...
-    @overload
-    def __getitem__(self, epoch: slice) -> list[EpochLabels]: ...
-    def __getitem__(self, epoch: int | slice) -> EpochLabels | list[EpochLabels]:
-        """Return the labels of one epoch, or of a slice of epochs."""
-        if isinstance(epoch, slice):
-            return [self[each] for each in range(*epoch.indices(len(self)))]
-        if not 0 <= epoch < len(self):
-            raise IndexError(epoch)
+    def of_epoch(self, epoch: int) -> EpochLabels:
+        """Label the views of an epoch, unless it is the last one that was asked for."""
         if self._last is None or self._last[0] != epoch:
             self._last = epoch, self._label(epoch)
         return self._last[1]

@@ -6,7 +6,6 @@ alone. Numbers differ by rounding, because other kernels compute them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import overload
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import nn
 from d4m.images.image_set import ImageSet
 from d4m.settings import AugmentationSettings, MatchingSettings
 from d4m.training.augment import Views, draw_views
+from d4m.training.by_epoch import ByEpoch
 from d4m.training.dsa import BatchChanges
 from d4m.training.loop import Epoch, LearningCurve, Training, TrainingLoop
 from d4m.training.soft_labels import EpochLabels
@@ -132,7 +132,7 @@ def join_views(views: Sequence[Views]) -> Views:
     return Views(**{name: np.concatenate(own) for name, own in columns.items()}, tints=tints)
 
 
-class _JoinedLabels(Sequence[EpochLabels]):
+class _JoinedLabels(ByEpoch[EpochLabels]):
     """The labels of several students, one after the other; those of the same object are read once.
 
     Args:
@@ -147,14 +147,8 @@ class _JoinedLabels(Sequence[EpochLabels]):
         """Return the number of labelled epochs."""
         return len(self._labels[0])
 
-    @overload
-    def __getitem__(self, epoch: int) -> EpochLabels: ...
-    @overload
-    def __getitem__(self, epoch: slice) -> list[EpochLabels]: ...
-    def __getitem__(self, epoch: int | slice) -> EpochLabels | list[EpochLabels]:
-        """Return the labels of one epoch, or of a slice of epochs."""
-        if isinstance(epoch, slice):
-            return [self[each] for each in range(*epoch.indices(len(self)))]
+    def of_epoch(self, epoch: int) -> EpochLabels:
+        """Return the labels of all students for an epoch."""
         distinct = {id(each): each for each in self._labels}
         read = {name: each[epoch] for name, each in distinct.items()}
         own = [read[id(each)] for each in self._labels]
