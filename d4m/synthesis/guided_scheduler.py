@@ -1,6 +1,9 @@
 """The common part of samplers that are wrapped: noise levels, clean latents, moved predictions."""
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
@@ -29,6 +32,58 @@ class WrappedScheduler:
     def __getattr__(self, name: str) -> Any:
         """Return any other attribute from the wrapped scheduler."""
         return getattr(self._scheduler, name)
+
+
+class GuidedScheduler(WrappedScheduler, ABC):
+    """A wrapped scheduler whose first steps are guided.
+
+    Args:
+        scheduler: the pipeline's sampler.
+        settings: number of steps and strength of the call.
+        setting: the key of `synthesis` that asks for the guidance.
+        until: the share of the steps that is guided.
+
+    Raises:
+        GeneratorError: see `check_guidable`.
+    """
+
+    def __init__(
+        self, scheduler: Any, settings: SynthesisSettings, *, setting: str, until: float
+    ) -> None:
+        """Wrap a scheduler that has taken no step."""
+        super().__init__(scheduler)
+        check_guidable(scheduler, setting)
+        self._settings, self._until = settings, until
+        self._taken = 0
+
+    @property
+    def step(self) -> Callable[..., Any]:
+        """Return the scheduler's step with guidance; pipelines inspect its signature."""
+
+        @wraps(self._scheduler.step)
+        def step(model_output: Tensor, timestep: Any, sample: Tensor, **options: Any) -> Any:
+            first = first_steps(self._scheduler, self._settings, share=self._until)
+            take = self._guided_step if self._taken < first else self._scheduler.step
+            self._taken += 1
+            return take(model_output, timestep, sample, **options)
+
+        return step
+
+    def _guided_step(
+        self, model_output: Tensor, timestep: Any, sample: Tensor, **options: Any
+    ) -> Any:
+        """Take a step with the moved prediction."""
+        moved = self._guide(model_output, timestep, sample)
+        return self._scheduler.step(moved, timestep, sample, **options)
+
+    @abstractmethod
+    def _guide(
+        self,
+        model_output: Float[Tensor, "image *output"],
+        timestep: Any,
+        sample: Float[Tensor, "image *latent"],
+    ) -> Float[Tensor, "image *output"]:
+        """Return the denoiser's prediction, moved."""
 
 
 def check_guidable(scheduler: Any, setting: str) -> None:

@@ -1,8 +1,7 @@
 """Mode guidance: pull the early denoising steps towards each image's prototype (MGD3)."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
-from functools import wraps
 from typing import Any
 
 import torch
@@ -13,9 +12,7 @@ from d4m.generators.flow import FluxFromLatents
 from d4m.settings import SynthesisSettings
 from d4m.synthesis.guided_scheduler import (
     PURE_NOISE,
-    WrappedScheduler,
-    check_guidable,
-    first_steps,
+    GuidedScheduler,
     implied_clean,
     move_prediction,
     next_signal,
@@ -72,11 +69,8 @@ def guide_to_modes(
         pipeline.scheduler = own
 
 
-class ModeGuidedScheduler(WrappedScheduler):
-    """A diffusers scheduler for one pipeline call that pulls its first steps to the prototypes.
-
-    Everything but `step` is passed on to the wrapped scheduler.
-    """
+class ModeGuidedScheduler(GuidedScheduler):
+    """A diffusers scheduler for one pipeline call that pulls its first steps to the prototypes."""
 
     def __init__(
         self,
@@ -84,29 +78,18 @@ class ModeGuidedScheduler(WrappedScheduler):
         prototypes: Float[Tensor, "image *latent"],
         settings: SynthesisSettings,
     ) -> None:
-        """Wrap a scheduler and set the number of steps taken to 0."""
-        super().__init__(scheduler)
-        check_guidable(scheduler, "mode_guidance")
+        """Wrap a scheduler."""
+        until = settings.mode_guidance_until
+        super().__init__(scheduler, settings, setting="mode_guidance", until=until)
         self._prototypes = prototypes
-        self._settings = settings
-        self._taken = 0
 
-    @property
-    def step(self) -> Callable[..., Any]:
-        """Return the scheduler's step with the pull added; pipelines inspect its signature."""
-
-        @wraps(self._scheduler.step)
-        def step(model_output: Tensor, timestep: Any, sample: Tensor, **options: Any) -> Any:
-            until = self._settings.mode_guidance_until
-            pulled = self._taken < first_steps(self._scheduler, self._settings, share=until)
-            self._taken += 1
-            if pulled and self._settings.scheduler == "ddpm":
-                return self._pulled_step(model_output, timestep, sample, **options)
-            if pulled:
-                model_output = self._pull(model_output, timestep, sample)
-            return self._scheduler.step(model_output, timestep, sample, **options)
-
-        return step
+    def _guided_step(
+        self, model_output: Tensor, timestep: Any, sample: Tensor, **options: Any
+    ) -> Any:
+        """Pull the result of a step of DDPM; of other samplers, pull the prediction."""
+        own = self._settings.scheduler == "ddpm"
+        step = self._pulled_step if own else super()._guided_step
+        return step(model_output, timestep, sample, **options)
 
     def _pulled_step(
         self,
@@ -130,7 +113,7 @@ class ModeGuidedScheduler(WrappedScheduler):
         stepped.prev_sample = pulled.to(sample.dtype)
         return stepped if return_dict else stepped.to_tuple()
 
-    def _pull(
+    def _guide(
         self,
         model_output: Float[Tensor, "image *latent"],
         timestep: Any,

@@ -1,10 +1,9 @@
 """Guidance of the images of a class as a set: CGS, DAP and optimal transport, step by step."""
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,7 @@ from d4m.synthesis.cgs import cgs_direction
 from d4m.synthesis.dap import MiddleFeatures, dap_direction
 from d4m.synthesis.guided_scheduler import (
     PURE_NOISE,
-    WrappedScheduler,
-    check_guidable,
-    first_steps,
+    GuidedScheduler,
     implied_clean,
     move_prediction,
     next_signal,
@@ -116,7 +113,7 @@ def _guides(settings: SetGuidanceSettings) -> bool:
     return any(weights)
 
 
-class _SetGuidedScheduler(WrappedScheduler):
+class _SetGuidedScheduler(GuidedScheduler):
     """A diffusers scheduler for one pipeline call whose predictions are moved for the whole set."""
 
     def __init__(
@@ -127,29 +124,13 @@ class _SetGuidedScheduler(WrappedScheduler):
         features: MiddleFeatures | None,
         at_once: int,
     ) -> None:
-        super().__init__(scheduler)
-        check_guidable(scheduler, "set_guidance")
         assert settings.set_guidance is not None
+        guidance = settings.set_guidance
+        super().__init__(scheduler, settings, setting="set_guidance", until=guidance.until)
         self._real = real
-        self._settings = settings
-        self._guidance = settings.set_guidance
+        self._guidance = guidance
         self._features = features
         self._at_once = at_once
-        self._taken = 0
-
-    @property
-    def step(self) -> Callable[..., Any]:
-        """Return the scheduler's step with the guidance added; pipelines inspect its signature."""
-
-        @wraps(self._scheduler.step)
-        def step(model_output: Tensor, timestep: Any, sample: Tensor, **options: Any) -> Any:
-            until = self._guidance.until
-            if self._taken < first_steps(self._scheduler, self._settings, share=until):
-                model_output = self._guide(model_output, timestep, sample)
-            self._taken += 1
-            return self._scheduler.step(model_output, timestep, sample, **options)
-
-        return step
 
     def _guide(
         self,
