@@ -20,7 +20,7 @@ from tests.pipeline.laboratory import rows_of, teacher_of
 RECIPE = """\
 dataset: {source: digits}
 prompts: {template: "a handwritten {name}"}
-generator: {compact: {autoencoder: {steps: 250}, denoiser: {steps: 550}}}
+generator: {compact: {autoencoder: {steps: 250}, denoiser: {steps: 550, text_length: 24}}}
 prototypes: {ipc: 1}
 synthesis: {strength: 0.5, guidance_scale: 6, num_inference_steps: 20}
 teacher:
