@@ -4,11 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from d4m.recipe.image_facts import ImageFacts, flip_of
-from d4m.settings import RecipeSettings, RecipeSynthesisSettings, RefinementSettings
+from d4m.settings import (
+    ClassifierSettings,
+    RecipeSettings,
+    RecipeSynthesisSettings,
+    RefinementSettings,
+)
 
 _SMALL_PX = 16  # images for which the plain defaults were tuned
 _MOST_REFINED = 2000  # prototypes that one regression holds
 _MOST_REFINED_PX = 64
+_MOST_WHOLE_PX = 32  # beyond which the refinement's networks see shrunk images
 _MOST_REFINED_STEPS = 4  # of the denoiser, through which a step of the refinement looks
 _PASSES = 20  # over the images, after which a generator of few images has trained enough
 _FEWEST_STEPS = 400
@@ -94,6 +100,7 @@ def choose_prototypes(settings: RecipeSettings, facts: ImageFacts) -> Mapping[st
     plain = RefinementSettings()
     views = plain.augmentation.model_copy(update={"flip": flip_of(settings)})
     through = "vae" if guided else "synthesis"
+    of_classes = of != "teacher"
     return {
         "representative": "mean" if of == "class" else "explaining",
         "refinement": RefinementSettings(
@@ -101,9 +108,20 @@ def choose_prototypes(settings: RecipeSettings, facts: ImageFacts) -> Mapping[st
             labels=of,
             through=through,
             augmentation=views,
-            batch_changes=settings.evaluation.hard.batch_changes if of != "teacher" else (),
+            batch_changes=settings.evaluation.hard.batch_changes if of_classes else (),
+            students=_networks(settings, facts) if of_classes else plain.students,
         ),
     }
+
+
+def _networks(settings: RecipeSettings, facts: ImageFacts) -> tuple[ClassifierSettings, ...]:
+    """Return the networks that are to learn from the images; ConvNet3 where images are shrunk."""
+    if facts.view_px > _MOST_WHOLE_PX:
+        return RefinementSettings().students
+    return tuple(
+        ClassifierSettings(architecture=student.architecture, options=student.options)
+        for student in settings.evaluation.students
+    )
 
 
 def _is_light(synthesis: RecipeSynthesisSettings) -> bool:

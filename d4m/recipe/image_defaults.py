@@ -110,6 +110,7 @@ _GROUPS = (
         frozenset(RecipeSynthesisSettings.model_fields) - _NOT_DRAWING,
         distillation_rules.choose_synthesis,
     ),
+    _Group(("evaluation",), frozenset({"students"}), training_rules.choose_students),
     _Group(
         ("prototypes",),
         frozenset(PrototypeSettings.model_fields) - {"ipc"},
@@ -153,11 +154,11 @@ _GROUPS = (
         frozenset({"optimizer"}),
         training_rules.for_few(training_rules.choose_student_optimizer),
     ),
-    _Group(("evaluation",), frozenset({"students"}), training_rules.choose_students),
     _Group(("evaluation", "full_data"), frozenset({"epochs"}), training_rules.choose_full_data),
     _Group(("evaluation",), frozenset({"baselines"}), training_rules.choose_baselines),
 )
-"""In the order in which they are chosen: synthesis comes before the prototypes that it draws."""
+"""In the order in which they are chosen: synthesis, and the students that learn from what it draws,
+come before the prototypes."""
 
 
 def _is_open(settings: RecipeSettings, group: _Group) -> bool:

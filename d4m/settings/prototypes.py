@@ -104,7 +104,8 @@ class RefinementSettings(Section):
         exclude_if=lambda value: value == (ClassifierSettings(),),
         description=(
             "With `class` and `both`, the networks whose features the regression takes, each in "
-            "as many steps as the others. Several make images that serve more architectures."
+            "as many steps as the others. Name those that are to learn from the images: images "
+            "that are refined for one architecture may be worth less to another than random ones."
         ),
     )
 

@@ -1,5 +1,7 @@
 """Defaults follow the images, and a recipe's own values stay."""
 
+from dataclasses import replace
+
 import pytest
 
 from d4m.recipe.image_defaults import describe_settled, settle
@@ -98,6 +100,21 @@ def test_refinement_draws_the_views_that_students_see():
     kinds = ("color", "crop", "cutout", "flip", "scale", "rotate")
     assert settled(GREY, "dc", "hard").prototypes.refinement.batch_changes == kinds
     assert settled(GREY).prototypes.refinement.batch_changes == ()
+
+
+def test_refinement_towards_classes_asks_the_networks_that_are_to_learn():
+    def networks(facts, *students, labels=("hard",)):
+        evaluation = {"labels": labels, "students": students} if students else {"labels": labels}
+        chosen = settled(facts, evaluation=evaluation).prototypes.refinement.students
+        return [each.architecture for each in chosen]
+
+    resnet = {"name": "small", "architecture": "resnet18", "options": {"layers": [1, 1, 1, 1]}}
+    assert networks(GREY) == ["convnet3"]
+    assert networks(GREY, "convnet3", resnet) == ["convnet3", "resnet18"]
+    assert networks(GREY, resnet, labels=("soft",)) == ["convnet3"]  # a teacher is asked
+    assert networks(replace(GREY, size_px=64, view_px=64), resnet) == [
+        "convnet3"
+    ]  # images are shrunk to 32 px
 
 
 @pytest.mark.parametrize(
