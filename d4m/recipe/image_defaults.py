@@ -75,8 +75,9 @@ def settled_values(stated: RecipeSettings, settled: RecipeSettings) -> dict[str,
         before["prototypes"]["refinement"] = plain
         after["prototypes"]["refinement"] = after["prototypes"]["refinement"] or plain
     for dump in (before, after):
-        own = dump["evaluation"]["students"]
-        dump["evaluation"]["students"] = [each["name"] or each["architecture"] for each in own]
+        for section in (dump["evaluation"], dump["prototypes"]["refinement"] or {}):
+            own = section.get("students", [])
+            section["students"] = [each.get("name") or each["architecture"] for each in own]
     changed = dict(_differences("", before, after))
     return {key: value for key, value in changed.items() if (key, value) != ("teacher.members", 1)}
 

@@ -110,6 +110,9 @@ def test_refinement_towards_classes_asks_the_networks_that_are_to_learn():
 
     resnet = {"name": "small", "architecture": "resnet18", "options": {"layers": [1, 1, 1, 1]}}
     assert networks(GREY) == ["convnet3"]
+    asked = stated(evaluation={"labels": ["hard"], "students": ["convnet3", resnet]})
+    told = "prototypes.refinement.students: ['convnet3', 'resnet18']"
+    assert told in describe_settled(asked, settle(asked, GREY))
     assert networks(GREY, "convnet3", resnet) == ["convnet3", "resnet18"]
     assert networks(GREY, resnet, labels=("soft",)) == ["convnet3"]  # a teacher is asked
     assert networks(replace(GREY, size_px=64, view_px=64), resnet) == [
