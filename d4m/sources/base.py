@@ -77,6 +77,10 @@ class ImageSource(ABC):
     def count(self, split: Split, class_id: int) -> int:
         """Return the largest number of images that `index` can list, without opening any image."""
 
+    def hint(self, split: Split, class_id: int) -> str:  # noqa: ARG002 - for those who know more
+        """Return what may be done about a class with too few images; "" if nothing is known."""
+        return ""
+
     def describe(self) -> str:
         """Return in one line what was taken for what, and what is left out; "" if that is clear."""
         return ""

@@ -20,6 +20,7 @@ from d4m.sources.file_digests import FileDigests
 from d4m.sources.file_levels import FileLevels
 from d4m.sources.file_listing import FolderListing, ListedFile, describe, list_folder
 from d4m.sources.held_out_share import held_out
+from d4m.sources.image_formats import ARCHIVE_SUFFIXES
 from d4m.sources.nested_folders import hint_at_deeper
 from d4m.sources.split_folders import SplitFolders, find_split_folders
 from d4m.sources.unicode_names import Names, looks
@@ -108,6 +109,12 @@ class ImageFolderSource(ImageSource):
     def count(self, split: Split, class_id: int) -> int:
         """Return the number of the class's files, without those that cannot be listed."""
         return sum(not file.problem for file in self._files(split, class_id))
+
+    def hint(self, split: Split, class_id: int) -> str:
+        """Return which archives of the class are to be unpacked; "" if it has none."""
+        names = [Path(file.name).name for file in self._list(split, class_id).files]
+        archives = [name for name in names if Path(name).suffix.lower() in ARCHIVE_SUFFIXES]
+        return f"unpack {named(archives)}" if archives else ""
 
     def forget(self) -> None:
         """Forget the digests and levels of all files, so that each is read when it is next used."""

@@ -146,6 +146,19 @@ def test_a_recipe_at_the_edge_of_what_is_allowed_is_not_refused(beside, text):
     assert not (beside.store / "objects").exists()
 
 
+def test_archives_in_a_class_folder_are_to_be_unpacked(workspace):
+    for name in ("cat", "dog"):
+        folder = workspace.folder / "images" / name
+        folder.mkdir(parents=True)
+        (folder / f"{name}s.zip").write_bytes(b"PK")
+    workspace.write("wrong", f"{FOLDER}prototypes: {{ipc: 6}}\n")
+    with pytest.raises(RecipeError) as caught:
+        next(workspace.pipeline("wrong").run())
+    assert "class 0 ('cat'): 1 (unpack 'cats.zip'); class 1 ('dog'): 1 (unpack 'dogs.zip')" in str(
+        caught.value
+    )
+
+
 def test_a_thousand_classes_are_counted_without_opening_an_image(workspace):
     for number in range(1000):
         folder = workspace.folder / "images" / f"{number:04d}"

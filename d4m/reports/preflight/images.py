@@ -45,7 +45,7 @@ def count_problems(recipe: Recipe, source: ImageSource) -> Iterator[Problem]:
         needed = ipc if split == "train" else 1
         counts = [source.count(split, class_id) for class_id in range(len(source.class_table))]
         few = [
-            f"class {class_id} ('{name}'): {count}"
+            f"class {class_id} ('{name}'): {count}{_in_brackets(source.hint(split, class_id))}"
             for class_id, (name, count) in enumerate(
                 zip(source.class_table.names, counts, strict=True)
             )
@@ -94,6 +94,10 @@ def _where(settings: RecipeSettings, source: ImageSource, split: Split) -> tuple
         return ("dataset",)
     keys = _WHERE[split]
     return keys if keys[-1] in type(settings.dataset).model_fields else ("dataset",)
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
 
 
 def _describe(split: Split, needed: int, few: list[str]) -> str:
