@@ -17,6 +17,7 @@ from d4m.store.reference import Unit
 from d4m.workers.failures import Failure
 
 _MOST_MODELS = 2  # such as the generator and a teacher
+_LAST_WORDS_S = 5.0  # that an outcome waits for the notes before it
 _CUDA_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -114,8 +115,10 @@ def compute_shard(
 
     keep_freed_memory()
 
+    last = list[Any]()
+
     def post(note: Note) -> None:
-        notes.post.remote(note)
+        last[:] = [notes.post.remote(note)]
 
     def count(unit: Unit) -> None:
         names.append(unit.name)
@@ -136,6 +139,9 @@ def compute_shard(
                 count(unit)
     except Exception as failure:  # noqa: BLE001 - it is raised again where the work was given
         return Done(names, time.monotonic() - start, Failure.of(failure))
+    finally:
+        if last:
+            ray.wait(last, timeout=_LAST_WORDS_S)  # notes arrive in order, and before the outcome
     return Done(names, time.monotonic() - start)
 
 

@@ -104,6 +104,7 @@ class ShardRun:
         self._losses = Counter[str]()
         self._own = set[int]()
         self._longest_s = 0.0
+        self._asked: Any = None
 
     def run(self) -> list[str]:
         """Return the names of the published units, once all are, or those that were given out.
@@ -118,7 +119,9 @@ class ShardRun:
                     ready, _ = self._ray.wait(list(self._given), timeout=_POLL_S)
                     for reference in ready:
                         self._take(reference, counted)
-                    self._listen(counted)
+                    self._listen(counted, _POLL_S)
+                for _ in range(2):  # what was asked for before, and what has come since
+                    self._listen(counted, _LAST_WORDS_S)
             finally:
                 self._stop()
         return list(self._done)
@@ -201,11 +204,19 @@ class ShardRun:
         left = ([unit for unit in piece if unit.name not in self._done] for piece in pieces)
         return [piece for piece in left if piece]
 
-    def _listen(self, counted: Progress) -> None:
-        """Count the units and log the lines that workers have posted."""
+    def _listen(self, counted: Progress, patience_s: float) -> None:
+        """Count the units and log the lines that workers have posted.
+
+        What does not come in time is not asked for again, but waited for by the next call.
+        """
+        self._asked = self._asked or self._cluster.notes.take.remote()
+        ready, _ = self._ray.wait([self._asked], timeout=patience_s)
+        if not ready:
+            return
+        asked, self._asked = self._asked, None
         try:
-            notes: list[Note] = self._ray.get(self._cluster.notes.take.remote(), timeout=_POLL_S)
-        except (self._ray.exceptions.GetTimeoutError, self._ray.exceptions.RayActorError):
+            notes: list[Note] = self._ray.get(asked)
+        except self._ray.exceptions.RayActorError:
             return
         heard = {given.number: given for given in self._given.values()}
         now = time.monotonic()
