@@ -145,11 +145,19 @@ def test_a_failing_unit_ends_the_stage_with_its_own_message(workers, context, sq
 def test_an_interrupt_ends_the_stage_and_leaves_the_workers(workers, context, squares):
     # A shell starts what it runs in the background without an answer to this signal.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    interrupt = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
-    interrupt.start()
+    stage = squares(count=4, seconds=30)
+
+    def interrupt():
+        """Not before a worker is at a unit: until then Ray may still be starting."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not stage.processes() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            run_stage(squares(count=4, seconds=30), context, workers.compute)
+            run_stage(stage, context, workers.compute)
     finally:
         signal.signal(signal.SIGINT, before)
     assert len(run_stage(squares(count=4), context, workers.compute).manifest.units) == 4
