@@ -115,9 +115,8 @@ def test_refinement_towards_classes_asks_the_networks_that_are_to_learn():
     assert told in describe_settled(asked, settle(asked, GREY))
     assert networks(GREY, "convnet3", resnet) == ["convnet3", "resnet18"]
     assert networks(GREY, resnet, labels=("soft",)) == ["convnet3"]  # a teacher is asked
-    assert networks(replace(GREY, size_px=64, view_px=64), resnet) == [
-        "convnet3"
-    ]  # images are shrunk to 32 px
+    shrunk = replace(GREY, size_px=64, view_px=64)  # to 32 px
+    assert networks(shrunk, resnet) == ["convnet3"]
 
 
 @pytest.mark.parametrize(

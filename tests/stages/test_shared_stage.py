@@ -1,6 +1,5 @@
 """Two runs of one recipe divide a stage between them, and no unit is computed twice."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,9 +9,7 @@ from d4m.stages.context import StageContext
 from d4m.stages.run import run_stage
 from d4m.store import claims
 from d4m.store.store import ArtifactStore
-from tests.workers.stages import Squares, Together
-
-PATIENCE_S = 120
+from tests.workers.stages import Squares, Together, wait_until
 
 
 class Meeting(Squares):
@@ -25,11 +22,11 @@ class Meeting(Squares):
         call, folder = self.calls, context.store.storage.root / "claims" / self.name
         for number, (unit, product) in enumerate(super().compute(context, missing)):
             if call == 1 and number == 0:
-                _wait_until(lambda: list(folder.glob("*.wish")))
+                wait_until(lambda: list(folder.glob("*.wish")))
                 for _ in range(2):  # the wish is seen between two renewals
-                    _wait_until(_changes(folder.glob("*.json")))
+                    wait_until(_changes(folder.glob("*.json")))
             if call == 2:
-                _wait_until(lambda: self.calls > 2)
+                wait_until(lambda: self.calls > 2)
             yield unit, product
 
 
@@ -38,13 +35,6 @@ def _changes(files):
     [file] = files
     before = file.read_text()
     return lambda: file.read_text() != before
-
-
-def _wait_until(condition):
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.fixture

@@ -12,7 +12,14 @@ from d4m.stages.base import Stage
 from d4m.stages.context import Inputs
 
 _log = logging.getLogger("d4m.tests")
-PATIENCE_S = 60
+PATIENCE_S = 120
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 class Squares(Stage):
@@ -60,22 +67,15 @@ class Squares(Stage):
             _log.info("at unit %s", unit.name)
             time.sleep(self.seconds)
             if self.company > 1:
-                self._wait_until(lambda: len(set.union(*self.processes().values())) >= self.company)
+                wait_until(lambda: len(set.union(*self.processes().values())) >= self.company)
             if number == self.lasting:
-                self._wait_until(lambda name=unit.name: len(self.processes()[name]) > 1)
+                wait_until(lambda name=unit.name: len(self.processes()[name]) > 1)
             if number == self.bad:
                 msg = f"no square of {number}: free some space"
                 raise StoreError(msg) from OSError(28, "No space left on device")
             if number == self.deadly:
                 os.kill(os.getpid(), 9)
             yield unit, {"latents": np.full((1, 4, 2, 2), (number % 256) ** 2, "float16")}
-
-    @staticmethod
-    def _wait_until(condition):
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
 
     def processes(self):
         """Return the processes that computed each unit."""

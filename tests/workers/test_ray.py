@@ -24,7 +24,7 @@ from d4m.workers.registry import open_workers
 from d4m_assets.resources import StoreResource
 from tests.assets.conftest import _opened, computed_by
 from tests.conftest import FOLDER_RECIPE, Workspace
-from tests.workers.stages import PATIENCE_S, Models, Squares, Together
+from tests.workers.stages import PATIENCE_S, Models, Squares, Together, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -149,9 +149,7 @@ def test_an_interrupt_ends_the_stage_and_leaves_the_workers(workers, context, sq
 
     def interrupt():
         """Not before a worker is at a unit: until then Ray may still be starting."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not stage.processes() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(stage.processes)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
