@@ -73,7 +73,7 @@ SLOWEST_FIRST = (
     "assets/test_terminal.py",
     "reports/test_versions.py",
     "cli/test_store.py",
-    "prototypes/test_class_regression.py",
+    "prototypes/test_student_regression.py",
     "reports/test_cost.py",
 )
 

@@ -97,10 +97,8 @@ def choose_prototypes(settings: RecipeSettings, facts: ImageFacts) -> Mapping[st
     if facts.view_px > 32:
         steps = steps * 32 // facts.view_px
     guided = settings.synthesis.set_guidance is not None
-    plain = RefinementSettings()
-    views = plain.augmentation.model_copy(update={"flip": flip_of(settings)})
+    views = RefinementSettings().augmentation.model_copy(update={"flip": flip_of(settings)})
     through = "vae" if guided else "synthesis"
-    of_classes = of != "teacher"
     return {
         "representative": "mean" if of == "class" else "explaining",
         "refinement": RefinementSettings(
@@ -108,8 +106,8 @@ def choose_prototypes(settings: RecipeSettings, facts: ImageFacts) -> Mapping[st
             labels=of,
             through=through,
             augmentation=views,
-            batch_changes=settings.evaluation.hard.batch_changes if of_classes else (),
-            students=_networks(settings, facts) if of_classes else plain.students,
+            batch_changes=settings.evaluation.hard.batch_changes if of != "teacher" else (),
+            students=_networks(settings, facts),
         ),
     }
 

@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int64
 from d4m.errors import D4MError
 from d4m.progress import track
 from d4m.seeds import stream_seed
-from d4m.settings import RefinementSettings
+from d4m.settings import AugmentationSettings, Precision, RefinementSettings
 from d4m.stages.compared_sets import read_training_set
 from d4m.stages.context import StageContext
 from d4m.stages.evaluation_scores import EvaluationScores
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from d4m.images.image_set import ImageSet
+    from d4m.prototypes.student_regression import Labels
     from d4m.stages.compared_sets import TrainingSet
     from d4m.store.reference import Unit
 
@@ -137,8 +138,8 @@ def relate_objectives(
     An objective is worth optimising if it orders sets as their students do. The sets are those of
     the rows `random_real`; students that are stored are not trained again.
 
-    - `class regression`: the error of `d4m.prototypes.class_regression`, towards class labels.
-    - `teacher regression`: the error of `d4m.prototypes.teacher_regression`.
+    - `class regression`: the error of a regression towards classes.
+    - `teacher regression`: the error of a regression towards the teacher.
     - `mean features`: the squared distance of the mean feature, in the teacher, of each class.
 
     Args:
@@ -199,36 +200,53 @@ def _some(images: "ImageSet", rows: Int64[np.ndarray, "row"]) -> "ImageSet":
 
 
 def _class_regression(context: StageContext, images: "ImageSet", steps: int) -> float:
-    from d4m.prototypes.class_regression import ClassRegression
+    from d4m.prototypes.towards_classes import TowardsClasses
 
-    settings = RefinementSettings()
-    objective = ClassRegression(
-        images.class_ids.cpu().numpy(),
-        some_real(context, _TARGETS, size_px=view_size_px(context)),
-        augmentation=settings.augmentation,
-        precision=settings.precision,
-        seed=stream_seed(context.seed, "diagnostics"),
+    settings, targets = RefinementSettings(), _targets(context)
+    labels = TowardsClasses(targets.class_ids)
+    return _mean_error(
+        context, images, targets, labels, settings.augmentation, settings.precision, steps
     )
-    pixels = _all_pixels(images)
-    found = [objective.error(pixels, images.class_ids, step).item() for step in range(steps)]
-    return float(np.mean(found))
 
 
 def _teacher_regression(context: StageContext, images: "ImageSet", steps: int) -> float:
-    from d4m.prototypes.teacher_regression import TeacherRegression
+    from d4m.prototypes.towards_teacher import TowardsTeacher
 
-    settings = context.recipe.settings.teacher
-    objective = TeacherRegression(
+    settings, targets = context.recipe.settings, _targets(context)
+    precision = settings.teacher.optimizer.precision
+    labels = TowardsTeacher(_teacher(context), targets, precision)
+    return _mean_error(
+        context, images, targets, labels, settings.soft_labels.augmentation, precision, steps
+    )
+
+
+def _mean_error(
+    context: StageContext,
+    images: "ImageSet",
+    targets: "ImageSet",
+    labels: "Labels",
+    augmentation: AugmentationSettings,
+    precision: Precision,
+    steps: int,
+) -> float:
+    """Return the mean error of the regressions of so many steps from these images."""
+    from d4m.prototypes.student_regression import StudentRegression
+
+    regression = StudentRegression(
         images.class_ids.cpu().numpy(),
-        some_real(context, _TARGETS, size_px=view_size_px(context)),
-        _teacher(context),
-        augmentation=settings.augmentation,
-        precision=settings.optimizer.precision,
+        targets,
+        labels,
+        augmentation=augmentation,
+        precision=precision,
         seed=stream_seed(context.seed, "diagnostics"),
     )
     pixels = _all_pixels(images)
-    found = [objective.error(pixels, images.class_ids, step).item() for step in range(steps)]
+    found = [regression.error(pixels, images.class_ids, step).item() for step in range(steps)]
     return float(np.mean(found))
+
+
+def _targets(context: StageContext) -> "ImageSet":
+    return some_real(context, _TARGETS, size_px=view_size_px(context))
 
 
 def _mean_features(context: StageContext, images: "ImageSet", steps: int) -> float:
@@ -236,7 +254,7 @@ def _mean_features(context: StageContext, images: "ImageSet", steps: int) -> flo
     from d4m.classifiers.predict import penultimate_features
 
     teacher = _teacher(context)
-    real = some_real(context, _TARGETS, size_px=view_size_px(context))
+    real = _targets(context)
     total = 0.0
     found = [(each, penultimate_features(teacher, each.pixels).float()) for each in (real, images)]
     for class_id in context.class_ids:

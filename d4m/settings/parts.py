@@ -73,6 +73,8 @@ def _refinement(settings: RecipeSettings) -> JsonValue:
     if left:
         found["labels"] = [*settings.evaluation.labels]
         found["batch_changes"] = [*settings.evaluation.hard.batch_changes]
+        students = settings.evaluation.students
+        found["students"] = [each.model_dump(mode="json") for each in students]
     if refined or explaining or settings.synthesis.mosaic > 1:
         through = refined is not None and refined.through != "vae"
         found |= _looks(settings, drawn=left or through)
@@ -81,6 +83,8 @@ def _refinement(settings: RecipeSettings) -> JsonValue:
             "augmentation": settings.teacher.augmentation.model_dump(mode="json"),
             "precision": settings.teacher.optimizer.precision,
         }
+    if left or (refined and refined.as_students_learn):
+        found["labelled_views"] = settings.soft_labels.augmentation.model_dump(mode="json")
     return found
 
 
@@ -181,8 +185,9 @@ PARTS: Mapping[str, Part] = {
     "refinement": Part(
         "For prototypes, besides `prototypes` and `seed`: `evaluation.distillations`; if they are "
         "refined, explain the labels or are mosaics, how images look; some settings of the "
-        "teacher that is explained; and, where the recipe leaves the refinement open, which "
-        "labels students learn, and from which changes of batches.",
+        "teacher that is explained and the views that it labels; and, where the recipe leaves the "
+        "refinement open, which labels students learn, and from which changes of batches, and the "
+        "students.",
         _refinement,
     ),
     "labelling": Part(

@@ -1,6 +1,7 @@
 """Prototypes: how each class's latents are clustered (D4M, section 3.2)."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -59,7 +60,8 @@ class RefinementSettings(Section):
         default_factory=_drawn_as_in_dsa,
         description=(
             "With `class`, how views are drawn; by default as in DSA. With `teacher`, views are "
-            "drawn as the teacher's. With `both`, each step has its own."
+            "those of `soft_labels.augmentation`, or by a ridge regression those of the teacher. "
+            "With `both`, each step has its own."
         ),
     )
     batch_changes: BatchChanges = Field(
@@ -80,11 +82,9 @@ class RefinementSettings(Section):
     )
     regression: Literal["logistic", "ridge"] = Field(
         default="logistic",
-        exclude_if=lambda value: value == "ridge",
         description=(
-            "With `class` and `both`, what predicts the classes from features. `logistic`: a "
-            "linear layer that is trained on cross-entropy, as the last layer of students is. "
-            "`ridge`: a ridge regression, with a squared error."
+            "How labels are predicted from features. `logistic`: a linear layer that is trained "
+            "on cross-entropy, as the last layer of students is. `ridge`: a ridge regression."
         ),
     )
     regressions: int = Field(
@@ -93,9 +93,10 @@ class RefinementSettings(Section):
         le=100,
         exclude_if=lambda value: value == 1,
         description=(
-            "With `class` and `both`, how many regressions towards classes a step averages, each "
-            "with a student and views of its own. The images are drawn once for all of them, so "
-            "several are worth more than as many steps where the generator takes most of the time."
+            "How many regressions a step averages, each with a student and views of its own; a "
+            "ridge regression towards the teacher has one. The images are drawn once for all of "
+            "them, so several are worth more than as many steps where the generator takes most of "
+            "the time."
         ),
     )
     students: tuple[Network, ...] = Field(
@@ -103,9 +104,10 @@ class RefinementSettings(Section):
         min_length=1,
         exclude_if=lambda value: value == (ClassifierSettings(),),
         description=(
-            "With `class` and `both`, the networks whose features the regression takes, each in "
-            "as many steps as the others. Name those that are to learn from the images: images "
-            "that are refined for one architecture may be worth less to another than random ones."
+            "The networks whose features the regression takes, each in as many steps as the "
+            "others; a ridge regression towards the teacher takes ConvNet3's. Name those that are "
+            "to learn from the images: images that are refined for one architecture may be worth "
+            "less to another than random ones."
         ),
     )
 
@@ -118,6 +120,31 @@ class RefinementSettings(Section):
     def of_teacher(self) -> bool:
         """Whether the teacher's logits on real images are predicted."""
         return self.labels != "class"
+
+    @property
+    def as_students_learn(self) -> bool:
+        """Whether the teacher is predicted by the last layer of students that learn from it."""
+        return self.of_teacher and self.regression == "logistic"
+
+    def used(self) -> dict[str, JsonValue]:
+        """Return the settings that refined prototypes depend on.
+
+        A ridge regression, the only one that there was at first, is not named.
+        """
+        ridge = self.regression == "ridge"
+        unused = {"regression"} if ridge else set[str]()
+        if self.labels == "teacher":
+            unused |= {"augmentation", "batch_changes", "precision"}
+            if ridge:
+                unused.add("students")
+                if self.learning_rate == RefinementSettings().learning_rate:
+                    unused.add("learning_rate")  # the only rate there was, and in no key
+        return self.model_dump(mode="json", exclude=unused)
+
+    @classmethod
+    def among(cls, values: Mapping[str, Any]) -> Self:
+        """Return the settings among those of a unit; `used` says what is absent."""
+        return super().among({"regression": "ridge", **values})
 
 
 class PrototypeSettings(Section):
@@ -171,8 +198,8 @@ class PrototypeSettings(Section):
         ge=0,
         le=100_000,
         description=(
-            "Short for `refinement: {steps: ..., labels: teacher, through: vae}`, which needs "
-            "`representative: explaining`."
+            "Short for `refinement: {steps: ..., labels: teacher, through: vae, regression: "
+            "ridge}`, which needs `representative: explaining`."
         ),
     )
     refinement: RefinementSettings | None = Field(
@@ -216,7 +243,9 @@ class PrototypeSettings(Section):
         """How prototypes are refined, by either of the two keys; None: not at all."""
         if not self.refinement_steps:
             return self.refinement
-        return RefinementSettings(steps=self.refinement_steps, labels="teacher", through="vae")
+        return RefinementSettings(
+            steps=self.refinement_steps, labels="teacher", through="vae", regression="ridge"
+        )
 
     def used(self) -> dict[str, JsonValue]:
         """Return the settings that prototypes depend on."""
@@ -228,9 +257,19 @@ class PrototypeSettings(Section):
         if self.representative != "explaining":
             unused.add("explained")
         used = self.model_dump(mode="json", exclude=unused)
-        if self.refinement and self.refinement.labels == "teacher":
-            unread = {"augmentation", "batch_changes", "precision", "regression", "students"}
-            if self.refinement.learning_rate == RefinementSettings().learning_rate:
-                unread.add("learning_rate")  # the only rate there was, and in no key
-            used["refinement"] = self.refinement.model_dump(mode="json", exclude=unread)
+        if self.refinement:
+            used["refinement"] = self.refinement.used()
         return used
+
+    @classmethod
+    def among(cls, values: Mapping[str, Any]) -> Self:
+        """Return the settings among those of a unit; `RefinementSettings.used` says what is absent.
+
+        Example:
+            >>> ridge = PrototypeSettings(refinement=RefinementSettings(regression="ridge"))
+            >>> PrototypeSettings.among(ridge.used()) == ridge
+            True
+        """
+        if refinement := values.get("refinement"):
+            values = {**values, "refinement": RefinementSettings.among(refinement)}
+        return super().among(values)

@@ -106,8 +106,8 @@ def _choice_inputs(context: StageContext, root: int) -> Inputs:
     """Return what else prototypes depend on where those of all classes are chosen together."""
     settings = context.recipe.settings
     refined = settings.prototypes.refined
-    refines = refined is not None and refined.of_teacher
-    mixes = set[str]() if refines else {"cutmix", "mixup"}  # which play no part in the choice
+    ridge = refined is not None and refined.of_teacher and not refined.as_students_learn
+    mixes = set[str]() if ridge else {"cutmix", "mixup"}  # which play no part in the choice
     views = settings.teacher.augmentation.used()
     choice = Inputs(
         {

@@ -42,6 +42,9 @@ def refinement_inputs(context: StageContext, refined: RefinementSettings, root: 
     inputs = Inputs()
     if refined.of_teacher:
         inputs |= Inputs({"precision": context.recipe.settings.teacher.optimizer.precision})
+    if refined.as_students_learn:
+        views = context.recipe.settings.soft_labels.augmentation
+        inputs |= Inputs({"labelled_views": views.used()})
     if refined.of_classes:
         inputs |= Inputs(
             {
@@ -139,28 +142,30 @@ def _objective(
         case "class":
             return _towards_classes(context, refined, class_ids, unit)
         case "teacher":
-            return _towards_teacher(context, class_ids, unit)
+            return _towards_teacher(context, refined, class_ids, unit)
         case "both":
             return Alternating(
                 _towards_classes(context, refined, class_ids, unit),
-                _towards_teacher(context, class_ids, unit),
+                _towards_teacher(context, refined, class_ids, unit),
             )
 
 
 def _towards_classes(
     context: StageContext, refined: RefinementSettings, class_ids: np.ndarray, unit: Unit
 ) -> "Objective":
-    from d4m.prototypes.class_regression import ClassRegression
+    from d4m.prototypes.student_regression import StudentRegression
+    from d4m.prototypes.towards_classes import TowardsClasses
 
     used = unit.settings
-    return ClassRegression(
+    targets = some_real(context, _CLASSIFIED, size_px=used["size_px"])
+    return StudentRegression(
         class_ids,
-        some_real(context, _CLASSIFIED, size_px=used["size_px"]),
+        targets,
+        TowardsClasses(targets.class_ids, refined.regression),
         augmentation=_views(context, refined, used["size_px"]),
         precision=refined.precision,
         seed=used["refinement_seed"],
         networks=refined.students,
-        regression=refined.regression,
         regressions=refined.regressions,
         tiles=tiles_of(used),
     )
@@ -178,16 +183,35 @@ def _views(
     return BatchChanges(refined.batch_changes, statistics, seed=0)
 
 
-def _towards_teacher(context: StageContext, class_ids: np.ndarray, unit: Unit) -> "Objective":
-    from d4m.prototypes.teacher_regression import TeacherRegression
-
+def _towards_teacher(
+    context: StageContext, refined: RefinementSettings, class_ids: np.ndarray, unit: Unit
+) -> "Objective":
     used = unit.settings
+    targets = some_real(context, EXPLAINED, size_px=used["size_px"])
+    teacher = load_teacher(context, unit.reads("teacher"))
+    seed = stream_seed(used["views_seed"], "refinement")
+    if not refined.as_students_learn:
+        from d4m.prototypes.teacher_ridge_regression import TeacherRidgeRegression
 
-    return TeacherRegression(
+        return TeacherRidgeRegression(
+            class_ids,
+            targets,
+            teacher,
+            augmentation=AugmentationSettings.among(used["views"]),
+            precision=used["precision"],
+            seed=seed,
+        )
+    from d4m.prototypes.student_regression import StudentRegression
+    from d4m.prototypes.towards_teacher import TowardsTeacher
+
+    return StudentRegression(
         class_ids,
-        some_real(context, EXPLAINED, size_px=used["size_px"]),
-        load_teacher(context, unit.reads("teacher")),
-        augmentation=AugmentationSettings.among(used["views"]),
+        targets,
+        TowardsTeacher(teacher, targets, used["precision"]),
+        augmentation=AugmentationSettings.among(used["labelled_views"]),
         precision=used["precision"],
-        seed=stream_seed(used["views_seed"], "refinement"),
+        seed=seed,
+        networks=refined.students,
+        regressions=refined.regressions,
+        tiles=tiles_of(used),
     )

@@ -1,4 +1,4 @@
-"""Images that are refined towards their classes are the images that come out."""
+"""Images that are refined are the images that come out."""
 
 import numpy as np
 import torch
@@ -47,3 +47,23 @@ def test_without_the_diffusion_prototypes_depend_on_the_decoder_alone(lab):
     assert {each for each in reads if each.startswith("generator/")} == {"generator/vae"}
     lab.write("bolder", recipe_text(decoded | {"prompts.per_class": {"three": "bold"}}))
     assert {unit.state for unit in lab.pipeline("bolder").plan()["prototypes"]} == {"cached"}
+
+
+def test_prototypes_that_are_refined_towards_a_teacher_depend_on_the_views_that_it_labels(lab):
+    changes = {
+        "prototypes.representative": "explaining",
+        "prototypes.refinement": {"steps": 2, "labels": "both", "through": "vae"},
+    }
+    context = lab.edited("taught", changes, until="prototypes")
+    found = unit_of(context, CLASSES[0], "prototypes").inputs
+    assert "teacher/teacher" in found["upstream"]
+    assert found["settings"]["labelled_views"] == (
+        context.recipe.settings.soft_labels.augmentation.used()
+    )
+    lab.write("tinted", recipe_text(changes | {"soft_labels.augmentation": {"brightness": 0.4}}))
+    assert {unit.state for unit in lab.pipeline("tinted").plan()["prototypes"]} == {"compute"}
+    ridge = changes["prototypes.refinement"] | {"regression": "ridge"}
+    changes |= {"prototypes.refinement": ridge}
+    context = lab.edited("ridge", changes, until="prototypes")
+    lab.write("tinted", recipe_text(changes | {"soft_labels.augmentation": {"brightness": 0.4}}))
+    assert {unit.state for unit in lab.pipeline("tinted").plan()["prototypes"]} == {"cached"}

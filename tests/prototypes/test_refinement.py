@@ -9,9 +9,11 @@ from torch import nn
 from d4m.errors import PrototypeError
 from d4m.images.image_set import ImageSet
 from d4m.images.pixels import resize_pixels
-from d4m.prototypes.kernel_regression import kernel_network
+from d4m.prototypes.kernel_regression import DESCENTS, kernel_network
 from d4m.prototypes.refinement import refine_prototypes
-from d4m.prototypes.teacher_regression import TeacherRegression, student_views
+from d4m.prototypes.student_regression import StudentRegression
+from d4m.prototypes.teacher_ridge_regression import TeacherRidgeRegression, student_views
+from d4m.prototypes.towards_teacher import TowardsTeacher
 from d4m.settings import (
     AugmentationSettings,
     ClassifierSettings,
@@ -26,6 +28,7 @@ from d4m.training.train import Training, train_with_soft_labels
 CROPS = AugmentationSettings(crop_scale=(0.8, 1.0), cutmix=0, flip=0)
 NARROW = ClassifierSettings(options={"width": 32})
 VIEWS = CROPS.model_copy(update={"cutmix": 0.5})
+PLAIN = CROPS.model_copy(update={"crop_scale": (1.0, 1.0)})
 
 
 def _blobs(seed: int, count: int, size: int) -> torch.Tensor:
@@ -42,7 +45,7 @@ def _decode(latents):
 @pytest.fixture(autouse=True)
 def young_students(monkeypatch):
     """Train students on as few views as suit eight small images."""
-    monkeypatch.setattr("d4m.prototypes.teacher_regression._STUDENT_VIEWS", (8, 500, 2000))
+    monkeypatch.setattr("d4m.prototypes.teacher_ridge_regression._STUDENT_VIEWS", (8, 500, 2000))
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +74,17 @@ def _draw(latents, rows):
     return _decode(latents)
 
 
-def _refined(targets, teacher, *, steps=40, draw=_draw, **changed):
+def _refined(
+    targets, teacher, *, steps=40, draw=_draw, objective=TeacherRidgeRegression, **changed
+):
     settings = {"augmentation": VIEWS, "precision": "float32", "seed": 0} | changed
-    objective = TeacherRegression(CLASS_IDS.numpy(), targets, teacher, **settings)
-    return refine_prototypes(PROTOTYPES, CLASS_IDS, draw, objective, steps=steps)
+    error = objective(CLASS_IDS.numpy(), targets, teacher, **settings)
+    return refine_prototypes(PROTOTYPES, CLASS_IDS, draw, error, steps=steps)
+
+
+def _as_students_learn(class_ids, targets, teacher, **settings):
+    labels = TowardsTeacher(teacher, targets, "float32")
+    return StudentRegression(class_ids, targets, labels, networks=[NARROW], **settings)
 
 
 def _divergence(latents, targets, teacher, seed) -> float:
@@ -96,14 +106,54 @@ def _divergence(latents, targets, teacher, seed) -> float:
         return float(kl_loss(*logits, temperature=2.0).mean())
 
 
-def test_students_learn_more_of_the_teacher_from_images_that_were_moved(targets, teacher):
-    refined = _refined(targets, teacher, steps=60, augmentation=CROPS)
+@pytest.mark.parametrize("objective", [TeacherRidgeRegression, _as_students_learn])
+def test_students_learn_more_of_the_teacher_from_images_that_were_moved(
+    targets, teacher, objective
+):
+    refined = _refined(targets, teacher, steps=60, augmentation=CROPS, objective=objective)
     unseen = ImageSet(_blobs(9, 500, 8), torch.zeros(500, dtype=torch.int64))
     before, after = (
         [_divergence(latents, unseen, teacher, seed) for seed in range(2)]
         for latents in (PROTOTYPES, refined)
     )
     assert sum(after) < 0.95 * sum(before)
+
+
+def test_the_error_is_that_of_a_layer_that_learns_from_the_teacher(targets, teacher, monkeypatch):
+    """Train a layer with soft labels on features of the very student, in double precision."""
+    monkeypatch.setattr("d4m.prototypes.student_regression._STUDENTS", 1)
+    monkeypatch.setattr("d4m.prototypes.student_regression._TARGETS", 10 * len(targets))  # all
+    objective = _as_students_learn(
+        CLASS_IDS.numpy(), targets, teacher, augmentation=PLAIN, precision="float32", seed=0
+    )
+    pixels = _decode(torch.from_numpy(PROTOTYPES))
+    error = float(objective.error(pixels, CLASS_IDS, 0).detach())
+    student = objective._pool[0].network
+    with torch.inference_mode():
+        known, own = (
+            torch.cat(
+                [student.forward_features(images).flatten(1).double(), torch.ones(len(images), 1)],
+                1,
+            )
+            for images in (targets.pixels, pixels)
+        )
+        given, wanted = (teacher(images).double() for images in (pixels, targets.pixels))
+    known, own = known.clone(), own.clone()
+    centre = known[:, :-1].mean(0)
+    scale = (known[:, :-1] - centre).square().sum(1).mean().sqrt()
+    for features in (known, own):
+        features[:, :-1] = (features[:, :-1] - centre) / scale
+    views = 100 // len(own)  # of each image, without any change
+    weights = torch.zeros(own.shape[1], 4, dtype=torch.float64, requires_grad=True)
+    rate = float(2 / torch.linalg.matrix_norm(own, 2) ** 2 / views)
+    optimizer = torch.optim.SGD([weights], lr=rate, momentum=0.9)
+    for _ in range(DESCENTS):
+        optimizer.zero_grad()
+        loss = kl_loss(4 * own @ weights, given.clone(), temperature=4.0)
+        (views * loss.sum()).backward()
+        optimizer.step()
+    expected = kl_loss(4 * known @ weights, wanted.clone(), temperature=2.0).mean()
+    assert error == pytest.approx(float(expected.detach()), rel=1e-3)
 
 
 def test_the_seed_decides_and_the_given_prototypes_stay_unchanged(targets, teacher):
@@ -159,7 +209,7 @@ def test_weights_of_the_teacher_do_not_change(targets, teacher):
 def test_if_a_regression_sees_only_some_prototypes_all_move_in_the_end(
     targets, teacher, monkeypatch
 ):
-    monkeypatch.setattr("d4m.prototypes.teacher_regression._VIEWS", 3)
+    monkeypatch.setattr("d4m.prototypes.teacher_ridge_regression._VIEWS", 3)
     one, many = (_refined(targets, teacher, steps=steps) for steps in (1, 20))
     assert 0 < (one != PROTOTYPES).any(axis=(1, 2, 3)).sum() < len(PROTOTYPES)
     assert (many != PROTOTYPES).any(axis=(1, 2, 3)).all()
@@ -189,7 +239,7 @@ def test_groups_of_classes_take_turns_and_each_meets_students_of_every_age(
 ):
     monkeypatch.setattr("d4m.prototypes.class_groups.MOST_TOGETHER", 5)
     class_ids = np.repeat(np.arange(4), 2)
-    objective = TeacherRegression(
+    objective = TeacherRidgeRegression(
         class_ids, targets, teacher, augmentation=VIEWS, precision="float32", seed=0
     )
     shown = [set(class_ids[objective.rows(step)].tolist()) for step in range(150)]
@@ -203,9 +253,9 @@ def test_a_group_is_judged_by_its_own_classes_alone(targets, teacher, monkeypatc
     settings = {"augmentation": VIEWS, "precision": "float32", "seed": 0}
     own = targets.class_ids < 2
     some = ImageSet(targets.pixels[own], targets.class_ids[own])
-    alone = TeacherRegression(CLASS_IDS[:4].numpy(), some, teacher, **settings)
+    alone = TeacherRidgeRegression(CLASS_IDS[:4].numpy(), some, teacher, **settings)
     monkeypatch.setattr("d4m.prototypes.class_groups.MOST_TOGETHER", 4)
-    grouped = TeacherRegression(CLASS_IDS.numpy(), targets, teacher, **settings)
+    grouped = TeacherRidgeRegression(CLASS_IDS.numpy(), targets, teacher, **settings)
     rows = grouped.rows(0)
     assert rows.tolist() == [0, 1, 2, 3]
     errors = [each.error(pixels[:4], CLASS_IDS[:4], 0).item() for each in (alone, grouped)]

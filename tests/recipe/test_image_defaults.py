@@ -102,7 +102,7 @@ def test_refinement_draws_the_views_that_students_see():
     assert settled(GREY).prototypes.refinement.batch_changes == ()
 
 
-def test_refinement_towards_classes_asks_the_networks_that_are_to_learn():
+def test_refinement_asks_the_networks_that_are_to_learn():
     def networks(facts, *students, labels=("hard",)):
         evaluation = {"labels": labels, "students": students} if students else {"labels": labels}
         chosen = settled(facts, evaluation=evaluation).prototypes.refinement.students
@@ -114,7 +114,7 @@ def test_refinement_towards_classes_asks_the_networks_that_are_to_learn():
     told = "prototypes.refinement.students: ['convnet3', 'resnet18']"
     assert told in describe_settled(asked, settle(asked, GREY))
     assert networks(GREY, "convnet3", resnet) == ["convnet3", "resnet18"]
-    assert networks(GREY, resnet, labels=("soft",)) == ["convnet3"]  # a teacher is asked
+    assert networks(GREY, resnet, labels=("soft",)) == ["resnet18"]
     shrunk = replace(GREY, size_px=64, view_px=64)  # to 32 px
     assert networks(shrunk, resnet) == ["convnet3"]
 

@@ -170,20 +170,23 @@ def test_much_work_is_measured_by_several_pieces_too():
     assert rate.each_s > 0
 
 
-@pytest.mark.parametrize("through", ["synthesis", "vae"])
-def test_steps_of_a_refinement_and_its_students_are_counted(never_run, through):
+@pytest.mark.parametrize(
+    ("through", "regression"), [("synthesis", "ridge"), ("vae", "ridge"), ("vae", "logistic")]
+)
+def test_steps_of_a_refinement_and_its_students_are_counted(never_run, through, regression):
     workspace, _ = never_run
-    name = f"refined_{through}"
-    refinement = f"{{steps: 60, labels: both, through: {through}}}"
+    name = f"refined_{through}_{regression}"
+    refinement = f"{{steps: 60, labels: both, through: {through}, regression: {regression}}}"
     explaining = f"representative: explaining, refinement: {refinement}"
     recipe = TINY_RECIPE.replace("starts: 1}", f"starts: 1, {explaining}}}")
     workspace.write(name, recipe)
     outlook = workspace.pipeline(name).look_ahead()
     works = list(prototypes_work(CostPlan(outlook)))
     assert counts(works, "refinement step") == (60, 1)
-    # 30 steps towards the teacher have two students: 2,500 and 10,000 views of 30 images, in
-    # batches of 40, which are one step per epoch.
-    assert counts(works, "training step")[0] == 2500 // 30 + 10000 // 30
+    if regression == "ridge":
+        # 30 steps towards the teacher have two students: 2,500 and 10,000 views of 30 images, in
+        # batches of 40, which are one step per epoch.
+        assert counts(works, "training step")[0] == 2500 // 30 + 10000 // 30
     estimate = estimate_cost(outlook)
     assert estimate.unknown == ()
     # Three clusters of ten classes, in up to three rounds of swaps.

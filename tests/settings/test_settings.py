@@ -120,16 +120,23 @@ def test_only_prototypes_that_explain_are_refined(representative):
             representative=representative, refinement=RefinementSettings(labels="teacher")
         )
     refined = PrototypeSettings(representative="explaining", refinement_steps=3).refined
-    assert refined == RefinementSettings(steps=3, labels="teacher", through="vae")
+    assert refined == RefinementSettings(
+        steps=3, labels="teacher", through="vae", regression="ridge"
+    )
     with pytest.raises(ValidationError, match="wanted one of them, found both"):
         PrototypeSettings(
             representative="explaining", refinement_steps=3, refinement=RefinementSettings()
         )
     assert PrototypeSettings().refined is None
-    towards_teacher = PrototypeSettings(
-        representative="explaining", refinement=RefinementSettings(labels="teacher")
+    by_ridge, as_students = (
+        PrototypeSettings(
+            representative="explaining",
+            refinement=RefinementSettings(labels="teacher", regression=regression),
+        ).used()["refinement"]
+        for regression in ("ridge", "logistic")
     )
-    assert set(towards_teacher.used()["refinement"]) == {"steps", "labels", "through"}
+    assert set(by_ridge) == {"steps", "labels", "through"}
+    assert set(as_students) == {*by_ridge, "learning_rate", "regression"}
     with pytest.raises(ValidationError, match="found explaining with class"):
         PrototypeSettings(
             representative="explaining",
@@ -138,6 +145,22 @@ def test_only_prototypes_that_explain_are_refined(representative):
         )
     classes = PrototypeSettings(representative=representative, refinement=RefinementSettings())
     assert classes.refined == RefinementSettings(labels="class", through="synthesis")
+
+
+@pytest.mark.parametrize("section", _sections(BaseModel), ids=lambda each: each.__name__)
+def test_a_setting_that_is_left_out_of_units_has_its_default_when_it_is_read(section):
+    """A unit is computed from its settings, so an absent one must mean the same there."""
+    for name, field in section.model_fields.items():
+        if field.exclude_if is not None:
+            assert field.exclude_if(field.get_default(call_default_factory=True)), name
+
+
+@pytest.mark.parametrize("labels", ["class", "teacher", "both"])
+@pytest.mark.parametrize("regression", ["ridge", "logistic"])
+def test_a_unit_is_refined_as_the_recipe_says(labels, regression):
+    refined = RefinementSettings(labels=labels, regression=regression, steps=3)
+    settings = PrototypeSettings(representative="explaining", refinement=refined)
+    assert PrototypeSettings.among(settings.used()).refined == refined
 
 
 def test_settings_cannot_be_changed():

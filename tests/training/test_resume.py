@@ -8,9 +8,10 @@ from torch import nn
 from d4m.classifiers.convnet import ConvNet
 from d4m.generators import compact_model as compact
 from d4m.images.image_set import ImageSet
-from d4m.prototypes.class_regression import ClassRegression
 from d4m.prototypes.refinement import Alternating, refine_prototypes
-from d4m.prototypes.teacher_regression import TeacherRegression
+from d4m.prototypes.student_regression import StudentRegression
+from d4m.prototypes.teacher_ridge_regression import TeacherRidgeRegression
+from d4m.prototypes.towards_classes import TowardsClasses
 from d4m.settings import (
     AugmentationSettings,
     AutoencoderSettings,
@@ -130,8 +131,9 @@ def test_a_denoiser_with_its_averaged_weights(tmp_path):
 
 
 def _towards_classes():
-    return ClassRegression(
-        np.arange(4) % 2, IMAGES, augmentation=VIEWS, precision="float32", seed=0
+    labels = TowardsClasses(IMAGES.class_ids)
+    return StudentRegression(
+        np.arange(4) % 2, IMAGES, labels, augmentation=VIEWS, precision="float32", seed=0
     )
 
 
@@ -139,14 +141,14 @@ def _towards_teacher():
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     nn.init.normal_(teacher[1].weight, generator=torch.Generator().manual_seed(1))
     nn.init.zeros_(teacher[1].bias)
-    return TeacherRegression(
+    return TeacherRidgeRegression(
         np.arange(4) % 2, IMAGES, teacher.eval(), augmentation=VIEWS, precision="float32", seed=0
     )
 
 
 def test_a_refinement_towards_classes_and_teacher(tmp_path, monkeypatch):
-    monkeypatch.setattr("d4m.prototypes.teacher_regression._STUDENT_VIEWS", (8, 16))
-    monkeypatch.setattr("d4m.prototypes.teacher_regression._STEPS_PER_STUDENT", 4)
+    monkeypatch.setattr("d4m.prototypes.teacher_ridge_regression._STUDENT_VIEWS", (8, 16))
+    monkeypatch.setattr("d4m.prototypes.teacher_ridge_regression._STEPS_PER_STUDENT", 4)
     prototypes = PIXELS[:4].numpy()
 
     def train(checkpoint):

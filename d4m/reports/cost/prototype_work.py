@@ -80,24 +80,33 @@ def _choice(
 def _refinement(
     plan: CostPlan, refined: RefinementSettings, unit: Unit, distillations: int
 ) -> Iterator[Work]:
-    """Yield the steps, and the students of a regression that explains the teacher.
+    """Yield the steps, and the students of a ridge regression that explains the teacher.
 
-    A step towards the teacher's labels takes about as long as one towards classes, which is
-    measured, where the students' training is counted by itself.
+    Such a step takes about as long as one towards classes, which is measured, where the students'
+    training is counted by itself.
     """
     drawn = None
     if refined.through == "synthesis":
         drawn = middle_settings(plan, unit.settings["drawn"]).model_dump(mode="json")
+    seen = dict[str, Any]()
+    if refined.as_students_learn:
+        seen = {
+            **plan.view,
+            "network": teacher_network(plan),
+            "precision": unit.settings["precision"],
+            "labelled_views": unit.settings["labelled_views"],
+        }
     step = {
+        **seen,
         **generator_layout(plan),
         "view": plan.view,
         "ipc": plan.recipe.prototypes.ipc,
         "mosaic": edge_of(unit.settings),
-        "refined": refined.model_dump(mode="json", exclude={"steps", "labels"}),
+        "refined": {**refined.used(), "steps": 1},
         "drawn": drawn,
     }
     yield Work(Piece("refinement step", step), refined.steps * distillations, starts=distillations)
-    if refined.of_teacher:
+    if refined.of_teacher and not refined.as_students_learn:
         steps = refined.steps // 2 if refined.of_classes else refined.steps
         yield from _students(plan, unit.settings, steps, distillations)
 
@@ -105,7 +114,7 @@ def _refinement(
 def _students(
     plan: CostPlan, used: dict[str, Any], steps: int, distillations: int
 ) -> Iterator[Work]:
-    from d4m.prototypes.teacher_regression import STUDENT_OPTIMIZER, student_views
+    from d4m.prototypes.teacher_ridge_regression import STUDENT_OPTIMIZER, student_views
 
     training = {
         "network": {"architecture": "convnet3", "options": {}},

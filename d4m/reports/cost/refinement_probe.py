@@ -7,54 +7,86 @@ import numpy as np
 
 from d4m.images.statistics import ChannelStatistics
 from d4m.reports.cost.bench import Bench, Trial
-from d4m.settings import RefinementSettings, SynthesisSettings
+from d4m.settings import (
+    AugmentationSettings,
+    Precision,
+    RefinementSettings,
+    SynthesisSettings,
+)
 
 if TYPE_CHECKING:
-    from d4m.prototypes.refinement import Draw
+    from d4m.images.image_set import ImageSet
+    from d4m.prototypes.refinement import Draw, Objective
+    from d4m.prototypes.student_regression import Labels
 
 _REAL = 400  # images that a regression predicts
 
 
 def refinement_step(bench: Bench, settings: Mapping[str, Any]) -> Trial:
-    """Refine prototypes towards classes, as long as many steps are asked for."""
+    """Refine prototypes, as long as many steps are asked for."""
     import torch
 
-    from d4m.prototypes.class_regression import ClassRegression
     from d4m.prototypes.refinement import refine_prototypes
-    from d4m.training.dsa import BatchChanges
 
-    view, refined = settings["view"], RefinementSettings.among(settings["refined"])
+    view = settings["view"]
     class_ids = np.repeat(np.arange(view["classes"]), settings["ipc"])
     latents = bench.latents(len(class_ids), settings).astype(np.float32)
     real = bench.image_set(max(_REAL, 2 * view["classes"]), view)
 
-    views = refined.augmentation
-    if refined.batch_changes:
-        plain = ChannelStatistics((0.5,), (0.25,)).for_channels(real.pixels.shape[1])
-        views = BatchChanges(refined.batch_changes, plain, seed=0)
-
     def run(count: int) -> int:
-        objective = ClassRegression(
-            class_ids,
-            real,
-            augmentation=views,
-            precision=refined.precision,
-            seed=0,
-            networks=refined.students,
-            regression=refined.regression,
-            regressions=refined.regressions,
-            tiles=settings["mosaic"] ** 2,
-        )
         refine_prototypes(
             latents,
             torch.from_numpy(class_ids).to(bench.device),
             _drawing(bench, settings, class_ids),
-            objective,
+            _objective(bench, settings, class_ids, real),
             steps=count,
         )
         return 0
 
     return Trial(run)
+
+
+def _objective(
+    bench: Bench, settings: Mapping[str, Any], class_ids: np.ndarray, real: "ImageSet"
+) -> "Objective":
+    """Return the error of a refinement; a ridge regression towards a teacher costs as the other."""
+    from d4m.prototypes.refinement import Alternating
+    from d4m.prototypes.student_regression import StudentRegression
+    from d4m.prototypes.towards_classes import TowardsClasses
+    from d4m.prototypes.towards_teacher import TowardsTeacher
+    from d4m.training.dsa import BatchChanges
+
+    refined = RefinementSettings.among(settings["refined"])
+
+    def regression(
+        labels: "Labels", views: "AugmentationSettings | BatchChanges", precision: Precision
+    ) -> StudentRegression:
+        return StudentRegression(
+            class_ids,
+            real,
+            labels,
+            augmentation=views,
+            precision=precision,
+            seed=0,
+            networks=refined.students,
+            regressions=refined.regressions,
+            tiles=settings["mosaic"] ** 2,
+        )
+
+    views = refined.augmentation
+    if refined.batch_changes:
+        plain = ChannelStatistics((0.5,), (0.25,)).for_channels(real.pixels.shape[1])
+        views = BatchChanges(refined.batch_changes, plain, seed=0)
+    classes = TowardsClasses(real.class_ids, refined.regression)
+    towards_classes = regression(classes, views, refined.precision)
+    if not refined.as_students_learn:
+        return towards_classes
+    precision = settings["precision"]
+    teacher = TowardsTeacher(bench.network(settings).eval(), real, precision)
+    towards_teacher = regression(
+        teacher, AugmentationSettings.among(settings["labelled_views"]), precision
+    )
+    return Alternating(towards_classes, towards_teacher) if refined.of_classes else towards_teacher
 
 
 def _drawing(bench: Bench, settings: Mapping[str, Any], class_ids: np.ndarray) -> "Draw":

@@ -1,15 +1,14 @@
-"""The error with which images predict the classes of real images, by a regression on features.
+"""The error with which images predict labels of real images, by the features of eight students.
 
-"Predict" means: a regression from the images, labelled with their classes, to real images.
+"Predict" means: a regression from views of the images, with their labels, to real images.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -17,7 +16,7 @@ from d4m.classifiers.precision import computing_in
 from d4m.classifiers.predict import features_of
 from d4m.classifiers.standardised import Standardised
 from d4m.images.image_set import ImageSet
-from d4m.prototypes.kernel_regression import kernel_network, regress, regress_logistically
+from d4m.prototypes.kernel_regression import kernel_network
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import AugmentationSettings, ClassifierSettings, OptimizerSettings, Precision
 from d4m.training.augment import replay_views
@@ -26,8 +25,6 @@ from d4m.training.optimizers import build_optimizer
 from d4m.training.soft_labels import draw_epoch
 
 _STUDENTS = 8
-_OLDEST = 150  # training steps after which a student gives way to a new one
-_BATCH = 50  # views per training step of a student
 _OPTIMIZER = OptimizerSettings(name="muon", learning_rate=2e-3, weight_decay=0.01)
 _CLASSES = 25  # classes per regression
 _VIEWS = 100  # views of images per regression
@@ -35,36 +32,85 @@ _TARGETS = 400  # real images per regression
 _FEATURES_AT_ONCE = 50
 
 
-class ClassRegression:
-    """The error with which images predict real images' classes, by the features of eight students.
+@runtime_checkable
+class Labels(Protocol):
+    """The labels that a regression is fitted to and predicts, and that students learn.
 
-    Each regression draws one of the students and views of the images, and is fitted from the views'
-    features to their classes. The student is then trained by one step, on views of the images with
-    their classes. Students begin at unlike ages, and a new one takes the place of the oldest, so
-    that features of every age take part.
+    `d4m.prototypes.towards_classes` and `towards_teacher` have one kind each.
+    """
+
+    oldest: int
+    """Training steps after which a student gives way to a new one."""
+    steps_per_use: int
+    """Training steps of a student after each regression on its features."""
+    batch: int
+    """Views per training step of a student."""
+
+    def error(
+        self,
+        known: Float[Tensor, "target feature"],
+        own: Float[Tensor, "view feature"],
+        rows: Int64[Tensor, "target"],
+        views: Float[Tensor, "view channel height width"],
+        class_ids: Int64[Tensor, "view"],
+    ) -> Float[Tensor, ""]:
+        """Return how far the predictions of real images' labels are from them.
+
+        Args:
+            known: features of the real images.
+            own: features of the views, through which gradients flow.
+            rows: which of the targets the real images are.
+            views: of the images, through which gradients flow.
+            class_ids: of the views' images.
+        """
+        ...
+
+    def loss(
+        self,
+        logits: Float[Tensor, "view class"],
+        views: Float[Tensor, "view channel height width"],
+        class_ids: Int64[Tensor, "view"],
+    ) -> Float[Tensor, ""]:
+        """Return the sum of a student's losses over views.
+
+        Args:
+            logits: of the student.
+            views: what it saw.
+            class_ids: of the views' images.
+        """
+        ...
+
+
+class StudentRegression:
+    """The error of a regression on the features of students of every age.
+
+    Each regression draws one of eight students and views of the images, and is fitted from the
+    views' features to their labels. The student is then trained for some steps, on views of the
+    images with the same kind of labels. Students begin at unlike ages, and a new one takes the
+    place of the oldest, so that features of every age take part.
+
+    A regression looks at up to 25 classes and 100 views, so its size does not grow with the number
+    of images.
 
     Args:
         class_ids: the class of each image.
         targets: real images, on the device of the students.
+        labels: of the images' views and of the targets.
         augmentation: how views are drawn, in the regression and in the training of students. With
             DSA's changes, of which each view has one, students see standardised pixels; the seed
             of the changes is not used.
         precision: number format of the students.
         seed: the stream of views, students and targets.
         networks: the students' architectures; of several, each student takes the next one.
-        regression: what predicts classes from features.
         regressions: in each step, each with a student and views of its own.
         tiles: images that are drawn of each prototype.
 
     Source:
         FRePo (Zhou et al., NeurIPS 2022): the regression, and the pool of students that are trained
-        by one step when they are used. Views as in DSA (Zhao & Bilen, ICML 2021).
+        when they are used. Views as in DSA (Zhao & Bilen, ICML 2021).
 
     Differs:
-        Labels are not learnt: they are the classes that a student of the data set is trained with.
-        The regression is logistic by default, as the last layer of such a student is, where FRePo's
-        is a ridge regression. A regression looks at up to 25 classes and 100 views, so its size
-        does not grow with the number of images.
+        Labels are not learnt: they are those that a student of the data set is trained with.
     """
 
     betas = (0.9, 0.99)
@@ -73,25 +119,25 @@ class ClassRegression:
         self,
         class_ids: Int64[np.ndarray, "image"],
         targets: ImageSet,
+        labels: Labels,
         *,
         augmentation: AugmentationSettings | BatchChanges,
         precision: Precision,
         seed: int,
         networks: Sequence[ClassifierSettings] = (ClassifierSettings(),),
-        regression: Literal["logistic", "ridge"] = "logistic",
         regressions: int = 1,
         tiles: int = 1,
     ) -> None:
         """Group images and targets by class; build no student yet."""
         self._own = _by_class(class_ids)
         self._targets = targets
+        self._labels = labels
         self._real = _by_class(targets.class_ids.cpu().numpy())
         self._augmentation = augmentation
         self._precision: Precision = precision
         self._optimizer = _OPTIMIZER.model_copy(update={"precision": precision})
         self._seed = seed
         self._networks = networks
-        self._regression = regression
         self._regressions = regressions
         self._tiles = tiles
         self._pool = list[_Student]()
@@ -136,16 +182,12 @@ class ClassRegression:
         class_ids: Int64[Tensor, "row"],
         number: int,
     ) -> Float[Tensor, ""]:
-        """Return how far the regression's predictions on real images are from their classes.
+        """Return the error of one regression from these images, on a sample of the targets.
 
-        With y_t the classes of a sample of real images, and p their prediction from views of the
-        images, labelled in the same way, the error of a logistic regression is the cross-entropy of
-        p's softmax, and that of a ridge regression, with one-hot classes less 1/C:
-
-            error = mean |y_t - p|^2
-
-        Source:
-            FRePo (Zhou et al., NeurIPS 2022), whose loss is half of the latter.
+        Args:
+            pixels: of the images.
+            class_ids: of the images.
+            number: of the regression, counted from the first step's first.
         """
         draw = stream_generator(self._seed, "step", number)
         student = self._next_student(ImageSet(pixels.detach(), class_ids), number, draw)
@@ -161,18 +203,13 @@ class ClassRegression:
         plain = self._targets.pixels[rows].clone(memory_format=torch.contiguous_format)
         with torch.no_grad():
             known = self._features(student, plain)
-        wanted = _one_hot(self._targets.class_ids[rows], classes)
-        views, labels = self._views(ImageSet(pixels, class_ids), "support", number, _VIEWS)
-        own, given = self._features(student, views), _one_hot(labels, classes)
-        if self._regression == "logistic":
-            return F.cross_entropy(regress_logistically(known, own, given), wanted)
-        mean = 1 / len(classes)
-        return (wanted - mean - regress(known, own, given - mean)).square().sum(dim=1).mean()
+        views, shown = self._views(ImageSet(pixels, class_ids), "support", number, _VIEWS)
+        return self._labels.error(known, self._features(student, views), rows, views, shown)
 
-    def _next_student(self, images: ImageSet, step: int, draw: np.random.Generator) -> nn.Module:
-        """Train the student of the last step, then draw the student of this one."""
+    def _next_student(self, images: ImageSet, number: int, draw: np.random.Generator) -> nn.Module:
+        """Train the student of the last regression, then draw the student of this one."""
         if not self._pool:
-            ages = (_OLDEST * (number + 1) // _STUDENTS for number in range(_STUDENTS))
+            ages = (self._labels.oldest * (place + 1) // _STUDENTS for place in range(_STUDENTS))
             self._pool = [
                 self._new_student(images, slot, slot, left) for slot, left in enumerate(ages)
             ]
@@ -182,10 +219,14 @@ class ClassRegression:
             self._used = self._pool[self._saved["used"]]
             self._saved = {}
         if self._used is not None:
-            self._train(self._used, images, step)
+            steps = self._labels.steps_per_use
+            for step in range(number * steps, (number + 1) * steps):
+                self._train(self._used, images, step)
         slot = int(draw.integers(_STUDENTS))
         if self._pool[slot].steps_left <= 0:
-            self._pool[slot] = self._new_student(images, slot, _STUDENTS + step, _OLDEST)
+            self._pool[slot] = self._new_student(
+                images, slot, _STUDENTS + number, self._labels.oldest
+            )
         self._used = self._pool[slot]
         return self._used.network
 
@@ -205,15 +246,15 @@ class ClassRegression:
 
     def _train(self, student: "_Student", images: ImageSet, step: int) -> None:
         """Train a student by one step on views of the images as they are now."""
-        views, labels = self._views(images, "training", step, _BATCH)
+        views, shown = self._views(images, "training", step, self._labels.batch)
         student.network.train()
         student.optimizer.zero_grad(set_to_none=True)
         for part, classes in zip(
-            views.split(_FEATURES_AT_ONCE), labels.split(_FEATURES_AT_ONCE), strict=True
+            views.split(_FEATURES_AT_ONCE), shown.split(_FEATURES_AT_ONCE), strict=True
         ):
             with computing_in(self._precision, part.device):
                 logits = student.network(part).float()
-            (F.cross_entropy(logits, classes, reduction="sum") / len(labels)).backward()
+            (self._labels.loss(logits, part, classes) / len(shown)).backward()
         student.optimizer.step()
         student.network.eval()
         student.steps_left -= 1
@@ -276,9 +317,3 @@ def _some(
     draw: np.random.Generator, rows: Int64[np.ndarray, "_row"], most: int
 ) -> Int64[np.ndarray, "_row"]:
     return np.sort(draw.permutation(rows)[:most])
-
-
-def _one_hot(
-    class_ids: Int64[Tensor, "row"], classes: Int64[Tensor, "class"]
-) -> Float[Tensor, "row class"]:
-    return (class_ids[:, None] == classes).float()

@@ -1,6 +1,7 @@
-"""The error with which images predict a teacher, by a regression on the features of students.
+"""The error with which images predict a teacher, by a ridge regression on students' features.
 
-"Predict" means: a kernel regression from the images to the teacher's logits on real images.
+"Predict" means: a kernel regression from the images to the teacher's logits on real images. It is
+what `d4m.prototypes.towards_teacher` was before it asked for the students' own last layer.
 """
 
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ def student_views(steps: int, *, groups: int = 1) -> list[int]:
     return [_STUDENT_VIEWS[number // groups % len(_STUDENT_VIEWS)] for number in range(students)]
 
 
-class TeacherRegression:
+class TeacherRidgeRegression:
     """The error with which images predict a teacher, by the features of students of several ages.
 
     Each step draws views of the images, has the teacher label those views, and fits a kernel

@@ -1,4 +1,4 @@
-"""Refinement towards classes makes images better training data and no class is left out."""
+"""Refinement by students' features makes images better training data, and no class is left out."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,10 @@ from sklearn.datasets import load_digits
 from d4m.images.image_set import ImageSet
 from d4m.images.statistics import ChannelStatistics
 from d4m.prototypes import kernel_regression
-from d4m.prototypes.class_regression import ClassRegression
 from d4m.prototypes.kernel_regression import DESCENTS, RIDGE, kernel_network
 from d4m.prototypes.refinement import Alternating, refine_prototypes
+from d4m.prototypes.student_regression import StudentRegression
+from d4m.prototypes.towards_classes import TowardsClasses
 from d4m.settings import AugmentationSettings, ClassifierSettings, OptimizerSettings
 from d4m.training.dsa import BatchChanges
 from d4m.training.train import Training, train_with_hard_labels
@@ -34,9 +35,10 @@ def _draw(latents, rows):
     return torch.tanh(latents)
 
 
-def _objective(**changed):
+def _objective(class_ids=CLASS_IDS, regression="logistic", **changed):
     settings = {"augmentation": SHIFTS, "precision": "float32", "seed": 0} | changed
-    return ClassRegression(CLASS_IDS, TARGETS, **settings)
+    labels = TowardsClasses(TARGETS.class_ids, regression)
+    return StudentRegression(class_ids, TARGETS, labels, **settings)
 
 
 def _refined(*, steps, **changed):
@@ -77,8 +79,8 @@ def test_the_seed_decides_and_the_given_prototypes_stay_unchanged():
 @pytest.mark.parametrize("regression", ["logistic", "ridge"])
 def test_the_error_is_that_of_the_regression(monkeypatch, regression):
     """Fit the regression again, on features of the very student, in double precision."""
-    monkeypatch.setattr("d4m.prototypes.class_regression._STUDENTS", 1)
-    monkeypatch.setattr("d4m.prototypes.class_regression._TARGETS", 10 * len(TARGETS))  # all
+    monkeypatch.setattr("d4m.prototypes.student_regression._STUDENTS", 1)
+    monkeypatch.setattr("d4m.prototypes.student_regression._TARGETS", 10 * len(TARGETS))  # all
     objective = _objective(augmentation=PLAIN, regression=regression)
     pixels = _draw(torch.from_numpy(PROTOTYPES), CLASS_IDS)
     class_ids = torch.from_numpy(CLASS_IDS)
@@ -135,7 +137,7 @@ def test_the_gradient_goes_through_all_of_a_logistic_regression(monkeypatch):
 
 
 def test_a_step_looks_at_some_classes_and_at_all_in_the_end(monkeypatch):
-    monkeypatch.setattr("d4m.prototypes.class_regression._CLASSES", 2)
+    monkeypatch.setattr("d4m.prototypes.student_regression._CLASSES", 2)
     objective = _objective()
     seen = [CLASS_IDS[objective.rows(step)] for step in range(400)]
     assert all(len(np.unique(classes)) == 2 for classes in seen)
@@ -144,17 +146,16 @@ def test_a_step_looks_at_some_classes_and_at_all_in_the_end(monkeypatch):
 
 
 def test_many_images_of_a_class_take_turns(monkeypatch):
-    monkeypatch.setattr("d4m.prototypes.class_regression._VIEWS", 10)
+    monkeypatch.setattr("d4m.prototypes.student_regression._VIEWS", 10)
     class_ids = np.repeat(CLASS_IDS, 3)
-    settings = {"augmentation": SHIFTS, "precision": "float32", "seed": 0}
-    objective = ClassRegression(class_ids, TARGETS, **settings)
+    objective = _objective(class_ids)
     rows = [objective.rows(step) for step in range(30)]
     assert all(np.array_equal(class_ids[each], CLASS_IDS) for each in rows)
     assert np.array_equal(np.unique(np.concatenate(rows)), np.arange(30))
 
 
 def test_students_of_several_architectures_share_the_steps(monkeypatch):
-    monkeypatch.setattr("d4m.prototypes.class_regression._STUDENTS", 4)
+    monkeypatch.setattr("d4m.prototypes.student_regression._STUDENTS", 4)
     networks = [ClassifierSettings(), ClassifierSettings(options={"width": 16})]
     objective = _objective(networks=networks)
     pixels, class_ids = _draw(torch.from_numpy(PROTOTYPES), CLASS_IDS), torch.from_numpy(CLASS_IDS)
@@ -170,7 +171,7 @@ def test_students_of_several_architectures_share_the_steps(monkeypatch):
 
 def test_views_by_dsa_are_seen_by_students_of_standardised_pixels(monkeypatch):
     """Compare features of the pool with those of its networks on standardised pixels."""
-    monkeypatch.setattr("d4m.prototypes.class_regression._STUDENTS", 2)
+    monkeypatch.setattr("d4m.prototypes.student_regression._STUDENTS", 2)
     statistics = ChannelStatistics((0.3,), (0.4,))
     objective = _objective(augmentation=BatchChanges(("flip",), statistics, seed=0))
     pixels, class_ids = _draw(torch.from_numpy(PROTOTYPES), CLASS_IDS), torch.from_numpy(CLASS_IDS)
@@ -180,7 +181,7 @@ def test_views_by_dsa_are_seen_by_students_of_standardised_pixels(monkeypatch):
         "_features",
         lambda student, views: seen.append(views) or features(student, views),
     )
-    features = ClassRegression._features.__get__(objective)
+    features = StudentRegression._features.__get__(objective)
     objective.error(pixels, class_ids, 0)
     real, views = seen
     assert len(real) == 400
@@ -236,8 +237,8 @@ def test_two_objectives_take_alternate_steps():
 
 
 def test_students_grow_old_and_are_replaced(monkeypatch):
-    monkeypatch.setattr("d4m.prototypes.class_regression._STUDENTS", 2)
-    monkeypatch.setattr("d4m.prototypes.class_regression._OLDEST", 4)
+    monkeypatch.setattr("d4m.prototypes.student_regression._STUDENTS", 2)
+    monkeypatch.setattr(TowardsClasses, "oldest", 4)
     objective = _objective()
     pixels, class_ids = _draw(torch.from_numpy(PROTOTYPES), CLASS_IDS), torch.from_numpy(CLASS_IDS)
     networks = set[int]()
