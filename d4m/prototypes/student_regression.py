@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from d4m.classifiers.predict import features_of
 from d4m.classifiers.standardised import Standardised
 from d4m.images.image_set import ImageSet
 from d4m.prototypes.kernel_regression import kernel_network
+from d4m.prototypes.labels import Labels
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import AugmentationSettings, ClassifierSettings, OptimizerSettings, Precision
 from d4m.training.augment import replay_views
@@ -30,55 +31,6 @@ _CLASSES = 25  # classes per regression
 _VIEWS = 100  # views of images per regression
 _TARGETS = 400  # real images per regression
 _FEATURES_AT_ONCE = 50
-
-
-@runtime_checkable
-class Labels(Protocol):
-    """The labels that a regression is fitted to and predicts, and that students learn.
-
-    `d4m.prototypes.towards_classes` and `towards_teacher` have one kind each.
-    """
-
-    oldest: int
-    """Training steps after which a student gives way to a new one."""
-    steps_per_use: int
-    """Training steps of a student after each regression on its features."""
-    batch: int
-    """Views per training step of a student."""
-
-    def error(
-        self,
-        known: Float[Tensor, "target feature"],
-        own: Float[Tensor, "view feature"],
-        rows: Int64[Tensor, "target"],
-        views: Float[Tensor, "view channel height width"],
-        class_ids: Int64[Tensor, "view"],
-    ) -> Float[Tensor, ""]:
-        """Return how far the predictions of real images' labels are from them.
-
-        Args:
-            known: features of the real images.
-            own: features of the views, through which gradients flow.
-            rows: which of the targets the real images are.
-            views: of the images, through which gradients flow.
-            class_ids: of the views' images.
-        """
-        ...
-
-    def loss(
-        self,
-        logits: Float[Tensor, "view class"],
-        views: Float[Tensor, "view channel height width"],
-        class_ids: Int64[Tensor, "view"],
-    ) -> Float[Tensor, ""]:
-        """Return the sum of a student's losses over views.
-
-        Args:
-            logits: of the student.
-            views: what it saw.
-            class_ids: of the views' images.
-        """
-        ...
 
 
 class StudentRegression:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from d4m.images.image_set import ImageSet
-    from d4m.prototypes.student_regression import Labels
+    from d4m.prototypes.labels import Labels
     from d4m.stages.compared_sets import TrainingSet
     from d4m.store.reference import Unit
 

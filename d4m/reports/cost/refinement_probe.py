@@ -16,8 +16,8 @@ from d4m.settings import (
 
 if TYPE_CHECKING:
     from d4m.images.image_set import ImageSet
+    from d4m.prototypes.labels import Labels
     from d4m.prototypes.refinement import Draw, Objective
-    from d4m.prototypes.student_regression import Labels
 
 _REAL = 400  # images that a regression predicts
 
