@@ -1,7 +1,7 @@
 """All stages of a recipe, without Dagster."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from d4m.compute import Compute
@@ -28,6 +28,7 @@ from d4m.stages.synthesis_choice import SynthesisChoice
 from d4m.stages.synthetic_images import SyntheticImages
 from d4m.stages.teacher import Teacher
 from d4m.store.open_storage import StoreRoot
+from d4m.store.reference import Reference
 from d4m.store.store import ArtifactStore
 from d4m.workers.base import Workers
 from d4m.workers.serial import SerialWorkers
@@ -95,10 +96,13 @@ class Pipeline:
             D4MError: a stage cannot do what the recipe asks.
         """
         context = self._checked_context()
+        found = dict[str, Mapping[str, Reference]]()
         if look is not None:
-            look(look_ahead(STAGES, context))
+            outlook = look_ahead(STAGES, context)
+            look(outlook)
+            found = {name: stage.stored for name, stage in outlook.planned.items()}
         for stage in STAGES:
-            yield self._run_stage(stage.name, context)
+            yield self._run_stage(stage.name, context, found.get(stage.name))
 
     def run_stage(self, name: str) -> StageReport:
         """Compute what one artifact lacks; a damaged upstream unit is computed again on the way.
@@ -115,13 +119,15 @@ class Pipeline:
         check_recipe(context)
         return context
 
-    def _run_stage(self, name: str, opened: StageContext) -> StageReport:
+    def _run_stage(
+        self, name: str, opened: StageContext, found: Mapping[str, Reference] | None = None
+    ) -> StageReport:
         for _ in range(_MOST_REPAIRS):
             try:
                 context = _with_manifests(opened)
                 self._check_upstream(name, context)
                 stage = _BY_NAME[name]
-                return run_stage(stage, _seen_by(stage, context), self.workers.compute)
+                return run_stage(stage, _seen_by(stage, context), self.workers.compute, found)
             except DamagedUnitError as damage:
                 _log.warning("%s", damage)
                 if damage.stage != name:

@@ -107,10 +107,17 @@ def is_known(unit: Unit) -> bool:
     return None not in unit.inputs["upstream"].values()
 
 
-def plan_stage(stage: Stage, context: StageContext) -> tuple[list[Unit], dict[str, Reference]]:
+def plan_stage(
+    stage: Stage, context: StageContext, found: Mapping[str, Reference] | None = None
+) -> tuple[list[Unit], dict[str, Reference]]:
     """Plan a stage's units, and find those that are stored.
 
     Units that read other units of the same stage are planned again once those are found.
+
+    Args:
+        stage: what to plan.
+        context: what the stage reads.
+        found: units of it that were found a moment ago, which are not looked up again.
 
     Returns:
         All units, in order; and by name the references of the stored ones.
@@ -119,11 +126,24 @@ def plan_stage(stage: Stage, context: StageContext) -> tuple[list[Unit], dict[st
     while True:
         units = stage.plan(context.seeing(stage.name, records(stored)))
         known = [unit for unit in units if is_known(unit)]
-        now = context.store.find_all(known)
+        now = _find(context, known, found or {})
         waits = any(unit.reads(stage.name) for unit in units if not is_known(unit))
         if not waits or now.keys() == stored.keys():
             return units, now
         stored = now
+
+
+def _find(
+    context: StageContext, units: Sequence[Unit], found: Mapping[str, Reference]
+) -> dict[str, Reference]:
+    """Find units by name; those that were found a moment ago are not looked up again."""
+    seen = {
+        unit.name: found[unit.name]
+        for unit in units
+        if unit.name in found and found[unit.name].key == unit.key
+    }
+    stored = seen | context.store.find_all(unit for unit in units if unit.name not in seen)
+    return {unit.name: stored[unit.name] for unit in units if unit.name in stored}
 
 
 def records(references: Mapping[str, Reference]) -> dict[str, UnitRecord]:

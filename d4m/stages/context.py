@@ -147,7 +147,8 @@ class StageContext:
 
     def read(self, artifact: str, unit: str) -> dict[str, np.ndarray]:
         """Return the arrays of an upstream unit, checked."""
-        return self.store.read_arrays(artifact, self._record(artifact, unit).key)
+        record = self._record(artifact, unit)
+        return self.store.read_arrays(artifact, record.key, digest=record.digest)
 
     def read_each(self, artifact: str, units: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
         """Yield the arrays of many small upstream units in order, read ahead from a server."""

@@ -1,12 +1,13 @@
 """Artifact `real_images`: which images there are, per split and class."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 
 from d4m.errors import SourceError
 from d4m.settings import FileImageSettings
+from d4m.sources.base import ImageIndex, Split
 from d4m.sources.copies import LEFT_OUT
 from d4m.stages.base import Product, Stage
 from d4m.stages.context import Inputs, StageContext
@@ -66,7 +67,13 @@ class RealImages(Stage):
         """
         settings = context.recipe.settings
         ipc = settings.prototypes.ipc * settings.synthesis.tiles
-        found = (_describe_class(context, class_id, ipc) for class_id in context.class_ids)
+        indexes, splits = context.image_indexes(), context.source.splits
+        found = (
+            _describe_class(
+                context, class_id, {each: indexes[each, class_id] for each in splits}, ipc
+            )
+            for class_id in context.class_ids
+        )
         problems = [problem for problem in found if problem]
         if problems:
             more = len(problems) - _MOST_NAMED
@@ -89,9 +96,10 @@ def _advise(context: StageContext, ipc: int) -> str:
     return ", ".join(advice[:-1]) + f", or {advice[-1]}"
 
 
-def _describe_class(context: StageContext, class_id: int, ipc: int) -> str:
+def _describe_class(
+    context: StageContext, class_id: int, indexes: Mapping[Split, ImageIndex], ipc: int
+) -> str:
     """Describe how many images a class has, if they are too few."""
-    indexes = {split: context.image_index(split, class_id) for split in context.source.splits}
     counts = {split: len(index.image_ids) for split, index in indexes.items()}
     if counts["train"] >= ipc and min(counts.values()) > 0:
         return ""

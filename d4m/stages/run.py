@@ -70,7 +70,10 @@ def compute_here(
 
 
 def run_stage(
-    stage: Stage, context: StageContext, compute: Computing = compute_here
+    stage: Stage,
+    context: StageContext,
+    compute: Computing = compute_here,
+    ahead: Mapping[str, Reference] | None = None,
 ) -> StageReport:
     """Have a stage's missing units computed, and make its manifest the current one.
 
@@ -78,6 +81,8 @@ def run_stage(
         stage: what to make.
         context: what the stage reads.
         compute: who computes.
+        ahead: units of it that a plan ahead has found, by name; they are marked as used, which
+            shows whether they are still there, and whoever reads them checks them.
 
     Raises:
         DamagedUnitError: an upstream unit is damaged; it was set aside.
@@ -86,7 +91,7 @@ def run_stage(
     start = time.monotonic()
     computed = list[str]()
     while True:
-        units, stored = plan_stage(stage, context)
+        units, stored = plan_stage(stage, context, None if computed else ahead)
         used = context.store.mark_used(stored)
         missing = [unit for unit in units if unit.name not in used and _is_ready(unit, used)]
         if not missing and all(map(is_known, units)):

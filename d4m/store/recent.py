@@ -14,14 +14,25 @@ _TEXT_BYTES = 100
 class RecentUnits:
     """The arrays of small units, each of which was checked when it was read.
 
-    A unit is written once, so its arrays stay what they are; whoever asks has seen that its files
-    have the sizes and times that they were published with.
+    A unit is written once, so its arrays stay what they are. Whoever asks has seen that its files
+    have the sizes and times that they were published with, or knows its digest.
     """
 
     def __init__(self) -> None:
         """Remember nothing yet."""
         self._arrays = dict[str, Mapping[str, np.ndarray]]()
+        self._paths = dict[tuple[str, str, str], str]()
         self._bytes = 0
+
+    def known(self, stage: str, key: str, digest: str) -> dict[str, np.ndarray] | None:
+        """Return the arrays of the unit of this digest; None if they are not remembered."""
+        arrays = self._arrays.get(self._paths.get((stage, key, digest), ""))
+        return None if arrays is None else _copies(arrays)
+
+    def forget(self, stage: str, key: str) -> None:
+        """Forget a unit that is not what it should be."""
+        for name in [name for name in self._paths if name[:2] == (stage, key)]:
+            self._arrays.pop(self._paths.pop(name), None)
 
     def read(
         self, reference: Reference, read: Callable[[Reference], dict[str, np.ndarray]]
@@ -39,14 +50,19 @@ class RecentUnits:
             if size > _SMALL_BYTES:
                 return known
             if self._bytes + size > _MOST_BYTES:
-                self._arrays, self._bytes = {}, 0
+                self._arrays, self._paths, self._bytes = {}, {}, 0
             self._arrays[reference.path] = known
+            self._paths[reference.stage, reference.key, reference.digest] = reference.path
             self._bytes += size
-        return {name: array.copy() for name, array in known.items()}
+        return _copies(known)
 
     def __reduce__(self) -> tuple[type["RecentUnits"], tuple[()]]:
         """Give other processes none of what is remembered."""
         return RecentUnits, ()
+
+
+def _copies(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: array.copy() for name, array in arrays.items()}
 
 
 def _count_bytes(array: np.ndarray) -> int:

@@ -94,13 +94,24 @@ class ArtifactStore:
         found = self.storage.each(lambda each: own.find(each.stage, each.key), references)
         return sum(reference is None for reference in found)
 
-    def read_arrays(self, stage: str, key: str) -> dict[str, np.ndarray]:
+    def read_arrays(
+        self, stage: str, key: str, *, digest: str | None = None
+    ) -> dict[str, np.ndarray]:
         """Read all arrays of a unit and check them against its digest.
+
+        Args:
+            stage: of the unit.
+            key: of the unit.
+            digest: where it is known, a small unit that was read and checked before, and had this
+                digest, is not looked up again.
 
         Raises:
             DamagedUnitError: the unit is missing, or differs from what was written and was set
                 aside.
         """
+        known = None if digest is None else self._recent.known(stage, key, digest)
+        if known is not None:
+            return known
         member, reference = self._holder(stage, key)
         return self._recent.read(reference, member.read_arrays)
 
@@ -137,6 +148,7 @@ class ArtifactStore:
 
     def set_aside(self, stage: str, key: str) -> None:
         """Hide a unit that is not what it should be, so that it is computed again."""
+        self._recent.forget(stage, key)
         self._members[0].retire(reference_path(stage, key))
         for member in self._members[1:]:
             with suppress(DamagedUnitError):

@@ -83,3 +83,20 @@ def test_a_unit_that_changed_or_is_gone_is_not_remembered(tmp_path):
     (tmp_path / reference_path("prototypes", unit.key)).unlink()
     with pytest.raises(DamagedUnitError, match="reference is gone"):
         store.read_arrays("prototypes", unit.key)
+
+
+def test_a_unit_whose_digest_is_known_is_not_looked_up_again(tmp_path):
+    store, unit = ArtifactStore(tmp_path), Unit("prototypes", "1", "class-00000", {})
+    made = store.publish_arrays(unit, ARRAYS, {})
+    read = store.read_arrays("prototypes", unit.key, digest=made.digest)
+    reference_file = tmp_path / reference_path("prototypes", unit.key)
+    text = reference_file.read_text()
+    reference_file.unlink()
+    again = store.read_arrays("prototypes", unit.key, digest=made.digest)
+    assert all(np.array_equal(again[name], array) for name, array in read.items())
+    with pytest.raises(DamagedUnitError, match="reference is gone"):
+        store.read_arrays("prototypes", unit.key, digest="another")
+    reference_file.write_text(text)
+    store.set_aside("prototypes", unit.key)
+    with pytest.raises(DamagedUnitError, match="reference is gone"):
+        store.read_arrays("prototypes", unit.key, digest=made.digest)
