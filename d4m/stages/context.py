@@ -1,6 +1,6 @@
 """The world as stages see it: a recipe, its images and generator, the store, earlier units."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,11 @@ class StageContext:
     def reference(self, artifact: str, unit: str) -> Reference | None:
         """Return the published record of an upstream unit; None where the unit is gone."""
         return self.store.find(artifact, self._record(artifact, unit).key)
+
+    def references(self, artifact: str, units: Sequence[str]) -> dict[str, Reference | None]:
+        """Return the published records of many upstream units, by name."""
+        found = self.store.storage.each(lambda unit: self.reference(artifact, unit), units)
+        return dict(zip(units, found, strict=True))
 
     def checkpoint(self, *units: Unit) -> Checkpoint:
         """Return where the training of a unit is saved, until the unit is published.

@@ -18,6 +18,7 @@ from d4m.stages.provenance import conditions
 from d4m.stages.student_runs import StudentRun, student_runs
 from d4m.stages.teacher import label_of, teachers_of
 from d4m.stages.unit_names import teacher_score_unit
+from d4m.store.reference import Reference
 
 Curve = tuple[tuple[int, float], ...]
 _Accuracy = Float64[np.ndarray, "distillation student"]
@@ -116,7 +117,10 @@ def score_rows(
         for row, each in runs
     }
     names = {row: own.ravel().tolist() for row, own in planned.items() if own.size}
-    units = {row: list(context.read_each("evaluation_scores", each)) for row, each in names.items()}
+    all_names = [name for each in names.values() for name in each]
+    scores = dict(zip(all_names, context.read_each("evaluation_scores", all_names), strict=True))
+    units = {row: [scores[name] for name in each] for row, each in names.items()}
+    references = context.references("evaluation_scores", all_names)
     top1 = {
         row: np.reshape([float(unit["top1"]) for unit in each], planned[row].shape)
         for row, each in units.items()
@@ -131,7 +135,7 @@ def score_rows(
             _row(recipe, row, each, top1[row]),
             lead=_lead(row, top1),
             balanced_lead=_lead(row, balanced),
-            made=_made(context, names[row]),
+            made=_made([references[name] for name in names[row]]),
         )
         for row, each in units.items()
     ]
@@ -240,7 +244,7 @@ def _teacher_row(context: StageContext, recipe: RecipeSettings, teacher: str) ->
         top5=float(unit["top5"]),
         curve=(),
         balanced=_mean(_balanced([unit])),
-        made=_made(context, [teacher_score_unit(teacher)]),
+        made=_made([context.reference("evaluation_scores", teacher_score_unit(teacher))]),
     )
 
 
@@ -255,9 +259,8 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _made(context: StageContext, names: Sequence[str]) -> tuple[Mapping[str, str], ...]:
+def _made(references: Sequence[Reference | None]) -> tuple[Mapping[str, str], ...]:
     """Return the conditions that units were made under, each once, in the order of the units."""
-    references = (context.reference("evaluation_scores", name) for name in names)
     made = [conditions(each.provenance) for each in references if each]
     return tuple(one for place, one in enumerate(made) if one not in made[:place])
 

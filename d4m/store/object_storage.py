@@ -34,7 +34,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _AT_ONCE = 32
-_THREADS = "d4m-store"
+_THREADS = ("d4m-store-units", "d4m-store-files")  # whose threads ask for several files of each
 _PIECE_BYTES = 32 << 20
 
 
@@ -81,10 +81,12 @@ class ObjectStorage(Storage):
         self, function: Callable[[_Item], _Result], items: Iterable[_Item]
     ) -> Iterator[_Result]:
         """Yield the results in order, while threads wait for those that come next."""
-        if current_thread().name.startswith(_THREADS):  # others wait next to this one already
+        name = current_thread().name
+        level = next((n + 1 for n, each in enumerate(_THREADS) if name.startswith(each)), 0)
+        if level == len(_THREADS):  # others wait next to this one already
             yield from map(function, items)
             return
-        pool, waiting = _waiters(os.getpid()), deque[Future[_Result]]()
+        pool, waiting = _waiters(os.getpid(), _THREADS[level]), deque[Future[_Result]]()
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
@@ -268,6 +270,9 @@ class ObjectStorage(Storage):
 
 
 @cache
-def _waiters(process: int) -> ThreadPoolExecutor:  # noqa: ARG001
-    """Return the threads of this process that wait for answers; a fork needs threads of its own."""
-    return ThreadPoolExecutor(_AT_ONCE, _THREADS)
+def _waiters(process: int, name: str) -> ThreadPoolExecutor:  # noqa: ARG001
+    """Return the threads of this process that wait for answers; a fork needs threads of its own.
+
+    Threads that ask for the files of their unit have others do it, so that nobody waits for itself.
+    """
+    return ThreadPoolExecutor(_AT_ONCE, name)
