@@ -229,6 +229,7 @@ def test_checks_look_at_the_images_of_every_distillation(lab):
     images[1] = 7
     (workspace.store / "objects" / unit.stage / unit.key[:2] / f"{unit.key}.json").unlink()
     context.store.publish_arrays(unit, arrays | {"images": images}, {})
+    context = workspace.pipeline("repeated").open_context()  # which has not read the unit
     blank = checks["no_blank_image"].examine(context)
     assert (blank.passed, blank.figures["blank_images_per_class"]) == (False, {"set-01-4": 1})
     counts = checks["ipc_images_per_class"].examine(context)
