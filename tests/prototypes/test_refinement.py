@@ -75,11 +75,18 @@ def _draw(latents, rows):
 
 
 def _refined(
-    targets, teacher, *, steps=40, draw=_draw, objective=TeacherRidgeRegression, **changed
+    targets,
+    teacher,
+    *,
+    steps=40,
+    draw=_draw,
+    rate=0.02,
+    objective=TeacherRidgeRegression,
+    **changed,
 ):
     settings = {"augmentation": VIEWS, "precision": "float32", "seed": 0} | changed
     error = objective(CLASS_IDS.numpy(), targets, teacher, **settings)
-    return refine_prototypes(PROTOTYPES, CLASS_IDS, draw, error, steps=steps)
+    return refine_prototypes(PROTOTYPES, CLASS_IDS, draw, error, steps=steps, learning_rate=rate)
 
 
 def _as_students_learn(class_ids, targets, teacher, **settings):
@@ -110,7 +117,8 @@ def _divergence(latents, targets, teacher, seed) -> float:
 def test_students_learn_more_of_the_teacher_from_images_that_were_moved(
     targets, teacher, objective
 ):
-    refined = _refined(targets, teacher, steps=60, augmentation=CROPS, objective=objective)
+    settings = {"augmentation": CROPS, "objective": objective}
+    refined = _refined(targets, teacher, steps=60, rate=0.06, **settings)
     unseen = ImageSet(_blobs(9, 500, 8), torch.zeros(500, dtype=torch.int64))
     before, after = (
         [_divergence(latents, unseen, teacher, seed) for seed in range(2)]
