@@ -96,13 +96,16 @@ class Pipeline:
             D4MError: a stage cannot do what the recipe asks.
         """
         context = self._checked_context()
-        found = dict[str, Mapping[str, Reference]]()
+        ahead = dict[str, Mapping[str, Reference]]()
         if look is not None:
             outlook = look_ahead(STAGES, context)
             look(outlook)
-            found = {name: stage.stored for name, stage in outlook.planned.items()}
+            ahead = {name: stage.stored for name, stage in outlook.planned.items()}
         for stage in STAGES:
-            yield self._run_stage(stage.name, context, found.get(stage.name))
+            report = self._run_stage(stage.name, context, ahead.get(stage.name))
+            if report.computed:  # which takes time, in which others may have replaced units
+                ahead.clear()
+            yield report
 
     def run_stage(self, name: str) -> StageReport:
         """Compute what one artifact lacks; a damaged upstream unit is computed again on the way.
@@ -120,14 +123,14 @@ class Pipeline:
         return context
 
     def _run_stage(
-        self, name: str, opened: StageContext, found: Mapping[str, Reference] | None = None
+        self, name: str, opened: StageContext, ahead: Mapping[str, Reference] | None = None
     ) -> StageReport:
         for _ in range(_MOST_REPAIRS):
             try:
                 context = _with_manifests(opened)
                 self._check_upstream(name, context)
                 stage = _BY_NAME[name]
-                return run_stage(stage, _seen_by(stage, context), self.workers.compute, found)
+                return run_stage(stage, _seen_by(stage, context), self.workers.compute, ahead)
             except DamagedUnitError as damage:
                 _log.warning("%s", damage)
                 if damage.stage != name:

@@ -61,8 +61,7 @@ def _real_images(part: Part) -> int:
     """Return how many training images a recipe has; 0 where they are not indexed."""
     if part.present is None or "real_images" not in part.present.upstream:
         return 0
-    present = part.present
-    return sum(len(present.image_index("train", c).image_ids) for c in present.class_ids)
+    return sum(len(index.image_ids) for index in part.present.image_indexes(["train"]).values())
 
 
 def _curve_rows(rows: Rows, labels: Labels) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 
 from d4m.reports.near_copies import read_thumbnails, thumbnail_px
-from d4m.sources.base import ImageIndex, Split
+from d4m.sources.base import Split
 from d4m.sources.near_copies import LEAST_CORRELATION, Thumbnails, normalise, to_grey
 from d4m.stages.context import StageContext
 from d4m.stages.unit_names import class_unit
@@ -88,9 +88,7 @@ def find_nearest_real(context: StageContext) -> Memorisation:
     settings, side = context.recipe.settings, thumbnail_px(context)
     split: Split = settings.evaluation.split
     splits: tuple[Split, Split] = ("train", split)
-    indexes: dict[tuple[Split, int], ImageIndex] = {
-        (each, c): context.image_index(each, c) for each in splits for c in context.class_ids
-    }
+    indexes = context.image_indexes(splits)
     real = read_thumbnails(context, indexes)
     synthetic, held_out = dict[int, NearestReal](), dict[int, NearestReal]()
     for class_id in context.class_ids:

@@ -97,7 +97,7 @@ def compare_pictures(context: StageContext, *, all_images: bool = False) -> Near
     outcome = _place_of_outcome(context, [_place(context, *key) for key in keys])
     if known := _read_outcome(outcome):
         return known
-    indexes = {key: context.image_index(*key) for key in keys}
+    indexes = context.image_indexes()
     try:
         found = read_thumbnails(context, indexes, all_images=all_images)
     except SourceChangedError as failure:

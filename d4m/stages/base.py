@@ -108,7 +108,7 @@ def is_known(unit: Unit) -> bool:
 
 
 def plan_stage(
-    stage: Stage, context: StageContext, found: Mapping[str, Reference] | None = None
+    stage: Stage, context: StageContext, ahead: Mapping[str, Reference] | None = None
 ) -> tuple[list[Unit], dict[str, Reference]]:
     """Plan a stage's units, and find those that are stored.
 
@@ -117,7 +117,7 @@ def plan_stage(
     Args:
         stage: what to plan.
         context: what the stage reads.
-        found: units of it that were found a moment ago, which are not looked up again.
+        ahead: units of it that were found a moment ago, which are not looked up again.
 
     Returns:
         All units, in order; and by name the references of the stored ones.
@@ -126,7 +126,7 @@ def plan_stage(
     while True:
         units = stage.plan(context.seeing(stage.name, records(stored)))
         known = [unit for unit in units if is_known(unit)]
-        now = _find(context, known, found or {})
+        now = _find(context, known, ahead or {})
         waits = any(unit.reads(stage.name) for unit in units if not is_known(unit))
         if not waits or now.keys() == stored.keys():
             return units, now
@@ -134,13 +134,13 @@ def plan_stage(
 
 
 def _find(
-    context: StageContext, units: Sequence[Unit], found: Mapping[str, Reference]
+    context: StageContext, units: Sequence[Unit], ahead: Mapping[str, Reference]
 ) -> dict[str, Reference]:
     """Find units by name; those that were found a moment ago are not looked up again."""
     seen = {
-        unit.name: found[unit.name]
+        unit.name: ahead[unit.name]
         for unit in units
-        if unit.name in found and found[unit.name].key == unit.key
+        if unit.name in ahead and ahead[unit.name].key == unit.key
     }
     stored = seen | context.store.find_all(unit for unit in units if unit.name not in seen)
     return {unit.name: stored[unit.name] for unit in units if unit.name in stored}

@@ -235,10 +235,12 @@ class StageContext:
             if record is not None:
                 self.store.set_aside("real_images", record.key)
 
-    def image_indexes(self) -> dict[tuple[Split, int], ImageIndex]:
-        """Return the index of every class in every split."""
-        splits = self.source.splits
-        keys: list[tuple[Split, int]] = [(s, c) for s in splits for c in self.class_ids]
+    def image_indexes(
+        self, splits: Sequence[Split] | None = None
+    ) -> dict[tuple[Split, int], ImageIndex]:
+        """Return the index of every class in some splits, read ahead; None: in every split."""
+        own = self.source.splits if splits is None else splits
+        keys: list[tuple[Split, int]] = [(s, c) for s in own for c in self.class_ids]
         arrays = self.read_each("real_images", (split_unit(*key) for key in keys))
         return dict(zip(keys, map(self._index, arrays), strict=True))
 

@@ -43,8 +43,10 @@ class Generator(Stage):
             images = TrainingImages(
                 batches=lambda: real_batches(context, "train"),
                 counts=[
-                    len(context.image_index("train", class_id).image_ids)
-                    for class_id in (context.class_ids if unit.reads("real_images") else ())
+                    len(index.image_ids)
+                    for index in context.image_indexes(
+                        ["train"] if unit.reads("real_images") else []
+                    ).values()
                 ],
                 device=context.device,
                 checkpoint=context.checkpoint(unit),

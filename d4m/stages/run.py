@@ -91,7 +91,8 @@ def run_stage(
     start = time.monotonic()
     computed = list[str]()
     while True:
-        units, stored = plan_stage(stage, context, None if computed else ahead)
+        units, stored = plan_stage(stage, context, ahead)
+        ahead = None  # units that were missing are looked up again, as others may have made them
         used = context.store.mark_used(stored)
         missing = [unit for unit in units if unit.name not in used and _is_ready(unit, used)]
         if not missing and all(map(is_known, units)):

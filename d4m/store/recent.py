@@ -20,19 +20,19 @@ class RecentUnits:
 
     def __init__(self) -> None:
         """Remember nothing yet."""
-        self._arrays = dict[str, Mapping[str, np.ndarray]]()
-        self._paths = dict[tuple[str, str, str], str]()
+        self._arrays = dict[tuple[str, str, str], Mapping[str, np.ndarray]]()
         self._bytes = 0
 
     def known(self, stage: str, key: str, digest: str) -> dict[str, np.ndarray] | None:
         """Return the arrays of the unit of this digest; None if they are not remembered."""
-        arrays = self._arrays.get(self._paths.get((stage, key, digest), ""))
+        arrays = self._arrays.get((stage, key, digest))
         return None if arrays is None else _copies(arrays)
 
     def forget(self, stage: str, key: str) -> None:
         """Forget a unit that is not what it should be."""
-        for name in [name for name in self._paths if name[:2] == (stage, key)]:
-            self._arrays.pop(self._paths.pop(name), None)
+        for name in list(self._arrays):  # threads may add to it meanwhile
+            if name[:2] == (stage, key):
+                self._bytes -= _size(self._arrays.pop(name))
 
     def read(
         self, reference: Reference, read: Callable[[Reference], dict[str, np.ndarray]]
@@ -43,16 +43,16 @@ class RecentUnits:
             reference: the unit's, compared with its files.
             read: reads and checks a unit.
         """
-        known = self._arrays.get(reference.path)
+        name = reference.stage, reference.key, reference.digest
+        known = self._arrays.get(name)
         if known is None:
             known = read(reference)
-            size = sum(map(_count_bytes, known.values()))
+            size = _size(known)
             if size > _SMALL_BYTES:
                 return known
             if self._bytes + size > _MOST_BYTES:
-                self._arrays, self._paths, self._bytes = {}, {}, 0
-            self._arrays[reference.path] = known
-            self._paths[reference.stage, reference.key, reference.digest] = reference.path
+                self._arrays, self._bytes = {}, 0
+            self._arrays[name] = known
             self._bytes += size
         return _copies(known)
 
@@ -63,6 +63,10 @@ class RecentUnits:
 
 def _copies(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: array.copy() for name, array in arrays.items()}
+
+
+def _size(arrays: Mapping[str, np.ndarray]) -> int:
+    return sum(map(_count_bytes, arrays.values()))
 
 
 def _count_bytes(array: np.ndarray) -> int:

@@ -8,10 +8,8 @@ from d4m_assets.stage_asset import Metadata, stage_asset
 
 
 def _describe(context: StageContext) -> Metadata:
-    counts = [
-        len(context.image_index("train", class_id).image_ids) for class_id in context.class_ids
-    ]
-    return {"dagster/row_count": dg.MetadataValue.int(sum(counts))}
+    images = sum(len(index.image_ids) for index in context.image_indexes(["train"]).values())
+    return {"dagster/row_count": dg.MetadataValue.int(images)}
 
 
 latents = stage_asset(

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
 from d4m.errors import MissingUpstreamError
 from d4m.pipeline import STAGES
+from d4m.store.reference import reference_path
+from d4m.store.store import ArtifactStore
 from tests.conftest import ONE_STUDENT, PROMPTED, TINY_RECIPE
 
 NOTHING = {stage.name: () for stage in STAGES}
@@ -145,6 +148,7 @@ def test_more_labelled_epochs_keep_the_blocks_that_are_there(finished):
 
 _HIT = """\
 import sys
+from collections import Counter
 from d4m.cli import app
 for command in ("status", "run", "status"):
     app([command, "tiny"], standalone_mode=False)
@@ -163,3 +167,32 @@ def test_a_run_and_a_dry_run_of_a_finished_recipe_load_no_model_library(finished
     )
     assert "0 units computed" in done.stdout
     assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+def test_a_run_looks_up_once_what_its_plan_ahead_has_found(finished, monkeypatch):
+    looked_up = Counter[tuple[str, str]]()
+    find = ArtifactStore.find
+
+    def count(store, stage, key):
+        looked_up[stage, key] += 1
+        return find(store, stage, key)
+
+    monkeypatch.setattr(ArtifactStore, "find", count)
+    reports = list(finished.pipeline().run(lambda _: None))
+    assert not any(report.computed for report in reports)
+    counts = {looked_up[name] for name in looked_up if name[0] in ("latents", "synthetic_images")}
+    assert counts == {1}
+
+
+def test_a_unit_that_goes_after_the_plan_ahead_is_computed_again(finished):
+    digests, lost = finished.digests(), "class-00003"
+
+    def lose(outlook):
+        reference = outlook.planned["synthetic_images"].stored[lost]
+        (finished.store / reference_path(reference.stage, reference.key)).unlink()
+
+    reports = {each.manifest.asset: each.computed for each in finished.pipeline().run(lose)}
+    assert {name: units for name, units in reports.items() if units} == {
+        "synthetic_images": (lost,)
+    }
+    assert finished.digests() == digests

@@ -31,7 +31,7 @@ class Reads:
 
 
 def reference(name: str) -> Reference:
-    return Reference("prototypes", "key", "digest", name, {}, {}, {})
+    return Reference("prototypes", name, "digest", name, {}, {}, {})
 
 
 @pytest.mark.parametrize(("size", "reads"), [(_SMALL_BYTES, 1), (_SMALL_BYTES + 1, 2)])
