@@ -5,6 +5,7 @@ Every chunk is written and ends in a `crc32c` checksum, so that a flipped bit ra
 lost chunk shows as a missing file.
 """
 
+import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from typing import Any, cast
 import numpy as np
 import zarr
 from zarr.abc.store import Store
+from zarr.api.asynchronous import open_group
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.sync import sync
 
 from d4m.errors import StoreError
 from d4m.store.digest import digest_arrays
@@ -219,14 +222,29 @@ def read_group(group: Path | Store, stage: str) -> dict[str, np.ndarray]:
     Raises:
         ValueError, KeyError, OSError: a checksum fails or metadata is broken.
     """
-    found = dict(zarr.open_group(group, mode="r", zarr_format=3).arrays())  # all at once
-    arrays = dict[str, np.ndarray]()
-    for name, layout in LAYOUTS[stage].items():
-        if layout.optional and name not in found:
-            continue
-        values = np.asarray(found[name][...])
-        arrays[name] = values.astype(object) if layout.dtype == "str" else values
-    return arrays
+    arrays = sync(_read_arrays(group, LAYOUTS[stage]))  # one visit to zarr's thread for all
+    return {
+        name: values.astype(object) if LAYOUTS[stage][name].dtype == "str" else values
+        for name, values in arrays.items()
+    }
+
+
+async def _read_arrays(
+    store: Path | Store, layouts: Mapping[str, ArrayLayout]
+) -> dict[str, np.ndarray]:
+    group = await open_group(store, mode="r", zarr_format=3)
+
+    async def read(name: str) -> np.ndarray | None:
+        try:
+            array = await group.getitem(name)
+        except KeyError:
+            if layouts[name].optional:
+                return None
+            raise
+        return np.asarray(await cast("zarr.AsyncArray[Any]", array).getitem(...))
+
+    found = await asyncio.gather(*map(read, layouts))
+    return {n: values for n, values in zip(layouts, found, strict=True) if values is not None}
 
 
 def digest_group(stage: str, arrays: Mapping[str, np.ndarray]) -> str:
