@@ -66,6 +66,7 @@ class ArtifactStore:
                 _log.warning("%s", damage)
             else:
                 if reference is not None:
+                    self._recent.found(reference, member.read_arrays)
                     return reference
         return None
 
@@ -102,8 +103,8 @@ class ArtifactStore:
         Args:
             stage: of the unit.
             key: of the unit.
-            digest: where it is known, a small unit that was read and checked before, and had this
-                digest, is not looked up again.
+            digest: where it is known, a unit that had this digest is not looked up again after it
+                was found, or after it was read if it is small.
 
         Raises:
             DamagedUnitError: the unit is missing, or differs from what was written and was set

@@ -100,3 +100,33 @@ def test_a_unit_whose_digest_is_known_is_not_looked_up_again(tmp_path):
     store.set_aside("prototypes", unit.key)
     with pytest.raises(DamagedUnitError, match="reference is gone"):
         store.read_arrays("prototypes", unit.key, digest=made.digest)
+
+
+def test_a_unit_that_was_found_is_read_without_another_look_and_checked(tmp_path):
+    unit = Unit("prototypes", "1", "class-00000", {})
+    made = ArtifactStore(tmp_path).publish_arrays(unit, ARRAYS, {})
+    reference_file = tmp_path / reference_path("prototypes", unit.key)
+    text = reference_file.read_text()
+
+    def found() -> ArtifactStore:
+        reference_file.write_text(text)
+        store = ArtifactStore(tmp_path)
+        assert store.find("prototypes", unit.key) == made
+        return store
+
+    store = found()
+    reference_file.unlink()
+    read = store.read_arrays("prototypes", unit.key, digest=made.digest)
+    assert all(np.array_equal(read[name], array) for name, array in ARRAYS.items())
+
+    store = found()
+    store.set_aside("prototypes", unit.key)
+    with pytest.raises(DamagedUnitError, match="reference is gone"):
+        store.read_arrays("prototypes", unit.key, digest=made.digest)
+
+    store = found()
+    chunk = tmp_path / made.folder / "inertia" / "c"
+    chunk.write_bytes(bytes([chunk.read_bytes()[0] ^ 1]) + chunk.read_bytes()[1:])
+    with pytest.raises(DamagedUnitError, match="cannot be read"):
+        store.read_arrays("prototypes", unit.key, digest=made.digest)
+    assert not reference_file.exists()
