@@ -7,13 +7,14 @@ import os
 import pytest
 
 from d4m.cli.cost import print_long_cost
-from d4m.reports.cost.bench import Trial
+from d4m.prototypes.student_regression import StudentRegression
+from d4m.reports.cost.bench import Bench, Trial
 from d4m.reports.cost.estimate import CostEstimate, StageCost, estimate_cost
 from d4m.reports.cost.generator_work import generator_work, synthetic_images_work
 from d4m.reports.cost.pieces import Piece
 from d4m.reports.cost.plan import CostPlan
 from d4m.reports.cost.prototype_work import prototypes_work
-from d4m.reports.cost.rates import Rates, measure, rates_file
+from d4m.reports.cost.rates import PROBES, Rates, measure, rates_file
 from d4m.reports.cost.student_work import (
     baseline_images_work,
     evaluation_work,
@@ -168,6 +169,31 @@ def test_much_work_is_measured_by_several_pieces_too():
     assert done[2] == done[3] > 1
     assert not rate.rough
     assert rate.each_s > 0
+
+
+@pytest.mark.parametrize(("labels", "trained"), [("class", 1), ("teacher", 10), ("both", 11)])
+def test_the_probe_of_a_refinement_trains_students_as_the_refinement_does(
+    never_run, tmp_path, monkeypatch, labels, trained
+):
+    workspace, _ = never_run
+    refinement = f"representative: explaining, refinement: {{steps: 60, labels: {labels}}}"
+    recipe = TINY_RECIPE.replace("starts: 1}", f"starts: 1, {refinement}}}")
+    workspace.write(f"refined_{labels}", recipe)
+    outlook = workspace.pipeline(f"refined_{labels}").look_ahead()
+    pieces = [work.piece for work in prototypes_work(CostPlan(outlook))]
+    piece = next(piece for piece in pieces if piece.kind == "refinement step")
+    trial = PROBES[piece.kind](Bench(outlook.context, tmp_path), piece.settings)
+    steps, train = list[int](), StudentRegression._train
+
+    def counted(regression, student, images, step):
+        steps.append(step)
+        train(regression, student, images, step)
+
+    monkeypatch.setattr(StudentRegression, "_train", counted)
+    for times in (1, 2):
+        trial.run(times * trial.step)
+        assert len(steps) == times * trained
+        steps.clear()
 
 
 @pytest.mark.parametrize(

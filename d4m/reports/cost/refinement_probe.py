@@ -23,27 +23,35 @@ _REAL = 400  # images that a regression predicts
 
 
 def refinement_step(bench: Bench, settings: Mapping[str, Any]) -> Trial:
-    """Refine prototypes, as long as many steps are asked for."""
+    """Refine prototypes, as long as many steps are asked for.
+
+    A step trains the student that the step before has used, so one is done before any is measured.
+    Of two kinds of labels, both are part of every measurement.
+    """
     import torch
 
-    from d4m.prototypes.refinement import refine_prototypes
+    from d4m.prototypes.refinement import Alternating, refine_prototypes
 
     view = settings["view"]
     class_ids = np.repeat(np.arange(view["classes"]), settings["ipc"])
     latents = bench.latents(len(class_ids), settings).astype(np.float32)
     real = bench.image_set(max(_REAL, 2 * view["classes"]), view)
+    draw = _drawing(bench, settings, class_ids)
+    objective = _objective(bench, settings, class_ids, real)
 
     def run(count: int) -> int:
         refine_prototypes(
             latents,
             torch.from_numpy(class_ids).to(bench.device),
-            _drawing(bench, settings, class_ids),
-            _objective(bench, settings, class_ids, real),
+            draw,
+            objective,
             steps=count,
         )
         return 0
 
-    return Trial(run)
+    both = 2 if isinstance(objective, Alternating) else 1
+    run(both)
+    return Trial(run, both)
 
 
 def _objective(
