@@ -16,6 +16,7 @@ digits of 8 x 8 pixels reach 0.99.
 """
 _FLAT = 2.0  # grey levels: images of a smaller deviation have no shape to compare
 _SIGNATURE = 12
+_AT_A_TIME = 4096
 _NEIGHBOURS = 32
 
 
@@ -43,15 +44,14 @@ def find_near_copies(
     if not len(images) or not len(others):
         nothing = np.zeros(0, np.int64)
         return nothing, nothing, np.zeros(0)
-    one, other = normalise(images), normalise(others)
-    basis = _low_frequencies(images.shape[1])
-    tree = KDTree(other @ basis)
+    tree = KDTree(_signatures(others))
     farthest = np.sqrt(2 * (1 - LEAST_CORRELATION))
-    nearest = tree.query(one @ basis, k=_NEIGHBOURS, distance_upper_bound=float(farthest))
+    nearest = tree.query(_signatures(images), k=_NEIGHBOURS, distance_upper_bound=float(farthest))
     found = np.asarray(nearest[1])  # padded with the number of the others
-    rows, ranks = np.nonzero(found < len(other))
+    rows, ranks = np.nonzero(found < len(others))
     partners = found[rows, ranks]
-    correlations = np.einsum("ij,ij->i", one[rows], other[partners]).astype(np.float64)
+    one, other = normalise(images[rows]), normalise(others[partners])
+    correlations = np.einsum("ij,ij->i", one, other).astype(np.float64)
     order = np.lexsort((-correlations, rows))
     rows, partners, correlations = rows[order], partners[order], correlations[order]
     best = np.r_[True, rows[1:] != rows[:-1]] if len(rows) else np.zeros(0, bool)
@@ -71,11 +71,23 @@ def normalise(
     images: UInt8[np.ndarray, "image side side"],
 ) -> Float32[np.ndarray, "image value"]:
     """Return thumbnails as vectors of mean 0 and length 1; flat ones are far from all others."""
-    flat = images.reshape(len(images), -1).astype(np.float32)
+    flat = images.reshape(len(images), images.shape[1] ** 2).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(flat, axis=1, keepdims=True)
     flat[lengths[:, 0] < _FLAT * np.sqrt(flat.shape[1])] = 0
-    return flat / np.maximum(lengths, 1)
+    flat /= np.maximum(lengths, 1)
+    return flat
+
+
+def _signatures(
+    images: UInt8[np.ndarray, "image side side"],
+) -> Float32[np.ndarray, "image coefficient"]:
+    """Return the first coefficients of thumbnails, of which some at a time take four bytes each."""
+    basis = _low_frequencies(images.shape[1])
+    starts = range(0, len(images), _AT_A_TIME)
+    return np.concatenate(
+        [normalise(images[start : start + _AT_A_TIME]) @ basis for start in starts]
+    )
 
 
 def _low_frequencies(side: int) -> Float32[np.ndarray, "value coefficient"]:
