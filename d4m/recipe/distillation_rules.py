@@ -16,6 +16,7 @@ _MOST_REFINED = 2000  # prototypes that one regression holds
 _MOST_REFINED_PX = 64
 _MOST_WHOLE_PX = 32  # beyond which the refinement's networks see shrunk images
 _MOST_REFINED_STEPS = 4  # of the denoiser, through which a step of the refinement looks
+_REFINEMENT_RATE = 0.04  # twice the plain one, for few steps
 _PASSES = 20  # over the images, after which a generator of few images has trained enough
 _FEWEST_STEPS = 400
 
@@ -104,6 +105,7 @@ def choose_prototypes(settings: RecipeSettings, facts: ImageFacts) -> Mapping[st
         "refinement": RefinementSettings(
             steps=steps,
             labels=of,
+            learning_rate=_REFINEMENT_RATE,
             through=through,
             augmentation=views,
             batch_changes=settings.evaluation.hard.batch_changes if of != "teacher" else (),

@@ -33,7 +33,7 @@ from d4m.store.storage import USES, Entry, FileStamps, Storage
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-_AT_ONCE = 32
+_AT_ONCE = 64
 _THREADS = ("d4m-store-units", "d4m-store-files")  # whose threads ask for several files of each
 _PIECE_BYTES = 32 << 20
 

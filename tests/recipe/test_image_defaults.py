@@ -32,6 +32,7 @@ def test_three_lines_on_fashion_mnist():
     assert own.generator.compact.autoencoder.steps == 1500
     assert own.prototypes.representative == "explaining"
     assert own.prototypes.refinement.labels == "both"  # as students have soft and class labels
+    assert own.prototypes.refinement.learning_rate == 0.04
     assert (own.synthesis.strength, own.synthesis.guidance_scale) == (0.05, 1)
     assert int(own.synthesis.strength * own.synthesis.num_inference_steps) == 1
     assert own.teacher.epochs == 240_000 / 60_000
