@@ -34,8 +34,11 @@ def test_prototypes_depend_on_the_diffusion_that_they_are_refined_through(lab):
     reads = set(unit_of(lab.context("classes"), CLASSES[0], "prototypes").inputs["upstream"])
     assert {"generator/vae", "generator/denoiser", "generator/scheduler"} <= reads
     assert not any(each.startswith("teacher/") for each in reads)
-    lab.write("bolder", recipe_text(RECIPES["classes"] | {"prompts.per_class": {"three": "bold"}}))
-    plan = lab.pipeline("bolder").plan()
+    lab.write(
+        "bold_and_refined",
+        recipe_text(RECIPES["classes"] | {"prompts.per_class": {"three": "bold"}}),
+    )
+    plan = lab.pipeline("bold_and_refined").plan()
     assert {unit.state for unit in plan["prototypes"]} == {"compute"}
     assert {unit.state for unit in plan["latents"]} == {"cached"}
 
@@ -45,8 +48,10 @@ def test_without_the_diffusion_prototypes_depend_on_the_decoder_alone(lab):
     context = lab.edited("decoded", decoded, until="prototypes")
     reads = set(unit_of(context, CLASSES[0], "prototypes").inputs["upstream"])
     assert {each for each in reads if each.startswith("generator/")} == {"generator/vae"}
-    lab.write("bolder", recipe_text(decoded | {"prompts.per_class": {"three": "bold"}}))
-    assert {unit.state for unit in lab.pipeline("bolder").plan()["prototypes"]} == {"cached"}
+    lab.write("bold_and_refined", recipe_text(decoded | {"prompts.per_class": {"three": "bold"}}))
+    assert {unit.state for unit in lab.pipeline("bold_and_refined").plan()["prototypes"]} == {
+        "cached"
+    }
 
 
 def test_prototypes_that_are_refined_towards_a_teacher_depend_on_the_views_that_it_labels(lab):
@@ -60,10 +65,10 @@ def test_prototypes_that_are_refined_towards_a_teacher_depend_on_the_views_that_
     assert found["settings"]["labelled_views"] == (
         context.recipe.settings.soft_labels.augmentation.used()
     )
-    lab.write("tinted", recipe_text(changes | {"soft_labels.augmentation": {"brightness": 0.4}}))
-    assert {unit.state for unit in lab.pipeline("tinted").plan()["prototypes"]} == {"compute"}
+    lab.write("brighter", recipe_text(changes | {"soft_labels.augmentation": {"brightness": 0.4}}))
+    assert {unit.state for unit in lab.pipeline("brighter").plan()["prototypes"]} == {"compute"}
     ridge = changes["prototypes.refinement"] | {"regression": "ridge"}
     changes |= {"prototypes.refinement": ridge}
     context = lab.edited("ridge", changes, until="prototypes")
-    lab.write("tinted", recipe_text(changes | {"soft_labels.augmentation": {"brightness": 0.4}}))
-    assert {unit.state for unit in lab.pipeline("tinted").plan()["prototypes"]} == {"cached"}
+    lab.write("brighter", recipe_text(changes | {"soft_labels.augmentation": {"brightness": 0.4}}))
+    assert {unit.state for unit in lab.pipeline("brighter").plan()["prototypes"]} == {"cached"}
