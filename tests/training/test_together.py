@@ -189,8 +189,8 @@ def test_muon_makes_each_matrix_an_orthogonal_step(depth):
             optimizer.step()
     for name, weight in joined.network.named_parameters():
         own = torch.cat([each.get_parameter(name) for each in networks])
-        # Of a hundred draws, one or two meet a sum that rounds to another bfloat16, of which Muon
-        # makes its steps: 2e-4 of a step's 0.02.
+        # Muon computes a step in bfloat16, and one draw in a hundred has a sum that rounds to
+        # another number: 2e-4 of a step's 0.02.
         torch.testing.assert_close(weight, own, rtol=0, atol=1e-3)
         if weight.ndim == 4:
             assert (weight - own).abs().median() < 1e-6
