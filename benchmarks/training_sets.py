@@ -8,7 +8,7 @@ is stored is computed twice.
 
 import argparse
 
-from variants import cell, score_variant
+from variants import SOFT, cell, score_variant
 
 BASELINES = ["random_real", "nearest_real", "decoded_prototypes", "from_noise"]
 
@@ -20,11 +20,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()
     found = score_variant(
-        {"soft_labels.epochs": arguments.epochs}, baselines=BASELINES, seeds=arguments.seeds
+        {"soft_labels.epochs": arguments.epochs},
+        evaluation={**SOFT, "baselines": BASELINES, "seeds": arguments.seeds},
     )
     print("| training set | top-1 |\n|---|---|")
-    for name in ("synthetic", *BASELINES):
-        print(f"| {name} | {cell(found[name])} |")
+    for row in found[: 1 + len(BASELINES)]:
+        print(f"| {row.training_set} | {cell(row)} |")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Variants of `recipes/fashion_mnist_ipc10.yaml`, scored on validation images, through the store.
+"""Variants of a recipe, scored on validation images, through the store.
 
 Variants share artifacts through the store, and a script that was stopped can go on.
 """
@@ -7,6 +7,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +22,32 @@ from d4m.stages.score_table import ScoreRow, score_rows
 
 Edits = Mapping[str, Any]
 
-_ONLY = {"students": ["convnet3"], "labels": ["soft"], "split": "validation"}
+SOFT: Edits = {"students": ["convnet3"], "labels": ["soft"]}
+"""The keys of `evaluation` for a convnet3 student on soft labels."""
 
 
-def score_variant(edits: Edits, *, baselines: list[str], seeds: int) -> dict[str, ScoreRow]:
-    """Return the rows of a convnet3 student on soft labels, by training set.
+def score_variant(
+    edits: Edits, *, evaluation: Edits, of: str = "fashion_mnist_ipc10"
+) -> list[ScoreRow]:
+    """Return the rows of a variant's score table.
 
     Args:
         edits: keys of the recipe with dots between sections, and the values they get.
-        baselines: training sets to compare with the synthetic images.
-        seeds: students per row.
+        evaluation: keys of `evaluation` that replace the recipe's.
+        of: the recipe that is varied.
     """
     keep_freed_memory()
     spin_briefly()
     logging.basicConfig(level=logging.WARNING)
-    default = find_recipe("fashion_mnist_ipc10")
+    default = find_recipe(of)
     recipe = YAML(typ="safe").load(default.folder / f"{default.name}.yaml")
-    recipe["evaluation"] |= _ONLY | {"baselines": baselines, "seeds": seeds}
+    recipe["evaluation"] |= {"split": "validation", **evaluation}
     for key, value in edits.items():
         *sections, last = key.split(".")
         place = recipe
         for section in sections:
             place = place.setdefault(section, {})
-        place[last] = value
+        place[last] = deepcopy(value)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "variant.yaml"
         path.write_text(json.dumps(recipe), encoding="utf-8")
@@ -53,8 +57,7 @@ def score_variant(edits: Edits, *, baselines: list[str], seeds: int) -> dict[str
             if stage.name == EvaluationScores.name:
                 break
         context = pipeline.open_context()
-        rows = score_rows(context, context.recipe.settings)
-        return {row.training_set: row for row in rows}
+        return score_rows(context, context.recipe.settings)
 
 
 def cell(row: ScoreRow) -> str:

@@ -7,12 +7,14 @@ of the checked module's own bytecode needs the name.
 
 jaxtyping also remembers the sizes of a call's dimensions, for every function of these modules, and
 has each function checked twice for that. A function without an array in its signature is left to
-the type checker alone.
+the type checker alone. Others are checked at their first calls in each test: loops over images call
+them some thousands of times with the same shapes.
 """
 
 import inspect
+from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from importlib.machinery import SourceFileLoader
 from types import CodeType
 from typing import Any, ForwardRef, Literal, get_args, get_origin
@@ -41,15 +43,31 @@ def _may_have_shapes(annotation: object) -> bool:
 
 
 _check_shapes = decorator.jaxtyped
+_CHECKED_CALLS = 100
+CALLS = Counter[Callable[..., Any]]()
+"""Calls of each function in this test."""
 
 
 def _check(function: Any = decorator._sentinel, **options: Any) -> Any:
     typechecker: Callable[[Any], Any] | None = options.get("typechecker")
     if inspect.isfunction(function) and typechecker:
         annotations = function.__annotations__.values()
-        if not any(map(_may_have_shapes, annotations)):
-            return typechecker(function)
+        shaped = any(map(_may_have_shapes, annotations))
+        checked = _check_shapes(function, **options) if shaped else typechecker(function)
+        return _check_first_calls(function, checked)
     return _check_shapes(function, **options)
+
+
+def _check_first_calls(
+    function: Callable[..., Any], checked: Callable[..., Any]
+) -> Callable[..., Any]:
+    @wraps(function)
+    def called(*arguments: Any, **named: Any) -> Any:
+        CALLS[function] += 1
+        one = checked if CALLS[function] <= _CHECKED_CALLS else function
+        return one(*arguments, **named)
+
+    return called
 
 
 hook._JaxtypingLoader.get_code = _get_code

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
@@ -19,6 +20,7 @@ from d4m.cli.app import FAILED_CHECK, console
 from d4m.compute import Compute, keep_freed_memory, spin_briefly
 from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import load_recipe
+from tests import CALLS
 
 # Tests have instances of their own: whoever imports `d4m_assets` must not touch the user's.
 os.environ.pop("DAGSTER_HOME", None)
@@ -161,6 +163,13 @@ class Workspace:
             "D4M_DEVICE": "cpu",
             "DAGSTER_HOME": str(self.folder / "dagster_home"),
         }
+
+
+@pytest.fixture(autouse=True)
+def alone() -> None:
+    """Give each test torch's stream from its beginning, and checks of every function's shapes."""
+    torch.manual_seed(0)
+    CALLS.clear()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
 
+from d4m.images.evenly import spread_evenly
 from d4m.progress import track
 from d4m.recipe.recipe import load_recipe
 from d4m.sources.base import ImageIndex, ImageSource, Split
@@ -128,7 +129,7 @@ def _look_closely(
     most = max(1, _MOST_SAMPLED // len(indexes))
     for (split, _), index in indexes.items():
         count = len(index.image_ids)
-        for row in np.linspace(0, count - 1, min(count, most)).round().astype(int):
+        for row in spread_evenly(count, most):
             with (
                 quiet_pillow(),
                 Image.open(BytesIO(source.read_bytes(split, index.image_ids[row]))) as image,

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 
+from d4m.images.evenly import spread_evenly
 from d4m.reports.near_copies import read_thumbnails, thumbnail_px
 from d4m.sources.base import Split
 from d4m.sources.near_copies import LEAST_CORRELATION, Thumbnails, normalise, to_grey
@@ -96,7 +97,7 @@ def find_nearest_real(context: StageContext) -> Memorisation:
         made, train = cut_tiles(images, settings.synthesis.mosaic), real["train", class_id]
         synthetic[class_id] = match_thumbnails(shrink_to_grey(made, side), train)
         others = real[split, class_id]
-        some = np.linspace(0, len(others) - 1, min(_MOST_HELD_OUT, len(others))).round().astype(int)
+        some = spread_evenly(len(others), _MOST_HELD_OUT)
         held_out[class_id] = match_thumbnails(others[some], train)
     return Memorisation(synthetic, held_out, split)
 

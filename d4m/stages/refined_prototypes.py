@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from d4m.images.evenly import spread_evenly
 from d4m.images.statistics import measure_channels
 from d4m.seeds import stream_seed
 from d4m.settings import AugmentationSettings, PrototypeSettings, RefinementSettings
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 
 EXPLAINED = 4000
 """Real images whose teacher logits are to be explained."""
+CLASSIFIED = 20_000
+"""Real images whose classes are to be predicted."""
 # The first candidate is the one that is refined.
 _OF_CANDIDATES = ("candidates", "diversity", "groups")
-_CLASSIFIED = 20_000  # real images whose classes are to be predicted
 
 
 def refinement_inputs(context: StageContext, refined: RefinementSettings, root: int) -> Inputs:
@@ -112,8 +114,7 @@ def some_real(
         if class_id not in among:
             return np.zeros(0, np.int64)
         images = len(context.image_index("train", class_id).image_ids)
-        wanted = min(images, -(-most // len(among)))
-        return np.linspace(0, images - 1, wanted).round().astype(np.int64)
+        return spread_evenly(images, -(-most // len(among)))
 
     return real_set(context, "train", size_px=size_px, choose=choose)
 
@@ -157,7 +158,7 @@ def _towards_classes(
     from d4m.prototypes.towards_classes import TowardsClasses
 
     used = unit.settings
-    targets = some_real(context, _CLASSIFIED, size_px=used["size_px"])
+    targets = some_real(context, CLASSIFIED, size_px=used["size_px"])
     return StudentRegression(
         class_ids,
         targets,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from d4m.images.evenly import spread_evenly
 from d4m.seeds import stream_generator, stream_seed
 from d4m.settings import PrototypeSettings, SynthesisSettings
 from d4m.sources.base import Split
@@ -124,8 +125,7 @@ def _held_out_split(context: StageContext) -> Split:
 def _classes(context: StageContext) -> list[int]:
     """Return the classes that take part: all, or some that are spread over all."""
     count = len(context.class_ids)
-    spread = np.linspace(0, count - 1, min(count, _MOST_CLASSES)).round()
-    return [int(class_id) for class_id in spread]
+    return spread_evenly(count, _MOST_CLASSES).tolist()
 
 
 def _drawing(context: StageContext, strength: float, scale: float) -> Inputs:
@@ -205,7 +205,7 @@ class _Trials:
             few = own.model_copy(update={"ipc": min(own.ipc, len(kept))})
             seed = stream_seed(settings["seed"], "prototypes", class_id)
             fitted = fit_prototypes(latents[kept], few, seed=seed).prototypes
-            shown = np.linspace(0, len(fitted) - 1, min(most, len(fitted))).round().astype(int)
+            shown = spread_evenly(len(fitted), most)
             # As exact as stored prototypes are.
             found += [(label, each.astype(np.float16).astype(np.float32)) for each in fitted[shown]]
         return found
@@ -235,7 +235,7 @@ class _Trials:
         count = len(self.context.image_index(split, class_id).image_ids)
         rows = self._held_out(class_id, count) if split == "train" else np.arange(count)
         most = max(1, _MOST_REAL // len(self.settings["classes"]))
-        return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)]
+        return rows[spread_evenly(len(rows), most)]
 
     def _held_out(self, class_id: int, count: int) -> np.ndarray:
         """Return the rows of training images that no prototype of a candidate is made of."""

@@ -65,6 +65,8 @@ RECIPES = {
     "baselines": {"evaluation.baselines": BASELINES},
     "rivals": {
         "teacher.options": {"norm": "batch", "width": 16},
+        "synthesis.candidates": 2,
+        "synthesis.groups": 5,
         "soft_labels": {"mode": "online", "epochs": 1},
         "evaluation.students": [{"architecture": "convnet3", "options": {"width": 8}}],
         "evaluation.baselines": RIVALS,
@@ -95,17 +97,6 @@ RECIPES = {
         "preset": ["dc", "hard"],
         "evaluation.hard.epochs": 3,
         "evaluation.students": ["convnet3"],  # as wide as published
-    },
-    "at_once": {
-        "teacher.others": [{"name": "two", **SHALLOW, "epochs": 1, "members": 2}],
-        "synthesis.candidates": 2,
-        "synthesis.groups": 5,
-        "soft_labels.format": "top_k",
-        "evaluation.baselines": BASELINES,
-        "evaluation.matching.cluster_weights": True,
-        "evaluation.without_augmentation": True,
-        "evaluation.split": "validation",
-        "dataset.validation_share": 0.1,
     },
     "validated": {
         "dataset.validation_share": 0.1,

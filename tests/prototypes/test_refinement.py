@@ -118,7 +118,7 @@ def test_students_learn_more_of_the_teacher_from_images_that_were_moved(
     targets, teacher, objective
 ):
     settings = {"augmentation": CROPS, "objective": objective}
-    refined = _refined(targets, teacher, steps=60, rate=0.06, **settings)
+    refined = _refined(targets, teacher, steps=30, rate=0.1, **settings)
     unseen = ImageSet(_blobs(9, 500, 8), torch.zeros(500, dtype=torch.int64))
     before, after = (
         [_divergence(latents, unseen, teacher, seed) for seed in range(2)]

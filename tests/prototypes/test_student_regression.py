@@ -41,10 +41,10 @@ def _objective(class_ids=CLASS_IDS, regression="logistic", **changed):
     return StudentRegression(class_ids, TARGETS, labels, **settings)
 
 
-def _refined(*, steps, **changed):
+def _refined(*, steps, rate=0.05, **changed):
     class_ids = torch.from_numpy(CLASS_IDS)
     return refine_prototypes(
-        PROTOTYPES, class_ids, _draw, _objective(**changed), steps=steps, learning_rate=0.05
+        PROTOTYPES, class_ids, _draw, _objective(**changed), steps=steps, learning_rate=rate
     )
 
 
@@ -61,7 +61,7 @@ def _accuracy(latents, seed) -> float:
 
 
 def test_students_learn_more_of_the_classes_from_images_that_were_moved():
-    refined = _refined(steps=60)
+    refined = _refined(steps=30, rate=0.1)
     before, after = (
         np.mean([_accuracy(latents, seed) for seed in (7, 8)]) for latents in (PROTOTYPES, refined)
     )

@@ -28,8 +28,18 @@ VARIANTS = {
     "left_open": RECIPES["left_open"],
     "chosen": RECIPES["chosen"],
     "rivals": {"evaluation.baselines": RIVALS, "prototypes.refinement": {"steps": 2}},
-    "at_once": RECIPES["at_once"]
-    | {"synthesis.mosaic": 2, "dataset": {**FOLDER["dataset"], "validation_share": 0.3}},
+    "at_once": RECIPES["others"]
+    | RECIPES["top_k"]
+    | RECIPES["baselines"]
+    | RECIPES["weighted"]
+    | RECIPES["plain"]
+    | {
+        "synthesis.candidates": 2,
+        "synthesis.groups": 5,
+        "synthesis.mosaic": 2,
+        "evaluation.split": "validation",
+        "dataset": {**FOLDER["dataset"], "validation_share": 0.3},
+    },
 }
 WORDS = (
     "sample",
