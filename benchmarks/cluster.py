@@ -162,6 +162,7 @@ def measure_kills(arguments: argparse.Namespace, folder: Path, server: SeaweedFS
         assert "Traceback" not in printed, printed
         _finish(_start([D4M, "run", recipe], root | ray))
         assert _digests(recipe, root) == digests
+        print(f"{sum(kills.values())} of {arguments.kills} kills: {kills}", file=sys.stderr)
     print("| kills of a worker | of the driver | of the server | units | digests |")
     print("|---|---|---|---|---|")
     print(f"| {' | '.join(map(str, kills.values()))} | {lost:,} | equal after each |")
