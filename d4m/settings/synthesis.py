@@ -123,7 +123,8 @@ class SynthesisSettings(Section):
         description=(
             "Tiles per row and column of each stored image. With 2, four images of half the size "
             "are stored in one; where a student trains, tiles are cut out and enlarged. "
-            "`prototypes.ipc` counts stored images."
+            "`prototypes.ipc` counts stored images. A stored image is diffused as a whole, so use "
+            "little noise: at `strength: 0.7`, its tiles become one image."
         ),
     )
     resampling: Resampling = Field(
