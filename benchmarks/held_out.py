@@ -7,6 +7,7 @@ teacher may have seen the images, as they have for every recipe that is compared
 """
 
 import argparse
+import sys
 from collections.abc import Callable
 from itertools import takewhile
 
@@ -72,6 +73,9 @@ def _untargeted(context: StageContext, images: int) -> Callable[[int], np.ndarra
         count = len(context.image_index("train", class_id).image_ids)
         targets = [spread_evenly(count, -(-most // classes)) for most in (EXPLAINED, CLASSIFIED)]
         free = np.setdiff1d(np.arange(count), np.concatenate(targets))
+        if not free.size:
+            name = context.source.class_table.names[class_id]
+            sys.exit(f"a refinement has all {count} training images of {name} among its targets")
         return free[spread_evenly(len(free), -(-images // classes))]
 
     return choose
