@@ -7,8 +7,8 @@ of the checked module's own bytecode needs the name.
 
 jaxtyping also remembers the sizes of a call's dimensions, for every function of these modules, and
 has each function checked twice for that. A function without an array in its signature is left to
-the type checker alone. Others are checked at their first calls in each test: loops over images call
-them some thousands of times with the same shapes.
+the type checker alone. Others are checked at their first calls in each test, and then where a shape
+or a type is new: loops over images call them some thousands of times with the same ones.
 """
 
 import inspect
@@ -44,8 +44,8 @@ def _may_have_shapes(annotation: object) -> bool:
 
 _check_shapes = decorator.jaxtyped
 _CHECKED_CALLS = 100
-CALLS = Counter[Callable[..., Any]]()
-"""Calls of each function in this test."""
+CALLS = Counter[tuple[Callable[..., Any], str]]()
+"""Calls of each function in this test: all under "", and those of each kind of arguments."""
 
 
 def _check(function: Any = decorator._sentinel, **options: Any) -> Any:
@@ -58,14 +58,20 @@ def _check(function: Any = decorator._sentinel, **options: Any) -> Any:
     return _check_shapes(function, **options)
 
 
+def _kind(argument: Any) -> str:
+    name = type(argument).__name__
+    return f"{argument.shape}{argument.dtype}" if name in ("ndarray", "Tensor") else f"{name};"
+
+
 def _check_first_calls(
     function: Callable[..., Any], checked: Callable[..., Any]
 ) -> Callable[..., Any]:
     @wraps(function)
     def called(*arguments: Any, **named: Any) -> Any:
-        CALLS[function] += 1
-        one = checked if CALLS[function] <= _CHECKED_CALLS else function
-        return one(*arguments, **named)
+        kinds = "".join(map(_kind, (*arguments, *named.values())))
+        CALLS.update([(function, ""), (function, kinds)])
+        known = CALLS[function, ""] > _CHECKED_CALLS and CALLS[function, kinds] > 1
+        return (function if known else checked)(*arguments, **named)
 
     return called
 

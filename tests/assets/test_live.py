@@ -33,20 +33,25 @@ def test_edits_backfills_and_the_sensor_do_what_the_command_line_does(server: Se
     wait_until(lambda: server.stale() == readers)
     workspace.write("tiny", TINY_RECIPE)
     wait_until(lambda: server.stale() == set())
+    workspace.write("tiny", CLASS_3)
+    wait_until(lambda: server.stale() == readers)
     assert len(server.runs()) == before
+    server.launch(server.everything())
+    assert server.computed("tiny") == ONE_PROMPT
+    assert server.stale() == set()
 
     # The sensor that runs recipes finds nothing to do at first, and then what is new or changed.
     server.start_sensor()
     server.wait_for_tick()
-    assert len(server.runs()) == before
-    workspace.write("tiny", CLASS_3)
+    assert len(server.runs()) == before + 1
+    workspace.write("tiny", TINY_RECIPE)
     workspace.write("newcomer", FEWER_IMAGES)
     workspace.write("broken", "dataset: {source: digit}\n")
     wait_until(
-        lambda: len(server.runs()) == before + 2 and server.idle(),
+        lambda: len(server.runs()) == before + 3 and server.idle(),
         shown=lambda: (before, server.runs()),
     )
-    assert server.computed("tiny") == ONE_PROMPT
+    assert server.computed("tiny") == NOTHING
     newcomer = server.computed("newcomer")
     assert {name for name, count in newcomer.items() if count == 0} == {
         "real_images",
