@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -33,10 +34,12 @@ from d4m.pipeline import STAGES, Pipeline
 from d4m.recipe.recipe import load_recipe
 from tests.conftest import MADE, TINY_RECIPE
 from tests.object_stores import BUCKET, SeaweedFS, environment
+from tests.ray_nodes import RayNodes, ray_nodes
 
 D4M = Path(sys.executable).with_name("d4m")
 COUNTED = re.compile(r"^(\d+) units computed in ", re.MULTILINE)
 DELAY_S = 0.02
+VICTIMS = ("worker", "node", "driver", "server")
 UNITS = """\
 import sys, tempfile, time
 from pathlib import Path
@@ -134,7 +137,7 @@ def measure_writers(arguments: argparse.Namespace, folder: Path, server: Seaweed
     recipe, root, digests = _run_tiny(folder, "writers")
     rng, needed, done = np.random.default_rng(4), 0, 0
     for _ in range(arguments.rounds):
-        pipeline = Pipeline(load_recipe(recipe), root["D4M_STORE"], Compute("cpu"))
+        pipeline = _open(recipe, root)
         for stage in rng.choice([stage.name for stage in STAGES], 3, replace=False):
             needed += _forget(pipeline, str(stage))
         command = [D4M, "run", recipe]
@@ -147,25 +150,41 @@ def measure_writers(arguments: argparse.Namespace, folder: Path, server: Seaweed
 
 
 def measure_kills(arguments: argparse.Namespace, folder: Path, server: SeaweedFS) -> None:
-    """Kill a worker, the driver or the server at random moments; go on until all is made."""
+    """Kill a worker, a node, the driver or the server at random moments; go on until all is made.
+
+    What a run has published before a kill must be there, as it was, after the next run.
+    """
     recipe, root, digests = _run_tiny(folder, "kills")
-    ray = {"D4M_WORKERS": "ray", "D4M_WORKER_COUNT": "2", "D4M_WORKER_CPUS": "1"}
-    rng, kills, lost = np.random.default_rng(5), dict.fromkeys(("worker", "driver", "server"), 0), 0
-    while sum(kills.values()) < arguments.kills:
-        pipeline = Pipeline(load_recipe(recipe), root["D4M_STORE"], Compute("cpu"))
-        stages = rng.choice([stage.name for stage in STAGES], 4, replace=False)
-        lost += sum(_forget(pipeline, str(stage)) for stage in stages)
-        process, victim = _start([D4M, "run", recipe], root | ray), str(rng.choice([*kills]))
-        time.sleep(rng.uniform(3, 25))
-        kills[victim] += process.poll() is None and _kill(victim, process, server)
-        printed = process.communicate()[0]
-        assert "Traceback" not in printed, printed
-        _finish(_start([D4M, "run", recipe], root | ray))
-        assert _digests(recipe, root) == digests
-        print(f"{sum(kills.values())} of {arguments.kills} kills: {kills}", file=sys.stderr)
-    print("| kills of a worker | of the driver | of the server | units | digests |")
-    print("|---|---|---|---|---|")
-    print(f"| {' | '.join(map(str, kills.values()))} | {lost:,} | equal after each |")
+    rng, kills, forgotten, kept = np.random.default_rng(5), dict.fromkeys(VICTIMS, 0), 0, 0
+    with ray_nodes({"num_cpus": 1, "include_dashboard": False}, *2 * [{"num_cpus": 1}]) as nodes:
+        on = root | {"D4M_WORKERS": "auto", "D4M_WORKER_CPUS": "1"}
+        doomed = nodes.add(num_cpus=1)
+        while sum(kills.values()) < arguments.kills:
+            victim = str(rng.choice(VICTIMS))
+            stages = rng.choice([stage.name for stage in STAGES], 4, replace=False)
+            forgotten += sum(_forget(_open(recipe, root), str(stage)) for stage in stages)
+            process = _start([D4M, "run", recipe], on)
+            time.sleep(rng.uniform(3, 25))
+            published = _published(recipe, root)
+            killed = process.poll() is None and _kill(victim, process, server, nodes, doomed)
+            printed = process.communicate()[0]
+            assert "Traceback" not in printed, printed
+            if victim == "node" and killed:
+                nodes.cluster.remove_node(doomed, allow_graceful=False)
+                doomed = nodes.add(num_cpus=1)
+            _finish(_start([D4M, "run", recipe], on))
+            assert _digests(recipe, root) == digests
+            after = _published(recipe, root)
+            again = [name for name, place in published.items() if after.get(name) != place]
+            assert not again, f"published before the {victim} was killed, and made again: {again}"
+            kills[victim] += killed
+            kept += killed * len(published)
+            print(f"{sum(kills.values())} of {arguments.kills} kills: {kills}", file=sys.stderr)
+    print(f"| kills of a {' | of a '.join(VICTIMS)} | units forgotten | units kept | digests |")
+    print(f"|{'---|' * (len(VICTIMS) + 3)}")
+    print(
+        f"| {' | '.join(map(str, kills.values()))} | {forgotten:,} | {kept:,} | equal after each |"
+    )
 
 
 PARTS: dict[str, Callable[[argparse.Namespace, Path, SeaweedFS], None]] = {
@@ -191,14 +210,30 @@ def _run_tiny(folder: Path, prefix: str) -> tuple[Path, dict[str, str], dict[str
     return recipe, root, _digests(recipe, root)
 
 
+def _open(recipe: Path, root: dict[str, str]) -> Pipeline:
+    return Pipeline(load_recipe(recipe), root["D4M_STORE"], Compute("cpu"))
+
+
 def _digests(recipe: Path, root: dict[str, str]) -> dict[str, str]:
-    context = Pipeline(load_recipe(recipe), root["D4M_STORE"], Compute("cpu")).open_context()
+    context = _open(recipe, root).open_context()
     return {
         f"{stage}/{name}": record.digest
         for stage, units in context.upstream.items()
         for name, record in units.items()
         if record is not None
     }
+
+
+def _published(recipe: Path, root: dict[str, str]) -> dict[str, str]:
+    """Return the folder of every stored unit of the artifacts that are current."""
+    context = _open(recipe, root).open_context()
+    found = {
+        f"{stage}/{name}": context.store.find(stage, record.key)
+        for stage, units in context.upstream.items()
+        for name, record in units.items()
+        if record is not None
+    }
+    return {name: reference.path for name, reference in found.items() if reference is not None}
 
 
 def _forget(pipeline: Pipeline, stage: str) -> int:
@@ -210,21 +245,35 @@ def _forget(pipeline: Pipeline, stage: str) -> int:
     return len(units)
 
 
-def _kill(victim: str, process: subprocess.Popen[str], server: SeaweedFS) -> bool:
+def _kill(
+    victim: str, process: subprocess.Popen[str], server: SeaweedFS, nodes: RayNodes, doomed: Any
+) -> bool:
     """Kill with SIGKILL; return whether the victim was there."""
-    if victim == "server":
-        server.kill()
-        server.start()
-        return True
-    if victim == "driver":
-        os.killpg(process.pid, signal.SIGKILL)
-        return True
+    match victim:
+        case "server":
+            server.kill()
+            server.start()
+        case "driver":
+            os.killpg(process.pid, signal.SIGKILL)
+        case "node":
+            nodes.kill(nodes.processes(doomed))
+        case "worker":
+            computing = [
+                each
+                for each in psutil.Process().children(recursive=True)
+                if _command(each).startswith("ray::compute_shard")
+            ]
+            nodes.kill(computing[:1])
+            return bool(computing)
+        case _:
+            raise AssertionError(victim)
+    return True
+
+
+def _command(process: psutil.Process) -> str:
     with suppress(psutil.Error):
-        for each in psutil.Process(process.pid).children(recursive=True):
-            if (each.cmdline() or [""])[0].startswith("ray::compute_shard"):
-                each.kill()
-                return True
-    return False
+        return (process.cmdline() or [""])[0]
+    return ""
 
 
 def _start(command: list[Path | str], more: dict[str, str]) -> subprocess.Popen[str]:

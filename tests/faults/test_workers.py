@@ -1,19 +1,14 @@
 """A cluster of Ray: the same digests as one process, also after a node was killed."""
 
-import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from socket import socket
 
-import psutil
 import pytest
-import torch
 
 from d4m.compute import Compute, WorkerSettings
 from d4m.pipeline import Pipeline
@@ -26,6 +21,7 @@ from d4m.workers.registry import open_workers
 from tests.conftest import FOLDER_RECIPE, MADE, Workspace
 from tests.faults.conftest import often
 from tests.object_stores import BUCKET
+from tests.ray_nodes import PATIENCE_S, ray_nodes
 from tests.tiny_pipelines import save_pipeline
 from tests.workers.stages import Squares
 
@@ -37,8 +33,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 D4M = Path(sys.executable).with_name("d4m")
-HERE = {"node_ip_address": "127.0.0.1"}
-PATIENCE_S = 300
 with socket() as _socket:
     _socket.bind(("127.0.0.1", 0))
     CLIENT_PORT = _socket.getsockname()[1]
@@ -59,54 +53,13 @@ RECIPES = {
 
 @pytest.fixture(scope="module")
 def cluster(server):
-    """Three nodes on the loopback interface; one has, as far as Ray knows, two GPUs."""
+    """Three nodes; one has, as far as Ray knows, two GPUs."""
     assert server  # its credentials are in the environment that the nodes inherit
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("raylet_start_wait_time_s", "worker_register_timeout_seconds"):
-            patch.setenv(f"RAY_{name}", "300")
-        patch.setenv("RAY_worker_niceness", "0")
-        # Otherwise Ray takes 127.0.0.1 for the address by which other machines reach this one.
-        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        patch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
-        import ray
-
-        patch.setattr("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False)
-        patient = _patiently(ray._private.services.get_node)
-        patch.setattr("ray._private.services.get_node", patient)
-        ray.shutdown()
-        started = _start_nodes()
-        patch.setenv("RAY_ADDRESS", started.address)
-        yield started
-        ray.shutdown()
-        started.shutdown()
-
-
-def _start_nodes():
-    from ray.cluster_utils import Cluster
-
-    started = Cluster()
     client = {"ray_client_server_port": CLIENT_PORT, "include_dashboard": False}
-    started.add_node(num_cpus=1, **client, **HERE)
-    started.add_node(num_cpus=4, num_gpus=2, **HERE)
-    started.add_node(num_cpus=1, **HERE)
-    started.wait_for_nodes()
-    return started
-
-
-def _patiently(look_up):
-    """Wait for a node to begin for longer than the 30 seconds that Ray allows."""
-
-    def wait(*arguments):
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                return look_up(*arguments)
-            except RuntimeError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
-
-    return wait
+    with ray_nodes(
+        {"num_cpus": 1, **client}, {"num_cpus": 4, "num_gpus": 2}, {"num_cpus": 1}
+    ) as nodes:
+        yield nodes
 
 
 @pytest.fixture
@@ -190,8 +143,7 @@ def test_a_node_that_is_killed_costs_the_units_in_hand(
 ):
     monkeypatch.setattr("d4m.workers.ray_workers._LEAST_PATIENCE_S", PATIENCE_S)  # none is slow
     ray_of("cluster")
-    doomed = cluster.add_node(num_cpus=2, **HERE)
-    [raylet] = doomed.all_processes["raylet"]
+    doomed = cluster.add(num_cpus=2)
     (tmp_path / "seen").mkdir()
     recipe = workspace.pipeline().recipe
     context = StageContext.open(recipe, ArtifactStore(workspace.store), Compute("cpu"))
@@ -202,13 +154,11 @@ def test_a_node_that_is_killed_costs_the_units_in_hand(
         """Kill the node and all of its processes, once it has published a unit."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
-            family = psutil.Process(raylet.process.pid).children(recursive=True)
+            family = cluster.processes(doomed)
             pids = {each.pid for each in family}
             if sum(bool(who & pids) for who in stage.processes().values()) >= 3:
                 lost.update(pids)
-                for pid in (raylet.process.pid, *pids):
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+                cluster.kill(family)
                 return
             time.sleep(0.05)
 
