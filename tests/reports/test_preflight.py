@@ -73,6 +73,17 @@ def test_a_wrong_recipe_is_refused_with_file_line_and_key_before_any_unit(beside
     assert not (beside.store / "objects").exists()
 
 
+@pytest.mark.parametrize(
+    ("synthesis", "count"),
+    [("mosaic: 2, strength: 0.7", 1), ("mosaic: 2, strength: 0.05", 0), ("strength: 0.7", 0)],
+)
+def test_much_noise_on_mosaics_is_warned_of(workspace, synthesis, count):
+    workspace.write("mosaics", f"{DIGITS}{FEW}synthesis: {{{synthesis}}}\n")
+    warned = [each for each in workspace.pipeline("mosaics").preflight() if "tiles" in each]
+    assert len(warned) == count
+    assert all("`synthesis.strength` 0.7" in each for each in warned)
+
+
 def test_all_problems_of_all_sections_come_in_one_message_in_the_order_of_the_file(workspace):
     path = workspace.write(
         "wrong",

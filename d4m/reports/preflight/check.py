@@ -18,6 +18,7 @@ from d4m.reports.preflight.prompts import check_prompts
 from d4m.reports.preflight.synthesis import (
     guidance_problems,
     mosaic_problems,
+    mosaic_warnings,
     step_problems,
 )
 from d4m.stages.context import StageContext
@@ -59,7 +60,7 @@ def check_recipe(context: StageContext) -> list[str]:
     problems += [*found, *network_problems(context), *baseline_problems(context)]
     if problems:
         raise recipe.refuse(problems)
-    return warnings
+    return [*warnings, *mosaic_warnings(recipe)]
 
 
 def _source_problem(failure: SourceError) -> Problem:

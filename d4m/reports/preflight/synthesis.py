@@ -1,9 +1,11 @@
-"""Synthesis: steps and guidance that leave nothing to do."""
+"""Synthesis: steps and guidance that leave nothing to do, and mosaics that become one image."""
 
 from collections.abc import Iterator
 
 from d4m.recipe.problems import Problem
 from d4m.recipe.recipe import Recipe
+
+_MUCH_NOISE = 0.3  # as a strength; 0.7 was tried with mosaics, and 0.05
 
 
 def step_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -40,6 +42,19 @@ def mosaic_problems(recipe: Recipe, *, size_px: int, view_px: int) -> Iterator[P
         if size % edge:
             text = f"wanted a divisor of {size}, the images' height and width, found {edge}"
             yield Problem(("synthesis", "mosaic"), text)
+
+
+def mosaic_warnings(recipe: Recipe) -> list[str]:
+    """Return a warning where a stored image with several tiles is diffused with much noise."""
+    synthesis = recipe.settings.synthesis
+    if synthesis.mosaic == 1 or synthesis.strength == "auto" or synthesis.strength < _MUCH_NOISE:
+        return []
+    text = (
+        f"`synthesis.mosaic` {synthesis.mosaic} with `synthesis.strength` {synthesis.strength:g}: "
+        f"a stored image is diffused as a whole, and with much noise its tiles may become one "
+        f"image, of which no tile shows its class; wanted a strength below {_MUCH_NOISE:g}"
+    )
+    return [text]
 
 
 def guidance_problems(recipe: Recipe) -> Iterator[Problem]:
