@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -181,18 +182,46 @@ _NOTHING = _Spent(0.0, 0.0)
 
 
 def _spend(trial: Trial, times: int, device: str) -> _Spent:
-    """Do some pieces, and return what they took.
-
-    Where the CPU computes, other processes make the clock run on while this one waits. So the time
-    of all its threads, if that is less, is what an idle machine would take.
-    """
-    clock, worked = time.perf_counter(), time.process_time()
+    """Do some pieces, and return what they took."""
+    clock, worked, queued = time.perf_counter(), time.process_time(), _queued_s()
     kept = trial.run(times * trial.step)
     if device != "cpu":
         _wait_for(device)
     seconds, cpu_s = time.perf_counter() - clock, time.process_time() - worked
-    computes = device == "cpu" and not trial.waits
-    return _Spent(min(seconds, cpu_s) if computes else seconds, cpu_s, kept)
+    if device == "cpu" and not trial.waits:
+        seconds = idle_seconds(seconds, cpu_s, _queued_s() - queued)
+    return _Spent(seconds, cpu_s, kept)
+
+
+def idle_seconds(seconds: float, cpu_s: float, queued_s: float) -> float:
+    """Return the seconds that work would have taken on a machine with nothing else to do.
+
+    Where the CPU computes, other processes make the clock run on while threads wait for their turn.
+    The work is as much faster without them as its threads were ready to run and did not.
+
+    Args:
+        seconds: by the clock.
+        cpu_s: for which its threads ran, added up.
+        queued_s: for which its threads were ready to run but waited for a CPU, added up; 0 where
+            the system does not say so.
+
+    Example:
+        >>> idle_seconds(10, cpu_s=8, queued_s=12)  # two threads, each two fifths of the time
+        4.0
+        >>> idle_seconds(10, cpu_s=5, queued_s=0)  # unknown, and at most one thread's work
+        5
+    """
+    ready_s = cpu_s + max(0.0, queued_s)
+    return min(seconds * cpu_s / ready_s, cpu_s) if queued_s > 0 else min(seconds, cpu_s)
+
+
+def _queued_s() -> float:
+    """Return for how long this process's threads have waited for a CPU; 0 where nobody counts."""
+    waited = 0
+    for task in Path("/proc/self/task").glob("*/schedstat"):  # Linux: ran, waited, turns
+        with suppress(OSError, ValueError, IndexError):  # the thread has ended
+            waited += int(task.read_text(encoding="ascii").split()[1])
+    return waited / 1e9
 
 
 def _wait_for(device: str) -> None:
