@@ -53,7 +53,7 @@ def computed_by(result: dg.ExecuteInProcessResult) -> dict[str, int]:
 
 
 @contextmanager
-def _opened(workspace: Workspace) -> Iterator[Instance]:
+def opened(workspace: Workspace) -> Iterator[Instance]:
     """Open a Dagster instance in a folder of the workspace."""
     home = workspace.folder / "home"
     home.mkdir(exist_ok=True)
@@ -66,7 +66,7 @@ def _opened(workspace: Workspace) -> Iterator[Instance]:
 @pytest.fixture
 def instance(finished: Workspace) -> Iterator[Instance]:
     """An instance that knows nothing, over a store in which the tiny recipe has been run."""
-    with _opened(finished) as made:
+    with opened(finished) as made:
         yield made
 
 
@@ -79,7 +79,7 @@ def materialized_once(
     Copy the workspace, do not change it.
     """
     workspace = finished_once.copy(tmp_path_factory.mktemp("materialized") / "workspace")
-    with _opened(workspace) as made:
+    with opened(workspace) as made:
         return workspace, made.materialize()
 
 
@@ -88,7 +88,7 @@ def materialized(
     materialized_once: tuple[Workspace, dg.ExecuteInProcessResult], tmp_path: Path
 ) -> Iterator[Instance]:
     """Return an instance in which the tiny recipe has been materialized."""
-    with _opened(materialized_once[0].copy(tmp_path / "workspace")) as made:
+    with opened(materialized_once[0].copy(tmp_path / "workspace")) as made:
         yield made
 
 
