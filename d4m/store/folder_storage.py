@@ -106,6 +106,10 @@ class FolderStorage(Storage):
         """Return the unit's own folder."""
         return self.root / path, digest_folder(self.root / path)
 
+    def read_digest(self, path: PurePosixPath, files: FileStamps) -> str:  # noqa: ARG002
+        """Read the unit's own folder."""
+        return digest_folder(self.root / path)
+
     def entries(self, folder: PurePosixPath) -> list[Entry]:
         """List what is directly in a folder."""
         if not (self.root / folder).is_dir():

@@ -99,6 +99,18 @@ class Member:
 
         return self._checked(reference, read)
 
+    def verify(self, reference: Reference) -> None:
+        """Read a unit where it is stored, and check it against its digest.
+
+        Raises:
+            DamagedUnitError: the unit differs from what was written and was set aside.
+        """
+        if reference.is_group:
+            self.read_arrays(reference)
+            return
+        digest, files = self.storage.read_digest, reference.files
+        self._checked(reference, lambda: (None, digest(reference.folder, files)))
+
     def retire(self, path: PurePosixPath) -> None:
         """Rename a reference, which hides its unit but keeps its files for inspection."""
         aside = path.with_suffix(f".damaged-{secrets.token_hex(4)}")

@@ -25,7 +25,7 @@ from threading import current_thread
 from typing import Any, TypeVar
 
 from d4m.errors import StoreError
-from d4m.store.digest import canonical_json
+from d4m.store.digest import canonical_json, digest_folder, digest_json
 from d4m.store.machine_cache import open_copy, remembered_folder
 from d4m.store.object_server import ObjectServer, obstore
 from d4m.store.storage import USES, Entry, FileStamps, Storage
@@ -190,8 +190,18 @@ class ObjectStorage(Storage):
         return MemoryStore({name: Buffer.from_bytes(each) for name, each in held}, read_only=True)
 
     def folder(self, path: PurePosixPath, files: FileStamps, digest: str) -> tuple[Path, str]:
-        """Return a copy on this machine."""
-        return open_copy(path.name, digest, lambda folder: self._download(path, files, folder))
+        """Return a copy on this machine.
+
+        Another stamp is another copy, so that one from before objects were replaced hides nothing.
+        """
+        name = f"{path.name}-{digest_json(files)[:8]}"
+        return open_copy(name, digest, lambda folder: self._download(path, files, folder))
+
+    def read_digest(self, path: PurePosixPath, files: FileStamps) -> str:
+        """Download all objects, whether or not there is a copy on this machine."""
+        with tempfile.TemporaryDirectory(prefix="d4m-") as name:
+            self._download(path, files, Path(name))
+            return digest_folder(Path(name))
 
     def entries(self, folder: PurePosixPath) -> list[Entry]:
         """List what is directly below a prefix."""

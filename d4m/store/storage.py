@@ -144,6 +144,15 @@ class Storage(ABC):
             digest: that they should have, by which an earlier copy on this machine is judged.
         """
 
+    @abstractmethod
+    def read_digest(self, path: PurePosixPath, files: FileStamps) -> str:
+        """Read all files of a unit where they are stored, and return the digest of what they hold.
+
+        Args:
+            path: the unit's folder.
+            files: the stamps of its files, by relative path.
+        """
+
     # Garbage collection.
 
     @abstractmethod

@@ -142,10 +142,7 @@ class ArtifactStore:
                 aside.
         """
         member, reference = self._holder(stage, key)
-        if reference.is_group:
-            member.read_arrays(reference)
-        else:
-            member.open_files(reference)
+        member.verify(reference)
 
     def set_aside(self, stage: str, key: str) -> None:
         """Hide a unit that is not what it should be, so that it is computed again."""

@@ -1,5 +1,6 @@
 """A real object store: one writer of many wins, and a server that dies costs what was in hand."""
 
+import json
 import os
 import re
 import signal
@@ -13,8 +14,9 @@ import numpy as np
 import obstore
 import pytest
 
+from d4m.errors import DamagedUnitError
 from d4m.store.open_storage import open_storage
-from d4m.store.reference import Unit
+from d4m.store.reference import Unit, reference_path
 from d4m.store.store import ArtifactStore
 from tests.conftest import MADE
 from tests.faults.conftest import often
@@ -50,36 +52,76 @@ def test_of_many_writers_in_four_processes_exactly_one_creates_each_object(serve
     assert sum(won) == 50
 
 
+def _arrays(number):
+    return {"latents": np.random.default_rng(number).normal(size=(5, 4, 8, 8)).astype("float16")}
+
+
+def _write_weights(folder, number):
+    weights = np.random.default_rng(number).bytes(5000)
+    (folder / "config.json").write_text(json.dumps({"channels": number}))
+    (folder / "unet").mkdir()
+    (folder / "unet" / "model.safetensors").write_bytes(weights)
+
+
 def test_damage_of_objects_is_found_before_use_and_repaired_alone(server, caplog):
-    """Flip, cut or delete single objects of 20 units, one at a time."""
+    """Flip, cut or delete single objects of units of arrays and of files, and references.
+
+    A unit whose reference is deleted is a missing one, of which no message says that it is damaged.
+    """
     assert server
     store, rng = ArtifactStore(f"s3://{BUCKET}/damage"), np.random.default_rng(7)
     units = [
-        Unit("latents", "1", f"class-{n:05d}", {"settings": {"n": n}, "upstream": {}})
-        for n in range(20)
+        Unit(stage, "1", f"{stage}-{n:05d}", {"settings": {"n": n}, "upstream": {}})
+        for stage, count in (("latents", 20), ("teacher", 5), ("generator", 5))
+        for n in range(count)
     ]
-    arrays = [{"latents": rng.normal(size=(5, 4, 8, 8)).astype("float16")} for _ in units]
-    made = [store.publish_arrays(unit, each, {}) for unit, each in zip(units, arrays, strict=True)]
+
+    def publish(unit):
+        number = unit.settings["n"]
+        if unit.stage == "latents":
+            return store.publish_arrays(unit, _arrays(number), {})
+        return store.publish_files(unit, lambda folder: _write_weights(folder, number), {})
+
+    def use(unit):
+        if unit.stage == "latents":
+            [array] = store.read_arrays(unit.stage, unit.key).values()
+            return array.tobytes()
+        folder = store.open_files(unit.stage, unit.key)
+        return b"".join(path.read_bytes() for path in sorted(folder.rglob("*.*")))
+
+    made, contents = [publish(unit) for unit in units], [use(unit) for unit in units]
+    hurts = dict.fromkeys(("array", "metadata", "file", "reference"), 0)
     for number in range(100):
         hurt = int(rng.integers(len(units)))
-        reference = store.find("latents", units[hurt].key)
+        unit, reference = units[hurt], store.find(units[hurt].stage, units[hurt].key)
         assert reference is not None
-        names = [name for name in reference.files if number % 3 or "/c/" in name]
-        path = reference.folder / str(rng.choice(names))
-        content = bytearray(store.storage._server.get(path))
-        if number % 3 == 0:  # a flip of the metadata may leave what it says as it was
+        own, way = reference_path(unit.stage, unit.key), number % 3
+        # A flip of an array's metadata may leave what it says as it was.
+        names = [name for name in reference.files if way or name != "zarr.json"]
+        names = [name for name in names if way or not name.endswith("/zarr.json")]
+        path = own if rng.random() < 0.3 else reference.folder / str(rng.choice(names))
+        client, content = store.storage._server.client, bytearray(store.storage._server.get(path))
+        if way == 0:
             content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
-            obstore.put(store.storage._server.client, str(path), bytes(content))
-        elif number % 3 == 1:
-            obstore.put(store.storage._server.client, str(path), bytes(content[:-1]))
+            obstore.put(client, str(path), bytes(content))
+        elif way == 1:
+            obstore.put(client, str(path), bytes(content[: rng.integers(len(content))]))
         else:
-            obstore.delete(store.storage._server.client, str(path))
+            obstore.delete(client, str(path))
         caplog.clear()
         found = store.find_all(units)
-        assert found.keys() == {unit.name for unit in units} - {units[hurt].name}, (number, path)
-        assert len(caplog.records) == 1
-        again = store.publish_arrays(units[hurt], arrays[hurt], {})
-        assert again.digest == made[hurt].digest
+        assert found.keys() == {each.name for each in units} - {unit.name}, (number, path)
+        assert len(caplog.records) == (path != own or way != 2), (number, path)
+        with pytest.raises(DamagedUnitError):
+            use(unit)
+        assert publish(unit).digest == made[hurt].digest
+        assert use(unit) == contents[hurt]
+        kind = "reference" if path == own else "metadata" if path.name == "zarr.json" else "file"
+        hurts["array" if kind == "file" and unit.stage == "latents" else kind] += 1
+    assert min(hurts.values()) >= 10, hurts
+    assert [use(unit) for unit in units] == contents
+    for unit in units:
+        store.verify(unit.stage, unit.key)
 
 
 def test_a_recipe_survives_kills_of_the_server_and_of_the_run(server, finished_once, workspace):

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import obstore
 import pytest
 
 from d4m.errors import D4MError, DamagedUnitError, StoreError
@@ -16,7 +17,7 @@ from d4m.store.digest import digest_json
 from d4m.store.garbage import Keep, find_garbage, remove
 from d4m.store.manifest import Manifest, ManifestFolder, UnitRecord
 from d4m.store.open_storage import open_storage, parse_root
-from d4m.store.reference import Unit, reference_path
+from d4m.store.reference import Unit, reference_path, reference_text
 from d4m.store.storage import Entry
 from d4m.store.store import ArtifactStore
 from tests.object_stores import BUCKET, environment, make_bucket, moto
@@ -309,6 +310,22 @@ def test_a_damaged_copy_on_this_machine_is_downloaded_again(objects):
         "weights.safetensors",
     ]
     assert objects.find(FILES_UNIT.stage, FILES_UNIT.key) == reference
+
+
+def test_a_copy_on_this_machine_hides_no_damage_of_the_objects(objects, monkeypatch):
+    reference = objects.publish_files(FILES_UNIT, _write_files, {})
+    weights = reference.folder / "unet" / "weights.safetensors"
+    objects.open_files(FILES_UNIT.stage, FILES_UNIT.key)
+    server, stamps = objects.storage._server, objects.storage.stamps
+    content = bytearray(server.get(weights))
+    content[77] ^= 4
+    obstore.put(server.client, str(weights), bytes(content))
+    monkeypatch.setattr(objects.storage, "stamps", lambda _: reference.files)  # as if it decayed
+    with pytest.raises(DamagedUnitError, match="content digest differs"):
+        objects.verify(FILES_UNIT.stage, FILES_UNIT.key)
+    objects.storage.create(reference_path("teacher", FILES_UNIT.key), reference_text(reference))
+    monkeypatch.setattr(objects.storage, "stamps", stamps)
+    assert objects.find(FILES_UNIT.stage, FILES_UNIT.key) is None
 
 
 def test_without_obstore_the_message_says_what_to_install(monkeypatch):
