@@ -59,7 +59,7 @@ def test_four_writers_of_both_kinds_at_once(start, stored: StoredUnits, record_p
             needed += len(stored.names(str(stage)))
         commands = [RUN, RUN, RUN, [*MATERIALIZE, "--partition", "tiny"]]
         done += sum(map(_computed, _run_at_once(start, stored, commands)))
-    assert done >= needed
+    assert needed <= done <= 1.2 * needed
     record_property(
         "measured",
         f"{rounds} rounds of 4 writers at once: no error, digests equal; {needed} units were "
