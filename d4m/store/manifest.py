@@ -10,9 +10,10 @@
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from d4m.errors import StoreError
@@ -23,6 +24,7 @@ _log = logging.getLogger(__name__)
 _TIME = "%Y%m%dT%H%M%S.%fZ"
 _VERSION_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{8}")
 _PLACE = "place.json"
+_CURRENT = "current.json"
 _BROKEN = (AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -83,12 +85,17 @@ class ManifestFolder:
     """
 
     def __init__(self, storage: Storage, recipe: str, place: Path | None = None) -> None:
-        """Choose the folder; write nothing."""
+        """Remember the recipe; the folder is chosen when it is first needed."""
         self.storage = storage
         self._place = None if place is None else storage.recipe_place(place)
-        self.folder = PurePosixPath("recipes", recipe)
-        if self._place is not None and not self._is_ours():
-            self.folder = self.folder.with_name(f"{recipe}~{digest_json(self._place)[:8]}")
+        self._shared = PurePosixPath("recipes", recipe)
+
+    @cached_property
+    def folder(self) -> PurePosixPath:
+        """The folder of this recipe's manifests, relative to the store's root."""
+        if self._place is None or self._is_ours():
+            return self._shared
+        return self._shared.with_name(f"{self._shared.name}~{digest_json(self._place)[:8]}")
 
     def current(self, asset: str) -> Manifest | None:
         """Read an artifact's current manifest, or return None if the artifact was never made.
@@ -96,24 +103,32 @@ class ManifestFolder:
         Raises:
             StoreError: the store cannot be read.
         """
-        path = self.folder / asset / "current.json"
-        try:
-            return self._parse(path)
-        except FileNotFoundError:
-            return None
-        except _BROKEN as failure:
-            _log.warning(
-                "%s is not a manifest (%s); the artifact counts as not made",
-                self.storage.locate(path),
-                failure,
-            )
-            return None
+        return self.current_of([asset]).get(asset)
 
     def current_of(self, assets: Iterable[str]) -> dict[str, Manifest]:
-        """Read the current manifests of those artifacts that were made, by name."""
+        """Read the current manifests of those artifacts that were made, by name.
+
+        While it is asked which folder is this recipe's, those in the likely one are read already.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
         assets = list(assets)
-        found = zip(assets, self.storage.each(self.current, assets), strict=True)
-        return {asset: manifest for asset, manifest in found if manifest is not None}
+        requests = [lambda: self.folder, *(self._request(self._shared, each) for each in assets)]
+        folder, *found = self.storage.each(lambda request: request(), requests)
+        if folder != self._shared:
+            requests = [self._request(self.folder, each) for each in assets]
+            found = list(self.storage.each(lambda request: request(), requests))
+        manifests = dict[str, Manifest]()
+        for asset, each in zip(assets, found, strict=True):
+            if isinstance(each, Manifest):
+                manifests[asset] = each
+            elif each is not None:
+                place = self.storage.locate(self.folder / asset / _CURRENT)
+                _log.warning(
+                    "%s is not a manifest (%s); the artifact counts as not made", place, each
+                )
+        return manifests
 
     def publish(self, manifest: Manifest) -> None:
         """Make a manifest the current one, and add it to the history if it has changed."""
@@ -127,8 +142,8 @@ class ManifestFolder:
             made = max(made, _time_of(names[-1]) + timedelta(microseconds=1))
         name = f"{made.strftime(_TIME)}-{manifest.digest[:8]}.json"
         self.storage.write(folder / name, text)
-        self.storage.write(folder / "current.json", text)
-        if self._place is not None and self._recorded_place() != self._place:
+        self.storage.write(folder / _CURRENT, text)
+        if self._place is not None and self._recorded_place(self.folder) != self._place:
             self.storage.write(self.folder / _PLACE, canonical_json({"recipe": self._place}))
 
     def versions(self, asset: str) -> list[ManifestVersion]:
@@ -145,7 +160,20 @@ class ManifestFolder:
         folders = [entry.path for entry in self.storage.entries(self.folder) if entry.is_folder]
         listed = self.storage.each(self.storage.entries, folders)
         made = (each for entries in listed for each in entries)
-        return [entry.path.parent.name for entry in made if entry.path.name == "current.json"]
+        return [entry.path.parent.name for entry in made if entry.path.name == _CURRENT]
+
+    def _request(self, folder: PurePosixPath, asset: str) -> Callable[[], object]:
+        """Return what reads a current manifest; it returns the error where there is no manifest."""
+
+        def read() -> object:
+            try:
+                return self._parse(folder / asset / _CURRENT)
+            except FileNotFoundError:
+                return None
+            except _BROKEN as failure:
+                return failure
+
+        return read
 
     def _version(self, asset: str, name: str) -> ManifestVersion | None:
         path = self.folder / asset / f"{name}.json"
@@ -174,12 +202,12 @@ class ManifestFolder:
 
     def _is_ours(self) -> bool:
         """Return whether no other recipe file that still exists has this folder."""
-        recorded = self._recorded_place()
+        recorded = self._recorded_place(self._shared)
         return recorded in (None, self._place) or not self.storage.is_recipe(str(recorded))
 
-    def _recorded_place(self) -> str | None:
+    def _recorded_place(self, folder: PurePosixPath) -> str | None:
         try:
-            return json.loads(self.storage.read(self.folder / _PLACE))["recipe"]
+            return json.loads(self.storage.read(folder / _PLACE))["recipe"]
         except (OSError, *_BROKEN):
             return None
 
