@@ -123,7 +123,7 @@ def _all_stored(place: Place) -> object:
 
 @dataclass(frozen=True)
 class Case:
-    """What a command must print over both stores.
+    """A command, and the lines that it must print over both stores.
 
     Attributes:
         command: as it is typed.
@@ -197,7 +197,7 @@ def hub():
 
 
 def test_every_command_has_a_case():
-    assert {case.command.split()[0] for case in CASES} == {*get_command(app).commands}  # pyright: ignore[reportAttributeAccessIssue]
+    assert {case.command.split()[0] for case in CASES} == {*get_command(app).commands}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.command.partition("{")[0].strip())
