@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--processes", type=int, choices=(1, 2), default=1)
     parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=VICTIMS, help="of kills")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -171,7 +172,7 @@ def measure_kills(arguments: argparse.Namespace, folder: Path, server: SeaweedFS
         on = root | {"D4M_WORKERS": "auto", "D4M_WORKER_CPUS": "1"}
         doomed = nodes.add(num_cpus=1)
         while sum(kills.values()) < arguments.kills:
-            victim = str(rng.choice(VICTIMS))
+            victim = str(rng.choice(arguments.victims))
             stages = rng.choice([stage.name for stage in STAGES], 4, replace=False)
             forgotten += sum(_forget(_open(recipe, root), str(stage)) for stage in stages)
             process = _start([D4M, "run", recipe], on)
@@ -269,22 +270,26 @@ def _kill(
         case "node":
             nodes.kill(nodes.processes(doomed))
         case "worker":
-            computing = [
-                each
-                for each in psutil.Process().children(recursive=True)
-                if _command(each).startswith("ray::compute_shard")
-            ]
-            nodes.kill(computing[:1])
-            return bool(computing)
+            while process.poll() is None:
+                if computing := [each for each in _children() if _computes(each)]:
+                    nodes.kill(computing[:1])
+                    return True
+                time.sleep(0.1)
+            return False
         case _:
             raise AssertionError(victim)
     return True
 
 
-def _command(process: psutil.Process) -> str:
+def _children() -> list[psutil.Process]:
+    """Return all processes that this one has started, which the nodes of Ray are among."""
+    return psutil.Process().children(recursive=True)
+
+
+def _computes(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
-        return (process.cmdline() or [""])[0]
-    return ""
+        return (process.cmdline() or [""])[0].startswith("ray::compute_shard")
+    return False
 
 
 def _start(command: list[Path | str], more: dict[str, str]) -> subprocess.Popen[str]:
