@@ -7,9 +7,11 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from d4m.errors import D4MError
 from d4m.recipe.paths import expand_path
@@ -44,11 +46,36 @@ def cache_limit() -> float:
     raise D4MError(msg)
 
 
+@contextmanager
+def alone_at(folder: Path, *, wait: bool = True) -> Generator[None]:
+    """Let no other process or thread of this machine make or remove a copy meanwhile.
+
+    A file system without locks lets all of them.
+
+    Args:
+        folder: of the copy, which need not exist.
+        wait: whether to wait for the others.
+
+    Raises:
+        Timeout: another has the lock, and `wait` is False.
+    """
+    locks = cache_folder() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(locks / f"{folder.parent.name}-{folder.name}.lock")
+    with suppress(NotImplementedError):
+        lock.acquire(blocking=wait)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def open_copy(name: str, digest: str, download: Callable[[Path], None]) -> tuple[Path, str]:
     """Return the copy of a unit, downloaded unless there is an intact one, and its digest.
 
-    Copies that were not opened for the longest time are removed where all of them take more than
-    the limit, except those that were opened within the last hour.
+    One process downloads, and the others of this machine wait for it. Copies that were not opened
+    for the longest time are removed where all of them take more than the limit, except those that
+    were opened within the last hour.
 
     Args:
         name: of the unit's folder in the store.
@@ -56,23 +83,31 @@ def open_copy(name: str, digest: str, download: Callable[[Path], None]) -> tuple
         download: puts the files into the empty folder that it is called with.
     """
     folder = cache_folder() / "units" / name
-    if folder.is_dir():
-        with suppress(OSError):
-            os.utime(folder)
-            if digest_folder(folder) == digest:
-                return folder, digest
+    if _is_intact(folder, digest):
+        return folder, digest
+    with alone_at(folder):
+        if _is_intact(folder, digest):
+            return folder, digest
         shutil.rmtree(folder, ignore_errors=True)
-    new = folder.with_name(f".{name}-{secrets.token_hex(8)}")
-    new.mkdir(parents=True)
-    try:
-        download(new)
-        found = digest_folder(new)
-        with suppress(OSError):  # another process was faster
-            new.rename(folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+        new = folder.with_name(f".{name}-{secrets.token_hex(8)}")
+        new.mkdir(parents=True)
+        try:
+            download(new)
+            found = digest_folder(new)
+            with suppress(OSError):  # without locks, another process was faster
+                new.rename(folder)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
     make_room(cache_limit())
     return folder, found
+
+
+def _is_intact(folder: Path, digest: str) -> bool:
+    """Return whether a copy is what it should be, and note that it was opened now."""
+    with suppress(OSError):  # there is none, or it is being removed
+        os.utime(folder)
+        return digest_folder(folder) == digest
+    return False
 
 
 def make_room(limit: float) -> None:
@@ -91,5 +126,6 @@ def make_room(limit: float) -> None:
     for opened, size, folder in sorted(copies):
         if total <= limit or time.time() - opened < _IN_USE_S:
             break
-        shutil.rmtree(folder, ignore_errors=True)
-        total -= size
+        with suppress(Timeout), alone_at(folder, wait=False):
+            shutil.rmtree(folder, ignore_errors=True)
+            total -= size
