@@ -137,6 +137,31 @@ def make_bucket(address: str) -> None:
     client.close()
 
 
+class Files:
+    """The objects of the tests' bucket below a prefix, written and removed like files."""
+
+    def __init__(self, address: str, prefix: str) -> None:
+        import boto3
+
+        self.address = f"s3://{BUCKET}/{prefix}"
+        self._prefix = prefix
+        self._client = boto3.client("s3", endpoint_url=address, **_CLIENT)
+
+    def put(self, name: str, content: bytes = b"") -> None:
+        self._client.put_object(Bucket=BUCKET, Key=f"{self._prefix}/{name}", Body=content)
+
+    def remove(self, name: str) -> None:
+        self._client.delete_object(Bucket=BUCKET, Key=f"{self._prefix}/{name}")
+
+    def upload(self, folder: Path) -> None:
+        for file in folder.rglob("*"):
+            if file.is_file():
+                self.put(file.relative_to(folder).as_posix(), file.read_bytes())
+
+    def close(self) -> None:
+        self._client.close()
+
+
 @contextmanager
 def environment(address: str, cache: Path) -> Iterator[None]:
     """Let this process and those that it starts use a server."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from d4m.settings.place import AddressOrName, Place, is_address
 from d4m.settings.section import Resampling, Section, Share
 
 Channels = Literal[1, 3]
@@ -46,13 +47,15 @@ class SourceSettings(Section):
     )
 
     def watched_folder(self, locate: Callable[[str | Path], Path]) -> Path | None:
-        """Return the folder whose images may change; None for a published data set.
+        """Return the folder whose images may change; None for a published data set or a bucket.
+
+        Looking at a bucket often would cost its owner money.
 
         Args:
             locate: an absolute path for one that the recipe gives relative to its own file.
         """
         path: str | Path | None = getattr(self, "path", None)
-        return None if path is None else locate(path)
+        return None if path is None or is_address(path) else locate(path)
 
 
 class DigitsSettings(SourceSettings):
@@ -71,11 +74,12 @@ class MnistSettings(SourceSettings):
     """MNIST (LeCun et al., 1998) or Fashion-MNIST (Xiao et al., 2017), from their IDX files."""
 
     source: Literal["mnist", "fashion_mnist"] = Field(description="The source of the images.")
-    path: Path | None = Field(
+    path: Place | None = Field(
         default=None,
         description=(
-            "Folder of the four IDX files, packed (.gz) or not, relative to the recipe file. "
-            "Without it, the system's own copy is used, or else a download."
+            "Folder of the four IDX files, packed (.gz) or not, relative to the recipe file, or "
+            "its address in an object store. Without it, the system's own copy is used, or else "
+            "a download."
         ),
     )
     size_px: SizePx = Field(
@@ -89,11 +93,11 @@ class CifarSettings(SourceSettings):
     """CIFAR-10 or CIFAR-100 (Krizhevsky, 2009), through torchvision."""
 
     source: Literal["cifar10", "cifar100"] = Field(description="The source of the images.")
-    path: Path | None = Field(
+    path: Place | None = Field(
         default=None,
         description=(
-            "Folder of torchvision's copy, relative to the recipe file. Without it, the data "
-            "set is downloaded into the user's cache folder."
+            "Folder of torchvision's copy, relative to the recipe file, or its address in an "
+            "object store. Without it, the data set is downloaded into the user's cache folder."
         ),
     )
     size_px: SizePx = Field(
@@ -171,10 +175,11 @@ class ImageFolderSettings(FileImageSettings):
     """A folder with one sub-folder of image files per class."""
 
     source: Literal["image_folder"] = Field(description="The source of the images.")
-    path: Path = Field(
+    path: Place = Field(
         description=(
             "Folder of class folders, or of train/ and test/ (or val/), relative to the "
-            "recipe file."
+            "recipe file, or its address in an object store: s3://bucket/prefix, "
+            "gs://bucket/prefix or az://container/prefix."
         )
     )
     splits: SplitFolderSettings | Literal["auto", "none"] = Field(
@@ -202,9 +207,12 @@ class HuggingFaceSettings(FileImageSettings):
     """A data set of the Hugging Face hub, or one saved to a folder."""
 
     source: Literal["huggingface"] = Field(description="The source of the images.")
-    path: str = Field(
+    path: AddressOrName = Field(
         min_length=1,
-        description="Hub id, or a saved data set's folder relative to the recipe file.",
+        description=(
+            "Hub id, or a saved data set's folder, relative to the recipe file, or the folder's "
+            "address in an object store."
+        ),
     )
     configuration: str | None = Field(
         default=None, description="Name of the data set's configuration."
@@ -244,9 +252,9 @@ class HuggingFaceSettings(FileImageSettings):
         return self
 
     def watched_folder(self, locate: Callable[[str | Path], Path]) -> Path | None:
-        """Return the folder of a saved data set; a hub id is not watched."""
-        folder = locate(self.path)
-        return folder if folder.is_dir() else None
+        """Return the folder of a saved data set; a hub id is not watched, and no bucket."""
+        folder = super().watched_folder(locate)
+        return folder if folder is not None and folder.is_dir() else None
 
 
 DatasetSettings = Annotated[

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from d4m.errors import SourceError
+from d4m.errors import SourceError, StoreError
 from d4m.recipe.recipe import Recipe
 from d4m.settings import (
     CifarSettings,
@@ -14,6 +14,7 @@ from d4m.settings import (
     MnistSettings,
     Section,
 )
+from d4m.settings.place import is_address
 from d4m.sources.base import ImageSource
 from d4m.sources.cifar import CifarSource
 from d4m.sources.class_rows import wanted_rows
@@ -38,7 +39,7 @@ def open_source(recipe: Recipe, cache: Path) -> ImageSource:
         SourceError: the images cannot be found, or the split that students are scored on.
     """
     settings = recipe.settings.dataset
-    source = _SOURCES[type(settings)](settings, recipe, cache)
+    source = _open(recipe, cache)
     if settings.duplicates == "drop":
         source = DistinctSource(source)
     if settings.validation_share:
@@ -54,27 +55,51 @@ def open_source(recipe: Recipe, cache: Path) -> ImageSource:
     return source
 
 
-def _image_folder(settings: ImageFolderSettings, recipe: Recipe, cache: Path) -> ImageSource:
+def _open(recipe: Recipe, cache: Path) -> ImageSource:
+    """Open the images themselves; errors name the place that the recipe names."""
+    settings = recipe.settings.dataset
+    place: Path | str | None = getattr(settings, "path", None)
+    folder = None if place is None else _local_folder(recipe, place)
+    try:
+        return _SOURCES[type(settings)](settings, folder, recipe, cache)
+    except SourceError as failure:
+        if not is_address(place):
+            raise
+        raise SourceError(str(failure).replace(str(folder), place)) from failure
+
+
+def _local_folder(recipe: Recipe, place: Path | str) -> Path:
+    """Return the folder at a path, or the copy on this machine of the one at an address."""
+    if not is_address(place):
+        return recipe.locate(place)
+    try:
+        from d4m.store.mirror import mirror
+
+        return mirror(place)
+    except StoreError as failure:
+        msg = f"`dataset.path`: {failure}"
+        raise SourceError(msg) from failure
+
+
+def _image_folder(
+    settings: ImageFolderSettings, folder: Path, recipe: Recipe, cache: Path
+) -> ImageSource:
     rows = wanted_rows(recipe, settings)
-    path = recipe.locate(settings.path)
     digests, levels = FileDigests(cache), FileLevels(cache)
-    return ImageFolderSource(settings, path, digests=digests, levels=levels, rows=rows)
+    return ImageFolderSource(settings, folder, digests=digests, levels=levels, rows=rows)
 
 
-def _huggingface(settings: HuggingFaceSettings, recipe: Recipe, cache: Path) -> ImageSource:  # noqa: ARG001
-    folder = recipe.locate(settings.path)
+def _huggingface(
+    settings: HuggingFaceSettings, folder: Path, recipe: Recipe, _: Path
+) -> ImageSource:
     rows = wanted_rows(recipe, settings)
     return HuggingFaceSource(settings, folder if folder.is_dir() else None, rows=rows)
 
 
-def _path(settings: CifarSettings | MnistSettings, recipe: Recipe) -> Path | None:
-    return None if settings.path is None else recipe.locate(settings.path)
-
-
-_SOURCES: Mapping[type[Section], Callable[[Any, Recipe, Path], ImageSource]] = {
-    DigitsSettings: lambda settings, _recipe, cache: DigitsSource(settings, cache),
-    MnistSettings: lambda settings, recipe, _: IdxSource(settings, _path(settings, recipe)),
-    CifarSettings: lambda settings, recipe, _: CifarSource(settings, _path(settings, recipe)),
+_SOURCES: Mapping[type[Section], Callable[[Any, Any, Recipe, Path], ImageSource]] = {
+    DigitsSettings: lambda settings, _folder, _recipe, cache: DigitsSource(settings, cache),
+    MnistSettings: lambda settings, folder, _recipe, _cache: IdxSource(settings, folder),
+    CifarSettings: lambda settings, folder, _recipe, _cache: CifarSource(settings, folder),
     ImageFolderSettings: _image_folder,
     HuggingFaceSettings: _huggingface,
 }

@@ -1,8 +1,16 @@
-"""Copies on this machine of units in an object store, and a limit on the room that they take.
+"""Copies on this machine of units and data sets in object stores, and a limit on their room.
 
-A unit's place in a store is never written twice, so a copy is named after it and never outdated.
+```
+$D4M_CACHE/
+    units/<name>/         units made of files
+    datasets/<digest>/    data sets, see `mirror`
+    locks/                held while a copy is made or removed, and by those who use a data set
+```
+
+A unit's place in a store is never written twice, so its copy is named after it and never outdated.
 """
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -17,7 +25,13 @@ from d4m.errors import D4MError
 from d4m.recipe.paths import expand_path
 from d4m.store.digest import digest_folder, digest_json
 
+SIZE = "bytes"
+"""The file of a data set's copy that says how much room the copy takes."""
+
 _IN_USE_S = 3600.0
+_KINDS = ("units", "datasets")
+_kept = dict[Path, int]()
+"""The descriptors of the locks that keep the copies that this process uses."""
 
 
 def remembered_folder(root: str) -> Path:
@@ -59,9 +73,7 @@ def alone_at(folder: Path, *, wait: bool = True) -> Generator[None]:
     Raises:
         Timeout: another has the lock, and `wait` is False.
     """
-    locks = cache_folder() / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{folder.parent.name}-{folder.name}.lock")
+    lock = FileLock(_lock_file(folder, "lock"))
     with suppress(NotImplementedError):
         lock.acquire(blocking=wait)
     try:
@@ -110,22 +122,61 @@ def _is_intact(folder: Path, digest: str) -> bool:
     return False
 
 
+def keep(folder: Path) -> None:
+    """Keep a copy from being removed for as long as this process lives."""
+    if folder not in _kept:
+        _kept[folder] = os.open(_lock_file(folder, "use"), os.O_RDWR | os.O_CREAT, 0o666)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(_kept[folder], fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
 def make_room(limit: float) -> None:
     """Remove copies, those first that were not opened for the longest time.
+
+    Copies that a process keeps stay, and those that were opened within the last hour.
 
     Args:
         limit: bytes that all copies may take.
     """
     copies = list[tuple[float, int, Path]]()
-    with suppress(FileNotFoundError):
-        for folder in (cache_folder() / "units").iterdir():
-            with suppress(FileNotFoundError):  # another process removes it
-                size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-                copies.append((folder.stat().st_mtime, size, folder))
+    for kind in _KINDS:
+        with suppress(FileNotFoundError):
+            for folder in (cache_folder() / kind).iterdir():
+                with suppress(FileNotFoundError):  # another process removes it
+                    copies.append((folder.stat().st_mtime, _size(folder), folder))
     total = sum(size for _, size, _ in copies)
     for opened, size, folder in sorted(copies):
         if total <= limit or time.time() - opened < _IN_USE_S:
             break
         with suppress(Timeout), alone_at(folder, wait=False):
-            shutil.rmtree(folder, ignore_errors=True)
-            total -= size
+            if not _is_kept(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                total -= size
+
+
+def _is_kept(folder: Path) -> bool:
+    """Return whether a process uses a copy."""
+    descriptor = os.open(_lock_file(folder, "use"), os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _lock_file(folder: Path, suffix: str) -> Path:
+    """Return the file of a copy's lock, in a folder that exists."""
+    locks = cache_folder() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return locks / f"{folder.parent.name}-{folder.name}.{suffix}"
+
+
+def _size(folder: Path) -> int:
+    """Return how many bytes a copy takes."""
+    with suppress(FileNotFoundError, ValueError):  # none yet
+        return int((folder / SIZE).read_text())
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

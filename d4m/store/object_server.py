@@ -21,7 +21,7 @@ try:
     from obstore.store import from_url
 except ImportError as failure:
     msg = (
-        "a store at s3://, gs:// or az:// needs obstore, which is not installed: run "
+        "an address at s3://, gs:// or az:// needs obstore, which is not installed: run "
         "`pip install 'd4m[objects]'`"
     )
     raise StoreError(msg) from failure
@@ -41,11 +41,13 @@ class ObjectServer:
 
     Args:
         root: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`.
+        held: what is kept there, for messages.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, held: str = "store") -> None:
         """Remember the address."""
         self.root = root
+        self._held = held
         self._opened: tuple[int, Any] | None = None
 
     @property
@@ -64,7 +66,7 @@ class ObjectServer:
         except (PermissionDeniedError, UnauthenticatedError) as failure:
             raise PermissionError(_first_line(failure)) from failure
         except BaseError as failure:
-            msg = f"the store at {self.root} cannot be used: {_first_line(failure)}"
+            msg = f"the {self._held} at {self.root} cannot be used: {_first_line(failure)}"
             raise StoreError(msg) from failure
 
     def probe(self) -> None:

@@ -1,17 +1,15 @@
 """Open the storage of a store by its root: a folder, or an address in an object store."""
 
-import re
 from pathlib import Path
 
 from d4m.errors import StoreError
 from d4m.recipe.paths import expand_path
+from d4m.settings.place import check_address, is_address
 from d4m.store.folder_storage import FolderStorage
 from d4m.store.storage import Storage
 
 StoreRoot = Path | str
 """A folder, or the address of a place in an object store."""
-
-_ADDRESS = re.compile(r"(s3|gs|az)://[^/]+(/.*)?")
 
 
 def parse_root(text: str) -> StoreRoot:
@@ -24,15 +22,13 @@ def parse_root(text: str) -> StoreRoot:
         >>> parse_root("s3://bucket/team/")
         's3://bucket/team'
     """
-    if "://" not in text:
+    if not is_address(text):
         return expand_path(text).absolute()
-    if not _ADDRESS.fullmatch(text):
-        msg = (
-            f"wanted the path of a folder, or s3://bucket/prefix, gs://bucket/prefix or "
-            f"az://container/prefix, found {text!r}"
-        )
-        raise StoreError(msg)
-    return text.rstrip("/")
+    try:
+        return check_address(text)
+    except ValueError as failure:
+        msg = f"{failure}, found {text!r}"
+        raise StoreError(msg) from None
 
 
 def open_storage(root: StoreRoot) -> Storage:

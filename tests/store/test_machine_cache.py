@@ -106,7 +106,7 @@ def test_a_download_that_fails_leaves_nothing_and_the_next_one_succeeds(tmp_path
     assert _copy("a", tmp_path / "made").is_dir()
 
 
-def test_a_copy_that_somebody_works_on_makes_no_room(tmp_path, cache):
+def test_a_copy_that_somebody_works_on_makes_no_room(tmp_path):
     folder = _copy("a", tmp_path)
     os.utime(folder, (0, 0))
     with alone_at(folder):

@@ -8,6 +8,7 @@ from d4m.prototypes.class_groups import MOST_TOGETHER
 from d4m.recipe.problems import Problem
 from d4m.recipe.recipe import Recipe
 from d4m.settings import RecipeSettings
+from d4m.settings.place import is_address
 from d4m.sources.base import ImageSource, Split
 
 _MOST_NAMED = 20
@@ -27,7 +28,7 @@ def path_problems(recipe: Recipe) -> Iterator[Problem]:
     }
     for keys, path in paths.items():
         try:
-            if isinstance(path, str | Path):
+            if isinstance(path, str | Path) and not is_address(path):
                 recipe.locate(path)
         except D4MError as failure:
             yield Problem(keys, str(failure))
