@@ -143,6 +143,7 @@ class Files:
     def __init__(self, address: str, prefix: str) -> None:
         import boto3
 
+        self.server = address
         self.address = f"s3://{BUCKET}/{prefix}"
         self._prefix = prefix
         self._client = boto3.client("s3", endpoint_url=address, **_CLIENT)

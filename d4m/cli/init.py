@@ -16,6 +16,7 @@ from d4m.recipe.write import refuse_taken, write_new
 from d4m.reports.cost.estimate import estimate_cost
 from d4m.reports.first_recipe import choose, describe_images, recipe_lines, recipe_name
 from d4m.reports.inspection import inspect_images, open_draft
+from d4m.sources.places import find_folder
 from d4m.store.open_storage import open_storage
 
 _SAVED = ("dataset_dict.json", "state.json")  # of a data set that `datasets` has saved
@@ -26,8 +27,8 @@ def init(
     images: Annotated[
         str,
         typer.Argument(
-            help="Folder with a sub-folder of images per class, or a data set of the Hugging Face "
-            "hub, such as owner/name."
+            help="Folder with a sub-folder of images per class, its address in an object store, or "
+            "a data set of the Hugging Face hub, such as owner/name."
         ),
     ],
     name: Annotated[
@@ -78,19 +79,18 @@ def find_place(images: str) -> Mapping[str, Any]:
     Raises:
         SourceError: there is no such folder or data set.
     """
-    folder = expand_path(images).absolute()
-    if folder.is_file() or (
-        folder.is_dir() and not any((folder / each).is_file() for each in _SAVED)
-    ):
-        return {"source": "image_folder", "path": str(folder)}
+    folder = find_folder(images, lambda path: expand_path(path).absolute())
+    is_saved = any((folder.path / each).is_file() for each in _SAVED)
+    if folder.path.is_file() or (folder.path.is_dir() and not is_saved):
+        return {"source": "image_folder", "path": folder.place}
     hub = images.count("/") == 1 and not images.startswith((".", "/", "~"))
-    if not folder.is_dir() and not hub:
+    if not folder.path.is_dir() and not hub:
         msg = (
             f"wanted a folder of images or a data set of the hub (owner/name), found {images}; "
             f"check the path"
         )
         raise SourceError(msg)
-    place = {"source": "huggingface", "path": str(folder) if folder.is_dir() else images}
+    place = {"source": "huggingface", "path": folder.place if is_saved else images}
     for splits in ({}, {"test_split": "validation"}, {"test_split": None}):
         with suppress(SourceError):
             open_draft(place | splits, open_storage(store_root()).cache)

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import compress
 from pathlib import Path
 
@@ -43,6 +43,8 @@ class ImageFolderSource(ImageSource):
         digests: the cache of the files' digests.
         levels: the cache of the images' highest levels.
         rows: the recipe's class table; None: the sub-folders are the classes.
+        mark: returns a text that is another one whenever a file's content is; None: the file's
+            times and inode say that.
 
     Raises:
         SourceError: the folder is missing, it is not clear which folders are splits, or the class
@@ -59,10 +61,12 @@ class ImageFolderSource(ImageSource):
         digests: FileDigests,
         levels: FileLevels | None = None,
         rows: Sequence[ClassRow] | None = None,
+        mark: Callable[[Path], str] | None = None,
     ) -> None:
         """List the class folders; open images only to find the range of their levels."""
         self._settings = settings
         self._digests = digests
+        self._mark = mark
         self.size_px = settings.size_px
         self.channels = settings.channels
         self._found = find_split_folders(path, settings.splits, rows)
@@ -85,12 +89,10 @@ class ImageFolderSource(ImageSource):
     def fingerprint(self, split: Split, class_id: int) -> str:
         """Return a digest of the class's files by name, size, times and inode.
 
-        A file without a stamp is read.
+        A file without a stamp is read. Of a copy of objects, these are known by their marks, which
+        are the same on every machine.
         """
-        files = [
-            [file.name, file.size, file.mtime_ns, file.problem, *self._stamp(split, file)]
-            for file in self._files(split, class_id)
-        ]
+        files = [self._describe(split, file) for file in self._files(split, class_id)]
         return digest_json({"decoder": DECODER_VERSION, "split": split, "files": files})
 
     def index(self, split: Split, class_id: int) -> ImageIndex:
@@ -142,6 +144,12 @@ class ImageFolderSource(ImageSource):
         if alike := describe_lookalikes(self.class_table.names):
             parts.append(alike)
         return "; ".join(parts)
+
+    def _describe(self, split: Split, file: ListedFile) -> list[int | str]:
+        """Return what differs whenever the file or its content does."""
+        if self._mark is not None and not file.problem:
+            return [file.name, self._mark(self._roots[split] / file.name)]
+        return [file.name, file.size, file.mtime_ns, file.problem, *self._stamp(split, file)]
 
     def _stamp(self, split: Split, file: ListedFile) -> tuple[int | str, ...]:
         """Return what reveals a change of a file's content: its stamp, or else its digest."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from d4m.errors import SourceError, StoreError
+from d4m.errors import SourceError
 from d4m.recipe.recipe import Recipe
 from d4m.settings import (
     CifarSettings,
@@ -14,7 +14,6 @@ from d4m.settings import (
     MnistSettings,
     Section,
 )
-from d4m.settings.place import is_address
 from d4m.sources.base import ImageSource
 from d4m.sources.cifar import CifarSource
 from d4m.sources.class_rows import wanted_rows
@@ -26,6 +25,7 @@ from d4m.sources.held_out import HeldOutSource
 from d4m.sources.huggingface import HuggingFaceSource
 from d4m.sources.idx import IdxSource
 from d4m.sources.image_folder import ImageFolderSource
+from d4m.sources.places import LocalFolder, find_folder
 
 
 def open_source(recipe: Recipe, cache: Path) -> ImageSource:
@@ -59,47 +59,46 @@ def _open(recipe: Recipe, cache: Path) -> ImageSource:
     """Open the images themselves; errors name the place that the recipe names."""
     settings = recipe.settings.dataset
     place: Path | str | None = getattr(settings, "path", None)
-    folder = None if place is None else _local_folder(recipe, place)
+    folder = None if place is None else find_folder(place, recipe.locate)
     try:
-        return _SOURCES[type(settings)](settings, folder, recipe, cache)
+        source = _SOURCES[type(settings)](settings, folder, recipe, cache)
+        if folder is not None and folder.mark is not None:
+            source.count("train", 0)  # files that are missing are said now, by their address
+        return source
     except SourceError as failure:
-        if not is_address(place):
+        if folder is None or folder.mark is None:
             raise
-        raise SourceError(str(failure).replace(str(folder), place)) from failure
-
-
-def _local_folder(recipe: Recipe, place: Path | str) -> Path:
-    """Return the folder at a path, or the copy on this machine of the one at an address."""
-    if not is_address(place):
-        return recipe.locate(place)
-    try:
-        from d4m.store.mirror import mirror
-
-        return mirror(place)
-    except StoreError as failure:
-        msg = f"`dataset.path`: {failure}"
-        raise SourceError(msg) from failure
+        raise folder.say(failure) from failure
 
 
 def _image_folder(
-    settings: ImageFolderSettings, folder: Path, recipe: Recipe, cache: Path
+    settings: ImageFolderSettings, folder: LocalFolder, recipe: Recipe, cache: Path
 ) -> ImageSource:
-    rows = wanted_rows(recipe, settings)
-    digests, levels = FileDigests(cache), FileLevels(cache)
-    return ImageFolderSource(settings, folder, digests=digests, levels=levels, rows=rows)
+    return ImageFolderSource(
+        settings,
+        folder.path,
+        digests=FileDigests(cache),
+        levels=FileLevels(cache),
+        rows=wanted_rows(recipe, settings),
+        mark=folder.mark,
+    )
 
 
 def _huggingface(
-    settings: HuggingFaceSettings, folder: Path, recipe: Recipe, _: Path
+    settings: HuggingFaceSettings, folder: LocalFolder, recipe: Recipe, _: Path
 ) -> ImageSource:
     rows = wanted_rows(recipe, settings)
-    return HuggingFaceSource(settings, folder if folder.is_dir() else None, rows=rows)
+    return HuggingFaceSource(settings, folder.path if folder.path.is_dir() else None, rows=rows)
+
+
+def _path(folder: LocalFolder | None) -> Path | None:
+    return None if folder is None else folder.path
 
 
 _SOURCES: Mapping[type[Section], Callable[[Any, Any, Recipe, Path], ImageSource]] = {
     DigitsSettings: lambda settings, _folder, _recipe, cache: DigitsSource(settings, cache),
-    MnistSettings: lambda settings, folder, _recipe, _cache: IdxSource(settings, folder),
-    CifarSettings: lambda settings, folder, _recipe, _cache: CifarSource(settings, folder),
+    MnistSettings: lambda settings, folder, _recipe, _cache: IdxSource(settings, _path(folder)),
+    CifarSettings: lambda settings, folder, _recipe, _cache: CifarSource(settings, _path(folder)),
     ImageFolderSettings: _image_folder,
     HuggingFaceSettings: _huggingface,
 }

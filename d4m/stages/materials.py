@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from d4m.errors import D4MError
 from d4m.generators.base import Generator
@@ -10,6 +11,7 @@ from d4m.generators.registry import open_generator
 from d4m.recipe.image_defaults import settle
 from d4m.recipe.image_facts import ImageFacts
 from d4m.recipe.recipe import Recipe
+from d4m.settings.place import is_address
 from d4m.sources.base import ImageSource
 from d4m.sources.registry import open_source
 
@@ -29,6 +31,13 @@ class Materials:
         self._cache = cache
         self._device = device
         self.seed = recipe.settings.seed
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs, which may have to download images of its own."""
+        state = dict(self.__dict__)
+        if is_address(getattr(self._recipe.settings.dataset, "path", None)):
+            state.pop("source", None)
+        return state
 
     @cached_property
     def source(self) -> ImageSource:

@@ -36,7 +36,28 @@ _RECORD = "record.jsonl"
 _Record = dict[str, list[Any]]
 
 
-def mirror(address: str) -> Path:
+@dataclass(frozen=True)
+class Mirror:
+    """A folder with the files that are below an address.
+
+    Attributes:
+        folder: the folder, absolute.
+        objects: what the server says of each file, by its name.
+    """
+
+    folder: Path
+    objects: Mapping[str, ListedObject]
+
+    def mark(self, path: Path) -> str:
+        """Return a text that is another one whenever a file's content is, on every machine.
+
+        Args:
+            path: the file, below the folder.
+        """
+        return self.objects[path.relative_to(self.folder).as_posix()].mark
+
+
+def mirror(address: str) -> Mirror:
     """Return a folder of this machine with the files that are below an address.
 
     Objects that are new or were replaced are downloaded, and files whose objects are gone are
@@ -55,7 +76,7 @@ def mirror(address: str) -> Path:
         with alone_at(home):
             folder.mkdir(parents=True, exist_ok=True)
             os.utime(home)
-            _update(ObjectServer(address, "data set"), home, folder)
+            objects = _update(ObjectServer(address, "data set"), home, folder)
             keep(home)
     except OSError as failure:
         msg = (
@@ -63,11 +84,11 @@ def mirror(address: str) -> Path:
             "another folder in D4M_CACHE"
         )
         raise StoreError(msg) from failure
-    return folder
+    return Mirror(folder, objects)
 
 
-def _update(server: ObjectServer, home: Path, folder: Path) -> None:
-    """Make a folder hold what the server holds."""
+def _update(server: ObjectServer, home: Path, folder: Path) -> dict[str, ListedObject]:
+    """Make a folder hold what the server holds; return what that is."""
     objects, files = list_objects(server), _files_below(folder)
     record = _read_record(home / _RECORD)
     gone = files.keys() - objects.keys()
@@ -86,6 +107,7 @@ def _update(server: ObjectServer, home: Path, folder: Path) -> None:
     if wanted or record.keys() - objects.keys():
         _tidy_record(home / _RECORD, objects)
     (home / SIZE).write_text(str(sum(each.size for each in objects.values())))
+    return objects
 
 
 def _files_below(folder: Path) -> dict[str, tuple[int, int]]:

@@ -42,6 +42,11 @@ class ListedObject:
     written: str
 
     @property
+    def mark(self) -> str:
+        """Text that is another one whenever the content is."""
+        return f"{self.size} {self.tag or self.written}"
+
+    @property
     def version(self) -> str:
         """Text that is another one whenever the object was replaced."""
         return f"{self.size} {self.written} {self.tag}"

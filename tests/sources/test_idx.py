@@ -43,7 +43,7 @@ def _write(folder, split, what, content, *, packed):
     return path
 
 
-def _write_all(folder, *, packed):
+def write_all(folder, *, packed):
     folder.mkdir(exist_ok=True)
     for split in ("train", "test"):
         _write(folder, split, "images", _idx(IMAGES[split]), packed=packed)
@@ -62,12 +62,12 @@ def _read(source, split, class_id, **options):
 
 @pytest.fixture(params=[True, False], ids=["packed", "plain"])
 def folder(request, tmp_path):
-    return _write_all(tmp_path / "mnist", packed=request.param)
+    return write_all(tmp_path / "mnist", packed=request.param)
 
 
 @pytest.fixture
 def plain(tmp_path):
-    return _write_all(tmp_path / "mnist", packed=False)
+    return write_all(tmp_path / "mnist", packed=False)
 
 
 def test_images_of_a_class_are_the_rows_with_its_label(folder):
@@ -92,7 +92,7 @@ def test_images_are_named_by_split_and_position_and_a_class_may_have_none(folder
 
 def test_packed_and_plain_files_hold_the_same_images(tmp_path):
     packed, plain = (
-        _open(_write_all(tmp_path / str(packed), packed=packed)) for packed in (True, False)
+        _open(write_all(tmp_path / str(packed), packed=packed)) for packed in (True, False)
     )
     for split in ("train", "test"):
         for class_id in (0, 3, 9):
@@ -317,7 +317,7 @@ def test_opening_a_source_reads_no_file(tmp_path):
 def test_the_cache_folder_is_used_without_the_network(offline, tmp_path):
     raw = tmp_path / "cache" / "d4m" / "MNIST" / "raw"
     raw.parent.mkdir(parents=True)
-    _write_all(raw, packed=False)
+    write_all(raw, packed=False)
     assert _open(None).index("test", 9).image_ids == ("test-00002",)
     assert offline == []
 
@@ -325,7 +325,7 @@ def test_the_cache_folder_is_used_without_the_network(offline, tmp_path):
 def test_the_systems_folder_is_used_before_the_cache_folder(offline, tmp_path):
     system = tmp_path / "nowhere" / "mnist"
     system.parent.mkdir()
-    _write_all(system, packed=True)
+    write_all(system, packed=True)
     assert _open(None).index("test", 3).image_ids == ("test-00000", "test-00001")
     assert offline == []
 

@@ -18,7 +18,7 @@ PROCESS = """\
 import sys, time
 from pathlib import Path
 from d4m.store.mirror import mirror
-folder = mirror(sys.argv[1])
+folder = mirror(sys.argv[1]).folder
 print(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()), flush=True)
 time.sleep(float(sys.argv[2]))
 """
@@ -87,17 +87,17 @@ def held(files):
 
 
 def test_a_folder_holds_the_same_files_and_is_found_again_without_a_download(files, held, requests):
-    folder = mirror(files.address)
+    folder = mirror(files.address).folder
     assert _contents(folder) == held
     assert folder.name == files.address.rpartition("/")[2]
     assert requests.taken() == sorted(name for name, content in held.items() if content)
-    assert mirror(files.address) == folder
+    assert mirror(files.address).folder == folder
     assert requests.taken() == []
     assert not (folder.parent.parent / "downloads").exists()
 
 
 def test_only_changes_are_downloaded_and_files_that_are_gone_are_removed(files, held, requests):
-    folder = mirror(files.address)
+    folder = mirror(files.address).folder
     requests.taken()
     files.put("train/a/1.png", b"ONE")  # of the same size
     files.put("train/c/5.png", b"five")
@@ -110,12 +110,12 @@ def test_only_changes_are_downloaded_and_files_that_are_gone_are_removed(files, 
     assert _contents(folder) == {n: c for n, c in held.items() if n not in gone} | changed
     assert requests.taken() == sorted(changed)
     assert not (folder / "train" / "a" / "deep").exists()
-    assert mirror(files.address) == folder
+    assert mirror(files.address).folder == folder
     assert requests.taken() == []
 
 
 def test_files_that_somebody_changed_added_or_removed_here_are_put_right(files, held, requests):
-    folder = mirror(files.address)
+    folder = mirror(files.address).folder
     requests.taken()
     (folder / "train" / "a" / "1.png").write_bytes(b"off")
     (folder / "test" / "a" / "~4.png").unlink()
@@ -130,7 +130,7 @@ def test_large_objects_come_in_pieces(files, requests, monkeypatch):
     content = bytes(range(256)) * 20  # 5,120 bytes
     files.put("large", content)
     files.put("even", content[:2000])
-    assert _contents(mirror(files.address)) == {"large": content, "even": content[:2000]}
+    assert _contents(mirror(files.address).folder) == {"large": content, "even": content[:2000]}
     assert sorted(requests.read) == ["even"] * 2 + ["large"] * 6
 
 
@@ -147,14 +147,14 @@ def test_a_download_that_is_cut_off_goes_on_where_it_was(files, requests, monkey
     with pytest.raises(StoreError, match=r"a/7.png changed while it was downloaded; run again"):
         mirror(files.address)
     assert "a/0.png" in requests.taken()
-    folder = mirror(files.address)
+    folder = mirror(files.address).folder
     assert requests.taken() == [f"a/{number}.png" for number in range(7, 10)]
     assert _contents(folder)["a/7.png"] == b"y" * 90
     assert len(_contents(folder)) == 10
 
 
 def test_half_a_line_of_a_killed_process_costs_one_download(files, held, requests):
-    folder = mirror(files.address)
+    folder = mirror(files.address).folder
     requests.taken()
     record = folder.parent.parent / "record.jsonl"
     lines = record.read_text().splitlines(keepends=True)
@@ -169,7 +169,7 @@ def test_markers_of_folders_are_no_files(files):
     for name in ("train/", "train/a/", "train/b/", "train/a/deeper/still/"):
         files.put(name)
     files.put("train/a/1.png", b"one")
-    assert _contents(mirror(files.address)) == {"train/a/1.png": b"one"}
+    assert _contents(mirror(files.address).folder) == {"train/a/1.png": b"one"}
 
 
 def test_processes_that_come_at_once_download_once(files, held, requests):
