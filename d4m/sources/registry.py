@@ -60,15 +60,14 @@ def _open(recipe: Recipe, cache: Path) -> ImageSource:
     settings = recipe.settings.dataset
     place: Path | str | None = getattr(settings, "path", None)
     folder = None if place is None else find_folder(place, recipe.locate)
+    if folder is None or folder.mark is None:
+        return _SOURCES[type(settings)](settings, folder, recipe, cache)
     try:
         source = _SOURCES[type(settings)](settings, folder, recipe, cache)
-        if folder is not None and folder.mark is not None:
-            source.count("train", 0)  # files that are missing are said now, by their address
-        return source
+        source.count("train", 0)  # files that are missing are said now
     except SourceError as failure:
-        if folder is None or folder.mark is None:
-            raise
         raise folder.say(failure) from failure
+    return source
 
 
 def _image_folder(

@@ -234,7 +234,8 @@ def test_data_sets_without_a_folder_are_not_looked_for(ticks: Ticks, workspace: 
     """A tick must not wait for a download, nor fail where there is no network."""
     workspace.write("hub", "dataset: {source: huggingface, path: nobody/nothing}\n")
     workspace.write("cifar", "dataset: {source: cifar10}\n")
-    assert ticks.requested() == ["cifar", "hub", "tiny"]
+    workspace.write("bucket", "dataset: {source: image_folder, path: s3://nobody/nothing}\n")
+    assert ticks.requested() == ["bucket", "cifar", "hub", "tiny"]
     workspace.write("cifar", "dataset: {source: cifar10, path: ../nowhere}\n")
     assert ticks.requested() == []
     assert json.loads(ticks.cursor or "")["cifar"]["generation"] == 2
