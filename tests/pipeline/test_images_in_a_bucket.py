@@ -20,7 +20,7 @@ def images(pets, tmp_path):
     """Move the images of a finished run into a bucket, and let its recipe name their address."""
     with moto() as address, environment(address, tmp_path / "cache"):
         make_bucket(address)
-        files = Files(address, "team/Pet images")
+        files = Files(address, f"{tmp_path.name}/Pet images")
         files.upload(pets.folder / "images")
         shutil.rmtree(pets.folder / "images")
         pets.write("pets", FOLDER_RECIPE.replace("../images", f"'{files.address}'"))
@@ -66,5 +66,5 @@ def test_commands_take_an_address(pets, images):
 
 def test_a_wrong_address_is_refused_before_anything_is_computed(pets, images):
     pets.write("pets", FOLDER_RECIPE.replace("../images", f"{images.address[:-1]}"))
-    with pytest.raises(RecipeError, match=r"team has Pet images/; upload the files, or check"):
+    with pytest.raises(RecipeError, match=r" has Pet images/; upload the files, or check"):
         list(pets.pipeline("pets").run())
