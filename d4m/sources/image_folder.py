@@ -89,7 +89,7 @@ class ImageFolderSource(ImageSource):
     def fingerprint(self, split: Split, class_id: int) -> str:
         """Return a digest of the class's files by name, size, times and inode.
 
-        A file without a stamp is read. Of a copy of objects, these are known by their marks, which
+        A file without a stamp is read. Copies of objects are known by their marks instead, which
         are the same on every machine.
         """
         files = [self._describe(split, file) for file in self._files(split, class_id)]

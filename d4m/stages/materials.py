@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from d4m.errors import D4MError
+from d4m.errors import D4MError, SourceError
 from d4m.generators.base import Generator
 from d4m.generators.registry import open_generator
 from d4m.recipe.image_defaults import settle
@@ -36,13 +36,23 @@ class Materials:
         """Return what another process needs, which may have to download images of its own."""
         state = dict(self.__dict__)
         if is_address(getattr(self._recipe.settings.dataset, "path", None)):
-            state.pop("source", None)
+            state.pop("_found", None)
         return state
 
-    @cached_property
+    @property
     def source(self) -> ImageSource:
         """The recipe's images, listed once."""
-        return open_source(self._recipe, self._cache)
+        if isinstance(self._found, SourceError):
+            raise self._found
+        return self._found
+
+    @cached_property
+    def _found(self) -> ImageSource | SourceError:
+        """The images, or why there are none: a server that does not answer is asked once."""
+        try:
+            return open_source(self._recipe, self._cache)
+        except SourceError as failure:
+            return failure
 
     @cached_property
     def generator(self) -> Generator:

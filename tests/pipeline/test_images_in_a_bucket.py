@@ -65,6 +65,6 @@ def test_commands_take_an_address(pets, images):
 
 
 def test_a_wrong_address_is_refused_before_anything_is_computed(pets, images):
-    pets.write("pets", FOLDER_RECIPE.replace("../images", f"{images.address[:-1]}"))
+    pets.write("pets", FOLDER_RECIPE.replace("../images", f"'{images.address[:-1]}'"))
     with pytest.raises(RecipeError, match=r" has Pet images/; upload the files, or check"):
         list(pets.pipeline("pets").run())
