@@ -192,7 +192,8 @@ def _read_piece(server: ObjectServer, piece: _Piece) -> bytes:
     """Return a range of an object, if it is still the one that was listed."""
     if not piece.of.size:
         return b""
-    options: Any = {"range": (piece.start, piece.end)}
+    whole = piece.end - piece.start == piece.of.size
+    options: Any = {} if whole else {"range": (piece.start, piece.end)}
     changed = f"{server.root}/{piece.of.name} changed while it was downloaded; run again"
     try:
         with explained(server), server.errors():

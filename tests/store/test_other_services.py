@@ -16,6 +16,8 @@ from xml.sax.saxutils import escape
 import numpy as np
 import pytest
 
+from d4m.store import mirror as module
+from d4m.store.mirror import mirror
 from d4m.store.open_storage import parse_root
 from d4m.store.store import ArtifactStore
 from tests.object_stores import serving
@@ -53,7 +55,7 @@ class Answers(BaseHTTPRequestHandler):
                 self._answer(412 if header.startswith("x-goog") else 409)
                 return
             self.server.objects[name] = content
-        self._answer(201, headers={"ETag": self._tag(content)})
+        self._answer(201, headers={"ETag": _tag(content)})
 
     def do_GET(self) -> None:
         query = parse_qs(urlsplit(self.path).query)
@@ -63,8 +65,14 @@ class Answers(BaseHTTPRequestHandler):
         content = self.server.objects.get(self._name())
         if content is None:
             self._answer(404)
+            return
+        headers = {"ETag": _tag(content), "Last-Modified": DATE}
+        if wanted := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
+            first, last = map(int, wanted.groups())
+            headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+            self._answer(206, content[first : last + 1], headers)
         else:
-            self._answer(200, content, {"ETag": self._tag(content), "Last-Modified": DATE})
+            self._answer(200, content, headers)
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -102,9 +110,6 @@ class Answers(BaseHTTPRequestHandler):
     def _note_key(self) -> None:
         self.server.authorizations.add(self.headers.get("Authorization", "").partition(":")[0])
 
-    def _tag(self, content: bytes) -> str:
-        return f'"{len(content)}-{hash(content)}"'
-
     def _answer(self, status: int, content: bytes = b"", headers=()) -> None:
         self.send_response(status)
         for name, value in dict(headers).items():
@@ -115,11 +120,15 @@ class Answers(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
+def _tag(content: bytes) -> str:
+    return f'"{len(content)}-{hash(content)}"'
+
+
 def _list_google(query, objects) -> bytes:
     names = sorted(n for n in objects if n.startswith(query["prefix"][0]))
     found = "".join(
         f"<Contents><Key>{escape(n)}</Key><Size>{len(objects[n])}</Size>"
-        f"<LastModified>2026-11-01T12:00:00.000Z</LastModified><ETag>&quot;{n}&quot;</ETag></Contents>"
+        f"<LastModified>2026-11-01T12:00:00.000Z</LastModified><ETag>{escape(_tag(objects[n]))}</ETag></Contents>"
         for n in names
     )
     return f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>".encode()
@@ -129,7 +138,7 @@ def _list_microsoft(query, objects) -> bytes:
     names = sorted(n for n in objects if n.startswith(query["prefix"][0]))
     found = "".join(
         f"<Blob><Name>{escape(n)}</Name><Properties><Last-Modified>{DATE}</Last-Modified>"
-        f"<Etag>{escape(n)}</Etag><Content-Type>text/plain</Content-Type><Content-Length>{len(objects[n])}</Content-Length>"
+        f"<Etag>{_tag(objects[n])[1:-1]}</Etag><Content-Type>text/plain</Content-Type><Content-Length>{len(objects[n])}</Content-Length>"
         f"</Properties></Blob>"
         for n in names
     )
@@ -181,3 +190,17 @@ def test_a_store_is_written_found_and_read_at_the_place_that_its_address_names(s
     names = {PurePosixPath(name).relative_to("team/store").parts[0] for name in server.objects}
     assert names == {"objects"}
     store.verify(UNIT.stage, UNIT.key)
+
+
+def test_images_are_copied_from_the_place_that_their_address_names(service, monkeypatch):
+    monkeypatch.setattr(module, "_PIECE_BYTES", 1000)
+    server, root, authorizations = service
+    contents = {"a/1 é.png": b"one", "b/2.png": b"two", "large": bytes(range(256)) * 10}
+    server.objects |= {f"team/store/{name}": content for name, content in contents.items()}
+    server.objects["team/store_of_others/3.png"] = b"three"
+    for _ in range(2):
+        folder = mirror(root).folder
+        found = {path for path in folder.rglob("*") if path.is_file()}
+        assert {p.relative_to(folder).as_posix(): p.read_bytes() for p in found} == contents
+    assert server.wrong == []
+    assert server.authorizations <= authorizations
