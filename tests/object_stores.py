@@ -31,11 +31,12 @@ _WEED = Path(sys.executable).with_name("weed")
 
 
 @contextmanager
-def moto(change: Callable[[dict[str, Any]], None] = lambda _: None) -> Iterator[str]:
+def moto(change: Callable[[dict[str, Any]], str | None] = lambda _: None) -> Iterator[str]:
     """Run moto's S3 in this process; yield its address.
 
     Args:
-        change: is called with the environment (WSGI) of every request.
+        change: is called with the environment (WSGI) of every request, and may return the status
+            with which to refuse it.
     """
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
@@ -47,7 +48,10 @@ def moto(change: Callable[[dict[str, Any]], None] = lambda _: None) -> Iterator[
     served = DomainDispatcherApplication(create_backend_app)
 
     def application(environ, start_response):
-        change(environ)
+        if refusal := change(environ):
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start_response(refusal, [("Content-Length", "0")])
+            return [b""]
         return served(environ, start_response)
 
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)

@@ -180,7 +180,7 @@ class StageContext:
         """
         last, keys = units[-1], [unit.key for unit in units]
         self.checkpoints[last.key] = Checkpoint(
-            self.store.storage.local,
+            self.store.storage,
             last.stage,
             last.key if len(units) == 1 else digest_json(keys),
             device=self.device,

@@ -2,8 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -21,6 +21,8 @@ class FolderStorage(Storage):
     Args:
         root: the folder; made when the first unit is written.
     """
+
+    is_remote = False
 
     def __init__(self, root: Path) -> None:
         """Remember the folder without reading or writing anything."""
@@ -109,6 +111,11 @@ class FolderStorage(Storage):
     def read_digest(self, path: PurePosixPath, files: FileStamps) -> str:  # noqa: ARG002
         """Read the unit's own folder."""
         return digest_folder(self.root / path)
+
+    @contextmanager
+    def opened(self, path: PurePosixPath) -> Generator[Path]:
+        """Return the folder itself."""
+        yield self.root / path
 
     def entries(self, folder: PurePosixPath) -> list[Entry]:
         """List what is directly in a folder."""

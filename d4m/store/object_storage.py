@@ -15,9 +15,9 @@ import secrets
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -47,6 +47,8 @@ class ObjectStorage(Storage):
     Args:
         root: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`.
     """
+
+    is_remote = True
 
     def __init__(self, root: str) -> None:
         """Remember the address; connect when something is read or written."""
@@ -202,6 +204,13 @@ class ObjectStorage(Storage):
         with tempfile.TemporaryDirectory(prefix="d4m-") as name:
             self._download(path, files, Path(name))
             return digest_folder(Path(name))
+
+    @contextmanager
+    def opened(self, path: PurePosixPath) -> Generator[Path]:
+        """Download all objects below a prefix into a temporary folder, which is then removed."""
+        with tempfile.TemporaryDirectory(prefix="d4m-") as folder:
+            self._download(path, self.stamps(path), Path(folder))
+            yield Path(folder)
 
     def entries(self, folder: PurePosixPath) -> list[Entry]:
         """List what is directly below a prefix."""

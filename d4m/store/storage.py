@@ -6,6 +6,7 @@ collection is written once, over this contract.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -47,11 +48,13 @@ class Storage(ABC):
     Attributes:
         cache: a folder on this machine for what is remembered of the store's sources; what it
             holds changes no result.
-        local: a folder on this machine for unfinished trainings and for reports.
+        local: a folder on this machine for reports.
+        is_remote: whether all that is written and read goes to a server, which may take long.
     """
 
     cache: Path
     local: Path
+    is_remote: bool
 
     @abstractmethod
     def locate(self, path: PurePosixPath) -> str:
@@ -151,6 +154,11 @@ class Storage(ABC):
         Args:
             path: the unit's folder.
             files: the stamps of its files, by relative path.
+
+    def opened(self, path: PurePosixPath) -> AbstractContextManager[Path]:
+        """Return a folder on this machine with the files below `path`, for as long as it is used.
+
+        Unlike by `folder`, no copy is kept for the next time.
         """
 
     # Garbage collection.

@@ -30,7 +30,7 @@ class Number:
 
 
 def _checkpoint(root, **more):
-    return Checkpoint(root, "teacher", KEY, **{"every_s": 0.0, **more})
+    return Checkpoint(FolderStorage(root), "teacher", KEY, **{"every_s": 0.0, **more})
 
 
 def _files(root):

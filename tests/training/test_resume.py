@@ -21,8 +21,10 @@ from d4m.settings import (
     SoftLabelSettings,
 )
 from d4m.store.checkpoints import Checkpoint
+from d4m.store.open_storage import open_storage
 from d4m.training.soft_labels import TeacherLabels
 from d4m.training.train import Training, train_with_hard_labels, train_with_soft_labels
+from tests.object_stores import BUCKET, environment, make_bucket, moto
 
 VIEWS = AugmentationSettings(crop_scale=(0.5, 1.0), cutmix=0.5)
 PIXELS = torch.randn(24, 1, 8, 8, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
@@ -37,7 +39,7 @@ class StoppingCheckpoint(Checkpoint):
     """A checkpoint that is due after every step, and stops the training after some savings."""
 
     def __init__(self, root, savings):
-        super().__init__(root, "teacher", "ab" * 32, every_s=0.0)
+        super().__init__(open_storage(root), "teacher", "ab" * 32, every_s=0.0)
         self.savings, self.resumed = savings, None
 
     def resume(self, parts):
@@ -46,19 +48,25 @@ class StoppingCheckpoint(Checkpoint):
 
     def save(self, progress, parts):
         super().save(progress, parts)
+        self.wait()
         self.savings -= 1
         if self.savings == 0:
             raise Killed
 
 
-def assert_same_when_stopped(train, root, *, after):
-    """Assert that a training that is stopped twice ends as one that is not."""
+def assert_same_when_stopped(train, root, *, after, move=lambda: None):
+    """Assert that a training that is stopped twice ends as one that is not.
+
+    It may move to another machine whenever it is stopped.
+    """
     undisturbed = train(Checkpoint())
     for _ in range(2):
+        move()
         stopping = StoppingCheckpoint(root, after)
         with pytest.raises(Killed):
             train(stopping)
     assert stopping.resumed is not None
+    move()
     last = StoppingCheckpoint(root, 1000)
     torch.rand(7)  # wherever the global generator is
     for ours, theirs in zip(train(last), undisturbed, strict=True):
@@ -93,7 +101,9 @@ def test_a_teacher(tmp_path, name):
     assert_same_when_stopped(train, tmp_path, after=5)  # in the middle of epochs 2 and 4 of 5
 
 
-def test_a_student(tmp_path):
+@pytest.fixture
+def student():
+    """Return a function that trains a student."""
     optimizer = OptimizerSettings(batch_size=8, learning_rate=0.01)
     settings = SoftLabelSettings(epochs=4, augmentation=VIEWS)
     labels = TeacherLabels(IMAGES, _student().eval(), settings, seed=1)[:]
@@ -104,7 +114,22 @@ def test_a_student(tmp_path):
         curve = train_with_soft_labels(model, IMAGES, labels, training, matching=matching)
         return [*model.state_dict().values(), torch.tensor(curve.losses)]
 
-    assert_same_when_stopped(train, tmp_path, after=4)
+    return train
+
+
+def test_a_student(tmp_path, student):
+    assert_same_when_stopped(student, tmp_path, after=4)
+
+
+def test_a_student_on_another_machine_each_time(tmp_path, student, monkeypatch):
+    machines = iter("abc")
+
+    def move():
+        monkeypatch.setenv("D4M_CACHE", str(tmp_path / next(machines)))
+
+    with moto() as address, environment(address, tmp_path):
+        make_bucket(address)
+        assert_same_when_stopped(student, f"s3://{BUCKET}/resume", after=4, move=move)
 
 
 def test_an_autoencoder(tmp_path):
