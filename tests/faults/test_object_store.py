@@ -44,6 +44,13 @@ with ThreadPoolExecutor(8) as pool:
 """
 
 
+def _digests(pipeline):
+    return {
+        stage: {name: unit.digest for name, unit in units.items() if unit}
+        for stage, units in pipeline.open_context().upstream.items()
+    }
+
+
 def test_of_many_writers_in_four_processes_exactly_one_creates_each_object(server):
     assert server
     command = [sys.executable, "-c", WRITERS, f"s3://{BUCKET}/race"]
@@ -153,15 +160,60 @@ def test_a_recipe_survives_kills_of_the_server_and_of_the_run(server, finished_o
 
     folder = workspace.pipeline()
     pipeline = Pipeline(folder.recipe, root, folder.compute)
-    digests = {
-        stage: {name: unit.digest for name, unit in units.items() if unit}
-        for stage, units in pipeline.open_context().upstream.items()
-    }
-    assert digests == finished_once.digests()
+    assert _digests(pipeline) == finished_once.digests()
     assert [found for found in pipeline.verify() if found[2]] == []
     process = run()
     printed = process.communicate(timeout=PATIENCE_S)[0]
     assert re.search(r"^0 units computed in ", printed, re.MULTILINE), printed
+
+
+@pytest.mark.parametrize(("stage", "name"), [("teacher", "teacher"), ("generator", "vae")])
+def test_a_training_that_is_killed_on_one_machine_goes_on_on_another(
+    server, finished, tmp_path, monkeypatch, caplog, stage, name
+):
+    """Kill a run with -9 once the bucket has a checkpoint; all that the machine kept is lost."""
+    assert server
+    root, own = f"s3://{BUCKET}/machines/{name}", finished.pipeline()
+    digests, client = finished.digests(), open_storage(root)._server.client
+    record = own.open_context().upstream[stage][name]
+    assert record is not None
+    (finished.store / reference_path(stage, record.key)).unlink()
+    for path in finished.store.rglob("*"):
+        if path.is_file():
+            obstore.put(client, path.relative_to(finished.store).as_posix(), path)
+
+    def saved():
+        paths = [
+            each["path"]
+            for each in open_storage(root)._server.list_below(PurePosixPath("objects", stage))
+        ]
+        return [path for path in paths if path.endswith(".checkpoint")]
+
+    monkeypatch.setenv("D4M_CHECKPOINT_SECONDS", "0")
+    told = finished.environment() | {"D4M_STORE": root, "D4M_CACHE": str(tmp_path / "a")}
+    process = subprocess.Popen(
+        [D4M, "run", "tiny"], env=told, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + PATIENCE_S
+    while not saved():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=PATIENCE_S)
+    assert saved(), "the training was over before the kill"
+
+    from d4m.pipeline import Pipeline
+
+    monkeypatch.setenv("D4M_CACHE", str(tmp_path / "b"))
+    caplog.set_level("INFO", "d4m")
+    pipeline = Pipeline(own.recipe, root, own.compute)
+    computed = {each.manifest.asset: each.computed for each in pipeline.run()}
+    assert computed.pop(stage) == (name,)
+    assert not any(computed.values())
+    assert "goes on from its checkpoint" in caplog.text
+    assert _digests(pipeline) == digests
+    assert not saved()
 
 
 def test_threads_of_one_process_create_an_object_once(server):
