@@ -12,6 +12,7 @@ D4MError
 ├── WorkerError            workers that cannot be had, or that are lost again and again
 └── StoreError             an artifact store that cannot be used as asked
     ├── MissingUpstreamError  an upstream artifact that has not been made yet
+    ├── UnsafeStoreError      a server that lets two writers create the same object
     └── DamagedUnitError      a stored unit that differs from what was written and was set aside
 ```
 """
@@ -62,6 +63,10 @@ class StoreError(D4MError):
 
 class MissingUpstreamError(StoreError):
     """An upstream artifact that has not been made yet."""
+
+
+class UnsafeStoreError(StoreError):
+    """A server of an object store that lets two writers create the same object."""
 
 
 class DamagedUnitError(StoreError):

@@ -60,6 +60,18 @@ def moto(change: Callable[[dict[str, Any]], str | None] = lambda _: None) -> Ite
 
 
 @contextmanager
+def careless_moto() -> Iterator[str]:
+    """Run an S3 that lets two writers create the same object; it has the bucket of the tests."""
+
+    def forget(environ: dict[str, Any]) -> None:
+        environ.pop("HTTP_IF_NONE_MATCH", None)
+
+    with moto(forget) as address:
+        make_bucket(address)
+        yield address
+
+
+@contextmanager
 def serving(server: HTTPServer) -> Iterator[str]:
     """Answer requests in a thread; yield the address."""
     thread = threading.Thread(target=server.serve_forever)

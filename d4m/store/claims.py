@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from d4m.errors import StoreError
+from d4m.errors import StoreError, UnsafeStoreError
 from d4m.store.digest import canonical_json
 from d4m.store.reference import Unit
 from d4m.store.storage import CLAIMS, Entry, Storage
@@ -105,6 +105,9 @@ class Claims:
         Yields:
             The claim. In a store that cannot be written it is on all units: the first one will say
             so.
+
+        Raises:
+            UnsafeStoreError: the server of the store would let units be overwritten.
         """
         units = list(units)
         path = CLAIMS / self.stage / f"{secrets.token_hex(8)}{_CLAIM}"
@@ -119,6 +122,8 @@ class Claims:
                 taken = self._taken()
                 claim = Claim([unit for unit in units if unit.key not in taken], write)
                 self.storage.write(path, _claim(claim.units))
+        except UnsafeStoreError:
+            raise
         except (StoreError, OSError):
             yield Claim(units, lambda _: None)
             return

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
-from d4m.errors import StoreError
+from d4m.errors import StoreError, UnsafeStoreError
 
 try:
     import obstore
@@ -70,7 +70,11 @@ class ObjectServer:
             raise StoreError(msg) from failure
 
     def probe(self) -> None:
-        """Refuse a server that lets two writers create the same object."""
+        """Refuse a server that lets two writers create the same object.
+
+        Raises:
+            UnsafeStoreError: the server does so.
+        """
         if self.root in _probed:
             return
         path = PurePosixPath("probes", secrets.token_hex(16))
@@ -83,7 +87,7 @@ class ObjectServer:
                 "of several writers wins, so units could be overwritten; use a server that honours "
                 "it, such as S3, Google Cloud Storage, Azure, MinIO or SeaweedFS"
             )
-            raise StoreError(msg)
+            raise UnsafeStoreError(msg)
         _probed.add(self.root)
 
     def create(self, path: PurePosixPath, text: str) -> bool:

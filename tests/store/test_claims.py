@@ -10,10 +10,13 @@ import time
 
 import pytest
 
+from d4m.errors import UnsafeStoreError
 from d4m.store import claims
 from d4m.store.claims import Claims
 from d4m.store.folder_storage import FolderStorage
+from d4m.store.open_storage import open_storage
 from d4m.store.reference import Unit
+from tests.object_stores import BUCKET, careless_moto, environment
 
 UNITS = [Unit("latents", "1", f"class-{n}", {"n": n}) for n in range(4)]
 
@@ -198,3 +201,10 @@ def test_where_claims_cannot_be_written_all_units_are_taken(storage):
     (storage.root / "claims").write_text("a file where a folder is needed")
     with Claims(storage, "latents").take(UNITS) as mine:
         assert mine.units == UNITS
+
+
+def test_a_server_that_creates_twice_gives_no_claim(tmp_path):
+    with careless_moto() as address, environment(address, tmp_path):
+        claim = Claims(open_storage(f"s3://{BUCKET}/careless"), "latents").take(UNITS)
+        with pytest.raises(UnsafeStoreError, match="ignores `If-None-Match"), claim:
+            pytest.fail("units were to be computed")

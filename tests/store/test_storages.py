@@ -20,7 +20,7 @@ from d4m.store.open_storage import open_storage, parse_root
 from d4m.store.reference import Unit, reference_path, reference_text
 from d4m.store.storage import Entry
 from d4m.store.store import ArtifactStore
-from tests.object_stores import BUCKET, environment, make_bucket, moto
+from tests.object_stores import BUCKET, careless_moto, environment, make_bucket, moto
 
 ARRAYS = {
     "prototypes": np.random.default_rng(0).normal(size=(3, 4, 2, 2)).astype("float16"),
@@ -246,11 +246,7 @@ def test_a_unit_that_a_run_marks_before_or_while_it_is_collected_stays(store):
 
 
 def test_a_server_that_creates_twice_is_refused_before_a_unit_is_published(tmp_path):
-    def forget(environ):
-        environ.pop("HTTP_IF_NONE_MATCH", None)
-
-    with moto(forget) as address, environment(address, tmp_path):
-        make_bucket(address)
+    with careless_moto() as address, environment(address, tmp_path):
         store = ArtifactStore(f"s3://{BUCKET}/careless")
         with pytest.raises(StoreError, match="ignores `If-None-Match"):
             store.publish_arrays(UNIT, ARRAYS, {})
