@@ -2,8 +2,8 @@
 
 Objects are replaced and created whole, so nothing needs to be synced. A reference is created by a
 conditional request, which all three services and most others honour; a server that does not is
-refused before the first unit is computed. Renaming is a copy and a removal. Runs protect units from garbage
-collection by small objects that list them, because the times of an object cannot be set.
+refused before the first unit is computed. Renaming is a copy and a removal. Runs protect units from
+garbage collection by small objects that list them, because an object's times cannot be set.
 
 All waiting is done by threads, many at a time, so that a run over thousands of units does not wait
 for thousands of answers one after the other.
