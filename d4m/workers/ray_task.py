@@ -42,10 +42,10 @@ class Note:
 
     Attributes:
         shard: whose worker says so.
-        unit: the name of a unit that is published; or "", if it is a line for the log.
+        unit: the name of a unit that is published; or "".
         level: of the line.
         logger: that the line was given to.
-        text: the line.
+        text: a line for the log; or "", where the worker begins with its shard.
     """
 
     shard: int
@@ -128,6 +128,7 @@ def compute_shard(
     try:
         own = [str(each) for each in ray.get_gpu_ids()] if gpus else []
         stage, context = _WORKER.open(boxed, own)
+        post(Note(shard, ""))
         missing = list[Unit]()
         for unit in units:  # a worker that was lost may have published some
             if context.store.find(unit.stage, unit.key):

@@ -173,6 +173,8 @@ class ShardRun:
                 self._count(name, counted)
             if done.failure is not None:
                 raise done.failure.unpack()
+            # What a worker says of a shard's last unit may be heard after the shard's outcome.
+            self._longest_s = max(self._longest_s, done.seconds / max(1, len(done.names)))
             self._shards.record(pieces=len(given.pieces), seconds=done.seconds)
 
     def _lose(self, given: _Given, failure: Exception, *, at_fault: bool = False) -> None:
@@ -228,7 +230,7 @@ class ShardRun:
                 given.since = now
             if note.unit:
                 self._count(note.unit, counted)
-            else:
+            elif note.text:
                 logging.getLogger(note.logger).log(note.level, "%s", note.text)
 
     def _count(self, name: str, counted: Progress) -> None:

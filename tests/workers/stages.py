@@ -30,7 +30,8 @@ class Squares(Stage):
         count: how many units.
         seconds: that each unit takes.
         company: how many processes must have begun before any unit is done.
-        lasting: a unit that is never done by the first process that begins it.
+        lasting: a unit that the first process which begins it does not do before another has begun.
+        hanging: a unit that the first process which begins it never does.
         bad: a unit that cannot be computed.
         deadly: a unit that kills its process.
     """
@@ -47,11 +48,13 @@ class Squares(Stage):
         seconds=0.0,
         company=1,
         lasting=None,
+        hanging=None,
         bad=None,
         deadly=None,
     ):
         self.folder, self.count, self.seconds = folder, count, seconds
-        self.company, self.lasting, self.bad, self.deadly = company, lasting, bad, deadly
+        self.company, self.lasting, self.hanging = company, lasting, hanging
+        self.bad, self.deadly = bad, deadly
 
     def plan(self, context):
         return [
@@ -70,6 +73,8 @@ class Squares(Stage):
                 wait_until(lambda: len(set.union(*self.processes().values())) >= self.company)
             if number == self.lasting:
                 wait_until(lambda name=unit.name: len(self.processes()[name]) > 1)
+            if number == self.hanging and len(self.processes()[unit.name]) == 1:
+                time.sleep(PATIENCE_S)
             if number == self.bad:
                 msg = f"no square of {number}: free some space"
                 raise StoreError(msg) from OSError(28, "No space left on device")

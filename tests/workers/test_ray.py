@@ -18,7 +18,7 @@ from d4m.recipe.recipe import load_recipe
 from d4m.stages.context import StageContext
 from d4m.stages.run import run_stage
 from d4m.store.store import ArtifactStore
-from d4m.workers.ray_task import on_device
+from d4m.workers.ray_task import Done, on_device
 from d4m.workers.ray_workers import RayWorkers
 from d4m.workers.registry import open_workers
 from d4m_assets.resources import StoreResource
@@ -124,6 +124,67 @@ def test_a_killed_worker_costs_no_unit_that_it_has_published(workers, context, s
     # Unit 00 was published by the same worker before it was killed, and is not computed again.
     assert stage.processes()["00"] == set(killed)
     assert len(stage.processes()["01"]) == 2
+
+
+@pytest.fixture
+def impatient(monkeypatch, workers, context, squares):
+    """Two workers that have started; one that is quiet for three times the longest unit is slow."""
+    run_stage(squares(count=2, company=2), context, workers.compute)
+    monkeypatch.setattr("d4m.workers.ray_workers._LEAST_PATIENCE_S", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_a_slow_worker_has_not_done_is_given_to_another(workers, context, squares, caplog):
+    stage = squares(count=8, lasting=5, seconds=0.1)
+    report = run_stage(stage, context, workers.compute)
+    assert "a worker is slow; others get its " in caplog.text
+    assert _values(context, report) == {number: number**2 for number in range(8)}
+    assert len(report.computed) == 6  # and two when the workers were started
+    assert len(stage.processes()["05"]) == 2
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_stage_ends_though_one_of_its_workers_hangs(workers, context, squares, caplog):
+    stage, begun = squares(count=8, hanging=5, seconds=0.1), time.monotonic()
+    report = run_stage(stage, context, workers.compute)
+    assert time.monotonic() - begun < PATIENCE_S  # which is how long the first worker hangs
+    assert "a worker is slow; others get its " in caplog.text
+    assert _values(context, report) == {number: number**2 for number in range(8)}
+    assert len(stage.processes()["05"]) == 2
+    assert len(run_stage(squares(count=12), context, workers.compute).computed) == 4
+
+
+@pytest.mark.usefixtures("impatient")
+def test_no_worker_is_slow_as_long_as_it_is_heard_of(workers, context, squares, caplog):
+    """The last shard of each worker has four units, which take longer than the patience."""
+    stage = squares(count=14, seconds=1)
+    run_stage(stage, context, workers.compute)
+    assert "a worker is slow" not in caplog.text
+    assert all(len(each) == 1 for each in stage.processes().values())
+
+
+def test_a_worker_that_is_killed_for_lack_of_memory_costs_what_it_had_not_done(
+    workers, context, squares, caplog, monkeypatch
+):
+    """Ray says so in place of the outcome; here it does for the first shard, which ends too."""
+    run_stage(squares(count=1), context, workers.compute)  # starts Ray
+    import ray
+
+    get, killed = ray.get, []
+
+    def get_or_be_killed(reference):
+        outcome = get(reference)
+        if isinstance(outcome, Done) and not killed:
+            killed.append(outcome.names)
+            msg = "memory on the node was at 96 %"
+            raise ray.exceptions.OutOfMemoryError(msg)
+        return outcome
+
+    monkeypatch.setattr(ray, "get", get_or_be_killed)
+    report = run_stage(squares(count=8), context, workers.compute)
+    assert len(killed) == 1
+    assert "a worker was lost (OutOfMemoryError); others get its " in caplog.text
+    assert _values(context, report) == {number: number**2 for number in range(8)}
 
 
 def test_a_unit_that_kills_every_worker_ends_the_stage(workers, context, squares):
