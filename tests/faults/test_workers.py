@@ -18,7 +18,7 @@ from d4m.stages.run import run_stage
 from d4m.store.store import ArtifactStore
 from d4m.workers.ray_workers import RayWorkers
 from d4m.workers.registry import open_workers
-from tests.conftest import FOLDER_RECIPE, MADE, Workspace
+from tests.conftest import FOLDER_RECIPE, MADE, ONE_STUDENT, Workspace
 from tests.faults.conftest import often
 from tests.object_stores import BUCKET
 from tests.ray_nodes import PATIENCE_S, ray_nodes
@@ -43,6 +43,7 @@ WORKERS = {
     "client": WorkerSettings(f"ray://127.0.0.1:{CLIENT_PORT}", cpus=1),
 }
 RECIPES = {
+    "digits": ONE_STUDENT,
     "compact": FOLDER_RECIPE,
     "pretrained": FOLDER_RECIPE.replace(
         FOLDER_RECIPE[FOLDER_RECIPE.index("generator:") : FOLDER_RECIPE.index("prototypes:")],
@@ -119,7 +120,10 @@ def test_every_digest_is_the_same_whoever_computes_and_wherever_it_is_stored(
         Compute("cpu"),
         workers=open_workers(WORKERS["serial" if workers == "ray" else workers]),
     )
-    assert {each.manifest.asset: each.manifest for each in pipeline.run()} == make(recipe)
+    reports = list(pipeline.run())
+    assert {each.manifest.asset: each.manifest for each in reports} == make(recipe)
+    if workers == "ray":  # which has stored everything that this process looks at
+        assert not any(report.computed for report in reports)
     assert not any(report.computed for report in pipeline.run())
 
 
@@ -180,6 +184,47 @@ def test_a_node_that_is_killed_costs_the_units_in_hand(
     import ray
 
     assert sum(node["Alive"] for node in ray.nodes()) == 3
+
+
+LITTLE_MEMORY = """\
+import sys
+from pathlib import Path
+from d4m.compute import Compute, WorkerSettings
+from d4m.errors import WorkerError
+from d4m.recipe.recipe import load_recipe
+from d4m.stages.context import StageContext
+from d4m.stages.run import run_stage
+from d4m.store.store import ArtifactStore
+from d4m.workers.ray_workers import RayWorkers
+from tests.workers.stages import Squares
+
+recipe, folder = map(Path, sys.argv[1:])
+context = StageContext.open(load_recipe(recipe), ArtifactStore(folder / "store"), Compute("cpu"))
+stage = Squares(folder / "seen", count=1, seconds=600)
+try:
+    run_stage(stage, context, RayWorkers(WorkerSettings("ray", count=1)).compute)
+except WorkerError as failure:
+    print(type(failure.__cause__).__name__, failure)
+"""
+
+
+def test_a_unit_that_needs_more_memory_than_there_is_ends_the_stage_with_advice(
+    workspace, tmp_path
+):
+    """Ray's own watch over memory kills every worker, because it is told to begin at nothing."""
+    (tmp_path / "seen").mkdir()
+    script = [sys.executable, "-c", LITTLE_MEMORY]
+    told = {"RAY_memory_usage_threshold": "0.0001", "RAY_memory_monitor_refresh_ms": "100"}
+    run = subprocess.run(
+        [*script, workspace.recipes / "tiny.yaml", tmp_path],
+        env=workspace.environment() | told,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    printed = run.stdout
+    assert printed.startswith("OutOfMemoryError latents/00 has lost its worker 4 times"), run
+    assert "lower D4M_WORKER_COUNT" in printed
 
 
 def test_workers_share_the_gpus_of_the_cluster(cluster, ray_of, workspace, tmp_path):
