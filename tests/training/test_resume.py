@@ -12,9 +12,11 @@ from d4m.prototypes.refinement import Alternating, refine_prototypes
 from d4m.prototypes.student_regression import StudentRegression
 from d4m.prototypes.teacher_ridge_regression import TeacherRidgeRegression
 from d4m.prototypes.towards_classes import TowardsClasses
+from d4m.prototypes.towards_teacher import TowardsTeacher
 from d4m.settings import (
     AugmentationSettings,
     AutoencoderSettings,
+    ClassifierSettings,
     DenoiserSettings,
     MatchingSettings,
     OptimizerSettings,
@@ -28,6 +30,7 @@ from tests.object_stores import BUCKET, environment, make_bucket, moto
 
 VIEWS = AugmentationSettings(crop_scale=(0.5, 1.0), cutmix=0.5)
 PIXELS = torch.randn(24, 1, 8, 8, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+SMALL, LARGER = (ClassifierSettings(options={"width": width}) for width in (8, 16))
 IMAGES = ImageSet(PIXELS, torch.arange(24) % 2)
 
 
@@ -155,25 +158,55 @@ def test_a_denoiser_with_its_averaged_weights(tmp_path):
     assert_same_when_stopped(train, tmp_path, after=3)
 
 
-def _towards_classes():
-    labels = TowardsClasses(IMAGES.class_ids)
-    return StudentRegression(
-        np.arange(4) % 2, IMAGES, labels, augmentation=VIEWS, precision="float32", seed=0
-    )
-
-
-def _towards_teacher():
+def _teacher():
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     nn.init.normal_(teacher[1].weight, generator=torch.Generator().manual_seed(1))
     nn.init.zeros_(teacher[1].bias)
-    return TeacherRidgeRegression(
-        np.arange(4) % 2, IMAGES, teacher.eval(), augmentation=VIEWS, precision="float32", seed=0
+    return teacher.eval()
+
+
+def _by_students(labels, *, networks=(SMALL,), regressions=1):
+    return StudentRegression(
+        np.arange(4) % 2,
+        IMAGES,
+        labels,
+        augmentation=VIEWS,
+        precision="float32",
+        seed=0,
+        networks=networks,
+        regressions=regressions,
     )
 
 
-def test_a_refinement_towards_classes_and_teacher(tmp_path, monkeypatch):
+def _towards_classes():
+    return _by_students(TowardsClasses(IMAGES.class_ids))
+
+
+def _towards_teacher(**more):
+    return _by_students(TowardsTeacher(_teacher(), IMAGES, "float32"), **more)
+
+
+def _towards_teacher_by_ridge():
+    return TeacherRidgeRegression(
+        np.arange(4) % 2, IMAGES, _teacher(), augmentation=VIEWS, precision="float32", seed=0
+    )
+
+
+OBJECTIVES = {
+    "class": _towards_classes,
+    "teacher": lambda: _towards_teacher(networks=(SMALL, LARGER), regressions=2),
+    "both": lambda: Alternating(_towards_classes(), _towards_teacher()),
+    "both, teacher by ridge": lambda: Alternating(_towards_classes(), _towards_teacher_by_ridge()),
+}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_refinement(tmp_path, monkeypatch, objective):
     monkeypatch.setattr("d4m.prototypes.teacher_ridge_regression._STUDENT_VIEWS", (8, 16))
     monkeypatch.setattr("d4m.prototypes.teacher_ridge_regression._STEPS_PER_STUDENT", 4)
+    for labels in (TowardsClasses, TowardsTeacher):  # students of a few steps at most
+        monkeypatch.setattr(labels, "oldest", 16)
+        monkeypatch.setattr(labels, "steps_per_use", 2)
     prototypes = PIXELS[:4].numpy()
 
     def train(checkpoint):
@@ -183,7 +216,7 @@ def test_a_refinement_towards_classes_and_teacher(tmp_path, monkeypatch):
                     prototypes,
                     torch.arange(4) % 2,
                     lambda latents, _: torch.tanh(latents),
-                    Alternating(_towards_classes(), _towards_teacher()),
+                    OBJECTIVES[objective](),
                     steps=8,
                     checkpoint=checkpoint,
                 )
