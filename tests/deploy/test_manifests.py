@@ -138,6 +138,13 @@ def test_volumes_services_and_ports_are_there():
     assert _named("Service", "postgres")
 
 
+def test_ray_gives_its_workers_their_share_of_a_busy_node():
+    ray = _named("RayCluster", "d4m")
+    for template in _templates(ray):
+        [container] = template["spec"]["containers"]
+        assert {"name": "RAY_worker_niceness", "value": "0"} in container["env"]
+
+
 def test_the_driver_reaches_ray_and_both_have_the_version_of_the_constraints():
     ray = _named("RayCluster", "d4m")
     [driver] = [
