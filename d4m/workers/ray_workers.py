@@ -173,7 +173,7 @@ class ShardRun:
                 self._count(name, counted)
             if done.failure is not None:
                 raise done.failure.unpack()
-            # What a worker says of a shard's last unit may be heard after the shard's outcome.
+            # A worker's note on the last unit of a shard may arrive after the outcome of the shard.
             self._longest_s = max(self._longest_s, done.seconds / max(1, len(done.names)))
             self._shards.record(pieces=len(given.pieces), seconds=done.seconds)
 

@@ -211,13 +211,13 @@ except WorkerError as failure:
 def test_a_unit_that_needs_more_memory_than_there_is_ends_the_stage_with_advice(
     workspace, tmp_path
 ):
-    """Ray's own watch over memory kills every worker, because it is told to begin at nothing."""
+    """Ray's own watch over memory kills every worker, because its threshold is next to nothing."""
     (tmp_path / "seen").mkdir()
     script = [sys.executable, "-c", LITTLE_MEMORY]
-    told = {"RAY_memory_usage_threshold": "0.0001", "RAY_memory_monitor_refresh_ms": "100"}
+    settings = {"RAY_memory_usage_threshold": "0.0001", "RAY_memory_monitor_refresh_ms": "100"}
     run = subprocess.run(
         [*script, workspace.recipes / "tiny.yaml", tmp_path],
-        env=workspace.environment() | told,
+        env=workspace.environment() | settings,
         capture_output=True,
         text=True,
         check=True,
