@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from d4m.pipeline import STAGES
-from tests.conftest import MADE, TINY_RECIPE
+from tests.conftest import MADE, ONE_STUDENT
 from tests.faults.conftest import StoredUnits, often
 
 pytestmark = pytest.mark.faults
@@ -120,13 +120,21 @@ def test_a_training_killed_in_the_middle_goes_on_to_the_same_bits(
     _assert_goes_on_when_killed(run_until, stored, stage, (unit,), caplog)
 
 
-@pytest.fixture
-def refined(workspace):
+REFINEMENTS = {
+    "ridge": "refinement_steps: 30",
+    "class": "refinement: {steps: 10}",
+    "both": "refinement: {steps: 10, labels: both}",
+}
+"""The first objective that there was; the default one, with a pool of students; two such pools."""
+
+
+@pytest.fixture(params=REFINEMENTS)
+def refined(request, workspace):
     """A recipe whose prototypes are refined together, and a store in which it has been run."""
     plain = "prototypes: {ipc: 3, starts: 1}"
-    more = "representative: explaining, refinement_steps: 30"
-    assert plain in TINY_RECIPE
-    workspace.write("tiny", TINY_RECIPE.replace(plain, f"{plain[:-1]}, {more}}}"))
+    more = f"representative: explaining, {REFINEMENTS[request.param]}"
+    assert plain in ONE_STUDENT
+    workspace.write("tiny", ONE_STUDENT.replace(plain, f"{plain[:-1]}, {more}}}"))
     workspace.run()
     return StoredUnits(workspace)
 
