@@ -69,7 +69,7 @@ def status(
         typer.Option(
             "--cost",
             help="Also estimate seconds, GPU hours, store and memory of every stage of a run, from "
-            "rates of this device. These are measured the first time, which takes up to two minutes.",
+            "rates of this device. These are measured the first time, which takes a minute or two.",
         ),
     ] = False,
     as_json: JsonOption = False,

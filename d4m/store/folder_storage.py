@@ -108,10 +108,6 @@ class FolderStorage(Storage):
         """Return the unit's own folder."""
         return self.root / path, digest_folder(self.root / path)
 
-    def read_digest(self, path: PurePosixPath, files: FileStamps) -> str:  # noqa: ARG002
-        """Read the unit's own folder."""
-        return digest_folder(self.root / path)
-
     @contextmanager
     def opened(self, path: PurePosixPath) -> Generator[Path]:
         """Return the folder itself."""

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from d4m.errors import DamagedUnitError, StoreError
+from d4m.store.digest import digest_folder
 from d4m.store.layout import digest_group, read_group
 from d4m.store.pieces import StoredRows
 from d4m.store.reference import Reference, parse_reference, reference_path, reference_text
@@ -108,8 +109,12 @@ class Member:
         if reference.is_group:
             self.read_arrays(reference)
             return
-        digest, files = self.storage.read_digest, reference.files
-        self._checked(reference, lambda: (None, digest(reference.folder, files)))
+
+        def read() -> tuple[None, str]:
+            with self.storage.opened(reference.folder) as folder:
+                return None, digest_folder(folder)
+
+        self._checked(reference, read)
 
     def retire(self, path: PurePosixPath) -> None:
         """Rename a reference, which hides its unit but keeps its files for inspection."""

@@ -25,7 +25,7 @@ from threading import current_thread
 from typing import Any, TypeVar
 
 from d4m.errors import StoreError
-from d4m.store.digest import canonical_json, digest_folder, digest_json
+from d4m.store.digest import canonical_json, digest_json
 from d4m.store.machine_cache import open_copy, remembered_folder
 from d4m.store.object_server import ObjectServer, obstore
 from d4m.store.storage import USES, Entry, FileStamps, Storage
@@ -198,12 +198,6 @@ class ObjectStorage(Storage):
         """
         name = f"{path.name}-{digest_json(files)[:8]}"
         return open_copy(name, digest, lambda folder: self._download(path, files, folder))
-
-    def read_digest(self, path: PurePosixPath, files: FileStamps) -> str:
-        """Download all objects, whether or not there is a copy on this machine."""
-        with tempfile.TemporaryDirectory(prefix="d4m-") as name:
-            self._download(path, files, Path(name))
-            return digest_folder(Path(name))
 
     @contextmanager
     def opened(self, path: PurePosixPath) -> Generator[Path]:

@@ -148,13 +148,6 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def read_digest(self, path: PurePosixPath, files: FileStamps) -> str:
-        """Read all files of a unit where they are stored, and return the digest of what they hold.
-
-        Args:
-            path: the unit's folder.
-            files: the stamps of its files, by relative path.
-
     def opened(self, path: PurePosixPath) -> AbstractContextManager[Path]:
         """Return a folder on this machine with the files below `path`, for as long as it is used.
 
