@@ -13,8 +13,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -238,11 +240,10 @@ def _prototypes(arguments: argparse.Namespace, _: Path) -> None:
         return [clusters.fit_prototypes(each, settings, seed=0) for each in classes]
 
     fast, found = _timed(fit)
-    rotating, nearest = clusters.is_worth_rotating, clusters.nearest_rows
-    clusters.is_worth_rotating = lambda points: False  # noqa: ARG005
-    clusters.nearest_rows = _nearest_by_subtraction
-    slow, wanted = _timed(fit)
-    clusters.is_worth_rotating, clusters.nearest_rows = rotating, nearest
+    with ExitStack() as plain:
+        for name, function in _PLAIN_CLUSTERS.items():
+            plain.enter_context(mock.patch.object(clusters, name, function))
+        slow, wanted = _timed(fit)
     same = all(
         np.array_equal(one.clusters, other.clusters)
         and np.array_equal(one.nearest_images, other.nearest_images)
@@ -259,6 +260,14 @@ def _nearest_by_subtraction(
 ) -> np.ndarray:
     assert not distinct, "medoids are not measured"
     return np.array([((points - centre) ** 2).sum(axis=1).argmin() for centre in centres])
+
+
+_PLAIN_CLUSTERS: dict[str, Callable[..., Any]] = {
+    "is_worth_rotating": lambda _: False,
+    "nearest_rows": _nearest_by_subtraction,
+    "count_distinct": lambda points, most: len(np.unique(points, axis=0)),  # noqa: ARG005
+    "_inertia": lambda points, all_, own: float(((points - all_[own]) ** 2).sum()),
+}
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, Any]:

@@ -15,6 +15,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
 from d4m.errors import PrototypeError
+from d4m.prototypes.distinct import count_distinct
 from d4m.prototypes.fewer_features import is_worth_rotating, rotate
 from d4m.prototypes.nearest import nearest_rows
 from d4m.settings import PrototypeSettings
@@ -95,7 +96,10 @@ def fit_prototypes(
     points = _flatten(latents)
     squares = points if settings.pooling == 1 else _flatten(_pool(latents, settings.pooling))
     kept = _densest(squares, settings.outlier_share, count)
-    points, squares = points[kept], squares[kept]
+    if len(kept) < len(points):
+        pooled = squares is not points
+        points = points[kept]
+        squares = squares[kept] if pooled else points
     _check_distinct(squares, count, settings, images=len(latents))
     centres, memberships = _cluster(squares, count, settings, seed)
     if settings.pooling > 1:
@@ -111,7 +115,7 @@ def fit_prototypes(
         prototypes=prototypes.reshape(-1, *latents.shape[1:]).astype(np.float32),
         cluster_shares=shares[order],
         nearest_images=kept[nearest],
-        inertia=_inertia(points, prototypes[assignment]),
+        inertia=_inertia(points, prototypes, assignment),
         clusters=clusters,
     )
 
@@ -133,7 +137,7 @@ def represent_by(
         fitted,
         prototypes=latents[rows].astype(np.float32),
         nearest_images=rows,
-        inertia=_inertia(points[kept], points[rows][fitted.clusters[kept]]),
+        inertia=_inertia(points[kept], points[rows], fitted.clusters[kept]),
     )
 
 
@@ -182,7 +186,7 @@ def _check_distinct(
     *,
     images: int,
 ) -> None:
-    distinct = len(np.unique(points, axis=0)) if len(points) >= count else 0
+    distinct = count_distinct(points, most=count) if len(points) >= count else 0
     if distinct >= count:
         return
     kept = f", {len(points)} without outliers" if len(points) < images else ""
@@ -275,6 +279,11 @@ def _full_means(
 
 
 def _inertia(
-    points: Float64[np.ndarray, "image feature"], own: Float64[np.ndarray, "image feature"]
+    points: Float64[np.ndarray, "image feature"],
+    prototypes: Float64[np.ndarray, "prototype feature"],
+    assignment: Int64[np.ndarray, "image"],
 ) -> float:
-    return float(((points - own) ** 2).sum())
+    squares = prototypes[assignment]  # memory for one more copy of the points, and for no second
+    np.subtract(points, squares, out=squares)
+    np.square(squares, out=squares)
+    return float(squares.sum())
