@@ -21,7 +21,7 @@ _BYTES_AHEAD = 256 << 20  # of views that are made ahead
 
 
 def batches_of_views(
-    images: ImageSet, views: Views, batches: Sequence[Rows]
+    images: ImageSet, views: Views, batches: Sequence[Rows], made: Pixels | None = None
 ) -> Iterator[tuple[Rows, Pixels]]:
     """Yield each batch's rows and views.
 
@@ -33,7 +33,12 @@ def batches_of_views(
         images: the set.
         views: one view per image of the set.
         batches: rows of each batch, none empty.
+        made: the pixels of all views, if they are at hand; nothing is made then.
     """
+    if made is not None:
+        for rows in batches:
+            yield rows, made.index_select(0, torch.from_numpy(rows).to(made.device))
+        return
     if large_images(images.pixels) is not None:
         yield from _in_pieces(images, views, batches)
         return
@@ -41,10 +46,10 @@ def batches_of_views(
     groups = [batches[start : start + together] for start in range(0, len(batches), together)]
     make = partial(replay_views, images.pixels, views)
     if isinstance(images.pixels, Spool) and images.pixels.from_file and together == 1:
-        made = made_ahead(make, batches, ahead=1, threads=1, start=_compute_alone)
+        pieces = made_ahead(make, batches, ahead=1, threads=1, start=_compute_alone)
     else:
-        made = map(make, map(np.concatenate, groups))
-    for several, pixels in zip(groups, made, strict=True):
+        pieces = map(make, map(np.concatenate, groups))
+    for several, pixels in zip(groups, pieces, strict=True):
         yield from zip(several, pixels.split([len(rows) for rows in several]), strict=True)
 
 

@@ -26,8 +26,24 @@ from d4m.training.resume import Position, Resumable
 
 Rows = Int64[np.ndarray, "row"]
 Losses = Callable[[Tensor, Rows], Tensor]  # (logits, rows) -> losses
-Epoch = tuple[ImageSet, Views, Losses]
 _CURVE_POINTS = 10
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What classifiers see in an epoch.
+
+    Attributes:
+        images: those of all training sets.
+        views: one per image.
+        losses: of some views.
+        made: the pixels of the views, if they are at hand.
+    """
+
+    images: ImageSet
+    views: Views
+    losses: Losses
+    made: Float[Tensor, "image channel height width"] | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +154,7 @@ class TrainingLoop:
                 network.train()
                 with _gradients_added_in_order(device):
                     mean_losses = self._epoch(at, steps, own, gradients, advance, saved)
+                del own  # views that are at hand, before those of the next epoch are
                 if training.watch is not None:
                     training.watch(network.eval())
                 if epoch in curve_epochs:
@@ -179,8 +196,8 @@ class TrainingLoop:
         saved: Resumable,
     ) -> list[float]:
         """Train from a place within an epoch to the epoch's end; return the mean losses."""
-        (images, views, losses), epoch = own, at.epoch
-        batches = batches_of_views(images, views, self._batches(epoch, steps))
+        epoch, order = at.epoch, self._batches(at.epoch, steps)
+        batches = batches_of_views(own.images, own.views, order, own.made)
         for number, (rows, pixels) in enumerate(batches):
             if number < at.batch:  # a resumed training makes all views of the epoch, as before
                 continue
@@ -189,7 +206,7 @@ class TrainingLoop:
                     self.changes, pixels, rows % self._size, epoch=epoch, batch=number
                 )
             at.total += gradients.add(
-                self._join(pixels), self._losses_of_parts(losses, rows, images)
+                self._join(pixels), self._losses_of_parts(own.losses, rows, own.images)
             )
             advance()
             at.batch = number + 1

@@ -82,7 +82,7 @@ def train_together_with_hard_labels(
             images=len(learners[0].images),
             size_px=images.size_px,
         )
-        return images, views, class_losses(images, views)
+        return Epoch(images, views, class_losses(images, views))
 
     models, trainings = [each.model for each in learners], [each.training for each in learners]
     changes = [each.changes for each in learners if each.changes is not None]
@@ -153,4 +153,9 @@ class _JoinedLabels(ByEpoch[EpochLabels]):
         read = {name: each[epoch] for name, each in distinct.items()}
         own = [read[id(each)] for each in self._labels]
         views = join_views([each.views for each in own])
-        return EpochLabels(views, np.concatenate([each.logits for each in own]))
+        made = [each.made for each in own if each.made is not None]
+        return EpochLabels(
+            views,
+            np.concatenate([each.logits for each in own]),
+            torch.cat(made) if len(made) == len(own) else None,
+        )

@@ -69,7 +69,7 @@ def soft_epochs(
                     by_logits = mse_loss(logits, teacher_logits[rows])
                     return by_logits + matching.ce_weight * by_class(logits, rows)
 
-        return images, label.views, losses
+        return Epoch(images, label.views, losses, label.made)
 
     return labelled
 
@@ -100,7 +100,7 @@ def train_with_hard_labels(
     def labelled(epoch: int) -> Epoch:
         shown = images if sampling is None else sampling.epoch(epoch)
         views = draw_epoch(shown, augmentation, seed=training.seed, epoch=epoch)
-        return shown, views, class_losses(shown, views, weights)
+        return Epoch(shown, views, class_losses(shown, views, weights))
 
     own = [] if changes is None else [changes]
     [curve] = TrainingLoop([model], images, [training], own).run(labelled)
