@@ -6,7 +6,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from jaxtyping import Float16, UInt8
+from jaxtyping import Float, Float16, Shaped, UInt8
+from torch import Tensor
 
 from d4m.generators.autoencoder import check_finite, scale_latents
 from d4m.images.pixels import to_pixels
@@ -39,32 +40,51 @@ def encode_images(
     Differs:
         The mean is the default, because it does not depend on a random draw.
     """
-    position = 0
-    for images in batches:
-        with torch.inference_mode():
-            pixels = to_pixels(_on_device(images, vae.device)).to(vae.dtype)
-            posterior = cast(Any, vae).encode(pixels).latent_dist
-            latents = posterior.mean
-            if sample_seed is not None:
-                noise = [
-                    torch.randn(
-                        latents.shape[1:],
-                        generator=torch.Generator().manual_seed(stream_seed(sample_seed, row)),
-                    )
-                    for row in range(position, position + len(images))
-                ]
-                latents = latents + posterior.std * torch.stack(noise).to(latents)
-            position += len(images)
-            scaled = scale_latents(latents.float(), vae)
-            check_finite(scaled, "latents", vae.dtype)
-            yield scaled.cpu().numpy().astype(np.float16)
+    waiting, position = None, 0
+    for images in batches:  # taken, and its copy begun, while a GPU computes the batch before
+        there = _on_device(torch.from_numpy(np.ascontiguousarray(images)), vae.device)
+        done = None if waiting is None else _finish(waiting, vae)
+        waiting = _encode(there, vae, sample_seed, position)
+        position += len(images)
+        if done is not None:
+            yield done
+    if waiting is not None:
+        yield _finish(waiting, vae)
 
 
-def _on_device(
-    images: UInt8[np.ndarray, "image height width channel"], device: torch.device
-) -> UInt8[torch.Tensor, "image height width channel"]:
-    """Return images on a device, as bytes; a GPU copies them while it computes."""
-    there = torch.from_numpy(np.ascontiguousarray(images))
+@torch.inference_mode()
+def _encode(
+    images: UInt8[Tensor, "image height width channel"],
+    vae: AutoencoderKL,
+    sample_seed: int | None,
+    position: int,
+) -> Float[Tensor, "image latent_channel latent_height latent_width"]:
+    """Return scaled latents, for which a GPU is not waited for; rows count from `position`."""
+    posterior = cast(Any, vae).encode(to_pixels(images).to(vae.dtype)).latent_dist
+    latents = posterior.mean
+    if sample_seed is not None:
+        noise = [
+            torch.randn(
+                latents.shape[1:],
+                generator=torch.Generator().manual_seed(stream_seed(sample_seed, row)),
+            )
+            for row in range(position, position + len(images))
+        ]
+        own = _on_device(torch.stack(noise).to(latents.dtype), latents.device)
+        latents = latents + posterior.std * own
+    return scale_latents(latents.float(), vae)
+
+
+def _finish(
+    scaled: Float[Tensor, "image latent_channel latent_height latent_width"], vae: AutoencoderKL
+) -> Float16[np.ndarray, "image latent_channel latent_height latent_width"]:
+    """Wait for scaled latents, check them, and return them in half precision."""
+    check_finite(scaled, "latents", vae.dtype)
+    return scaled.cpu().numpy().astype(np.float16)
+
+
+def _on_device(values: Shaped[Tensor, "*shape"], device: torch.device) -> Shaped[Tensor, "*shape"]:
+    """Return values on a device; a GPU copies them while it computes."""
     if device.type == "cuda":
-        there = there.pin_memory()
-    return there.to(device, non_blocking=True)
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)

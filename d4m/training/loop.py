@@ -31,7 +31,7 @@ _CURVE_POINTS = 10
 
 @dataclass(frozen=True)
 class Epoch:
-    """What classifiers see in an epoch.
+    """The images, the views and the losses of an epoch.
 
     Attributes:
         images: those of all training sets.

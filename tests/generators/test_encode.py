@@ -5,6 +5,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
+from d4m.generators import encode
 from d4m.generators.encode import encode_images
 from d4m.images.pixels import to_pixels
 from d4m.seeds import stream_seed
@@ -90,3 +91,26 @@ def test_another_seed_samples_other_latents_about_the_same_mean(vae):
     assert draws.std(axis=0, ddof=1).mean() == pytest.approx(
         0.7 * float(posterior.std.mean()), rel=0.05
     )
+
+
+def test_the_next_batch_is_taken_before_the_result_is_waited_for(vae, monkeypatch):
+    """A GPU computes a batch while the next one is decoded and copied."""
+    events = list[str]()
+
+    def batches():
+        for number in range(3):
+            events.append(f"take {number}")
+            yield IMAGES[number : number + 1]
+
+    finish = encode._finish
+    monkeypatch.setattr(encode, "_finish", lambda *some: (events.append("wait"), finish(*some))[1])
+    with vae.encoder.register_forward_pre_hook(lambda *_: events.append("encode")):
+        for _ in encode_images(batches(), vae):
+            assert not torch.is_inference_mode_enabled()
+            events.append("result")
+    first = ["take 0", "encode", "take 1", "wait", "encode", "result"]
+    assert events == [*first, "take 2", "wait", "encode", "result", "wait", "result"]
+
+
+def test_no_batches_have_no_latents(vae):
+    assert list(encode_images([], vae)) == []
