@@ -134,6 +134,50 @@ def test_batch_norm_is_split_only_where_it_must_be_and_by_parts_statistics(caplo
     assert "its own statistics of batch norm" in caplog.text
 
 
+def test_a_batch_of_1024_trains_on_a_device_that_fits_64():
+    """A convnet whose layers look at one image at a time, as D4M's own students are."""
+    pixels, class_ids = _batch(1024)
+    wanted, total = _whole(_convnet(), pixels, class_ids)
+    for model, at_once in ((_Small(_convnet(), 64), None), (_Small(_convnet(), 64), 64)):
+        found = _add(Gradients(model, "float32", at_once=at_once), pixels, class_ids)
+        tried = [] if at_once else [1024, 512, 256, 128]
+        assert model.sizes == [*tried, *[64] * 16]
+        largest = wanted.abs().max().item()
+        assert torch.allclose(_gradient(model), wanted, rtol=0, atol=1e-5 * largest)
+        assert found.item() == pytest.approx(total.item(), rel=1e-6)
+
+    model = _Small(_convnet(), 64)
+    settings = OptimizerSettings(name="sgd", batch_size=1024, learning_rate=0.1)
+    curve = train_with_hard_labels(
+        model,
+        ImageSet(pixels, class_ids),
+        Training(epochs=3, optimizer=settings, seed=2),
+        augmentation=AugmentationSettings(crop_scale=(1.0, 1.0), flip=0.0, cutmix=0.0),
+    )
+    assert model.sizes == [1024, 512, 256, 128, *[64] * 48]
+    assert curve.losses[-1] < curve.losses[0]
+
+
+def test_batch_norm_of_1024_has_the_statistics_of_16_parts_where_64_fit(caplog):
+    pixels, class_ids = _batch(1024)
+    parts = _normed()
+    parts.zero_grad()
+    for start in range(0, 1024, 64):
+        rows = slice(start, start + 64)
+        losses = nn.functional.cross_entropy(parts(pixels[rows]), class_ids[rows], reduction="sum")
+        (losses / 1024).backward()
+    small = _Small(_normed(), 64)
+    with caplog.at_level(logging.WARNING):
+        _add(Gradients(small, "float32", at_once=64), pixels, class_ids)
+    # The size that was asked for is used only after the whole batch did not fit.
+    assert small.sizes == [1024, *[64] * 16]
+    assert torch.equal(_gradient(small), _gradient(parts))
+    whole, _ = _whole(_normed(), pixels, class_ids)
+    gap = (_gradient(small) - whole).abs().max() / whole.abs().max()
+    assert 1e-5 < gap < 0.2
+    assert "its own statistics of batch norm" in caplog.text
+
+
 def test_dropout_draws_after_a_failed_attempt_what_it_draws_without_one():
     pixels, class_ids = _batch(4)
 
