@@ -5,7 +5,9 @@ the day, into `benchmarks/devices/`. On a GPU the sizes are Stable Diffusion 1.5
 random weights, and ResNet-18's at 224 px; on a CPU everything is small, so that the script itself
 is tried. The published procedures are those of synthesis.py and published_training.py; encoding is
 compared with one image at a time. A part that fails or for which no time is left is named in the
-table, and the others are measured.
+table, and the others are measured. The file is written after each part, so a run that is ended
+early leaves what it has measured. Shares of the matrix rate are of large products in the row's own
+number format.
 """
 
 import argparse
@@ -14,16 +16,16 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from functools import partial
+from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from data_path import write_jpeg_files
-from device_table import HEAD, Row, measure_part
+from device_sizes import CPU, GPU, Size
+from device_table import Row, Table, measure_part
 from PIL import Image
 from published_training import (
     PublishedImages,
@@ -59,50 +61,19 @@ from d4m.training.train import Training, train_with_soft_labels
 FOLDER = Path(__file__).parent / "devices"
 
 
-@dataclass(frozen=True)
-class Size:
-    """How large everything is.
-
-    Attributes:
-        pipeline: of `small_pipelines.SIZES`.
-        image_px: of synthesis and encoding.
-        ipc: images per label, of ten labels, by our way; the published one makes one of each.
-        steps: of the full schedule.
-        files: JPEG files, half of which are encoded; by the published way, a twentieth.
-        student: the network.
-        view_px: of labels and students.
-        images: of the distilled set.
-        classes: of the distilled set.
-        batch: images per step.
-    """
-
-    pipeline: str
-    image_px: int
-    ipc: int
-    steps: int
-    files: int
-    student: str
-    view_px: int
-    images: int
-    classes: int
-    batch: int
-
-
-GPU = Size("sd15", 512, 16, 50, 2000, "resnet18", 224, 4096, 1000, 256)
-CPU = Size("tiny", 32, 2, 10, 60, "resnet18", 32, 64, 10, 32)
-
-
 def main() -> None:
     """Measure what time allows, print the table and write the file."""
     arguments = _arguments()
-    device, size = arguments.device, GPU if arguments.device != "cpu" else CPU
-    start = time.monotonic()
+    size = GPU if arguments.device != "cpu" else CPU
+    measure(size, arguments.device, minutes=arguments.minutes, out=arguments.out)
+
+
+def measure(size: Size, device: str, *, minutes: float, out: Path) -> Path:
+    """Measure part after part, print each, and write the file after each; return its path."""
     name = torch.cuda.get_device_name() if device != "cpu" else "CPU"
-    rows = list[Row]()
-    print(f"{name}, torch {torch.__version__}, {datetime.now(UTC):%Y-%m-%d}, {size}\n\n{HEAD}")
+    table = Table(name, asdict(size), out)
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        bench = Machine(size, device, place)
+        bench = Machine(size, device, Path(folder))
         parts = (
             bench.synthesis,
             bench.labels_and_students,
@@ -110,33 +81,19 @@ def main() -> None:
             bench.encoding,
         )
         for number, part in enumerate(parts, 1):
-            left = 60 * arguments.minutes - (time.monotonic() - start)
-            found = measure_part(part, left * number / len(parts) / 60)
-            rows += found
-            for row in found:
-                print(row.markdown(), flush=True)
-    document = {
-        "device": name,
-        "torch": torch.__version__,
-        "day": f"{datetime.now(UTC):%Y-%m-%d}",
-        "processors": (os.cpu_count() or 1),
-        "minutes": (time.monotonic() - start) / 60,
-        "size": asdict(size),
-        "rows": [asdict(row) for row in rows],
-    }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / f"{name.replace(' ', '_')}-{document['day']}.json"
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(f"\n{document['minutes']:.1f} minutes; written to {path}")
+            left = minutes - table.minutes
+            table.add(measure_part(part, left * number / len(parts)))
+    print(f"\n{table.minutes:.1f} minutes; written to {table.path}")
+    return table.path
 
 
 class Machine:
     """The device and what is measured on it."""
 
     def __init__(self, size: Size, device: str, folder: Path) -> None:
-        """Measure the rate of large matrix products."""
+        """Measure nothing yet."""
         self.size, self.device, self.folder = size, device, folder
-        self.matrix_rate = matrix_rate(device)
+        self.matrix_rate = cache(partial(matrix_rate, device))  # of a number format
 
     def synthesis(self) -> list[Row]:
         """Draw images: equal steps, then the preset `fast`."""
@@ -162,7 +119,9 @@ class Machine:
         bench.ours(SynthesisSettings(num_inference_steps=2))
         for name, settings in (("equal steps", paper), ("preset `fast`", fast)):
             rate = count / self._timed(partial(bench.ours, settings))
-            share = rate * bench.work_per_image() / self.matrix_rate if settings is paper else None
+            share = (
+                rate * bench.work_per_image() / self.matrix_rate() if settings is paper else None
+            )
             what = f"synthesis, images/s, {size.image_px} px, {name}"
             rows.append(Row(what, published, rate, share, self._peak()))
         return rows
@@ -192,7 +151,7 @@ class Machine:
                 f"labels, views/s, {size.view_px} px, {size.student}",
                 label_rate,
                 rate,
-                rate * work / self.matrix_rate,
+                rate * work / self.matrix_rate(torch.float32),
                 self._peak(),
             )
         ]
@@ -202,7 +161,8 @@ class Machine:
             train = partial(self._train, images, labels, precision)
             train()
             rate = size.images / self._timed(train)
-            share = rate * self._flops(teacher) * 1.5 / self.matrix_rate
+            most = self.matrix_rate(getattr(torch, precision))
+            share = rate * self._flops(teacher) * 1.5 / most
             what = f"students, images/s, {size.view_px} px, {size.student}, {precision}"
             rows.append(Row(what, slow, rate, share, self._peak()))
         return rows
@@ -223,7 +183,7 @@ class Machine:
         from small_pipelines import build_pipeline
 
         size, files = self.size, self.folder / "files"
-        write_jpeg_files(files, size.files // 4)
+        write_jpeg_files(files, size.files)  # of each of two classes, of which one is read
         settings = ImageFolderSettings(
             source="image_folder", path=str(files), size_px=size.image_px, test_share=0.02
         )

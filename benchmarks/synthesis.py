@@ -225,12 +225,24 @@ def _publish(store: ArtifactStore, label: str, prototypes: np.ndarray) -> str:
     return store.publish_arrays(unit, arrays, {}).key
 
 
-def matrix_rate(device: str) -> float:
-    """Measure floating-point operations per second of a large matrix product, same format."""
+def matrix_rate(device: str, dtype: torch.dtype | None = None) -> float:
+    """Measure floating-point operations per second of a large matrix product.
+
+    Args:
+        device: in torch's words.
+        dtype: the number format; None: that of the pipeline on this device. On a GPU float32 is
+            what convolutions take for it, which is TF32 unless torch is told otherwise.
+    """
     on_cpu = device == "cpu"
-    side, dtype = (2048, torch.float32) if on_cpu else (8192, torch.float16)
+    side = 1024 if on_cpu else 8192
+    dtype = dtype or (torch.float32 if on_cpu else torch.float16)
     factor = torch.randn(side, side, device=device, dtype=dtype)
-    fastest = min(_timed(lambda: torch.mm(factor, factor)) for _ in range(10))
+    products, before = torch.backends.cuda.matmul, torch.backends.cuda.matmul.fp32_precision
+    products.fp32_precision = torch.backends.cudnn.conv.fp32_precision
+    try:
+        fastest = min(_timed(lambda: torch.mm(factor, factor)) for _ in range(10))
+    finally:
+        products.fp32_precision = before
     return 2 * side**3 / fastest
 
 
