@@ -231,7 +231,7 @@ def matrix_rate(device: str, dtype: torch.dtype | None = None) -> float:
     Args:
         device: in torch's words.
         dtype: the number format; None: that of the pipeline on this device. On a GPU, products in
-            float32 are computed as convolutions are: in TF32, unless torch is told otherwise.
+            float32 are computed as convolutions are: in TF32, unless torch is set otherwise.
     """
     on_cpu = device == "cpu"
     side = 1024 if on_cpu else 8192
