@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from d4m.errors import D4MError, RecipeError
+from d4m.export.about import about_set
 from d4m.export.card import write_card
 from d4m.export.contents import Contents
 from d4m.export.croissant import write_croissant
@@ -99,29 +100,8 @@ def _write_tables(contents: Contents, folder: Path) -> None:
         labels = contents.labelled_epochs()
         write_label_table(folder / "soft_labels", labels, channels=contents.shape[2])
     write_score_table(folder / "scores", contents.scores)
-    write_json(folder / "distilled.json", _about(contents))
+    write_json(folder / "distilled.json", about_set(contents))
     (folder / _LOADER).write_text(join_parts(), encoding="utf-8")
-
-
-def _about(contents: Contents) -> dict[str, Any]:
-    """Return what `distilled.py` must know of the data set."""
-    statistics, recipe = contents.statistics(), contents.recipe
-    evaluation = recipe.evaluation
-    images, size_px, channels = contents.shape
-    return {
-        "name": contents.name,
-        "classes": contents.class_names,
-        "images": images,
-        "size_px": size_px,
-        "channels": channels,
-        "training": {
-            "epochs": recipe.soft_labels.epochs,
-            "optimizer": evaluation.optimizer.model_dump(mode="json"),
-            "matching": evaluation.matching.model_dump(mode="json"),
-            "mean": statistics and statistics.mean,
-            "deviation": statistics and statistics.deviation,
-        },
-    }
 
 
 def _write_papers(contents: Contents, folder: Path) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from d4m.errors import D4MError
 from d4m.export.contents import Contents, ExportedImage
+from d4m.export.standalone.decoding import DECODED
 from d4m.export.tables import IMAGE, Column, class_label, sharded, value
 from d4m.images.png import encode_png
 from d4m.stages.training_sets import labelled_batches, view_size_px
@@ -58,7 +59,7 @@ def write_scored_images(folder: Path, contents: Contents) -> None:
         crop=settings.test_crop,
     )
     columns, count = {"image": IMAGE, "label": class_label(contents.class_names)}, 0
-    with sharded(folder, columns, settings.split) as writer:
+    with sharded(folder, columns, settings.split, notes={DECODED: "yes"}) as writer:
         for class_id, images in batches:
             rows = [
                 {"image": {"bytes": encode_png(image), "path": f"{row:08d}.png"}, "label": class_id}

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-_PARTS = ("views", "dataset", "networks", "optimizers", "training", "command")
+_PARTS = ("views", "dataset", "decoding", "networks", "optimizers", "training", "command")
 _OURS = "d4m."
 _HEAD = '''\
 """Load this distilled data set, and train a network on it; needs torch, pillow and pyarrow only.
@@ -48,7 +48,9 @@ def _body(source: str, tree: ast.Module) -> str:
     first = next(
         each for each in tree.body[1:] if not isinstance(each, ast.Import | ast.ImportFrom)
     )
-    return "\n".join(source.splitlines()[first.lineno - 1 :])
+    decorators = getattr(first, "decorator_list", [])
+    start = min(each.lineno for each in (first, *decorators))
+    return "\n".join(source.splitlines()[start - 1 :])
 
 
 def _imports(trees: list[ast.Module]) -> Iterator[str]:

@@ -51,12 +51,17 @@ def class_label(names: Sequence[str]) -> Column:
     return Column(pa.int64(), {"names": list(names), "_type": "ClassLabel"})
 
 
-def hub_schema(columns: Mapping[str, Column]) -> pa.Schema:
-    """Return the schema of a file, with the features that the `datasets` library reads from it."""
+def hub_schema(columns: Mapping[str, Column], notes: Mapping[str, str] | None = None) -> pa.Schema:
+    """Return the schema of a file, with the features that the `datasets` library reads from it.
+
+    Args:
+        columns: of the file.
+        notes: further entries of the file's metadata.
+    """
     features = {name: column.feature for name, column in columns.items()}
     about = json.dumps({"info": {"features": features}})
     fields = {name: column.type for name, column in columns.items()}
-    return pa.schema(fields, metadata={"huggingface": about})
+    return pa.schema(fields, metadata={"huggingface": about, **(notes or {})})
 
 
 def to_arrow(array: np.ndarray, column: Column) -> pa.Array:
@@ -134,10 +139,21 @@ def _leaves(schema: pa.Schema) -> Iterator[str]:
 
 @contextmanager
 def sharded(
-    folder: Path, columns: Mapping[str, Column], split: str = "train"
+    folder: Path,
+    columns: Mapping[str, Column],
+    split: str = "train",
+    *,
+    notes: Mapping[str, str] | None = None,
 ) -> Generator[ShardedWriter]:
-    """Open a writer of a folder of parquet files, and finish them if all went well."""
-    writer = ShardedWriter(folder, hub_schema(columns), split)
+    """Open a writer of a folder of parquet files, and finish them if all went well.
+
+    Args:
+        folder: of the files.
+        columns: of every file.
+        split: with which the files' names begin.
+        notes: further entries of each file's metadata.
+    """
+    writer = ShardedWriter(folder, hub_schema(columns, notes), split)
     try:
         yield writer
         writer.finish()

@@ -119,6 +119,41 @@ def test_a_student_is_trained_scored_and_saved(python, exports, tmp_path):
     assert lines[-2] == f"student 1: top-1 {100 * hits / 360:.2f} % ({hits} of 360)"
 
 
+def test_real_images_are_decoded_to_the_same_bits(python, exports, tmp_path):
+    """Icons with transparency, palettes, turned photographs and 16 bits per channel."""
+    import hashlib
+    import json
+
+    from d4m.settings import ImageFolderSettings
+    from d4m.sources.decode import decode_file
+    from tests.export.odd_images import ODD
+
+    folder = exports / "parquet"
+    way = {"resize": "crop", "resampling": "bicubic", "background": [9, 99, 199]}
+    about = json.loads((folder / "distilled.json").read_text())
+    real = {**way, "white": 4095, "centre": None}
+    about |= {"channels": 3, "size_px": 16, "real_images": real}
+    (tmp_path / "zero").mkdir()
+    for name, content in ODD.items():
+        (tmp_path / "zero" / name).write_bytes(content)
+    code, output, errors = python(
+        "-c",
+        f"import sys; sys.path.append({str(folder)!r})\n"
+        "import hashlib, json\n"
+        "from distilled import read_test\n"
+        "images, _ = read_test(sys.argv[1], json.loads(sys.argv[2]))\n"
+        "levels = [bytes(image.flatten().tolist()) for image in images]\n"
+        "print(json.dumps([hashlib.sha256(each).hexdigest() for each in levels]))",
+        tmp_path,
+        json.dumps(about),
+    )
+    assert code == 0, errors
+    made = {"source": "image_folder", "path": ".", "size_px": 16, **way}
+    settings = ImageFolderSettings.model_validate(made)
+    wanted = [decode_file(ODD[name], settings, 16, white=4095) for name in sorted(ODD)]
+    assert json.loads(output) == [hashlib.sha256(each.tobytes()).hexdigest() for each in wanted]
+
+
 @pytest.mark.parametrize(
     ("place", "message"),
     [

@@ -4,6 +4,7 @@ import argparse
 import io
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,55 +13,100 @@ import torch
 from torch import Tensor
 
 from d4m.export.standalone.dataset import DistilledDataset, decode_image
+from d4m.export.standalone.decoding import DECODED, decode_real
 from d4m.export.standalone.networks import MODELS, build_model
 from d4m.export.standalone.training import count_hits, say, train
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image file that was found, and its class.
+
+    Attributes:
+        name: of the file.
+        content: its bytes.
+        class_id: its class.
+        decoded: whether d4m has decoded and resized it before.
+    """
+
+    name: str
+    content: bytes
+    class_id: int
+    decoded: bool = False
 
 
 def read_test(path: str | Path, about: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Read labelled images: a parquet file, a folder of such files, or a folder per class.
 
+    Files that cannot be read as images are left out, as the pipeline does, and counted in a line.
+
     Args:
         path: parquet has the columns `image` and `label`, as the hub has them; the folder of a
             class has its name, or its number.
-        about: what `distilled.json` says of size, channels and classes.
+        about: what `distilled.json` says of size, channels, classes and real images.
 
     Returns:
-        Images, uint8 (image, height, width, channel), resized to a square where they differ, and
-        their class ids.
+        Images, uint8 (image, height, width, channel), as the pipeline decodes them, and their class
+        ids.
 
     Raises:
         ValueError: there are no images, or their classes are unknown.
     """
-    path, mode = Path(path), "L" if about["channels"] == 1 else "RGB"
+    path = Path(path)
     files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
-    found = list(_in_parquet(files) if files else _in_folders(path, about["classes"]))
-    if not found:
+    images, class_ids, refused = list[Tensor](), list[int](), list[str]()
+    for found in _in_parquet(files) if files else _in_folders(path, about["classes"]):
+        try:
+            images.append(_decode(found, about))
+            class_ids.append(found.class_id)
+        except ValueError as failure:
+            refused.append(f"{found.name}: {failure}")
+    if "real_images" not in about:
+        say(
+            "this export does not say how its recipe decodes images: colours behind transparency "
+            "are as they are stored, nothing is turned upright, and all is squeezed into a square"
+        )
+    if refused:
+        total = len(images) + len(refused)
+        say(f"left out {len(refused)} of {total} files, which are no usable images: {refused[0]}")
+    if not images:
         msg = f"wanted images to score, found none in {path}"
         raise ValueError(msg)
-    images = [decode_image(file, mode, about["size_px"]) for file, _ in found]
-    return torch.stack(images), torch.tensor([class_id for _, class_id in found])
+    return torch.stack(images), torch.tensor(class_ids)
 
 
-def _in_parquet(files: list[Path]) -> Iterator[tuple[Any, int]]:
+def _decode(found: Found, about: dict[str, Any]) -> Tensor:
+    """Return the pixels of an image; an older export does not say how, so colours are converted."""
+    if "real_images" in about and not found.decoded:
+        return decode_real(found.content, about, found.name)
+    mode = "L" if about["channels"] == 1 else "RGB"
+    return decode_image(io.BytesIO(found.content), mode, about["size_px"])
+
+
+def _in_parquet(files: list[Path]) -> Iterator[Found]:
     for path in files:
-        names = pq.read_schema(path).names
-        if not {"image", "label"} <= set(names):
-            msg = f"wanted columns `image` and `label`, found {names} in {path}"
+        schema = pq.read_schema(path)
+        if not {"image", "label"} <= set(schema.names):
+            msg = f"wanted columns `image` and `label`, found {schema.names} in {path}"
             raise ValueError(msg)
+        decoded = DECODED.encode() in (schema.metadata or {})
         table = pq.read_table(path, columns=["image", "label"])
-        for row in cast("list[dict[str, Any]]", table.to_pylist()):
-            yield io.BytesIO(row["image"]["bytes"]), row["label"]
+        for number, row in enumerate(cast("list[dict[str, Any]]", table.to_pylist())):
+            name = f"row {number} of {path}"
+            yield Found(name, row["image"]["bytes"] or b"", row["label"], decoded)
 
 
-def _in_folders(path: Path, classes: list[str]) -> Iterator[tuple[Path, int]]:
+def _in_folders(path: Path, classes: list[str]) -> Iterator[Found]:
     numbers = {name: number for number, name in enumerate(classes)}
     numbers |= {str(number): number for number in range(len(classes)) if str(number) not in numbers}
-    for folder in sorted(each for each in path.iterdir() if each.is_dir()):
+    folders = sorted(each for each in path.iterdir() if each.is_dir() and each.name[0] != ".")
+    for folder in folders:
         if folder.name not in numbers:
             msg = f"wanted folders named as classes are, such as {classes[0]!r}; found {folder}"
             raise ValueError(msg)
-        for file in sorted(each for each in folder.rglob("*") if each.is_file()):
-            yield file, numbers[folder.name]
+    for folder in folders:
+        for file in sorted(each for each in folder.rglob("[!.]*") if each.is_file()):
+            yield Found(str(file), file.read_bytes(), numbers[folder.name])
 
 
 def main(arguments: list[str] | None = None) -> None:
