@@ -8,6 +8,7 @@ from typing import Any, cast
 from ruamel.yaml import YAML
 
 from d4m.export.contents import Contents
+from d4m.export.private_paths import name_source
 from d4m.stages.score_text import LEGEND, markdown_table, ranking_lines
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
@@ -25,8 +26,8 @@ CITATION = """\
 _CARD = """\
 # {name}: a distilled data set
 
-{images} images of {classes} classes, {ipc} per class, {size_px} px, made from the data set
-`{source}` by D4M, dataset distillation by a disentangled diffusion model (Su et al., CVPR 2024).
+{images} images of {classes} classes, {ipc} per class, {size_px} px, made from {source}
+by D4M, dataset distillation by a disentangled diffusion model (Su et al., CVPR 2024).
 Networks train on these images in place of the whole data set.
 
 ![{sheet}](contact_sheet.png)
@@ -58,7 +59,7 @@ Made on: {made_on}.
 {failed}
 ## Cite
 
-Cite the data set that this one was made from, and the method:
+Cite the source of the images, {source}, and the method:
 
 ```bibtex
 {citation}
@@ -186,7 +187,7 @@ def _card(contents: Contents, form: str) -> str:
         classes=len(contents.classes),
         ipc=settings.prototypes.ipc * settings.synthesis.tiles,
         size_px=size_px,
-        source=settings.dataset.source,
+        source=name_source(settings.dataset),
         sheet=f"The images of {contents.name}",
         use=use.strip("\n"),
         files="\n".join(filter(None, files)),

@@ -20,6 +20,7 @@ from d4m.export.images import (
 from d4m.export.label_table import write_label_table
 from d4m.export.new_folder import new_folder
 from d4m.export.one_file import join_parts
+from d4m.export.private_paths import hidden_keys, without_folders
 from d4m.export.score_table import write_score_table
 from d4m.recipe.write import recipe_text
 from d4m.reports.lineage import Origin
@@ -106,9 +107,14 @@ def _write_tables(contents: Contents, folder: Path) -> None:
 
 def _write_papers(contents: Contents, folder: Path) -> None:
     """Write what says how the data set was made, and how good it is."""
+    settings = without_folders(contents.settings)
     comment = f"Recipe {contents.name}, as this data set was made."
+    for key in hidden_keys(settings):
+        comment += (
+            f"\n# {key}: put the path of your own copy in; an export names no folder above it."
+        )
     try:
-        text = recipe_text(contents.settings, comment=comment)
+        text = recipe_text(settings, comment=comment)
     except ValidationError as failure:
         msg = f"cannot export: these settings are of another version of d4m: {failure}"
         raise RecipeError(msg) from None
@@ -130,7 +136,7 @@ def _lineage(origin: Origin) -> dict[str, Any]:
         "unit": origin.unit,
         "digest": origin.digest,
         "made_of": {f"{each.asset}/{each.unit}": each.digest for each in origin.sources},
-        "settings": reference.inputs["settings"] if reference else None,
+        "settings": without_folders(reference.inputs["settings"]) if reference else None,
         "provenance": reference.provenance if reference else None,
     }
 
