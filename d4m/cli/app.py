@@ -49,6 +49,14 @@ RecipeArgument = Annotated[
     ),
 ]
 
+RecipesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="Names of recipes in the recipes folder, or paths of files.",
+        autocompletion=complete_recipe,
+    ),
+]
+
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object and nothing else, for scripts.")
 ]

@@ -7,15 +7,13 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from d4m.cli.app import app, console, open_pipeline
+from d4m.cli.app import RecipesArgument, app, console, open_pipeline
 from d4m.environment import store_root
 
 
 @app.command()
 def report(
-    recipes: Annotated[
-        list[str], typer.Argument(help="Names of recipes in the recipes folder, or paths of files.")
-    ],
+    recipes: RecipesArgument,
     output: Annotated[
         Path | None,
         typer.Option(help="The .html file to write; in the store's folder `reports` if not given."),

@@ -11,6 +11,7 @@ from rich.table import Table
 from d4m.cli.app import (
     JsonOption,
     RecipeArgument,
+    RecipesArgument,
     app,
     check_rows,
     console,
@@ -69,7 +70,7 @@ def show(recipe: RecipeArgument, as_json: JsonOption = False) -> None:
 
 @app.command()
 def compare(
-    recipes: Annotated[list[str], typer.Argument(help="Recipes with stored scores.")],
+    recipes: RecipesArgument,
     training_set: Annotated[
         str, typer.Option(help="Print only the rows of this training set, such as synthetic.")
     ] = "",

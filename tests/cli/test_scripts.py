@@ -5,8 +5,11 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import click
 import pytest
+import typer
 
+from d4m.cli import app
 from d4m.pipeline import STAGES
 from d4m.stages.score_table import score_rows
 from tests.cli.commands import D4M, call
@@ -128,3 +131,27 @@ def test_without_a_terminal_lines_of_progress_are_on_stderr_and_results_on_stdou
     )
     assert "denoiser: 1 of 3 steps" in done.stderr
     assert done.stdout == "result\n"
+
+
+COMMANDS = typer.main.get_command(app).commands
+TAKERS = {
+    (name, each.name): each
+    for name, command in COMMANDS.items()
+    for each in command.params
+    if each.name in ("recipe", "recipes")
+}
+
+
+def test_every_command_with_recipes_is_known_here():
+    without = {name for name in COMMANDS if not any(name == taker for taker, _ in TAKERS)}
+    assert without == {"init", "list", "gc"}  # of all recipes, or of none
+
+
+@pytest.mark.parametrize("command", TAKERS, ids="-".join)
+def test_recipes_are_completed_wherever_a_command_takes_them(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("D4M_RECIPES", str(tmp_path))
+    for name in ("birds", "bees", "cats"):
+        (tmp_path / f"{name}.yaml").touch()
+    context = click.Context(COMMANDS[command[0]])
+    found = TAKERS[command].shell_complete(context, "b")
+    assert [each.value for each in found] == ["bees", "birds"]
