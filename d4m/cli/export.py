@@ -33,6 +33,15 @@ class Labels(StrEnum):
     top_k = "top_k"
 
 
+_Labels = Annotated[
+    Labels | None, typer.Option(help="Format of the soft labels, in place of the recipe's.")
+]
+_Epochs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Keep this many labelled epochs, which are used several times."),
+]
+
+
 @app.command()
 def export(
     recipe: RecipeArgument,
@@ -46,14 +55,8 @@ def export(
             "one file. The others hold the images alone.",
         ),
     ] = Format.parquet,
-    labels: Annotated[
-        Labels | None,
-        typer.Option(help="Format of the soft labels, in place of the recipe's."),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Keep this many labelled epochs, which are used several times."),
-    ] = None,
+    labels: _Labels = None,
+    epochs: _Epochs = None,
     licence: _Licence = "unknown",
     test_images: Annotated[
         Path | None,
@@ -84,6 +87,8 @@ def push(
     recipe: RecipeArgument,
     name: Annotated[str, typer.Argument(help="Name on the hub: <user or organisation>/<name>.")],
     version: _Version = "",
+    labels: _Labels = None,
+    epochs: _Epochs = None,
     licence: _Licence = "unknown",
     public: Annotated[
         bool, typer.Option("--public", help="Make a new data set visible to all.")
@@ -97,5 +102,6 @@ def push(
     from d4m.export.push import push_export
 
     contents = open_contents(open_pipeline(recipe), version)
+    contents = contents.with_labels(labels.value if labels else None, epochs)
     address = push_export(contents, name, licence=licence, public=public)
     console.print(f"uploaded to {escape(address)}", soft_wrap=True)

@@ -42,6 +42,16 @@ def test_an_upload_holds_the_export_and_replaces_the_one_before(hub, finished_on
     assert hub.commits[0] == ("someone/tiny", message)
 
 
+def test_an_upload_has_smaller_labels_where_asked(hub, finished_once, tmp_path):
+    small = ("--labels", "uint8", "--epochs", 2)
+    call(finished_once, "push", "tiny", "someone/tiny", *small)
+    call(finished_once, "export", "tiny", tmp_path / "out", *small)
+    files = hub.datasets["someone/tiny"]
+    [labels] = (tmp_path / "out" / "soft_labels").iterdir()
+    assert files[f"soft_labels/{labels.name}"] == labels.read_bytes()
+    assert b"a class is `gaps * scale / 255` below the highest" in files["README.md"]
+
+
 def test_a_data_set_of_others_is_left_alone(hub, finished_once):
     hub.datasets["someone/else"] = {".gitattributes": b"", "data.csv": b"1,2"}
     error = refused(finished_once, "push", "tiny", "someone/else")
