@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 _log = logging.getLogger(__name__)
 _LOG_EVERY_S = 60.0
+_HARD_ENDS = ("epoch",)  # which ends in ch and is spoken with a k
 _terminals = list[TextIO]()
 
 
@@ -22,6 +23,22 @@ def keep_terminal() -> None:
     """
     if sys.stderr.isatty() and not _terminals:
         _terminals.append(os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8"))
+
+
+def plural(word: str) -> str:
+    """Return the plural of a regular English noun.
+
+    Example:
+        >>> [plural(word) for word in ("step", "class", "batch", "epoch", "copy", "day")]
+        ['steps', 'classes', 'batches', 'epochs', 'copies', 'days']
+    """
+    if word in _HARD_ENDS:
+        return f"{word}s"
+    if word.endswith(("s", "x", "z", "ch", "sh")):
+        return f"{word}es"
+    if word.endswith("y") and word[-2:-1] not in "aeiou":
+        return f"{word[:-1]}ies"
+    return f"{word}s"
 
 
 class Progress:
@@ -46,7 +63,8 @@ class Progress:
         self.bar.update()
         if time.monotonic() - self._logged > _LOG_EVERY_S:
             self._logged = time.monotonic()
-            _log.info("%s: %d of %d %ss", self.label, self._done, self.count, self.unit)
+            units = plural(self.unit)
+            _log.info("%s: %d of %d %s", self.label, self._done, self.count, units)
 
 
 @contextmanager

@@ -3,11 +3,26 @@
 import logging
 import os
 import pty
+import re
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 import d4m.progress
-from d4m.progress import track
+from d4m.progress import plural, track
+
+ROOT = Path(d4m.progress.__file__).parent
+UNITS = {
+    "batch": "batches",
+    "class": "classes",
+    "epoch": "epochs",
+    "part": "parts",
+    "set": "sets",
+    "stage": "stages",
+    "step": "steps",
+}
 
 
 def test_the_numbers_come_in_order():
@@ -27,6 +42,21 @@ def test_long_work_logs_its_progress(caplog, monkeypatch):
     list(track(3, "denoiser", unit="step"))
     assert caplog.messages[0] == "denoiser: 1 of 3 steps"
     assert caplog.messages[-1] == "denoiser: 3 of 3 steps"
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_what_is_counted_is_named_in_the_plural(caplog, monkeypatch, unit):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(d4m.progress, "_LOG_EVERY_S", 0.0)
+    list(track(3, "latents", unit=unit))
+    assert caplog.messages[0] == f"latents: 1 of 3 {UNITS[unit]}"
+    assert plural(unit) == UNITS[unit]
+
+
+def test_every_thing_that_is_counted_is_in_the_table_above():
+    sources = (path.read_text(encoding="utf-8") for path in ROOT.rglob("*.py"))
+    found = {unit for text in sources for unit in re.findall(r'unit="([a-z ]+)"', text)}
+    assert found == {*UNITS}
 
 
 CAPTURED = """
