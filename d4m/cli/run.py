@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -138,7 +138,7 @@ def _counts(units: Sequence[PlannedUnit]) -> dict[str, int]:
 
 
 @app.command()
-def prompts(recipe: RecipeArgument) -> None:
+def prompts(recipe: RecipeArgument, as_json: JsonOption = False) -> None:
     """Show the prompt of each class, before anything is computed.
 
     A prompt that the generator would cut before its class name is an error; one that is cut after
@@ -151,13 +151,18 @@ def prompts(recipe: RecipeArgument) -> None:
     classes, settings = context.source.class_table, context.recipe.settings.prompts
     table = Table("class", "name", "prompt", box=None)
     own = own_prompts(classes.names, tuple(settings.per_class))
-    ambiguous = list[str]()
+    rows, ambiguous = list[dict[str, Any]](), list[str]()
     for class_id, name in enumerate(classes.names):
         prompt = classes.prompt(class_id, settings)
+        rows.append({"class_id": class_id, "name": name, "prompt": prompt})
         table.add_row(str(class_id), escape(name), escape(prompt))
         gloss = classes.glosses[class_id] if classes.glosses else ""
         if gloss and gloss not in prompt and name not in own:
             ambiguous.append(f"{name} ({gloss})")
+    if as_json:
+        more = {"negative": settings.negative, "cut": list(warnings), "ambiguous": ambiguous}
+        print_json({"recipe": recipe, "classes": rows, **more})
+        return
     console.print(table)
     console.print(f"negative prompt: {escape(settings.negative) or 'none'}", soft_wrap=True)
     for warning in warnings:

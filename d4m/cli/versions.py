@@ -1,7 +1,7 @@
 """Trace artifacts, list and compare their versions."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,13 +24,14 @@ from d4m.errors import D4MError, SourceError
 from d4m.recipe.write import write_recipe
 from d4m.reports.changes import flatten
 from d4m.reports.dataset_diff import (
+    DatasetDiff,
     DatasetVersion,
     RowChange,
     ScoreChange,
     compare_datasets,
     draw_side_by_side,
 )
-from d4m.reports.lineage import Origin, image_origins, trace
+from d4m.reports.lineage import Origin, image_origins, lineage_rows, trace
 from d4m.reports.plan_ahead import Outlook
 from d4m.reports.present import earlier_note
 from d4m.reports.versions import find_version, version_changes
@@ -51,23 +52,29 @@ def lineage(
     recipe: RecipeArgument,
     asset: _AssetArgument,
     unit: Annotated[str, typer.Argument(help="One of its units, such as class-00003.")] = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Show the units that an artifact was made of, back to the images and the models.
 
     For a unit of images, also show the real image that each synthetic image began with.
     """
-    context, outlook = _look_at(recipe)
+    context, outlook = _look_at(recipe, quiet=as_json)
     present: Mapping[str, Any] = outlook.present.upstream if outlook else {}
+    note = earlier_note(outlook, asset) if outlook and asset not in present else ""
     if asset in present:
         context = replace(context, upstream={**context.upstream, **present})
-    elif outlook:
-        print_note(recipe, earlier_note(outlook, asset))
     units = [unit] if unit else list(context.upstream.get(asset, {})) or [""]
     origins = trace(context, asset, units)
+    images = image_origins(context, origins[0]) if unit else []
+    if as_json:
+        rows = {"units": lineage_rows(origins), "images": list(map(asdict, images))}
+        print_json({"recipe": recipe, "artifact": asset, "note": note, **rows})
+        return
+    print_note(recipe, note)
     tree = Tree("", hide_root=True)
     _add_origins(tree, origins, set())
     console.print(tree)
-    for image in image_origins(context, origins[0]) if unit else []:
+    for image in images:
         began = f"began with {image.nearest}  " if image.nearest is not None else ""
         seed = f"  noise seed {image.seed}" if image.seed is not None else ""
         line = escape(f"{image.image}  {began}sha256 {image.digest}{seed}")
@@ -130,25 +137,50 @@ def diff(
             help="Draw the changed classes, old and new side by side, into this .png file."
         ),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Compare two versions of the distilled data set: settings, units, scores, images."""
-    context, outlook = _look_at(recipe)
-    print_note(recipe, earlier_note(outlook, _DATASET) if outlook else "")
+    context, outlook = _look_at(recipe, quiet=as_json)
+    note = earlier_note(outlook, _DATASET) if outlook else ""
     versions = [find_version(context, _DATASET, name) for name in (old, new)]
     was, now = (DatasetVersion.open(context, version) for version in versions)
     found = compare_datasets(was, now)
-    console.print(f"{versions[0].name} -> {versions[1].name}")
-    for text in found.settings or ["no setting changed"]:
-        console.print(escape(text), soft_wrap=True)
-    for asset, (changed, total) in found.units.items():
-        console.print(f"{asset}: {changed} of {total} units changed")
-    console.print(_score_changes(found.scores))
+    if as_json:
+        names = {"old": versions[0].name, "new": versions[1].name}
+        print_json({"recipe": recipe, **names, "note": note, **_diff_json(found)})
+    else:
+        print_note(recipe, note)
+        console.print(f"{versions[0].name} -> {versions[1].name}")
+        for text in found.settings or ["no setting changed"]:
+            console.print(escape(text), soft_wrap=True)
+        for asset, (changed, total) in found.units.items():
+            console.print(f"{asset}: {changed} of {total} units changed")
+        console.print(_score_changes(found.scores))
     if picture is not None:
         if not found.class_ids:
             msg = f"wrote no {picture}: the images of all classes are the same in both versions"
             raise D4MError(msg)
         draw_side_by_side(was, now, found.class_ids).save(picture)
-        console.print(f"wrote {escape(str(picture))}", soft_wrap=True)
+        if not as_json:
+            console.print(f"wrote {escape(str(picture))}", soft_wrap=True)
+
+
+def _diff_json(found: DatasetDiff) -> dict[str, Any]:
+    """Return a comparison in JSON's types; accuracies are shares."""
+    return {
+        "settings": found.settings,
+        "units": {asset: {"changed": c, "of": total} for asset, (c, total) in found.units.items()},
+        "changed_classes": found.class_ids,
+        "scores": [
+            {"row": each.row, "top1": _sides(each.top1), "balanced": _sides(each.balanced)}
+            for each in found.scores
+        ],
+    }
+
+
+def _sides(score: ScoreChange) -> dict[str, float | None]:
+    sides = (score.before, score.after, score.difference)
+    return dict(zip(_SIDES, sides, strict=True))
 
 
 def _score_changes(scores: Sequence[RowChange]) -> Table:

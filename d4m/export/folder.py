@@ -23,7 +23,7 @@ from d4m.export.one_file import join_parts
 from d4m.export.private_paths import hidden_keys, without_folders
 from d4m.export.score_table import write_score_table
 from d4m.recipe.write import recipe_text
-from d4m.reports.lineage import Origin
+from d4m.reports.lineage import lineage_rows
 from d4m.stages.distilled_dataset import score_json, write_json
 from d4m.store.digest import digest_file
 
@@ -120,25 +120,16 @@ def _write_papers(contents: Contents, folder: Path) -> None:
         raise RecipeError(msg) from None
     (folder / "recipe.yaml").write_text(text, encoding="utf-8")
     write_json(folder / "scores.json", [score_json(row) for row in contents.scores])
-    write_json(folder / "lineage.json", [_lineage(each) for each in _sorted(contents.origin)])
+    write_json(folder / "lineage.json", _lineage(contents))
     shutil.copyfile(contents.folder / "contact_sheet.png", folder / "contact_sheet.png")
 
 
-def _sorted(origin: Origin) -> list[Origin]:
-    return sorted(origin.walk(), key=lambda each: (each.asset, each.unit, each.digest))
-
-
-def _lineage(origin: Origin) -> dict[str, Any]:
-    """Return a unit, and which units it was made of, by artifact, name and digest."""
-    reference = origin.reference
-    return {
-        "artifact": origin.asset,
-        "unit": origin.unit,
-        "digest": origin.digest,
-        "made_of": {f"{each.asset}/{each.unit}": each.digest for each in origin.sources},
-        "settings": without_folders(reference.inputs["settings"]) if reference else None,
-        "provenance": reference.provenance if reference else None,
-    }
+def _lineage(contents: Contents) -> list[dict[str, Any]]:
+    """Return every unit that the data set was made of, without the folders of this machine."""
+    rows = lineage_rows([contents.origin])
+    return [
+        {**row, "settings": row["settings"] and without_folders(row["settings"])} for row in rows
+    ]
 
 
 def _write_sums(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -99,6 +100,33 @@ def trace(context: StageContext, asset: str, units: Sequence[str]) -> list[Origi
             raise MissingUpstreamError(msg)
     records = {unit: current[unit] for unit in units}
     return [origin(asset, unit, record.digest) for unit, record in records.items() if record]
+
+
+def lineage_rows(origins: Sequence[Origin]) -> list[dict[str, Any]]:
+    """Return each unit once, in JSON's types, and which units it was made of.
+
+    Args:
+        origins: units, with all that they were made of.
+
+    Returns:
+        Rows in the order of artifacts and units. Settings and provenance of a unit that is no
+        longer stored are None.
+    """
+    found = {id(each): each for top in origins for each in top.walk()}
+    ordered = sorted(found.values(), key=lambda each: (each.asset, each.unit, each.digest))
+    return list(map(_row, ordered))
+
+
+def _row(origin: Origin) -> dict[str, Any]:
+    reference = origin.reference
+    return {
+        "artifact": origin.asset,
+        "unit": origin.unit,
+        "digest": origin.digest,
+        "made_of": {f"{each.asset}/{each.unit}": each.digest for each in origin.sources},
+        "settings": reference.inputs["settings"] if reference else None,
+        "provenance": reference.provenance if reference else None,
+    }
 
 
 def image_origins(context: StageContext, origin: Origin) -> list[ImageOrigin]:

@@ -1,5 +1,7 @@
 """Prompts: what they print, before anything is made."""
 
+import json
+
 import pytest
 from PIL import Image
 
@@ -58,6 +60,11 @@ def test_prompts_are_listed_by_class_and_nothing_is_computed_or_written(workspac
     ]
     assert lines[10].split() == ["9", "nine", "nine"]
     assert lines[11:] == ["negative prompt: cartoon, anime, painting"]
+    found = json.loads("\n".join(call(workspace, "prompts", "tiny", "--json")))
+    assert found["classes"][3] == {"class_id": 3, "name": "three", "prompt": "a [b]bold[/b] 3"}
+    assert len(found["classes"]) == 10
+    assert found["negative"] == "cartoon, anime, painting"
+    assert (found["cut"], found["ambiguous"]) == ([], [])
     assert _snapshot(workspace.folder) == before
     assert not workspace.store.exists()
 

@@ -1,5 +1,6 @@
 """Lineage, history, diff, restore and the export of an earlier version."""
 
+import json
 import re
 
 import pyarrow.parquet as pq
@@ -62,6 +63,38 @@ def test_diff_prints_settings_units_and_scores_and_draws_the_changed_classes(pro
     error = refused(prompted, "diff", "tiny", "current", "current", "--picture", tmp_path / "x.png")
     assert "the images of all classes are the same" in error
     assert not (tmp_path / "x.png").exists()
+
+
+def test_lineage_and_diff_as_json_have_all_that_is_printed(prompted, tmp_path):
+    def parse(*arguments):
+        return json.loads("\n".join(call(prompted, *arguments, "--json")))
+
+    found = parse("lineage", "tiny", "synthetic_images", "class-00003")
+    digests = {f"{each['artifact']}/{each['unit']}": each["digest"] for each in found["units"]}
+    context = prompted.pipeline().open_context()
+    for asset in ("real_images", "latents", "prototypes", "synthetic_images"):
+        unit = "train-00003" if asset == "real_images" else "class-00003"
+        assert digests[f"{asset}/{unit}"] == context.upstream[asset][unit].digest
+    for each in found["units"]:
+        assert all(digests[name] == digest for name, digest in each["made_of"].items())
+    own = next(each for each in found["units"] if each["artifact"] == "synthetic_images")
+    assert own["settings"]["prompt"] == "a [b]bold[/b] three"
+    assert [image["seed"] for image in found["images"]] == context.read(
+        "synthetic_images", "class-00003"
+    )["seeds"].tolist()
+    picture = tmp_path / "diff.png"
+    found = parse("diff", "tiny", "--picture", picture)
+    assert picture.is_file()
+    names = [version.name for version in context.manifests.versions("distilled_dataset")]
+    assert [found["old"], found["new"]] == names
+    assert found["settings"] == [
+        "prompts.per_class.three changed from unset to 'a [b]bold[/b] three'",
+        "prompt of class 3 (three) changed from 'three' to 'a [b]bold[/b] three'",
+    ]
+    assert found["units"]["synthetic_images"] == {"changed": 1, "of": 10}
+    assert found["changed_classes"] == [3]
+    full = [each["top1"] for each in found["scores"] if each["row"].startswith("full_data")]
+    assert [each["change"] for each in full] == [0.0] * len(full)
 
 
 def test_an_earlier_version_is_exported(prompted, tmp_path):
