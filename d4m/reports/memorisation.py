@@ -20,6 +20,7 @@ from d4m.stages.context import StageContext
 from d4m.stages.unit_names import class_unit
 
 _MOST_HELD_OUT = 50  # per class
+_SHARES = (0, 5, 25, 50, 75, 95, 100)
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,19 @@ class Memorisation:
     def of_held_out(self) -> Float32[np.ndarray, "image"]:
         """The correlations of the held-out images."""
         return np.concatenate([each.correlations for each in self.held_out.values()])
+
+    @property
+    def quantiles(self) -> list[dict[str, str]]:
+        """The correlations of which a share of the images have at most that: a row per share."""
+        kinds = {"synthetic": self.of_synthetic, f"held-out {self.split}": self.of_held_out}
+        return [
+            {"images, %": str(share)}
+            | {
+                name: f"{np.percentile(found, share):.3f}" if len(found) else "-"
+                for name, found in kinds.items()
+            }
+            for share in _SHARES
+        ]
 
     @property
     def summary(self) -> str:

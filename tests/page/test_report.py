@@ -1,5 +1,6 @@
 """The report of a finished store: it holds what the store holds, and loads nothing."""
 
+import json
 import re
 import shutil
 import webbrowser
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from d4m.cli import app
+from d4m.reports.memorisation import find_nearest_real
 from tests.cli.commands import call
 from tests.conftest import TINY_RECIPE, Workspace
 from tests.page.parsed import Page
@@ -147,6 +149,26 @@ def test_every_section_says_which_command_prints_its_figures(page):
         assert set(named) <= commands
 
 
+def test_figures_without_a_command_of_their_own_have_a_table_or_are_in_the_json(page, made):
+    context = made.pipeline().open_context()
+    commands = re.findall(r'<p class="command"><code>([^<]*)', page.text)
+    assert "d4m report tiny" not in commands  # which prints no numbers
+    assert "d4m show tiny --json" in commands
+    found = json.loads("\n".join(call(made, "show", "tiny", "--json")))
+    curve = next(row["curve"] for row in found["scores"] if row["training_set"] == "synthetic")
+    [title] = [name for name in page.tables if "by epoch, with soft labels" in name]
+    own = next(row for row in page.tables[title][1:] if row[0] == "synthetic")
+    assert float(own[-1]) == pytest.approx(100 * curve[-1][1], abs=0.006)
+    measured = find_nearest_real(context)
+    [rows] = [rows for name, rows in page.tables.items() if name.startswith("Correlation with")]
+    assert rows[0] == ["images, %", "synthetic", "held-out test"]
+    assert rows[4] == [
+        "50",
+        f"{np.median(measured.of_synthetic):.3f}",
+        f"{np.median(measured.of_held_out):.3f}",
+    ]
+
+
 def test_fidelity_and_checks_are_those_of_show(page, made):
     lines = call(made, "show", "tiny")
     for row in page.tables["Fidelity: tiny"][1:]:
@@ -189,7 +211,7 @@ def test_a_run_that_was_stopped_among_the_scores_shows_those_that_there_are(made
     assert ["random_real", "3", "soft", "convnet3", "1"] in rows
     said = page.words("accuracy")
     assert f"{len(units) - 2} of {len(units)} scores are there so far; d4m run tiny makes" in said
-    assert said.endswith("d4m report tiny")
+    assert said.endswith("d4m show tiny prints them when all students are trained.")
     assert "d4m show" not in said  # which asks for all of them
     [leads] = [rows for name, rows in page.tables.items() if name.startswith("Top-1 minus that")]
     assert ["synthetic", "soft", "convnet3"] not in [row[:3] for row in leads]
