@@ -22,6 +22,7 @@ UNITS = {
     "set": "sets",
     "stage": "stages",
     "step": "steps",
+    "unit": "units",
 }
 
 
