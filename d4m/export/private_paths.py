@@ -8,7 +8,7 @@ from typing import Any, cast
 from d4m.settings import DatasetSettings, DigitsSettings, HuggingFaceSettings, ImageFolderSettings
 
 PLACE = "$FOLDER_WITH"
-"""What stands for the folders above a file or folder; a recipe with it is refused until it is set.
+"""The text in place of all folders above a path; a recipe with it is refused until it is set.
 
 A name alone could be taken for an export's own folder, or for a data set of the hub.
 """
