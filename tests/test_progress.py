@@ -18,6 +18,7 @@ UNITS = {
     "batch": "batches",
     "class": "classes",
     "epoch": "epochs",
+    "file": "files",
     "part": "parts",
     "set": "sets",
     "stage": "stages",

@@ -22,7 +22,7 @@ from d4m.workers.ray_task import Done, on_device
 from d4m.workers.ray_workers import RayWorkers
 from d4m.workers.registry import open_workers
 from d4m_assets.resources import StoreResource
-from tests.assets.conftest import _opened, computed_by
+from tests.assets.conftest import opened, computed_by
 from tests.conftest import FOLDER_RECIPE, Workspace
 from tests.workers.stages import PATIENCE_S, Models, Squares, Together, wait_until
 
@@ -245,7 +245,7 @@ def test_a_worker_keeps_two_models_from_shard_to_shard(context, squares):
 
 @pytest.mark.usefixtures("workers")
 def test_the_process_of_an_asset_gives_out_its_units(workspace):
-    with _opened(workspace) as instance:
+    with opened(workspace) as instance:
         instance.store = StoreResource(
             root=str(workspace.store), device="cpu", workers="ray", worker_count=2
         )
