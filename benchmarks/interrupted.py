@@ -30,7 +30,7 @@ RECIPE = """\
 dataset: {source: digits}
 generator:
   compact: {autoencoder: {steps: 5000}, denoiser: {steps: 4000}}
-prototypes: {ipc: 10, representative: explaining, refinement: {steps: 1500, labels: both}}
+prototypes: {ipc: 10, representative: explaining, refinement: {steps: 300, labels: both}}
 teacher: {epochs: 400}
 """
 LAST = "prototypes"

@@ -22,7 +22,7 @@ from d4m.workers.ray_task import Done, on_device
 from d4m.workers.ray_workers import RayWorkers
 from d4m.workers.registry import open_workers
 from d4m_assets.resources import StoreResource
-from tests.assets.conftest import opened, computed_by
+from tests.assets.conftest import computed_by, opened
 from tests.conftest import FOLDER_RECIPE, Workspace
 from tests.workers.stages import PATIENCE_S, Models, Squares, Together, wait_until
 
