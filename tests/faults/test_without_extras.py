@@ -78,6 +78,6 @@ def test_the_demo_works_without_optional_libraries_which_are_named_where_they_ar
     code, printed = call("s3://bucket/store", "d4m", "run", "pets")
     assert code == 1
     assert printed == (
-        "error: a store at s3://, gs:// or az:// needs obstore, which is not installed: run "
+        "error: an address at s3://, gs:// or az:// needs obstore, which is not installed: run "
         "`pip install 'd4m[objects]'`\n"
     )
