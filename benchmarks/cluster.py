@@ -14,35 +14,37 @@ with an error where digests differ or something that is stored is computed again
 import argparse
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import psutil
+from cluster_kills import VICTIMS, measure_kills
+from cluster_runs import (
+    D4M,
+    digests_of,
+    finish,
+    forget,
+    open_pipeline,
+    run_tiny,
+    start,
+    write_recipe,
+)
 from delay import delayed
 from scale import RECIPE, write_images
 from small_pipelines import save_pipeline
 
-from d4m.compute import Compute
-from d4m.pipeline import STAGES, Pipeline
-from d4m.recipe.recipe import load_recipe
+from d4m.pipeline import STAGES
 from tests.conftest import MADE, TINY_RECIPE
 from tests.object_stores import BUCKET, SeaweedFS, environment
-from tests.ray_nodes import RayNodes, ray_nodes
 
-D4M = Path(sys.executable).with_name("d4m")
 COUNTED = re.compile(r"^(\d+) units computed in ", re.MULTILINE)
 DELAY_S = 0.02
 MOST_TIMES = 1.2
 TWO_WORKERS = {"D4M_WORKERS": "ray", "D4M_WORKER_COUNT": "2", "D4M_WORKER_CPUS": "1"}
-VICTIMS = ("worker", "node", "driver", "server")
 UNITS = """\
 import sys, tempfile, time
 from pathlib import Path
@@ -96,7 +98,7 @@ def main() -> None:
 def measure_units(arguments: argparse.Namespace, folder: Path, server: SeaweedFS) -> None:
     """Print what a unit costs of which there is nothing to compute."""
     del server
-    recipe = _write_recipe(folder, TINY_RECIPE)
+    recipe = write_recipe(folder, TINY_RECIPE)
     print("| store | workers | units | ms per unit | driver's memory, MiB |\n|---|---|---|---|---|")
     for kind in ("folder", "bucket"):
         for workers in ("serial", "two of Ray"):
@@ -120,7 +122,7 @@ def measure_classes(arguments: argparse.Namespace, folder: Path, server: Seaweed
         write_images(folder / f"{classes}", classes)
         images, model = folder / f"{classes}", folder / "model"
         text = RECIPE.format(images=images, model=model, size_px=16)
-        recipe = _write_recipe(folder, text, f"classes_{classes}")
+        recipe = write_recipe(folder, text, f"classes_{classes}")
         root = {"D4M_STORE": f"s3://{BUCKET}/classes-{classes}", "D4M_DEVICE": "cpu"}
         start = time.monotonic()
         printed, peak = _watched([D4M, "run", recipe], root | TWO_WORKERS)
@@ -144,59 +146,21 @@ def measure_writers(arguments: argparse.Namespace, folder: Path, server: Seaweed
     more than 1.2 times ends the part with an error.
     """
     del server
-    recipe, root, digests = _run_tiny(folder, "writers")
+    recipe, root, digests = run_tiny(folder, "writers")
     on = root | (TWO_WORKERS if arguments.processes == 2 else {})
     rng, needed, done = np.random.default_rng(4), 0, 0
     for _ in range(arguments.rounds):
-        pipeline = _open(recipe, root)
+        pipeline = open_pipeline(recipe, root)
         for stage in rng.choice([stage.name for stage in STAGES], 3, replace=False):
-            needed += _forget(pipeline, str(stage))
+            needed += forget(pipeline, str(stage))
         command = [D4M, "run", recipe]
-        writers = [_start(command, on) for _ in range(4)]
-        printed = [_finish(writer) for writer in writers]
+        writers = [start(command, on) for _ in range(4)]
+        printed = [finish(writer) for writer in writers]
         done += sum(map(_counted, printed))
-        assert _digests(recipe, root) == digests
+        assert digests_of(recipe, root) == digests
         assert done <= MOST_TIMES * needed, f"{needed} units were needed, {done} computed"
     print("| rounds of four writers | units needed | computed | times |\n|---|---|---|---|")
     print(f"| {arguments.rounds} | {needed:,} | {done:,} | {done / max(needed, 1):.2f} |")
-
-
-def measure_kills(arguments: argparse.Namespace, folder: Path, server: SeaweedFS) -> None:
-    """Kill a worker, a node, the driver or the server at random moments; go on until all is made.
-
-    What a run has published before a kill must be there, as it was, after the next run.
-    """
-    recipe, root, digests = _run_tiny(folder, "kills")
-    rng, kills, forgotten, kept = np.random.default_rng(5), dict.fromkeys(VICTIMS, 0), 0, 0
-    with ray_nodes({"num_cpus": 1, "include_dashboard": False}, *2 * [{"num_cpus": 1}]) as nodes:
-        on = root | {"D4M_WORKERS": "auto", "D4M_WORKER_CPUS": "1"}
-        doomed = nodes.add(num_cpus=1)
-        while sum(kills.values()) < arguments.kills:
-            victim = str(rng.choice(arguments.victims))
-            stages = rng.choice([stage.name for stage in STAGES], 4, replace=False)
-            forgotten += sum(_forget(_open(recipe, root), str(stage)) for stage in stages)
-            process = _start([D4M, "run", recipe], on)
-            time.sleep(rng.uniform(3, 25))
-            published = _published(recipe, root)
-            killed = process.poll() is None and _kill(victim, process, server, nodes, doomed)
-            printed = process.communicate()[0]
-            assert "Traceback" not in printed, printed
-            if victim == "node" and killed:
-                nodes.cluster.remove_node(doomed, allow_graceful=False)
-                doomed = nodes.add(num_cpus=1)
-            _finish(_start([D4M, "run", recipe], on))
-            assert _digests(recipe, root) == digests
-            after = _published(recipe, root)
-            again = [name for name, place in published.items() if after.get(name) != place]
-            assert not again, f"published before the {victim} was killed, and made again: {again}"
-            kills[victim] += killed
-            kept += killed * len(published)
-            print(f"{sum(kills.values())} of {arguments.kills} kills: {kills}", file=sys.stderr)
-    print(f"| kills of a {' | of a '.join(VICTIMS)} | units forgotten | units kept | digests |")
-    print(f"|{'---|' * (len(VICTIMS) + 3)}")
-    print(
-        f"| {' | '.join(map(str, kills.values()))} | {forgotten:,} | {kept:,} | equal after each |"
-    )
 
 
 PARTS: dict[str, Callable[[argparse.Namespace, Path, SeaweedFS], None]] = {
@@ -205,104 +169,6 @@ PARTS: dict[str, Callable[[argparse.Namespace, Path, SeaweedFS], None]] = {
     "writers": measure_writers,
     "kills": measure_kills,
 }
-
-
-def _write_recipe(folder: Path, text: str, name: str = "tiny") -> Path:
-    path = folder / "recipes" / f"{name}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-def _run_tiny(folder: Path, prefix: str) -> tuple[Path, dict[str, str], dict[str, str]]:
-    """Run the tiny recipe once, undisturbed; return recipe, environment and digests."""
-    recipe = _write_recipe(folder, TINY_RECIPE)
-    root = {"D4M_STORE": f"s3://{BUCKET}/{prefix}", "D4M_DEVICE": "cpu"}
-    _finish(_start([D4M, "run", recipe], root))
-    return recipe, root, _digests(recipe, root)
-
-
-def _open(recipe: Path, root: dict[str, str]) -> Pipeline:
-    return Pipeline(load_recipe(recipe), root["D4M_STORE"], Compute("cpu"))
-
-
-def _digests(recipe: Path, root: dict[str, str]) -> dict[str, str]:
-    context = _open(recipe, root).open_context()
-    return {
-        f"{stage}/{name}": record.digest
-        for stage, units in context.upstream.items()
-        for name, record in units.items()
-        if record is not None
-    }
-
-
-def _published(recipe: Path, root: dict[str, str]) -> dict[str, str]:
-    """Return the folder of every stored unit of the artifacts that are current."""
-    context = _open(recipe, root).open_context()
-    found = {
-        f"{stage}/{name}": context.store.find(stage, record.key)
-        for stage, units in context.upstream.items()
-        for name, record in units.items()
-        if record is not None
-    }
-    return {name: reference.path for name, reference in found.items() if reference is not None}
-
-
-def _forget(pipeline: Pipeline, stage: str) -> int:
-    """Set all units of a stage aside; return how many there were."""
-    context = pipeline.open_context()
-    units = [record for record in context.upstream.get(stage, {}).values() if record]
-    for record in units:
-        context.store.set_aside(stage, record.key)
-    return len(units)
-
-
-def _kill(
-    victim: str, process: subprocess.Popen[str], server: SeaweedFS, nodes: RayNodes, doomed: Any
-) -> bool:
-    """Kill with SIGKILL; return whether the victim was there."""
-    match victim:
-        case "server":
-            server.kill()
-            server.start()
-        case "driver":
-            os.killpg(process.pid, signal.SIGKILL)
-        case "node":
-            nodes.kill(nodes.processes(doomed))
-        case "worker":
-            while process.poll() is None:
-                if computing := [each for each in _children() if _computes(each)]:
-                    nodes.kill(computing[:1])
-                    return True
-                time.sleep(0.1)
-            return False
-        case _:
-            raise AssertionError(victim)
-    return True
-
-
-def _children() -> list[psutil.Process]:
-    """Return all processes that this one has started, which the nodes of Ray are among."""
-    return psutil.Process().children(recursive=True)
-
-
-def _computes(process: psutil.Process) -> bool:
-    with suppress(psutil.Error):
-        return (process.cmdline() or [""])[0].startswith("ray::compute_shard")
-    return False
-
-
-def _start(command: list[Path | str], more: dict[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command, env=os.environ | more, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-
-
-def _finish(process: subprocess.Popen[str]) -> str:
-    printed = process.communicate()[0]
-    assert process.returncode in MADE, printed
-    return printed
 
 
 def _watched(command: list[Path | str], more: dict[str, str]) -> tuple[str, float]:
@@ -325,7 +191,7 @@ def _counted(printed: str) -> int:
 def _nothing_to_do(recipe: Path, root: dict[str, str]) -> float:
     """Return the seconds of a run that computes nothing."""
     start = time.monotonic()
-    printed = _finish(_start([D4M, "run", recipe], root))
+    printed = finish(start([D4M, "run", recipe], root))
     assert _counted(printed) == 0, printed
     return time.monotonic() - start
 
