@@ -9,7 +9,7 @@ from typing import Any
 
 from d4m.compute import Compute, WorkerSettings
 from d4m.errors import WorkerError
-from d4m.workers.ray_task import Notes, compute_shard
+from d4m.workers.ray_task import Note, Notes, compute_shard
 
 _STORE_BYTES = 512 << 20  # Ray's object store holds the stages' contexts alone
 _QUIET = {
@@ -58,6 +58,7 @@ class RayCluster:
     def __init__(self, settings: WorkerSettings) -> None:
         """Connect to Ray, or start one on this machine; use the one that this process has."""
         self._settings = settings
+        self._asked: Any = None
         self.ray: Any = _connect(settings.address)
 
     def share(self, compute: Compute, *, uses_device: bool) -> Share:
@@ -114,6 +115,22 @@ class RayCluster:
         """The actor that gathers what workers say."""
         actor = self.ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Notes)
         return actor.remote()
+
+    def take_notes(self, patience_s: float) -> list[Note]:
+        """Return what workers have said since the last call, of whichever stage.
+
+        What does not come in time is not asked for again, but waited for by the next call: a stage
+        that fails may leave its question to the stage after it, whose first notes are the answer.
+        """
+        self._asked = self._asked or self.notes.take.remote()
+        ready, _ = self.ray.wait([self._asked], timeout=patience_s)
+        if not ready:
+            return []
+        asked, self._asked = self._asked, None
+        try:
+            return self.ray.get(asked)
+        except self.ray.exceptions.RayActorError:
+            return []
 
     def _nodes(self) -> list[dict[str, float]]:
         return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]

@@ -17,7 +17,7 @@ from d4m.stages.run import Leaving, compute_here
 from d4m.store.reference import Unit
 from d4m.workers.base import Workers
 from d4m.workers.ray_cluster import RayCluster
-from d4m.workers.ray_task import Done, Note
+from d4m.workers.ray_task import Done
 from d4m.workers.shards import Piece, Shards
 
 _log = logging.getLogger(__name__)
@@ -47,9 +47,13 @@ class RayWorkers(Workers):
         """Have units computed and published by Ray's workers."""
         if not stage.needs_worker(missing):
             return compute_here(stage, context, missing, leave)
+        return ShardRun(self.cluster(), stage, context, missing, leave).run()
+
+    def cluster(self) -> RayCluster:
+        """Return the Ray of the settings, which is started or joined at the first call."""
         if self._cluster is None or not self._cluster.ray.is_initialized():
             self._cluster = RayCluster(self._settings)
-        return ShardRun(self._cluster, stage, context, missing, leave).run()
+        return self._cluster
 
 
 @dataclass
@@ -104,7 +108,6 @@ class ShardRun:
         self._losses = Counter[str]()
         self._own = set[int]()
         self._longest_s = 0.0
-        self._asked: Any = None
 
     def run(self) -> list[str]:
         """Return the names of the published units, once all are, or those that were given out.
@@ -207,19 +210,8 @@ class ShardRun:
         return [piece for piece in left if piece]
 
     def _listen(self, counted: Progress, patience_s: float) -> None:
-        """Count the units and log the lines that workers have posted.
-
-        What does not come in time is not asked for again, but waited for by the next call.
-        """
-        self._asked = self._asked or self._cluster.notes.take.remote()
-        ready, _ = self._ray.wait([self._asked], timeout=patience_s)
-        if not ready:
-            return
-        asked, self._asked = self._asked, None
-        try:
-            notes: list[Note] = self._ray.get(asked)
-        except self._ray.exceptions.RayActorError:
-            return
+        """Count the units and log the lines that workers have posted."""
+        notes = self._cluster.take_notes(patience_s)
         heard = {given.number: given for given in self._given.values()}
         now = time.monotonic()
         for note in notes:

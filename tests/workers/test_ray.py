@@ -229,6 +229,15 @@ def test_lines_that_workers_log_arrive(workers, context, squares, caplog):
     assert "at unit 00" in lines
 
 
+def test_lines_arrive_after_a_stage_that_left_a_question(workers, context, squares, caplog):
+    caplog.set_level("INFO", "d4m")
+    cluster = workers.cluster()
+    cluster.ray.kill(cluster.notes, no_restart=False)  # nobody answers until it is back
+    assert cluster.take_notes(0.0) == []
+    run_stage(squares(count=3, seconds=0.5), context, workers.compute)
+    assert "at unit 00" in {record.getMessage() for record in caplog.records}
+
+
 @pytest.mark.usefixtures("workers")
 def test_a_worker_keeps_two_models_from_shard_to_shard(context, squares):
     alone = RayWorkers(WorkerSettings("ray", count=1))
