@@ -82,12 +82,12 @@ def worker_settings() -> WorkerSettings:
 
 
 def checkpoint_seconds() -> float:
-    """Return the seconds between two checkpoints of a training: `$D4M_CHECKPOINT_SECONDS`, or 60.
+    """Return the seconds between two checkpoints of a training: `$D4M_CHECKPOINT_SECONDS`, or 50.
 
     Raises:
         D4MError: it is not a number of at least 0.
     """
-    text = os.environ.get("D4M_CHECKPOINT_SECONDS", "60")
+    text = os.environ.get("D4M_CHECKPOINT_SECONDS", "50")
     try:
         seconds = float(text)
     except ValueError:

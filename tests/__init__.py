@@ -43,24 +43,26 @@ def _may_have_shapes(annotation: object) -> bool:
 
 
 _check_shapes = decorator.jaxtyped
-_CHECKED_CALLS = 100
-CALLS = Counter[tuple[Callable[..., Any], str]]()
-"""Calls of each function in this test: all under "", and those of each kind of arguments."""
+_CHECKED_CALLS = 25
+_CHECKED_CLOSURES = 5
+_CLOSURES = Counter[CodeType]()
+CALLS = Counter[Callable[..., Any]]()
+"""Calls of each function in this test."""
+KINDS = set[tuple[Callable[..., Any], str]]()
+"""The kinds of arguments that each function with an array in its signature had in this test."""
 
 
 def _check(function: Any = decorator._sentinel, **options: Any) -> Any:
     typechecker: Callable[[Any], Any] | None = options.get("typechecker")
-    if inspect.isfunction(function) and typechecker:
-        annotations = function.__annotations__.values()
-        shaped = any(map(_may_have_shapes, annotations))
-        checked = _check_shapes(function, **options) if shaped else typechecker(function)
-        return _check_first_calls(function, checked)
-    return _check_shapes(function, **options)
-
-
-def _kind(argument: Any) -> str:
-    name = type(argument).__name__
-    return f"{argument.shape}{argument.dtype}" if name in ("ndarray", "Tensor") else f"{name};"
+    if not inspect.isfunction(function) or not typechecker:
+        return _check_shapes(function, **options)
+    if "<locals>" in function.__qualname__:
+        _CLOSURES[function.__code__] += 1
+        if _CLOSURES[function.__code__] > _CHECKED_CLOSURES:
+            return function
+    if any(map(_may_have_shapes, function.__annotations__.values())):
+        return _check_new_kinds(function, _check_shapes(function, **options))
+    return _check_first_calls(function, typechecker(function))
 
 
 def _check_first_calls(
@@ -68,12 +70,33 @@ def _check_first_calls(
 ) -> Callable[..., Any]:
     @wraps(function)
     def called(*arguments: Any, **named: Any) -> Any:
-        kinds = "".join(map(_kind, (*arguments, *named.values())))
-        CALLS.update([(function, ""), (function, kinds)])
-        known = CALLS[function, ""] > _CHECKED_CALLS and CALLS[function, kinds] > 1
+        CALLS[function] += 1
+        known = CALLS[function] > _CHECKED_CALLS
         return (function if known else checked)(*arguments, **named)
 
     return called
+
+
+def _check_new_kinds(
+    function: Callable[..., Any], checked: Callable[..., Any]
+) -> Callable[..., Any]:
+    @wraps(function)
+    def called(*arguments: Any, **named: Any) -> Any:
+        CALLS[function] += 1
+        if CALLS[function] <= _CHECKED_CALLS:
+            return checked(*arguments, **named)
+        kinds = function, "".join(map(_kind, (*arguments, *named.values())))
+        if kinds in KINDS:
+            return function(*arguments, **named)
+        KINDS.add(kinds)
+        return checked(*arguments, **named)
+
+    return called
+
+
+def _kind(argument: Any) -> str:
+    name = type(argument).__name__
+    return f"{argument.shape}{argument.dtype}" if name in ("ndarray", "Tensor") else f"{name};"
 
 
 hook._JaxtypingLoader.get_code = _get_code

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
 _log = logging.getLogger(__name__)
-_EVERY_S = 60.0
+_EVERY_S = 50.0
 _LOOKS = 3
 # The errors that broken files may cause, because any byte may be wrong.
 _BROKEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -51,9 +51,9 @@ class Stateful(Protocol):
 
 
 class Checkpoint:
-    """The place where one unit's training is saved, every minute at most.
+    """The place where one unit's training is saved, more than once a minute.
 
-    A training that takes less than a minute saves nothing. Where the store is on a server, a thread
+    A training that takes less than `every_s` saves nothing. Where the store is on a server, a thread
     sends what was saved while the training goes on, and nothing is due before it is done.
 
     ```python
@@ -81,7 +81,7 @@ class Checkpoint:
         device: str = "cpu",
         every_s: float = _EVERY_S,
     ) -> None:
-        """Look for nothing yet; the first minute begins."""
+        """Look for nothing yet; the time to the first saving begins."""
         self._storage = storage
         self._name = f"{stage}/{key[:12]}"
         self._pointer = PurePosixPath("objects", stage, key[:2], f"{key}.checkpoint")
