@@ -32,7 +32,10 @@ RECIPE = """\
 dataset: {source: digits}
 generator:
   compact: {autoencoder: {steps: VAE_STEPS}, denoiser: {steps: DENOISER_STEPS}}
-prototypes: {ipc: 10, representative: explaining, refinement: {steps: REFINEMENT_STEPS, labels: both}}
+prototypes:
+  ipc: 10
+  representative: explaining
+  refinement: {steps: REFINEMENT_STEPS, labels: both}
 teacher: {epochs: TEACHER_EPOCHS}
 soft_labels: {epochs: 10}
 evaluation: {seeds: 1, baselines: []}

@@ -53,8 +53,8 @@ class Stateful(Protocol):
 class Checkpoint:
     """The place where one unit's training is saved, more than once a minute.
 
-    A training that takes less than `every_s` saves nothing. Where the store is on a server, a thread
-    sends what was saved while the training goes on, and nothing is due before it is done.
+    A training that takes less than `every_s` saves nothing. Where the store is on a server, a
+    thread sends what was saved while the training goes on, and nothing is due before it is done.
 
     ```python
     progress = checkpoint.resume(parts) or {"step": 0}
