@@ -27,7 +27,7 @@ from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import load_recipe
 
 D4M = str(Path(sys.executable).with_name("d4m"))
-# What comes after the refinement takes seconds.
+# All that follows the refinement takes seconds.
 RECIPE = """\
 dataset: {source: digits}
 generator:
@@ -47,9 +47,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--least", type=float, default=65, help="seconds from start to kill")
     parser.add_argument("--most", type=float, default=125, help="and at most")
-    for training, count in (("vae", 1500), ("denoiser", 1500), ("refinement", 150)):
+    for training, count in (("vae", 1500), ("denoiser", 1200), ("refinement", 300)):
         parser.add_argument(f"--{training}-steps", type=int, default=count)
-    parser.add_argument("--teacher-epochs", type=int, default=100)
+    parser.add_argument("--teacher-epochs", type=int, default=350)
     asked = parser.parse_args()
     text = RECIPE
     for name, value in vars(asked).items():

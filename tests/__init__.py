@@ -7,8 +7,10 @@ of the checked module's own bytecode needs the name.
 
 jaxtyping also remembers the sizes of a call's dimensions, for every function of these modules, and
 has each function checked twice for that. A function without an array in its signature is left to
-the type checker alone. Others are checked at their first calls in each test, and then where a shape
-or a type is new: loops over images call them some thousands of times with the same ones.
+the type checker alone, at its first calls in each test. A function with arrays is checked at its
+first calls too, and then where a shape or a type is new: loops over images call them some thousands
+of times with the same ones. A function inside another one is made, and would be given its checks,
+at each call of the outer one: only the first few that a process makes have any.
 """
 
 import inspect
