@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FOLDER_RECIPE, ONE_STUDENT, Workspace
+from tests.conftest import FOLDER_RECIPE, MADE, ONE_STUDENT, Workspace
 from tests.faults.conftest import StoredUnits, often
 
 pytestmark = pytest.mark.faults
@@ -64,7 +64,7 @@ def test_a_recipe_edited_during_a_run_applies_to_the_next_run(start, stored: Sto
         lambda: stored.published("latents") == set(stored.names("latents")),
         lambda: workspace.write("tiny", EDITED),
     )
-    assert status == 0, printed
+    assert status in MADE, printed
     assert workspace.digests() == stored.undisturbed
     computed = workspace.run()
     assert {name for name, units in computed.items() if not units} == {
