@@ -1,4 +1,4 @@
-"""Runs of the tiny recipe over a bucket, whose units are lost and made again."""
+"""Runs of a recipe as commands, whose units are lost and made again."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ def write_recipe(folder: Path, text: str, name: str = "tiny") -> Path:
 
 
 def run_tiny(folder: Path, prefix: str) -> tuple[Path, dict[str, str], dict[str, str]]:
-    """Run the tiny recipe once, undisturbed; return recipe, environment and digests."""
+    """Run the tiny recipe over a bucket, undisturbed; return recipe, environment and digests."""
     recipe = write_recipe(folder, TINY_RECIPE)
     root = {"D4M_STORE": f"s3://{BUCKET}/{prefix}", "D4M_DEVICE": "cpu"}
     finish(start([D4M, "run", recipe], root))

@@ -6,7 +6,7 @@ checkpoints as by default. Lost is what is younger than the last thing that the 
 checkpoint or a unit, and at most the time since the command began. Stops with an error if digests
 differ.
 
-    python benchmarks/interrupted.py
+    PYTHONPATH=. python benchmarks/interrupted.py
 """
 
 import argparse
@@ -21,12 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from cluster_runs import D4M, digests_of, finish, start, write_recipe
 
-from d4m.compute import Compute
-from d4m.pipeline import Pipeline
-from d4m.recipe.recipe import load_recipe
-
-D4M = str(Path(sys.executable).with_name("d4m"))
 # All that follows the refinement takes seconds.
 RECIPE = """\
 dataset: {source: digits}
@@ -54,16 +50,15 @@ def main() -> None:
     text = RECIPE
     for name, value in vars(asked).items():
         text = text.replace(name.upper(), str(value))
+    os.environ.pop("D4M_CHECKPOINT_SECONDS", None)
     rng, lost = np.random.default_rng(0), dict[str, list[float]]()
     with tempfile.TemporaryDirectory() as name:
-        recipe, quiet, disturbed = (
-            Path(name, each) for each in ("long.yaml", "quiet", "disturbed")
-        )
-        recipe.write_text(text, encoding="utf-8")
+        recipe = write_recipe(Path(name), text, "long")
+        quiet, disturbed = Path(name, "quiet"), Path(name, "disturbed")
         began = time.time()
-        _start(recipe, quiet).wait()
+        finish(_run(recipe, quiet))
         print(f"undisturbed: {time.time() - began:.0f} s", file=sys.stderr, flush=True)
-        process, began = _start(recipe, disturbed), time.time()
+        process, began = _run(recipe, disturbed), time.time()
         while not _ends_within(process, rng.uniform(asked.least, asked.most)):
             os.killpg(process.pid, signal.SIGKILL)
             killed = time.time()
@@ -72,23 +67,21 @@ def main() -> None:
             training = _unfinished(disturbed)
             lost.setdefault(training, []).append(seconds)
             print(f"{training}: {seconds:.1f} s lost", file=sys.stderr, flush=True)
-            process, began = _start(recipe, disturbed), time.time()
-        assert _digests(recipe, quiet) == _digests(recipe, disturbed)
+            process, began = _run(recipe, disturbed), time.time()
+        finish(process)
+        assert digests_of(recipe, _root(quiet)) == digests_of(recipe, _root(disturbed))
     print("| killed while it makes | kills | most seconds of work lost |\n|---|---|---|")
     for training, each in lost.items():
         print(f"| {training} | {len(each)} | {max(each):.1f} |")
     print("\nAll digests are those of the undisturbed run.")
 
 
-def _start(recipe: Path, store: Path) -> subprocess.Popen[bytes]:
-    environment = {name: value for name, value in os.environ.items() if "CHECKPOINT" not in name}
-    return subprocess.Popen(
-        [D4M, "run", str(recipe)],
-        env=environment | {"D4M_STORE": str(store), "D4M_DEVICE": "cpu"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+def _root(store: Path) -> dict[str, str]:
+    return {"D4M_STORE": str(store), "D4M_DEVICE": "cpu"}
+
+
+def _run(recipe: Path, store: Path) -> subprocess.Popen[str]:
+    return start([D4M, "run", recipe], _root(store))
 
 
 def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
@@ -115,16 +108,6 @@ def _unfinished(store: Path) -> str:
         if not any((store / "objects").glob(unit)):
             return training
     return "the rest"
-
-
-def _digests(recipe: Path, store: Path) -> dict[str, str]:
-    context = Pipeline(load_recipe(recipe), store, Compute("cpu")).open_context()
-    return {
-        f"{stage}/{name}": record.digest
-        for stage, units in context.upstream.items()
-        for name, record in units.items()
-        if record is not None
-    }
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from d4m.compute import Compiler, Compute, Memory, WorkerSettings
 from d4m.errors import D4MError
 from d4m.recipe.paths import expand_path
 from d4m.recipe.recipe import SUFFIXES, Recipe, load_recipe
+from d4m.store.checkpoints import EVERY_S
 from d4m.store.open_storage import StoreRoot, parse_root
 
 
@@ -87,7 +88,7 @@ def checkpoint_seconds() -> float:
     Raises:
         D4MError: it is not a number of at least 0.
     """
-    text = os.environ.get("D4M_CHECKPOINT_SECONDS", "50")
+    text = os.environ.get("D4M_CHECKPOINT_SECONDS", f"{EVERY_S:g}")
     try:
         seconds = float(text)
     except ValueError:

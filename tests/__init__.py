@@ -7,10 +7,10 @@ of the checked module's own bytecode needs the name.
 
 jaxtyping also remembers the sizes of a call's dimensions, for every function of these modules, and
 has each function checked twice for that. A function without an array in its signature is left to
-the type checker alone, at its first calls in each test. A function with arrays is checked at its
-first calls too, and then where a shape or a type is new: loops over images call them some thousands
-of times with the same ones. A function inside another one is made, and would be given its checks,
-at each call of the outer one: only the first few that a process makes have any.
+the type checker alone. Functions are checked at their first calls in each test, and then where a
+shape or a type is new: loops over images call them some thousands of times with the same ones. A
+function inside another one is made, and would be given its checks, at each call of the outer one:
+only the first few that a test makes have any.
 """
 
 import inspect
@@ -45,13 +45,14 @@ def _may_have_shapes(annotation: object) -> bool:
 
 
 _check_shapes = decorator.jaxtyped
-_CHECKED_CALLS = 25
-_CHECKED_CLOSURES = 5
-_CLOSURES = Counter[CodeType]()
+_CHECKED_CALLS = 100
+_CHECKED_CLOSURES = 2
 CALLS = Counter[Callable[..., Any]]()
 """Calls of each function in this test."""
+CLOSURES = Counter[CodeType]()
+"""How often each function inside another one was made in this test."""
 KINDS = set[tuple[Callable[..., Any], str]]()
-"""The kinds of arguments that each function with an array in its signature had in this test."""
+"""The kinds of arguments that functions had in this test after their first calls."""
 
 
 def _check(function: Any = decorator._sentinel, **options: Any) -> Any:
@@ -59,27 +60,15 @@ def _check(function: Any = decorator._sentinel, **options: Any) -> Any:
     if not inspect.isfunction(function) or not typechecker:
         return _check_shapes(function, **options)
     if "<locals>" in function.__qualname__:
-        _CLOSURES[function.__code__] += 1
-        if _CLOSURES[function.__code__] > _CHECKED_CLOSURES:
+        CLOSURES[function.__code__] += 1
+        if CLOSURES[function.__code__] > _CHECKED_CLOSURES:
             return function
-    if any(map(_may_have_shapes, function.__annotations__.values())):
-        return _check_new_kinds(function, _check_shapes(function, **options))
-    return _check_first_calls(function, typechecker(function))
+    shaped = any(map(_may_have_shapes, function.__annotations__.values()))
+    checked = _check_shapes(function, **options) if shaped else typechecker(function)
+    return _check_new_calls(function, checked)
 
 
-def _check_first_calls(
-    function: Callable[..., Any], checked: Callable[..., Any]
-) -> Callable[..., Any]:
-    @wraps(function)
-    def called(*arguments: Any, **named: Any) -> Any:
-        CALLS[function] += 1
-        known = CALLS[function] > _CHECKED_CALLS
-        return (function if known else checked)(*arguments, **named)
-
-    return called
-
-
-def _check_new_kinds(
+def _check_new_calls(
     function: Callable[..., Any], checked: Callable[..., Any]
 ) -> Callable[..., Any]:
     @wraps(function)

@@ -20,7 +20,7 @@ from d4m.cli.app import FAILED_CHECK, console
 from d4m.compute import Compute, keep_freed_memory, spin_briefly
 from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import load_recipe
-from tests import CALLS, KINDS
+from tests import CALLS, CLOSURES, KINDS
 
 # Tests have instances of their own: whoever imports `d4m_assets` must not touch the user's.
 os.environ.pop("DAGSTER_HOME", None)
@@ -169,8 +169,8 @@ class Workspace:
 def alone() -> None:
     """Give each test torch's stream from its beginning, and checks of every function's shapes."""
     torch.manual_seed(0)
-    CALLS.clear()
-    KINDS.clear()
+    for counted in (CALLS, CLOSURES, KINDS):
+        counted.clear()
 
 
 @pytest.fixture

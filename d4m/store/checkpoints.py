@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
 _log = logging.getLogger(__name__)
-_EVERY_S = 50.0
+EVERY_S = 50.0  # the step in hand and the writing make it a minute at most
 _LOOKS = 3
 # The errors that broken files may cause, because any byte may be wrong.
 _BROKEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -79,7 +79,7 @@ class Checkpoint:
         key: str = "",
         *,
         device: str = "cpu",
-        every_s: float = _EVERY_S,
+        every_s: float = EVERY_S,
     ) -> None:
         """Look for nothing yet; the time to the first saving begins."""
         self._storage = storage

@@ -33,7 +33,6 @@ teacher:
 soft_labels: {epochs: 300, augmentation: {crop_scale: [0.5, 1], flip: 0, cutmix: 0.5}}
 evaluation:
   students: [{architecture: convnet3, options: {width: 64}}]
-  seeds: 2
   matching: {temperature: 4}
   optimizer: {batch_size: 50, learning_rate: 1.0e-2}
   baselines: [random_real]
@@ -86,7 +85,7 @@ def test_one_synthetic_image_per_class_beats_a_random_real_one(digits: Workspace
     rows = rows_of(digits.pipeline("digits").open_context())
     synthetic, random = row(rows, "synthetic", "soft"), row(rows, "random_real", "soft")
     assert synthetic.ipc == random.ipc == 1
-    assert synthetic.seeds == random.seeds == 2
+    assert synthetic.seeds == random.seeds == 3
     assert synthetic.top1 > random.top1
     assert synthetic.top1 >= 0.80
 
