@@ -8,6 +8,7 @@ from pathlib import Path
 from d4m.compute import Compute
 from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import load_recipe
+from d4m.store.open_storage import parse_root
 from tests.conftest import MADE, TINY_RECIPE
 from tests.object_stores import BUCKET
 
@@ -32,18 +33,20 @@ def run_tiny(folder: Path, prefix: str) -> tuple[Path, dict[str, str], dict[str,
 
 def open_pipeline(recipe: Path, root: dict[str, str]) -> Pipeline:
     """Return the pipeline of a recipe over its store."""
-    return Pipeline(load_recipe(recipe), root["D4M_STORE"], Compute("cpu"))
+    return Pipeline(load_recipe(recipe), parse_root(root["D4M_STORE"]), Compute("cpu"))
 
 
 def digests_of(recipe: Path, root: dict[str, str]) -> dict[str, str]:
     """Return the digest of every unit of the artifacts that are current."""
     context = open_pipeline(recipe, root).open_context()
-    return {
+    digests = {
         f"{stage}/{name}": record.digest
         for stage, units in context.upstream.items()
         for name, record in units.items()
         if record is not None
     }
+    assert digests, f"nothing is made in {root['D4M_STORE']}"
+    return digests
 
 
 def forget(pipeline: Pipeline, stage: str) -> int:
