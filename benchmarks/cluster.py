@@ -65,10 +65,10 @@ with tempfile.TemporaryDirectory() as seen:
     warm = Squares(Path(seen), count=8)
     warm.version = "warm"
     run_stage(warm, context, compute)
-    start = time.monotonic()
+    begun = time.monotonic()
     report = run_stage(Squares(Path(seen), count=int(count)), context, compute)
     assert len(report.computed) == int(count)
-    print(time.monotonic() - start)
+    print(time.monotonic() - begun)
 """
 
 
@@ -124,9 +124,9 @@ def measure_classes(arguments: argparse.Namespace, folder: Path, server: Seaweed
         text = RECIPE.format(images=images, model=model, size_px=16)
         recipe = write_recipe(folder, text, f"classes_{classes}")
         root = {"D4M_STORE": f"s3://{BUCKET}/classes-{classes}", "D4M_DEVICE": "cpu"}
-        start = time.monotonic()
+        begun = time.monotonic()
         printed, peak = _watched([D4M, "run", recipe], root | TWO_WORKERS)
-        seconds, units = time.monotonic() - start, _counted(printed)
+        seconds, units = time.monotonic() - begun, _counted(printed)
         idle_s = _nothing_to_do(recipe, root)
         with delayed(server.address, DELAY_S) as slow:
             slow_s = _nothing_to_do(recipe, root | {"AWS_ENDPOINT_URL": slow})
@@ -190,10 +190,10 @@ def _counted(printed: str) -> int:
 
 def _nothing_to_do(recipe: Path, root: dict[str, str]) -> float:
     """Return the seconds of a run that computes nothing."""
-    start = time.monotonic()
+    begun = time.monotonic()
     printed = finish(start([D4M, "run", recipe], root))
     assert _counted(printed) == 0, printed
-    return time.monotonic() - start
+    return time.monotonic() - begun
 
 
 if __name__ == "__main__":

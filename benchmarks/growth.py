@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-from small_pipelines import SIZES, _autoencoder, _denoiser
+from small_pipelines import SIZES, build_autoencoder, build_denoiser
 from timm import create_model
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -172,7 +172,7 @@ def list_stages(rates: dict[str, Rate]) -> list[Stage]:
 def count_operations() -> tuple[float, float, float, float]:
     """Return the operations of U-Net, VAE encoder, VAE decoder and ResNet-18 for one image."""
     with torch.device("meta"):
-        vae, unet = _autoencoder(SIZES["sd15"], 512), _denoiser(SIZES["sd15"], 512)
+        vae, unet = build_autoencoder(SIZES["sd15"], 512), build_denoiser(SIZES["sd15"], 512)
         resnet = create_model("resnet18")
         latents, text = torch.empty(1, 4, 64, 64), torch.empty(1, 77, 768)
         return (

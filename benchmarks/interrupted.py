@@ -84,7 +84,7 @@ def _run(recipe: Path, store: Path) -> subprocess.Popen[str]:
     return start([D4M, "run", recipe], _root(store))
 
 
-def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+def _ends_within(process: subprocess.Popen[str], seconds: float) -> bool:
     with suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
     return process.poll() is not None

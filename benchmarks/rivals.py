@@ -14,6 +14,7 @@ from d4m.environment import compute
 from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import load_recipe
 from d4m.stages.evaluation_scores import EvaluationScores
+from d4m.stages.laboratory import Laboratory
 from d4m.stages.student_runs import run_inputs, student_runs
 
 ROWS = ("random_real", "mosaic_real", "herding", "medoids", "forgetting", "el2n", "dm", "sre2l")
@@ -49,12 +50,15 @@ def main() -> None:
         for stage in ("real_images", "teacher", "baseline_images"):
             report = pipeline.run_stage(stage)
             print(f"{stage}: {report.seconds:.0f} s", flush=True)
-        context, stage = pipeline.open_context(), EvaluationScores()
+        context, scores = pipeline.open_context(), EvaluationScores()
         runs = [run for run in student_runs(context.recipe.settings) if run.training_set in ROWS]
+        laboratory = Laboratory(context)
         print("| training set | top-1 |\n|---|---|")
         for name, each in groupby(runs, lambda run: run.training_set):
-            units = [stage.unit(context, run.unit_name, run_inputs(context, run)) for run in each]
-            found = [float(made["top1"]) for _, made in stage.compute(context, units)]
+            units = [scores.unit(context, run.unit_name, run_inputs(context, run)) for run in each]
+            found = [
+                float(made["top1"]) for unit in units for made in laboratory.train_and_score([unit])
+            ]
             deviation = stdev(found) if len(found) > 1 else 0.0
             print(f"| {name} | {100 * fmean(found):.2f} ± {100 * deviation:.2f} |", flush=True)
 

@@ -9,7 +9,7 @@ from diffusers import (
     StableDiffusionImg2ImgPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from d4m.generators.vocabulary import build_tokenizer
 
@@ -32,10 +32,10 @@ def build_pipeline(size: str, image_px: int) -> StableDiffusionImg2ImgPipeline:
     chosen = SIZES[size]
     tokenizer = build_tokenizer(WORDS, max_length=77)
     return StableDiffusionImg2ImgPipeline(
-        vae=_autoencoder(chosen, image_px),
+        vae=build_autoencoder(chosen, image_px),
         text_encoder=_text_encoder(chosen, len(tokenizer), tokenizer),
         tokenizer=tokenizer,
-        unet=_denoiser(chosen, image_px),
+        unet=build_denoiser(chosen, image_px),
         scheduler=PNDMScheduler(
             beta_start=0.00085,
             beta_end=0.012,
@@ -54,7 +54,8 @@ def save_pipeline(folder: Path, size: str, image_px: int) -> None:
     build_pipeline(size, image_px).save_pretrained(folder)
 
 
-def _autoencoder(chosen: dict, image_px: int) -> AutoencoderKL:
+def build_autoencoder(chosen: dict, image_px: int) -> AutoencoderKL:
+    """Return a VAE of one of `SIZES`, with random weights."""
     levels = len(chosen["vae"])
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
@@ -66,7 +67,8 @@ def _autoencoder(chosen: dict, image_px: int) -> AutoencoderKL:
     )
 
 
-def _denoiser(chosen: dict, image_px: int) -> UNet2DConditionModel:
+def build_denoiser(chosen: dict, image_px: int) -> UNet2DConditionModel:
+    """Return a U-Net of one of `SIZES`, with random weights."""
     levels = len(chosen["unet"])
     return UNet2DConditionModel(
         sample_size=image_px // 2 ** (len(chosen["vae"]) - 1),
@@ -80,7 +82,7 @@ def _denoiser(chosen: dict, image_px: int) -> UNet2DConditionModel:
     )
 
 
-def _text_encoder(chosen: dict, words: int, tokenizer: object) -> CLIPTextModel:
+def _text_encoder(chosen: dict, words: int, tokenizer: CLIPTokenizer) -> CLIPTextModel:
     full = chosen["text"] == 768
     return CLIPTextModel(
         CLIPTextConfig(

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -149,15 +150,15 @@ class Bench:
             (target / label).mkdir(parents=True)
             for number, latent in enumerate(latents):
                 image = torch.tensor(latent, dtype=self.pipeline.dtype, device=self.pipeline.device)
-                made = self.pipeline(
+                made: Any = self.pipeline(
                     prompt=[label],
                     image=image[None],
                     strength=settings.strength,
                     guidance_scale=settings.guidance_scale,
                     num_inference_steps=settings.num_inference_steps,
                     negative_prompt=[NEGATIVE],
-                ).images
-                made[0].save(target / label / f"{number}.png")
+                )
+                made.images[0].save(target / label / f"{number}.png")
         shutil.rmtree(target)
 
     def ours(self, settings: SynthesisSettings) -> None:
@@ -189,7 +190,8 @@ class Bench:
 def _compare_prototypes(folder: Path, ipc: int) -> str:
     """Compare JSON text with the store, for ten classes of Stable Diffusion's latents at 512 px."""
     random = np.random.default_rng(0)
-    path, store = folder / f"prototypes-{ipc}.json", ArtifactStore(folder / f"store-{ipc}")
+    path, root = folder / f"prototypes-{ipc}.json", folder / f"store-{ipc}"
+    store = ArtifactStore(root)
     centres = {label: random.standard_normal((ipc, 4, 64, 64)) for label in LABELS}
     path.write_text(json.dumps({label: each.tolist() for label, each in centres.items()}))
     keys = [_publish(store, label, each.astype(np.float16)) for label, each in centres.items()]
@@ -205,7 +207,7 @@ def _compare_prototypes(folder: Path, ipc: int) -> str:
     text, kept = (min(_timed(load) for _ in range(3)) for load in (load_json, load_store))
     size, kept_size = (
         path.stat().st_size,
-        sum(f.stat().st_size for f in store.root.rglob("*") if f.is_file()),
+        sum(f.stat().st_size for f in root.rglob("*") if f.is_file()),
     )
     return (
         f"| {ipc} each | {size / 1e6:.0f} | {kept_size / 1e6:.1f} | {size / kept_size:.1f} "
@@ -237,8 +239,8 @@ def matrix_rate(device: str, dtype: torch.dtype | None = None) -> float:
     side = 1024 if on_cpu else 8192
     dtype = dtype or (torch.float32 if on_cpu else torch.float16)
     factor = torch.randn(side, side, device=device, dtype=dtype)
-    products, before = torch.backends.cuda.matmul, torch.backends.cuda.matmul.fp32_precision
-    products.fp32_precision = torch.backends.cudnn.conv.fp32_precision
+    products, cudnn = torch.backends.cuda.matmul, cast("Any", torch.backends.cudnn)
+    before, products.fp32_precision = products.fp32_precision, cudnn.conv.fp32_precision
     try:
         fastest = min(_timed(lambda: torch.mm(factor, factor)) for _ in range(10))
     finally:

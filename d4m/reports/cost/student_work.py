@@ -20,6 +20,7 @@ from d4m.store.reference import Unit
 
 _CURVE_POINTS, _PROBE_IMAGES, _MOST_REAL = 10, 500, 5000
 _LONGEST_PROBED_EPOCH = 8  # steps
+_VIEWS_PROBED = 256  # at once; a thousand would be most of the memory of a run's driver
 
 
 def teacher_work(plan: CostPlan) -> Iterator[Work]:
@@ -226,20 +227,18 @@ def _images(plan: CostPlan, settings: Mapping[str, Any]) -> Iterator[Work]:
 
 
 def _labelled(plan: CostPlan, labels: Mapping[str, Any]) -> Piece:
-    own = {"augmentation": labels["augmentation"], "precision": labels["precision"]}
-    return Piece(
-        "view labelled",
-        {**plan.view, "network": teacher_network(plan), "images": _few(plan), **own},
-    )
+    own = {
+        "network": teacher_network(plan),
+        "images": min(plan.shown_images, _VIEWS_PROBED),
+        "augmentation": labels["augmentation"],
+        "precision": labels["precision"],
+    }
+    return Piece("view labelled", {**plan.view, **own})
 
 
 def scored(plan: CostPlan, network: Mapping[str, Any]) -> Piece:
     """Return the scoring of an image of the students' size."""
     return Piece("image scored", {**plan.view, "network": network})
-
-
-def _few(plan: CostPlan) -> int:
-    return min(plan.shown_images, 1024)
 
 
 def _network(settings: Mapping[str, Any]) -> dict[str, Any]:
