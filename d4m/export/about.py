@@ -5,7 +5,12 @@ from typing import Any
 from d4m.export.contents import Contents
 from d4m.sources.value_range import FULL_RANGE
 
-_FILES = {"resize": "squash", "resampling": "lanczos", "background": [255, 255, 255]}
+_FILES = {
+    "resize": "squash",
+    "resampling": "lanczos",
+    "background": [255, 255, 255],
+    "jpeg": "full",
+}
 
 
 def about_set(contents: Contents) -> dict[str, Any]:

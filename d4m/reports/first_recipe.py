@@ -14,6 +14,7 @@ _MOST_PER_CLASS = 10
 _SMALLEST_SHARE = 5  # real images of the smallest class for each distilled one
 _MANY_CLASSES = 100
 _NAMED = 5
+_SCALED = 4  # times the size above which scaled JPEG files take less time
 _SHAPES = 1.2  # ratio of the edges above which an image is clearly no square
 
 
@@ -93,6 +94,8 @@ def recipe_lines(
     yield from (f"  {key}: {_text(value)}" for key, value in dataset.items())
     yield f"  size_px: {chosen.size_px}  # {describe_sizes(found)}"
     yield "  # resize: crop  # cuts out the centre; the default squeezes the image into the square"
+    if "JPEG" in found.formats and found.edge_px >= _SCALED * chosen.size_px:
+        yield "  # jpeg: scaled  # reads large photographs faster; their pixels differ a little"
     colours = "no image has a colour" if found.grey else "images have colours"
     yield f"  channels: {chosen.channels}  # {colours}"
     if found.transparent:

@@ -131,6 +131,15 @@ class FileImageSettings(SourceSettings):
         ),
     )
     resampling: InputFilter = "lanczos"
+    jpeg: Literal["full", "scaled"] = Field(
+        default="full",
+        exclude_if=lambda value: value == "full",
+        description=(
+            "Size at which JPEG files are decoded. `scaled`: a half, a quarter or an eighth, where "
+            "that leaves at least twice the pixels per side that are asked for. Large photographs "
+            "are read several times as fast, and their pixels differ a little."
+        ),
+    )
     background: tuple[Level, Level, Level] = Field(
         default=(255, 255, 255), description="Colour behind transparent pixels: red, green, blue."
     )

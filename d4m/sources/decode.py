@@ -27,6 +27,7 @@ MOST_PIXELS = 178_956_970  # Pillow's default limit, which other code may have c
 _TOO_LARGE = f"has more than {MOST_PIXELS:,} pixels"
 _NO_IMAGE = f"not an image in {', '.join(FIRST_FORMATS[:-1])} or {FIRST_FORMATS[-1]} format"
 _LONGEST_REASON = 200
+_TIMES_AS_LARGE = 2  # as the result, for the filter to have something to average
 _ORIENTATION = 0x0112
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -92,7 +93,9 @@ def decode_file(
         UnreadableImageError: the bytes are not a usable image.
     """
     with quiet_pillow():
-        upright = load_image(content, formats=ALL_FORMATS, white=white)
+        upright = load_image(
+            content, formats=ALL_FORMATS, white=white, jpeg_px=_jpeg_px(settings, size)
+        )
         image = _composite(upright, settings.background)
     image = image.convert("L" if settings.channels == 1 else "RGB")
     if isinstance(size, CentreCropSettings):
@@ -106,10 +109,10 @@ def decode_file(
 def file_decoding(settings: FileImageSettings, white: int = FULL_RANGE) -> Mapping[str, Any]:
     """Return everything but the size that decides how a file becomes an image.
 
-    The full range and the default filter add nothing, as they were the only ones before they could
-    be chosen.
+    The full range, the default filter and the full size of JPEG files add nothing, as they were the
+    only ones before they could be chosen.
     """
-    names = {"channels", "resize", "resampling", "background"}
+    names = {"channels", "resize", "resampling", "background", "jpeg"}
     chosen = settings.model_dump(mode="json", include=names)
     ranged = {} if white == FULL_RANGE else {"white": white}
     return {"version": DECODER_VERSION} | chosen | ranged
@@ -142,7 +145,11 @@ def quiet_pillow() -> Generator[None]:
 
 
 def load_image(
-    content: bytes, *, formats: tuple[str, ...] = formats_of(), white: int = FULL_RANGE
+    content: bytes,
+    *,
+    formats: tuple[str, ...] = formats_of(),
+    white: int = FULL_RANGE,
+    jpeg_px: int | None = None,
 ) -> Image.Image:
     """Decode a file's bytes to an upright RGB or RGBA image.
 
@@ -150,6 +157,8 @@ def load_image(
         content: the bytes.
         formats: the formats to try, as Pillow calls them.
         white: level of 16 bits that becomes white.
+        jpeg_px: height and width that a JPEG file needs at least; it is decoded at the smallest of
+            its size, a half, a quarter or an eighth that has them. None: at its size.
 
     Raises:
         UnreadableImageError: the bytes are not a usable image.
@@ -157,6 +166,8 @@ def load_image(
 
     def finish(opened: Image.Image) -> Image.Image:
         deep = _has_16_bits(opened)
+        if jpeg_px is not None and opened.format == "JPEG":
+            opened.draft(None, (jpeg_px, jpeg_px))
         opened.load()
         levels = _levels(opened)
         if levels is not None:
@@ -186,6 +197,12 @@ def highest_level(content: bytes, formats: tuple[str, ...]) -> int:
         return int(np.asarray(opened.convert("RGB")).max()) << 8 | 0xFF
 
     return _use_image(content, formats, find)
+
+
+def _jpeg_px(settings: FileImageSettings, size: int | CentreCropSettings) -> int | None:
+    if settings.jpeg == "full":
+        return None
+    return _TIMES_AS_LARGE * (size.resize_px if isinstance(size, CentreCropSettings) else size)
 
 
 def _pixels(image: Image.Image) -> UInt8[np.ndarray, "height width channel"]:

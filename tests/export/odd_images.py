@@ -20,10 +20,10 @@ def _file(image, kind="PNG", **options):
     return buffer.getvalue()
 
 
-def _turned(orientation):
+def _turned(orientation, *shape):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return _file(Image.fromarray(_levels(20, 33, 3)), "JPEG", exif=exif)
+    return _file(Image.fromarray(_levels(*(shape or (20, 33)), 3)), "JPEG", exif=exif)
 
 
 def _palette(**options):
@@ -57,6 +57,7 @@ ODD = {
     "transparent_palette.png": _palette(transparency=bytes(range(0, 256, 37))),
     "transparent.gif": _palette(kind="GIF", transparency=2),
     "grey_and_alpha.png": _file(Image.fromarray(_levels(15, 11, 2), "LA")),
+    "large.jpg": _turned(6, 150, 330),
     "grey.png": _file(Image.fromarray(_levels(8, 8))),
     "bits.png": _file(Image.fromarray(_levels(13, 13)).convert("1")),
     "print.jpg": _file(Image.fromarray(_levels(16, 24, 4), "CMYK"), "JPEG"),

@@ -26,6 +26,8 @@ WAYS = [
     {"resampling": "bicubic", "value_range": 4095},
     {"resize": "crop", "value_range": 511, "channels": 1},
     {"test_crop": CROP},
+    {"jpeg": "scaled", "resize": "crop"},
+    {"jpeg": "scaled", "test_crop": CROP},
 ]
 
 

@@ -129,7 +129,7 @@ def test_real_images_are_decoded_to_the_same_bits(python, exports, tmp_path):
     from tests.export.odd_images import ODD
 
     folder = exports / "parquet"
-    way = {"resize": "crop", "resampling": "bicubic", "background": [9, 99, 199]}
+    way = {"resize": "crop", "resampling": "bicubic", "background": [9, 99, 199], "jpeg": "scaled"}
     about = json.loads((folder / "distilled.json").read_text())
     real = {**way, "white": 4095, "centre": None}
     about |= {"channels": 3, "size_px": 16, "real_images": real}

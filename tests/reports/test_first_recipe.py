@@ -200,6 +200,18 @@ def test_what_is_seen_is_said(looked_at):
     assert "classes: 1000, of 2 to 2 images each" in text["thousand"]
 
 
+def test_scaled_jpeg_files_are_proposed_for_large_photographs(looked_at, tmp_path):
+    proposing = set[str]()
+    for kind in FOLDERS:
+        draft(looked_at, kind, tmp_path)
+        path = tmp_path / "recipes" / f"{kind}.yaml"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("# jpeg: scaled", "jpeg: scaled"), encoding="utf-8")
+        if getattr(load_recipe(path).settings.dataset, "jpeg", None) == "scaled":
+            proposing.add(kind)
+    assert proposing == {"photographs"}
+
+
 def test_a_name_with_several_meanings_gets_a_prompt_to_choose(looked_at):
     place, found = looked_at("colour")
     lines = list(recipe_lines("colour", place, found, choose(found, size_px=16, ipc=2)))

@@ -324,6 +324,40 @@ def test_a_decoder_that_runs_out_of_memory_does_not_blame_the_file(monkeypatch):
         load_image(_bytes(Image.new("L", (8, 8), 7)))
 
 
+def _photograph(height, width, kind="JPEG", **options):
+    """Return a file of smooth colours, as photographs have."""
+    coarse = Image.fromarray(PHOTOGRAPH[:6, :8])
+    return _bytes(coarse.resize((width, height), Image.Resampling.BICUBIC), kind, **options)
+
+
+@pytest.mark.parametrize("settings", [{}, {"resize": "crop"}, {"channels": 1}], ids=str)
+@pytest.mark.parametrize(("sides", "divisor"), [((200, 304), 8), ((60, 300), 2), ((31, 300), 1)])
+def test_scaled_jpeg_files_are_decoded_at_the_smallest_size_that_is_twice_the_result(
+    settings, sides, divisor
+):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for options in ({}, {"exif": exif}):
+        content = _photograph(*sides, **options)
+        image = load_image(content, jpeg_px=16)
+        upright = sides if options else sides[::-1]
+        assert image.size == tuple(side // divisor for side in upright)
+        whole, scaled = (_decode(content, **settings, jpeg=jpeg) for jpeg in ("full", "scaled"))
+        assert np.array_equal(whole, scaled) == (divisor == 1)
+        assert np.abs(whole.astype(int) - scaled).max() <= 4
+
+
+def test_only_jpeg_files_are_scaled_and_the_centre_has_its_own_least_size():
+    for kind in ("PNG", "WEBP"):
+        content = _photograph(200, 300, kind)
+        assert np.array_equal(_decode(content), _decode(content, jpeg="scaled"))
+    content, scaled = _photograph(200, 300), _settings(jpeg="scaled")
+    large, small = (CentreCropSettings(resize_px=px, crop_px=8) for px in (51, 50))
+    for centre, same in ((large, True), (small, False)):
+        whole, own = (decode_file(content, each, centre) for each in (_settings(), scaled))
+        assert np.array_equal(whole, own) == same
+
+
 def test_the_decoding_names_all_that_decides_except_the_size():
     assert file_decoding(_settings(size_px=9, test_share=0.5, background=GREEN)) == {
         "version": 1,
@@ -333,6 +367,7 @@ def test_the_decoding_names_all_that_decides_except_the_size():
     }
     assert "resampling" not in file_decoding(_settings(resampling="lanczos"))
     assert file_decoding(_settings(resampling="bicubic"))["resampling"] == "bicubic"
+    assert file_decoding(_settings(jpeg="scaled"))["jpeg"] == "scaled"
     assert dict(raw_decoding(3, "lanczos")) == {"channels": 3}
     assert dict(raw_decoding(1, "bilinear")) == {"channels": 1, "resampling": "bilinear"}
 

@@ -55,6 +55,9 @@ def decode_real(content: bytes, about: dict[str, Any], name: str = "") -> Tensor
     real, channels = about["real_images"], about["channels"]
     try:
         with Image.open(io.BytesIO(content), formats=formats_to_try(name)) as opened:
+            if real["jpeg"] == "scaled" and opened.format == "JPEG":
+                shorter = real["centre"]["resize_px"] if real["centre"] else about["size_px"]
+                opened.draft(None, (2 * shorter, 2 * shorter))
             image = _on_background(_upright(opened, real["white"]), real["background"])
     except MemoryError:
         raise
