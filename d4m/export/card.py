@@ -8,7 +8,7 @@ from typing import Any, cast
 from ruamel.yaml import YAML
 
 from d4m.export.contents import Contents
-from d4m.export.private_paths import name_source
+from d4m.recipe.private_paths import name_source
 from d4m.stages.score_text import LEGEND, markdown_table, ranking_lines
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))

@@ -20,8 +20,8 @@ from d4m.export.images import (
 from d4m.export.label_table import write_label_table
 from d4m.export.new_folder import new_folder
 from d4m.export.one_file import join_parts
-from d4m.export.private_paths import hidden_keys, without_folders
 from d4m.export.score_table import write_score_table
+from d4m.recipe.private_paths import hidden_keys, without_folders
 from d4m.recipe.write import recipe_text
 from d4m.reports.lineage import lineage_rows
 from d4m.stages.distilled_dataset import score_json, write_json

@@ -8,6 +8,8 @@ from d4m.errors import D4MError, SourceError, StoreError
 from d4m.page.steps import ClassSteps, show_steps
 from d4m.page.work import Change, Work, list_changes, list_missing, list_work
 from d4m.pipeline import Pipeline
+from d4m.recipe.private_paths import hide_folders
+from d4m.recipe.yaml_text import plain
 from d4m.reports.checks import Check, CheckResult
 from d4m.reports.conditions import describe_device, find_conditions
 from d4m.reports.diagnostics import Redundancy
@@ -29,6 +31,7 @@ class Part:
 
     Attributes:
         name: the recipe, as commands take it.
+        title: the recipe, as a reader may call it.
         text: the recipe's file.
         present: its artifacts that are whole; None where its images cannot be listed.
         shown: scores of the present recipe or of the last version; None where there are none.
@@ -43,6 +46,7 @@ class Part:
     """
 
     name: str
+    title: str
     text: str
     present: StageContext | None
     shown: ShownDataset | None
@@ -95,18 +99,20 @@ def open_part(
         redundancy: number of parts that sets of images are cut into, to train a student on each;
             None: redundancy is not measured.
     """
-    notes, document = dict[str, str](), pipeline.recipe.document
-    text = document.text if document else ""
+    notes, recipe = dict[str, str](), pipeline.recipe
+    sections = plain(recipe.document.sections) if recipe.document else {}
+    text = hide_folders(recipe.document.text, sections) if recipe.document else ""
     try:
         outlook = pipeline.look_ahead(refuse=False)
     except SourceError as failure:
-        notes["images"] = f"The images cannot be listed: {failure}."
-        return Part(name, text, None, _shown(pipeline, None, name, notes), notes)
+        notes["images"] = f"The images cannot be listed: {hide_folders(str(failure), sections)}."
+        return Part(name, recipe.name, text, None, _shown(pipeline, None, name, notes), notes)
     present = outlook.present
     shown = _shown(pipeline, outlook, name, notes)
     memorisation = _memorisation(present, name, notes)
     return Part(
         name,
+        recipe.name,
         text,
         present,
         shown,

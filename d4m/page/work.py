@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from d4m.errors import StoreError
+from d4m.recipe.private_paths import hide_quoted_folders
 from d4m.reports.plan_ahead import Outlook
 from d4m.reports.versions import version_changes
 from d4m.stages.context import StageContext
@@ -59,7 +60,7 @@ def list_changes(context: StageContext) -> list[Change]:
     except StoreError:
         return []
     return [
-        Change(each.version.name, len(each.changed), each.reason)
+        Change(each.version.name, len(each.changed), hide_quoted_folders(each.reason))
         for each in reversed(changes[-_MOST_VERSIONS:])
     ]
 
@@ -70,7 +71,9 @@ def list_missing(outlook: Outlook) -> list[tuple[str, int, Sequence[str]]]:
     for artifact, units in outlook.explain().items():
         lacks = [unit for unit in units if unit.state != "cached"]
         if lacks:
-            reasons = [f"{unit.label}: {unit.reason}" for unit in lacks[:_REASONS]]
+            reasons = [
+                f"{unit.label}: {hide_quoted_folders(unit.reason)}" for unit in lacks[:_REASONS]
+            ]
             found.append((artifact, len(lacks), reasons))
     return found
 

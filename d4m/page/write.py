@@ -1,6 +1,7 @@
 """Write the report of recipes: one page that holds all it shows and loads nothing."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,7 @@ from d4m.page.part import Part, open_part
 from d4m.page.scores import Figures
 from d4m.page.template import page_environment
 from d4m.pipeline import Pipeline
+from d4m.recipe.private_paths import hide_folder
 from d4m.stages.set_bytes import bytes_in_words
 from d4m.store.digest import digest_json
 from d4m.store.durable import write_atomically
@@ -85,6 +87,8 @@ def _made_of(pipelines: Iterable[Pipeline]) -> str:
 def render_report(pipelines: Mapping[str, Pipeline], *, redundancy: int | None = None) -> str:
     """Return the report of recipes as HTML; missing artifacts become sentences.
 
+    Absolute paths lose their folders, as in an export, because a report is handed on too.
+
     Args:
         pipelines: of the recipes, by the names that commands take.
         redundancy: number of parts for the measurement of redundancy; None: it is not measured.
@@ -92,11 +96,15 @@ def render_report(pipelines: Mapping[str, Pipeline], *, redundancy: int | None =
     Raises:
         D4MError: recipes are scored on different splits.
     """
-    most = _IMAGE_BYTES // len(pipelines)
+    most, names = _IMAGE_BYTES // len(pipelines), [hide_folder(name) for name in pipelines]
+    if len(set(names)) < len(names):
+        names = list(pipelines)
     parts = [
         open_part(each, name, most_bytes=most, redundancy=redundancy)
-        for name, each in pipelines.items()
+        for name, each in zip(names, pipelines.values(), strict=True)
     ]
+    if len({part.title for part in parts}) < len(parts):
+        parts = [replace(part, title=part.name) for part in parts]
     return render_parts(parts, made_of=_made_of(pipelines.values()))
 
 
@@ -114,7 +122,7 @@ def render_parts(parts: Sequence[Part], *, made_of: str = "") -> str:
     if len(splits) > 1:
         msg = "some of these recipes are scored on test images, others on validation images"
         raise D4MError(msg)
-    scored = {part.name: part.scores for part in parts if part.scores}
+    scored = {part.title: part.scores for part in parts if part.scores}
     page = page_environment().get_template("report.html.jinja")
     return page.render(
         parts=parts,

@@ -31,7 +31,7 @@ def row(training_set="synthetic", labels="soft", student="convnet3", ipc=10, **m
 
 def part(name, *rows, split="test"):
     """A recipe of which nothing but a score table is known."""
-    return Part(name, "", None, ShownDataset(split, list(rows), [], None), {})
+    return Part(name, name, "", None, ShownDataset(split, list(rows), [], None), {})
 
 
 def sized(name, ipc):

@@ -1,10 +1,11 @@
-"""Nothing of an export says where on its maker's machine the images are."""
+"""No export and no report says where on its maker's machine the images are."""
 
+import re
 import shutil
 
 import pytest
 
-from d4m.export.private_paths import hidden_keys, name_source, without_folders
+from d4m.recipe.private_paths import hidden_keys, hide_folders, name_source, without_folders
 from d4m.settings import ImageFolderSettings, RecipeSettings
 from tests.cli.commands import call, fail
 from tests.conftest import FOLDER_RECIPE, Workspace
@@ -55,6 +56,44 @@ def test_an_exported_recipe_asks_for_its_path_and_runs_with_it(exported, tmp_pat
         "real_images",
         "distilled_dataset",
     }
+
+
+def test_a_report_names_no_folder_of_its_maker_and_has_the_name_of_the_recipe(exported, tmp_path):
+    made, _ = exported
+    lost, recipe = made.copy(tmp_path / "secret"), made.recipes / "pets.yaml"
+    text = recipe.read_text(encoding="utf-8")
+    lost.write("lost", text.replace("secret/pets", "secret/none"))
+    for folder, name, said in (
+        (made, recipe, "<h1>pets</h1>"),
+        (lost, lost.recipes / "lost.yaml", "The images cannot be listed: "),
+    ):
+        page = tmp_path / "page.html"
+        call(folder, "report", name, "--output", page)
+        shown = page.read_text(encoding="utf-8")
+        assert said in shown
+        assert not re.search(r"secret|maker_ada", shown)
+        assert f"d4m report $FOLDER_WITH/{name.name}" in shown
+        assert "path: $FOLDER_WITH/" in shown
+
+
+def test_reports_of_recipes_of_one_name_tell_them_apart(pets, tmp_path):
+    other = pets.copy(tmp_path / "other")
+    names = [str(each.recipes / "pets.yaml") for each in (pets, other)]
+    call(pets, "report", *names, "--output", tmp_path / "page.html")
+    assert f"<h1>{' · '.join(names)}</h1>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_absolute_paths_of_a_recipe_lose_their_folders_in_any_text():
+    sections = {
+        "dataset": {"path": "/data/pets", "splits": {"train": "/data/pets/train", "test": "/"}},
+        "generator": {"pretrained": {"model": r"C:\models\own"}},
+        "teacher": {"weights": "~/w.safetensors"},
+    }
+    text = r"/data/pets/train and /data/pets, not /data/pets2; C:\models\own, ~/w.safetensors, a/b"
+    assert hide_folders(text, sections) == (
+        "$FOLDER_WITH/train and $FOLDER_WITH/pets, not /data/pets2; $FOLDER_WITH/own, "
+        "$FOLDER_WITH/w.safetensors, a/b"
+    )
 
 
 def test_paths_lose_their_folders_and_names_stay():

@@ -1,4 +1,4 @@
-"""Take the folders of the user's own machine out of what an export says of itself."""
+"""Take the folders of the user's own machine out of what is handed on: exports and reports."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,8 @@ A name alone could be taken for an export's own folder, or for a data set of the
 """
 
 _KEYS = frozenset(("path", "classes", "model", "weights", "train", "test", "validation"))
-_OWN_PLACE = re.compile(r"[/~$]|\.\.?[/\\]|[A-Za-z]:[/\\]|\\\\")
+_ABSOLUTE = re.compile(r"[/~$]|[A-Za-z]:[/\\]|\\\\")
+_OWN_PLACE = re.compile(rf"\.\.?[/\\]|{_ABSOLUTE.pattern}")
 
 
 def without_folders(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,6 +33,42 @@ def without_folders(settings: Mapping[str, Any]) -> dict[str, Any]:
         {'pretrained': {'model': 'stabilityai/sd-turbo'}}
     """
     return {key: _without_folders(key, value, settings) for key, value in settings.items()}
+
+
+def hide_folders(text: str, sections: Mapping[str, Any]) -> str:
+    """Return a text in which a recipe's absolute paths have lost the folders above them.
+
+    Args:
+        text: the recipe's file, or a message about it.
+        sections: of the recipe, as its file has them.
+
+    Example:
+        >>> hide_folders("path: /home/ada/pets", {"dataset": {"path": "/home/ada/pets"}})
+        'path: $FOLDER_WITH/pets'
+    """
+    for path in sorted(_absolute_paths(sections), key=len, reverse=True):
+        text = re.sub(rf"{re.escape(path)}(?!\w)", lambda found: hide_folder(found[0]), text)
+    return text
+
+
+def hide_quoted_folders(reason: str) -> str:
+    """Return a reason for a change in which quoted absolute paths have lost the folders above them.
+
+    Example:
+        >>> hide_quoted_folders("dataset.path changed from 'pets' to '/home/ada/pets'")
+        "dataset.path changed from 'pets' to '$FOLDER_WITH/pets'"
+    """
+    return re.sub(r"(?<=')[^']+(?=')", lambda found: hide_folder(found[0]), reason)
+
+
+def hide_folder(path: str) -> str:
+    """Return a path without the folders above it, if it is absolute.
+
+    Example:
+        >>> hide_folder("/home/ada/pets.yaml"), hide_folder("pets")
+        ('$FOLDER_WITH/pets.yaml', 'pets')
+    """
+    return f"{PLACE}/{_last(path)}" if _ABSOLUTE.match(path) else path
 
 
 def hidden_keys(settings: Mapping[str, Any]) -> list[str]:
@@ -70,6 +107,16 @@ def _without_folders(key: str, value: Any, siblings: Mapping[str, Any]) -> Any:
         return value
     own = _OWN_PLACE.match(value) or (key == "path" and siblings.get("source") != "huggingface")
     return f"{PLACE}/{_last(value)}" if own else value
+
+
+def _absolute_paths(value: Any, key: str = "") -> set[str]:
+    if isinstance(value, Mapping):
+        own = cast("Mapping[str, Any]", value).items()
+        return set[str]().union(*(_absolute_paths(each, name) for name, each in own))
+    if isinstance(value, list | tuple):
+        return set[str]().union(*(_absolute_paths(each, key) for each in cast("list[Any]", value)))
+    named = isinstance(value, str) and key in _KEYS and _ABSOLUTE.match(value) is not None
+    return {str(value)} if named and value.strip("/\\~$.") else set()
 
 
 def _hidden(value: Any, name: str) -> Iterator[str]:
