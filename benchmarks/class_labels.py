@@ -30,7 +30,14 @@ STAGES = (
     "prototypes",
     "synthetic_images",
 )
-_ROWS = ("synthetic", "random_real", "nearest_real", "decoded_prototypes")
+_ROWS = (
+    "synthetic",
+    "random_real",
+    "nearest_real",
+    "decoded_prototypes",
+    "decoded_real",
+    "diffused_real",
+)
 
 
 def main() -> None:
