@@ -16,7 +16,9 @@ _MOST_REFINED = 2000  # prototypes that one regression holds
 _MOST_REFINED_PX = 64
 _MOST_WHOLE_PX = 32  # beyond which the refinement's networks see shrunk images
 _MOST_REFINED_STEPS = 4  # of the denoiser, through which a step of the refinement looks
-_REFINEMENT_RATE = 0.04  # twice the plain one, for few steps
+_RATE, _REGRESSIONS = 0.04, 1  # of a refinement; the rate is twice the plain one, for few steps
+_RATE_OF_MANY, _REGRESSIONS_OF_MANY = 0.05, 3  # towards the classes of many images
+_MANY = 100  # images, of which a regression has no more than a view of each
 _PASSES = 20  # over the images, after which a generator of few images has trained enough
 _FEWEST_STEPS = 400
 
@@ -98,6 +100,7 @@ def choose_prototypes(settings: RecipeSettings, facts: ImageFacts) -> Mapping[st
     if facts.view_px > 32:
         steps = steps * 32 // facts.view_px
     guided = settings.synthesis.set_guidance is not None
+    many = of == "class" and count >= _MANY
     views = RefinementSettings().augmentation.model_copy(update={"flip": flip_of(settings)})
     through = "vae" if guided else "synthesis"
     return {
@@ -105,7 +108,8 @@ def choose_prototypes(settings: RecipeSettings, facts: ImageFacts) -> Mapping[st
         "refinement": RefinementSettings(
             steps=steps,
             labels=of,
-            learning_rate=_REFINEMENT_RATE,
+            learning_rate=_RATE_OF_MANY if many else _RATE,
+            regressions=_REGRESSIONS_OF_MANY if many else _REGRESSIONS,
             through=through,
             augmentation=views,
             batch_changes=settings.evaluation.hard.batch_changes if of != "teacher" else (),

@@ -97,6 +97,22 @@ def test_refinement_follows_the_labels_that_students_learn():
     assert labels("hard").representative == "mean"  # no teacher is needed
 
 
+@pytest.mark.parametrize(
+    ("ipc", "labels", "regressions", "rate"),
+    [
+        (10, ["hard"], 3, 0.05),
+        (50, ["hard"], 3, 0.05),
+        (9, ["hard"], 1, 0.04),
+        (10, ["soft", "hard"], 1, 0.04),
+        (10, ["soft"], 1, 0.04),
+    ],
+)
+def test_many_images_have_several_regressions_towards_their_classes(ipc, labels, regressions, rate):
+    own = settled(GREY, prototypes={"ipc": ipc}, evaluation={"labels": labels})
+    refinement = own.prototypes.refinement
+    assert (refinement.regressions, refinement.learning_rate) == (regressions, rate)
+
+
 def test_refinement_draws_the_views_that_students_see():
     kinds = ("color", "crop", "cutout", "flip", "scale", "rotate")
     assert settled(GREY, "dc", "hard").prototypes.refinement.batch_changes == kinds
