@@ -238,18 +238,26 @@ class ShardRun:
         return next((g for g in self._given.values() if g.since < since and not g.doubled), None)
 
     def _stop(self) -> None:
-        """Stop what workers still do for this stage: after a failure, or what others have done."""
-        if self._given and len(self._done) == len(self._missing):  # they are about to return
-            self._ray.wait(list(self._given), num_returns=len(self._given), timeout=_POLL_S)
-        for reference in self._given:
+        """Stop what workers still do for this stage: after a failure, or what others have done.
+
+        Ray ends this whole process if a task that is just ending is cancelled, and by force also if
+        it has just ended. So whoever has nothing left to do is waited for, and none is cancelled
+        that has ended.
+        """
+        going = list(self._given)
+        if len(self._done) == len(self._missing):
+            going = self._still_going(going)
+        for reference in going:
             self._ray.cancel(reference)
-        if self._given:
-            _, going = self._ray.wait(
-                list(self._given), num_returns=len(self._given), timeout=_LAST_WORDS_S
-            )
-            # Ray ends this whole process if a task that has just ended is cancelled by force.
-            for reference in going:
-                self._ray.cancel(reference, force=True)
+        for reference in self._still_going(going):
+            self._ray.cancel(reference, force=True)
+
+    def _still_going(self, references: list[Any]) -> list[Any]:
+        """Return the tasks that do not end within a few seconds."""
+        if not references:
+            return []
+        count = len(references)
+        return self._ray.wait(references, num_returns=count, timeout=_LAST_WORDS_S)[1]
 
 
 def _last_line(failure: Exception) -> str:
