@@ -54,11 +54,20 @@ def hide_folders(text: str, sections: Mapping[str, Any]) -> str:
 def hide_quoted_folders(reason: str) -> str:
     """Return a reason for a change in which quoted absolute paths have lost the folders above them.
 
+    A long value is cut off in a reason, before its closing quote: nothing of such a path is left.
+
     Example:
         >>> hide_quoted_folders("dataset.path changed from 'pets' to '/home/ada/pets'")
         "dataset.path changed from 'pets' to '$FOLDER_WITH/pets'"
+        >>> hide_quoted_folders("the teacher's model changed from '/home/ada/mod... to '/home/a...")
+        "the teacher's model changed from '$FOLDER_WITH/... to '$FOLDER_WITH/..."
     """
-    return re.sub(r"(?<=')[^']+(?=')", lambda found: hide_folder(found[0]), reason)
+
+    def hide(found: re.Match[str]) -> str:
+        path, cut = found.groups()
+        return f"'{PLACE}/{cut}" if cut and _ABSOLUTE.match(path) else f"'{hide_folder(path)}{cut}"
+
+    return re.sub(r"'([^']+?)(\.\.\.|(?=')|$)", hide, reason)
 
 
 def hide_folder(path: str) -> str:

@@ -15,8 +15,9 @@ from tests.conftest import FOLDER_RECIPE, Workspace
 def exported(pets_once, tmp_path_factory):
     """Return a workspace whose recipe has an absolute path, and the folder of its export."""
     folder = tmp_path_factory.mktemp("maker_ada")
-    made = pets_once.copy(folder / "secret" / "workspace")
-    images = (made.folder / "images").rename(folder / "secret" / "pets")
+    deep = folder / "secret" / ("secret" * 20)  # longer than a reason shows
+    made = pets_once.copy(deep / "workspace")
+    images = (made.folder / "images").rename(deep / "pets")
     text = FOLDER_RECIPE.replace("../images", str(images))
     made.write("pets", text)
     made.run("pets")
