@@ -242,22 +242,20 @@ class ShardRun:
 
         Ray ends this whole process if a task that is just ending is cancelled, and by force also if
         it has just ended. So whoever has nothing left to do is waited for, and none is cancelled
-        that has ended.
+        that is known to have ended.
         """
-        going = list(self._given)
-        if len(self._done) == len(self._missing):
-            going = self._still_going(going)
+        all_done = len(self._done) == len(self._missing)
+        going = self._still_going(list(self._given), _LAST_WORDS_S if all_done else 0.0)
         for reference in going:
             self._ray.cancel(reference)
-        for reference in self._still_going(going):
+        for reference in self._still_going(going, _LAST_WORDS_S):
             self._ray.cancel(reference, force=True)
 
-    def _still_going(self, references: list[Any]) -> list[Any]:
-        """Return the tasks that do not end within a few seconds."""
+    def _still_going(self, references: list[Any], patience_s: float) -> list[Any]:
+        """Return the tasks that do not end within some seconds."""
         if not references:
             return []
-        count = len(references)
-        return self._ray.wait(references, num_returns=count, timeout=_LAST_WORDS_S)[1]
+        return self._ray.wait(references, num_returns=len(references), timeout=patience_s)[1]
 
 
 def _last_line(failure: Exception) -> str:
