@@ -96,11 +96,7 @@ class Pipeline:
             D4MError: a stage cannot do what the recipe asks.
         """
         context = self._checked_context()
-        ahead = dict[str, Mapping[str, Reference]]()
-        if look is not None:
-            outlook = look_ahead(STAGES, context)
-            look(outlook)
-            ahead = {name: stage.stored for name, stage in outlook.planned.items()}
+        ahead = {} if look is None else _look_through(context, look)
         for stage in STAGES:
             report = self._run_stage(stage.name, context, ahead.get(stage.name))
             if report.computed:  # which takes time, in which others may have replaced units
@@ -248,6 +244,15 @@ class Pipeline:
             SourceError: the recipe's images cannot be found.
         """
         yield from verify_images(self.open_context())
+
+
+def _look_through(
+    context: StageContext, look: Callable[[Outlook], None]
+) -> dict[str, Mapping[str, Reference]]:
+    """Show what will be computed; return the stored units alone, not the plans of all others."""
+    outlook = look_ahead(STAGES, context)
+    look(outlook)
+    return {name: stage.stored for name, stage in outlook.planned.items()}
 
 
 def _with_manifests(context: StageContext) -> StageContext:

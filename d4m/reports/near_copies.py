@@ -97,20 +97,26 @@ def compare_pictures(context: StageContext, *, all_images: bool = False) -> Near
     outcome = _place_of_outcome(context, [_place(context, *key) for key in keys])
     if known := _read_outcome(outcome):
         return known
-    indexes = context.image_indexes()
     try:
-        found = read_thumbnails(context, indexes, all_images=all_images)
+        train, evaluated = _read_pictures(context, keys, all_images=all_images)
     except SourceChangedError as failure:
         return NearCopies(0, 0, (), str(failure), changed=True)
     except TooManyImagesError as failure:
         return NearCopies(0, 0, (), str(failure))
-    train, evaluated = (
-        _gather(context, indexes, found, [key for key in keys if (key[0] == "train") is of_train])
-        for of_train in (True, False)
-    )
     report = _report(evaluated, train)
     _remember_outcome(outcome, report)
     return report
+
+
+def _read_pictures(
+    context: StageContext, keys: Sequence[_Key], *, all_images: bool
+) -> tuple[_Pictures, _Pictures]:
+    """Return the training images, and all others."""
+    indexes = context.image_indexes()
+    found = read_thumbnails(context, indexes, all_images=all_images)
+    own = [key for key in keys if key[0] == "train"]
+    others = [key for key in keys if key[0] != "train"]
+    return _gather(context, indexes, found, own), _gather(context, indexes, found, others)
 
 
 def read_thumbnails(

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
 Thumbnails = UInt8[np.ndarray, "_image side side"]
+_Numbers = Int64[np.ndarray, "_pair"]
 THUMBNAIL_PX = 16
 LEAST_CORRELATION = 0.998
 """Two pictures whose thumbnails correlate at least so much are taken for one.
@@ -18,6 +19,7 @@ _FLAT = 2.0  # grey levels: images of a smaller deviation have no shape to compa
 _SIGNATURE = 12
 _AT_A_TIME = 4096
 _NEIGHBOURS = 32
+_COMPARED_AT_A_TIME = 256  # images, of which each has up to `_NEIGHBOURS` candidates
 
 
 def find_near_copies(
@@ -45,18 +47,38 @@ def find_near_copies(
         nothing = np.zeros(0, np.int64)
         return nothing, nothing, np.zeros(0)
     tree = KDTree(_signatures(others))
-    farthest = np.sqrt(2 * (1 - LEAST_CORRELATION))
-    nearest = tree.query(_signatures(images), k=_NEIGHBOURS, distance_upper_bound=float(farthest))
-    found = np.asarray(nearest[1])  # padded with the number of the others
-    rows, ranks = np.nonzero(found < len(others))
-    partners = found[rows, ranks]
+    farthest = float(np.sqrt(2 * (1 - LEAST_CORRELATION)))
+    pairs = list[tuple[_Numbers, _Numbers, Float64[np.ndarray, "_pair"]]]()
+    for start in range(0, len(images), _COMPARED_AT_A_TIME):
+        some = images[start : start + _COMPARED_AT_A_TIME]
+        near = tree.query(_signatures(some), k=_NEIGHBOURS, distance_upper_bound=farthest)
+        rows, partners, correlations = _best(some, others, np.asarray(near[1]))
+        pairs.append((start + rows, partners, correlations))
+    rows, partners, correlations = (np.concatenate(each) for each in zip(*pairs, strict=True))
+    kept = np.argsort(-correlations, kind="stable")
+    return rows[kept], partners[kept], correlations[kept]
+
+
+def _best(
+    images: UInt8[np.ndarray, "image side side"],
+    others: UInt8[np.ndarray, "other side side"],
+    candidates: Int64[np.ndarray, "image candidate"],
+) -> tuple[_Numbers, _Numbers, Float64[np.ndarray, "_pair"]]:
+    """Return for each image the candidate that it is nearly the same as, if there is one.
+
+    Args:
+        images: so few that the pixels of all their candidates fit into memory.
+        others: thumbnails that they may be copies of.
+        candidates: numbers of others, padded with how many there are.
+    """
+    rows, ranks = np.nonzero(candidates < len(others))
+    partners = candidates[rows, ranks]
     one, other = normalise(images[rows]), normalise(others[partners])
     correlations = np.einsum("ij,ij->i", one, other).astype(np.float64)
     order = np.lexsort((-correlations, rows))
     rows, partners, correlations = rows[order], partners[order], correlations[order]
     best = np.r_[True, rows[1:] != rows[:-1]] if len(rows) else np.zeros(0, bool)
     kept = np.flatnonzero(best & (correlations >= LEAST_CORRELATION))
-    kept = kept[np.argsort(-correlations[kept], kind="stable")]
     return rows[kept].astype(np.int64), partners[kept].astype(np.int64), correlations[kept]
 
 

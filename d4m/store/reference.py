@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
+from sys import intern
 from typing import Any
 
 from d4m.store.digest import canonical_json, digest_json
@@ -99,8 +100,16 @@ def parse_reference(text: str) -> Reference:
     Raises:
         ValueError, LookupError, TypeError, AttributeError: the text differs from what was written.
     """
-    content = json.loads(text)
+    content = json.loads(text, object_pairs_hook=_shared)
     if content.pop("checksum") != digest_json(content):
         msg = "its checksum differs"
         raise ValueError(msg)
     return Reference(**content)
+
+
+def _shared(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON whose texts are shared with others that are equal.
+
+    References of an artifact differ in digests and times alone, and a run holds all of them.
+    """
+    return {intern(name): intern(each) if type(each) is str else each for name, each in pairs}
