@@ -3,7 +3,6 @@
 "Predict" means: a regression from views of the images, with their labels, to real images.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,16 +18,16 @@ from d4m.images.image_set import ImageSet
 from d4m.prototypes.kernel_regression import kernel_network
 from d4m.prototypes.labels import Labels
 from d4m.seeds import stream_generator, stream_seed
-from d4m.settings import AugmentationSettings, ClassifierSettings, OptimizerSettings, Precision
+from d4m.settings import AugmentationSettings, OptimizerSettings, Precision, RefinementSettings
 from d4m.training.augment import replay_views
 from d4m.training.dsa import BatchChanges
 from d4m.training.optimizers import build_optimizer
 from d4m.training.soft_labels import draw_epoch
 
+_PLAIN = RefinementSettings()
 _STUDENTS = 8
 _OPTIMIZER = OptimizerSettings(name="muon", learning_rate=2e-3, weight_decay=0.01)
 _CLASSES = 25  # classes per regression
-_VIEWS = 100  # views of images per regression
 _TARGETS = 400  # real images per regression
 _FEATURES_AT_ONCE = 50
 
@@ -41,8 +40,8 @@ class StudentRegression:
     images with the same kind of labels. Students begin at unlike ages, and a new one takes the
     place of the oldest, so that features of every age take part.
 
-    A regression looks at up to 25 classes and 100 views, so its size does not grow with the number
-    of images.
+    A regression looks at up to 25 classes and a number of views, so its size does not grow with the
+    number of images.
 
     Args:
         class_ids: the class of each image.
@@ -53,8 +52,8 @@ class StudentRegression:
             of the changes is not used.
         precision: number format of the students.
         seed: the stream of views, students and targets.
-        networks: the students' architectures; of several, each student takes the next one.
-        regressions: in each step, each with a student and views of its own.
+        refined: the students' architectures, of which each student takes the next one; how many
+            regressions a step has, each with a student and views of its own; and how many views.
         tiles: images that are drawn of each prototype.
 
     Source:
@@ -76,8 +75,7 @@ class StudentRegression:
         augmentation: AugmentationSettings | BatchChanges,
         precision: Precision,
         seed: int,
-        networks: Sequence[ClassifierSettings] = (ClassifierSettings(),),
-        regressions: int = 1,
+        refined: RefinementSettings = _PLAIN,
         tiles: int = 1,
     ) -> None:
         """Group images and targets by class; build no student yet."""
@@ -89,8 +87,7 @@ class StudentRegression:
         self._precision: Precision = precision
         self._optimizer = _OPTIMIZER.model_copy(update={"precision": precision})
         self._seed = seed
-        self._networks = networks
-        self._regressions = regressions
+        self._refined = refined
         self._tiles = tiles
         self._pool = list[_Student]()
         self._used: _Student | None = None
@@ -111,7 +108,7 @@ class StudentRegression:
         """Return some images of some classes, or all where these are few."""
         draw = stream_generator(self._seed, "rows", step)
         classes = np.sort(draw.permutation(len(self._own))[:_CLASSES])
-        most = max(1, _VIEWS // (len(classes) * self._tiles))
+        most = max(1, self._refined.views // (len(classes) * self._tiles))
         return np.concatenate([_some(draw, self._own[each], most) for each in classes])
 
     def gradient(
@@ -123,9 +120,11 @@ class StudentRegression:
         """Return the gradient of the mean error of the step's regressions."""
         pixels = pixels.detach().requires_grad_()
         total = torch.zeros_like(pixels)
-        for number in range(step * self._regressions, (step + 1) * self._regressions):
+        for number in range(
+            step * self._refined.regressions, (step + 1) * self._refined.regressions
+        ):
             (own,) = torch.autograd.grad(self.error(pixels, class_ids, number), pixels)
-            total += own / self._regressions
+            total += own / self._refined.regressions
         return total
 
     def error(
@@ -155,7 +154,9 @@ class StudentRegression:
         plain = self._targets.pixels[rows].clone(memory_format=torch.contiguous_format)
         with torch.no_grad():
             known = self._features(student, plain)
-        views, shown = self._views(ImageSet(pixels, class_ids), "support", number, _VIEWS)
+        views, shown = self._views(
+            ImageSet(pixels, class_ids), "support", number, self._refined.views
+        )
         return self._labels.error(known, self._features(student, views), rows, views, shown)
 
     def _next_student(self, images: ImageSet, number: int, draw: np.random.Generator) -> nn.Module:
@@ -188,7 +189,7 @@ class StudentRegression:
             images,
             classes=len(self._own),
             seed=stream_seed(self._seed, "student", number),
-            settings=self._networks[slot % len(self._networks)],
+            settings=self._refined.students[slot % len(self._refined.students)],
         )
         if isinstance(self._augmentation, BatchChanges):
             statistics = self._augmentation.statistics

@@ -99,6 +99,18 @@ class RefinementSettings(Section):
             "the time."
         ),
     )
+    views: int = Field(
+        default=100,
+        ge=1,
+        le=100_000,
+        exclude_if=lambda value: value == 100,
+        description=(
+            "How many views of images a regression has, of up to 25 classes: several of each image "
+            "where images are few, and of some of them where they are many; a ridge regression "
+            "towards the teacher has 200. Images that are never looked at together are not "
+            "refined to differ, so as many as there are images are worth their time."
+        ),
+    )
     students: tuple[Network, ...] = Field(
         default=(ClassifierSettings(),),
         min_length=1,

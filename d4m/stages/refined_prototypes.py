@@ -166,8 +166,7 @@ def _towards_classes(
         augmentation=_views(context, refined, used["size_px"]),
         precision=refined.precision,
         seed=used["refinement_seed"],
-        networks=refined.students,
-        regressions=refined.regressions,
+        refined=refined,
         tiles=tiles_of(used),
     )
 
@@ -212,7 +211,6 @@ def _towards_teacher(
         augmentation=AugmentationSettings.among(used["labelled_views"]),
         precision=used["precision"],
         seed=seed,
-        networks=refined.students,
-        regressions=refined.regressions,
+        refined=refined,
         tiles=tiles_of(used),
     )

@@ -19,6 +19,7 @@ from d4m.settings import (
     ClassifierSettings,
     MatchingSettings,
     OptimizerSettings,
+    RefinementSettings,
     SoftLabelSettings,
 )
 from d4m.training.losses import kl_loss
@@ -27,6 +28,7 @@ from d4m.training.train import Training, train_with_soft_labels
 
 CROPS = AugmentationSettings(crop_scale=(0.8, 1.0), cutmix=0, flip=0)
 NARROW = ClassifierSettings(options={"width": 32})
+BY_NARROW = RefinementSettings(students=(NARROW,))
 VIEWS = CROPS.model_copy(update={"cutmix": 0.5})
 PLAIN = CROPS.model_copy(update={"crop_scale": (1.0, 1.0)})
 
@@ -91,7 +93,7 @@ def _refined(
 
 def _as_students_learn(class_ids, targets, teacher, **settings):
     labels = TowardsTeacher(teacher, targets, "float32")
-    return StudentRegression(class_ids, targets, labels, networks=[NARROW], **settings)
+    return StudentRegression(class_ids, targets, labels, refined=BY_NARROW, **settings)
 
 
 def _divergence(latents, targets, teacher, seed) -> float:

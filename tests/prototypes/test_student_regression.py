@@ -13,7 +13,12 @@ from d4m.prototypes.kernel_regression import DESCENTS, RIDGE, kernel_network
 from d4m.prototypes.refinement import Alternating, refine_prototypes
 from d4m.prototypes.student_regression import StudentRegression
 from d4m.prototypes.towards_classes import TowardsClasses
-from d4m.settings import AugmentationSettings, ClassifierSettings, OptimizerSettings
+from d4m.settings import (
+    AugmentationSettings,
+    ClassifierSettings,
+    OptimizerSettings,
+    RefinementSettings,
+)
 from d4m.training.dsa import BatchChanges
 from d4m.training.train import Training, train_with_hard_labels
 
@@ -145,19 +150,36 @@ def test_a_step_looks_at_some_classes_and_at_all_in_the_end(monkeypatch):
     assert counts.min() > 0.5 * counts.max()
 
 
-def test_many_images_of_a_class_take_turns(monkeypatch):
-    monkeypatch.setattr("d4m.prototypes.student_regression._VIEWS", 10)
+def test_many_images_of_a_class_take_turns():
     class_ids = np.repeat(CLASS_IDS, 3)
-    objective = _objective(class_ids)
+    objective = _objective(class_ids, refined=RefinementSettings(views=10))
     rows = [objective.rows(step) for step in range(30)]
     assert all(np.array_equal(class_ids[each], CLASS_IDS) for each in rows)
     assert np.array_equal(np.unique(np.concatenate(rows)), np.arange(30))
 
 
+@pytest.mark.parametrize(("views", "shown"), [(20, 20), (30, 30), (100, 90)])
+def test_a_regression_has_as_many_views_as_are_asked_for(monkeypatch, views, shown):
+    """Three images of each class: some of them, each once, and each as often as there is room."""
+    fitted = list[int]()
+
+    def fit(known, own, labels):
+        fitted.append(len(own))
+        return kernel_regression.regress_logistically(known, own, labels)
+
+    monkeypatch.setattr("d4m.prototypes.towards_classes.regress_logistically", fit)
+    class_ids = np.repeat(CLASS_IDS, 3)
+    objective = _objective(class_ids, refined=RefinementSettings(views=views))
+    rows = objective.rows(0)
+    pixels = _draw(torch.from_numpy(PROTOTYPES[class_ids[rows]]), rows)
+    objective.gradient(pixels, torch.from_numpy(class_ids[rows]), 0)
+    assert fitted == [shown]
+
+
 def test_students_of_several_architectures_share_the_steps(monkeypatch):
     monkeypatch.setattr("d4m.prototypes.student_regression._STUDENTS", 4)
     networks = [ClassifierSettings(), ClassifierSettings(options={"width": 16})]
-    objective = _objective(networks=networks)
+    objective = _objective(refined=RefinementSettings(students=networks))
     pixels, class_ids = _draw(torch.from_numpy(PROTOTYPES), CLASS_IDS), torch.from_numpy(CLASS_IDS)
     objective.error(pixels, class_ids, 0)
     widths = [student.network.features[0].out_channels for student in objective._pool]
@@ -200,7 +222,7 @@ def test_views_by_dsa_are_seen_by_students_of_standardised_pixels(monkeypatch):
 
 def test_several_regressions_of_a_step_are_averaged():
     pixels, class_ids = _draw(torch.from_numpy(PROTOTYPES), CLASS_IDS), torch.from_numpy(CLASS_IDS)
-    alone, together = _objective(), _objective(regressions=2)
+    alone, together = _objective(), _objective(refined=RefinementSettings(regressions=2))
     for step in range(2):
         first, second = (alone.gradient(pixels, class_ids, 2 * step + turn) for turn in range(2))
         torch.testing.assert_close(together.gradient(pixels, class_ids, step), (first + second) / 2)

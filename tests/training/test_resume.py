@@ -20,6 +20,7 @@ from d4m.settings import (
     DenoiserSettings,
     MatchingSettings,
     OptimizerSettings,
+    RefinementSettings,
     SoftLabelSettings,
 )
 from d4m.store.checkpoints import Checkpoint
@@ -173,8 +174,7 @@ def _by_students(labels, *, networks=(SMALL,), regressions=1):
         augmentation=VIEWS,
         precision="float32",
         seed=0,
-        networks=networks,
-        regressions=regressions,
+        refined=RefinementSettings(students=networks, regressions=regressions),
     )
 
 

@@ -76,8 +76,7 @@ def _objective(
             augmentation=views,
             precision=precision,
             seed=0,
-            networks=refined.students,
-            regressions=refined.regressions,
+            refined=refined,
             tiles=settings["mosaic"] ** 2,
         )
 
