@@ -6,10 +6,11 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 
 from d4m.errors import D4MError, SourceChangedError, StoreError
 from d4m.progress import track
@@ -74,11 +75,28 @@ class NearCopies:
 
 @dataclass(frozen=True)
 class _Pictures:
-    """The images of some splits, in the order of splits and class ids."""
+    """The images of some classes of some splits.
 
-    names: list[str]
-    digests: UInt8[np.ndarray, "image 32"]
-    thumbnails: UInt8[np.ndarray, "image side side"]
+    Attributes:
+        classes: split, name and index of each class.
+        starts: the place of each class's first image among all.
+        thumbnails: of all images.
+    """
+
+    classes: Sequence[tuple[Split, str, ImageIndex]]
+    starts: Int64[np.ndarray, "class"]
+    thumbnails: Thumbnails
+
+    @cached_property
+    def digests(self) -> UInt8[np.ndarray, "image 32"]:
+        """The digests of all images' contents."""
+        return np.concatenate([index.content_digests for _, _, index in self.classes])
+
+    def name(self, row: int) -> str:
+        """Return what an image is called, as people read it."""
+        place = int(np.searchsorted(self.starts, row, side="right")) - 1
+        split, class_name, index = self.classes[place]
+        return f"{split}: {index.image_ids[row - self.starts[place]]} ({class_name})"
 
 
 def compare_pictures(context: StageContext, *, all_images: bool = False) -> NearCopies:
@@ -167,11 +185,11 @@ def _report(evaluated: _Pictures, train: _Pictures) -> NearCopies:
     )  # equal bytes are the business of another check
     return NearCopies(
         near=len(pairs),
-        evaluated=len(evaluated.names),
+        evaluated=len(evaluated.thumbnails),
         rows=[
             {
-                "image": evaluated.names[row],
-                "training image": train.names[partner],
+                "image": evaluated.name(int(row)),
+                "training image": train.name(int(partner)),
                 "correlation": f"{correlation:.4f}",
             }
             for row, partner, correlation in pairs[:_MOST_LISTED]
@@ -182,19 +200,18 @@ def _report(evaluated: _Pictures, train: _Pictures) -> NearCopies:
 def _gather(
     context: StageContext,
     indexes: Mapping[_Key, ImageIndex],
-    thumbnails: Mapping[_Key, Thumbnails],
+    thumbnails: dict[_Key, Thumbnails],
     keys: Sequence[_Key],
 ) -> _Pictures:
-    names = context.source.class_table.names
-    return _Pictures(
-        names=[
-            f"{split}: {image} ({names[class_id]})"
-            for split, class_id in keys
-            for image in indexes[split, class_id].image_ids
-        ],
-        digests=np.concatenate([indexes[key].content_digests for key in keys]),
-        thumbnails=np.concatenate([thumbnails[key] for key in keys]),
-    )
+    """Gather the images of some classes; thumbnails are taken out one class after the other."""
+    names, side = context.source.class_table.names, thumbnail_px(context)
+    ends = np.cumsum([len(indexes[key].image_ids) for key in keys], dtype=np.int64)
+    starts = np.concatenate([[0], ends[:-1]])
+    drawn = np.empty((ends[-1], side, side), np.uint8)
+    for key, start, end in zip(keys, starts, ends, strict=True):
+        drawn[start:end] = thumbnails.pop(key)
+    classes = [(split, names[class_id], indexes[split, class_id]) for split, class_id in keys]
+    return _Pictures(classes, starts, drawn)
 
 
 def _place(context: StageContext, split: Split, class_id: int) -> Path:
