@@ -34,6 +34,7 @@ from cluster_runs import (
     write_recipe,
 )
 from delay import delayed
+from peak_memory import peak_mib
 from scale import RECIPE, write_images
 from small_pipelines import save_pipeline
 
@@ -175,11 +176,13 @@ def _watched(command: list[Path | str], more: dict[str, str]) -> tuple[str, floa
     """Return what a command prints, and the peak memory of its own process in MiB."""
     with tempfile.TemporaryFile("w+") as printed:
         process = subprocess.Popen(command, env=os.environ | more, stdout=printed)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        peak = 0.0
+        while process.poll() is None:
+            peak = max(peak, peak_mib(process.pid))
+            time.sleep(0.1)
         assert process.returncode in MADE, "the error is printed above"
         printed.seek(0)
-        return printed.read(), usage.ru_maxrss / 1024
+        return printed.read(), peak
 
 
 def _counted(printed: str) -> int:

@@ -23,6 +23,7 @@ from unittest import mock
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from peak_memory import peak_mib
 from PIL import Image
 from torch import Tensor, nn
 
@@ -170,8 +171,7 @@ def _label_in_child(way: str, format_: str, epochs: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         unit = Unit("soft_labels", "4", "block", {"way": way})
         reference = ArtifactStore(Path(folder)).publish_arrays(unit, arrays, {})
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print((peak - base) / 1e6, reference.digest)
+    print((peak_mib() * 2**20 - base) / 1e6, reference.digest)
 
 
 def _first(views: Any, count: int) -> Any:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from peak_memory import peak_mib
 
 IMAGES, CLASSES, TOP_K, SIZE_PX = 50_000, 1_000, 5, 64
 
@@ -48,8 +49,7 @@ def export(folder: Path) -> None:
     from d4m.export.label_table import write_label_table
 
     write_label_table(folder / "export", read_labelled_epochs(folder), channels=3)
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    print(f"peak memory {int(status.split('VmHWM:')[1].split()[0]) / 1024:.0f} MiB")
+    print(f"peak memory {peak_mib():.0f} MiB")
 
 
 def main(epochs: int) -> None:

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from peak_memory import peak_mib
 from PIL import Image
 from small_pipelines import save_pipeline
 
@@ -115,15 +116,9 @@ def _run_stages(recipe: Path, store: Path) -> None:
     before = 0.0  # what Python and torch take to start belongs to the first stage
     for stage, _ in zip(STAGES, pipeline.run(), strict=True):
         seconds = time.process_time()
-        print(json.dumps([stage.name, seconds - before, _peak_mib()]), flush=True)
+        print(json.dumps([stage.name, seconds - before, peak_mib()]), flush=True)
         before = seconds
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins again at what is in use
-
-
-def _peak_mib() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    [kib] = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
-    return int(kib) / 1024
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ _WORKERS = re.compile(r"serial|ray|auto|ray://[^\s/]+:[0-9]+")
 _ALLOCATOR_CHOICES = (
     "LD_PRELOAD",
     "GLIBC_TUNABLES",
+    "MALLOC_ARENA_MAX",
     "MALLOC_MMAP_MAX_",
     "MALLOC_MMAP_THRESHOLD_",
     "MALLOC_TRIM_THRESHOLD_",
@@ -33,6 +34,7 @@ _KEEPING = {
     "M_MMAP_MAX": (-4, 0),  # no block has a mapping of its own
     "M_TRIM_THRESHOLD": (-1, 2**31 - 1),  # free bytes at the heap's end that are kept
     "M_TOP_PAD": (-2, 64 * 2**20),  # bytes by which the heap grows at least
+    "M_ARENA_MAX": (-8, 1),  # threads share a heap, and so what any of them has freed
 }
 _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:[0-9]+)?")
 

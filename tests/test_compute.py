@@ -185,3 +185,29 @@ def test_freed_memory_is_handed_out_again_unless_the_environment_chooses(own_cho
         assert kept > by_default / 2
     else:
         assert kept < by_default / 100
+
+
+_FREED_BY_A_THREAD = """
+import resource
+from threading import Thread
+from d4m.compute import keep_freed_memory
+
+def fill():
+    blocks = [b"x" * 100_000 for _ in range(640)]
+
+keep_freed_memory()
+thread = Thread(target=fill)
+thread.start()
+thread.join()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+fill()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
+def test_the_memory_that_a_thread_has_freed_is_handed_out_to_others():
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-c", _FREED_BY_A_THREAD]
+    done = subprocess.run(command, env=plain, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100  # of about 1,000 pages of 64 kB, or 16,000 of 4 kB

@@ -78,12 +78,12 @@ class _Pictures:
     """The images of some classes of some splits.
 
     Attributes:
-        classes: split, name and index of each class.
+        classes: split and number, name and index of each class.
         starts: the place of each class's first image among all.
         thumbnails: of all images.
     """
 
-    classes: Sequence[tuple[Split, str, ImageIndex]]
+    classes: Sequence[tuple[_Key, str, ImageIndex]]
     starts: Int64[np.ndarray, "class"]
     thumbnails: Thumbnails
 
@@ -95,7 +95,7 @@ class _Pictures:
     def name(self, row: int) -> str:
         """Return what an image is called, as people read it."""
         place = int(np.searchsorted(self.starts, row, side="right")) - 1
-        split, class_name, index = self.classes[place]
+        (split, _), class_name, index = self.classes[place]
         return f"{split}: {index.image_ids[row - self.starts[place]]} ({class_name})"
 
 
@@ -210,7 +210,7 @@ def _gather(
     drawn = np.empty((ends[-1], side, side), np.uint8)
     for key, start, end in zip(keys, starts, ends, strict=True):
         drawn[start:end] = thumbnails.pop(key)
-    classes = [(split, names[class_id], indexes[split, class_id]) for split, class_id in keys]
+    classes = [(key, names[key[1]], indexes[key]) for key in keys]
     return _Pictures(classes, starts, drawn)
 
 
