@@ -19,6 +19,7 @@ _MOST_REFINED_STEPS = 4  # of the denoiser, through which a step of the refineme
 _RATE, _REGRESSIONS = 0.04, 1  # of a refinement; the rate is twice the plain one, for few steps
 _RATE_OF_MANY, _REGRESSIONS_OF_MANY = 0.05, 3  # towards the classes of many images
 _MANY = 100  # images, of which a regression has no more than a view of each
+_MOST_VIEWS = 500  # of many images, of which a regression has one each
 _PASSES = 20  # over the images, after which a generator of few images has trained enough
 _FEWEST_STEPS = 400
 
@@ -110,6 +111,7 @@ def choose_prototypes(settings: RecipeSettings, facts: ImageFacts) -> Mapping[st
             labels=of,
             learning_rate=_RATE_OF_MANY if many else _RATE,
             regressions=_REGRESSIONS_OF_MANY if many else _REGRESSIONS,
+            views=min(count, _MOST_VIEWS) if many else RefinementSettings().views,
             through=through,
             augmentation=views,
             batch_changes=settings.evaluation.hard.batch_changes if of != "teacher" else (),

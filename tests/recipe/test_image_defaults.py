@@ -98,19 +98,23 @@ def test_refinement_follows_the_labels_that_students_learn():
 
 
 @pytest.mark.parametrize(
-    ("ipc", "labels", "regressions", "rate"),
+    ("ipc", "labels", "regressions", "rate", "views"),
     [
-        (10, ["hard"], 3, 0.05),
-        (50, ["hard"], 3, 0.05),
-        (9, ["hard"], 1, 0.04),
-        (10, ["soft", "hard"], 1, 0.04),
-        (10, ["soft"], 1, 0.04),
+        (10, ["hard"], 3, 0.05, 100),
+        (20, ["hard"], 3, 0.05, 200),
+        (50, ["hard"], 3, 0.05, 500),
+        (100, ["hard"], 3, 0.05, 500),
+        (9, ["hard"], 1, 0.04, 100),
+        (50, ["soft", "hard"], 1, 0.04, 100),
+        (50, ["soft"], 1, 0.04, 100),
     ],
 )
-def test_many_images_have_several_regressions_towards_their_classes(ipc, labels, regressions, rate):
+def test_many_images_have_more_regressions_and_views_towards_their_classes(
+    ipc, labels, regressions, rate, views
+):
     own = settled(GREY, prototypes={"ipc": ipc}, evaluation={"labels": labels})
-    refinement = own.prototypes.refinement
-    assert (refinement.regressions, refinement.learning_rate) == (regressions, rate)
+    found = own.prototypes.refinement
+    assert (found.regressions, found.learning_rate, found.views) == (regressions, rate, views)
 
 
 def test_refinement_draws_the_views_that_students_see():
