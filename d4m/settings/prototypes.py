@@ -107,8 +107,8 @@ class RefinementSettings(Section):
         description=(
             "How many views of images a regression has, of up to 25 classes: several of each image "
             "where images are few, and of some of them where they are many; a ridge regression "
-            "towards the teacher has 200. Images that are never looked at together are not "
-            "refined to differ, so as many as there are images are worth their time."
+            "towards the teacher has 200. Images that are hardly ever looked at together are "
+            "not refined to differ, so as many as there are images are worth their time."
         ),
     )
     students: tuple[Network, ...] = Field(
