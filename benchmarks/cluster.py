@@ -34,7 +34,6 @@ from cluster_runs import (
     write_recipe,
 )
 from delay import delayed
-from peak_memory import peak_mib
 from scale import RECIPE, write_images
 from small_pipelines import save_pipeline
 
@@ -46,6 +45,13 @@ COUNTED = re.compile(r"^(\d+) units computed in ", re.MULTILINE)
 DELAY_S = 0.02
 MOST_TIMES = 1.2
 TWO_WORKERS = {"D4M_WORKERS": "ray", "D4M_WORKER_COUNT": "2", "D4M_WORKER_CPUS": "1"}
+MEASURED = """\
+import resource, subprocess, sys
+from pathlib import Path
+code = subprocess.call(sys.argv[2:])
+Path(sys.argv[1]).write_text(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(code)
+"""
 UNITS = """\
 import sys, tempfile, time
 from pathlib import Path
@@ -173,16 +179,20 @@ PARTS: dict[str, Callable[[argparse.Namespace, Path, SeaweedFS], None]] = {
 
 
 def _watched(command: list[Path | str], more: dict[str, str]) -> tuple[str, float]:
-    """Return what a command prints, and the peak memory of its own process in MiB."""
-    with tempfile.TemporaryFile("w+") as printed:
-        process = subprocess.Popen(command, env=os.environ | more, stdout=printed)
-        peak = 0.0
-        while process.poll() is None:
-            peak = max(peak, peak_mib(process.pid))
-            time.sleep(0.1)
-        assert process.returncode in MADE, "the error is printed above"
+    """Return what a command prints, and the peak memory of its own process in MiB.
+
+    A small process starts it: `ru_maxrss` begins at the memory of whoever starts a process.
+    """
+    with tempfile.TemporaryFile("w+") as printed, tempfile.NamedTemporaryFile("r") as peak:
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURED, peak.name, *command],
+            env=os.environ | more,
+            stdout=printed,
+            check=False,
+        )
+        assert done.returncode in MADE, "the error is printed above"
         printed.seek(0)
-        return printed.read(), peak
+        return printed.read(), int(peak.read()) / 1024
 
 
 def _counted(printed: str) -> int:
