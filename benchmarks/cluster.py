@@ -179,7 +179,7 @@ PARTS: dict[str, Callable[[argparse.Namespace, Path, SeaweedFS], None]] = {
 
 
 def _watched(command: list[Path | str], more: dict[str, str]) -> tuple[str, float]:
-    """Return what a command prints, and the peak memory of its own process in MiB.
+    """Return what a command prints, and the peak memory of its largest process in MiB.
 
     A small process starts it: `ru_maxrss` begins at the memory of whoever starts a process.
     """

@@ -148,7 +148,7 @@ class RefinementSettings(Section):
         if self.labels == "teacher":
             unused |= {"augmentation", "batch_changes", "precision"}
             if ridge:
-                unused.add("students")
+                unused |= {"students", "views"}
                 if self.learning_rate == RefinementSettings().learning_rate:
                     unused.add("learning_rate")  # the only rate there was, and in no key
         return self.model_dump(mode="json", exclude=unused)

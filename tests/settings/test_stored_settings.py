@@ -37,12 +37,12 @@ def test_only_prototypes_that_explain_are_refined(representative):
     by_ridge, as_students = (
         PrototypeSettings(
             representative="explaining",
-            refinement=RefinementSettings(labels="teacher", regression=regression),
+            refinement=RefinementSettings(labels="teacher", regression=regression, views=300),
         ).used()["refinement"]
         for regression in ("ridge", "logistic")
     )
     assert set(by_ridge) == {"steps", "labels", "through"}
-    assert set(as_students) == {*by_ridge, "learning_rate", "regression"}
+    assert set(as_students) == {*by_ridge, "learning_rate", "regression", "views"}
     with pytest.raises(ValidationError, match="found explaining with class"):
         PrototypeSettings(
             representative="explaining",
