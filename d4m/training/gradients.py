@@ -13,6 +13,7 @@ from d4m.errors import ClassifierError
 from d4m.settings import Precision
 
 _log = logging.getLogger(__name__)
+_PIXELS_ON_CPU = 128 * 64**2  # of a part, at most: more are slower, and may be more than there is
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _DROPOUTS = (
     nn.Dropout,
@@ -41,7 +42,8 @@ class Gradients:
     Args:
         model: the network, in training mode when `add` is called.
         precision: number format of convolutions and matrix products.
-        at_once: the most images per part; None: as many as fit.
+        at_once: the most images per part; None: as many as fit, and on a CPU, which does not say
+            what fits, as many as have the pixels of 128 images of 64 px.
         channels_last: whether convolutions see pixels before channels, which GPUs compute faster.
         backend: of `torch.compile`; None: the network is not compiled.
 
@@ -63,7 +65,8 @@ class Gradients:
         self._model = model
         self._precision: Precision = precision
         self._first_cut = at_once
-        self._at_once = None if looks_at_batches(model) else at_once
+        self._whole = looks_at_batches(model)
+        self._at_once = None if self._whole else at_once
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
             _lay_out(model, torch.channels_last)
@@ -97,7 +100,7 @@ class Gradients:
 
     def _try(self, pixels: Tensor, losses: PartLosses) -> Tensor | None:
         """Return the sum of the losses, or None after a smaller size is chosen."""
-        size = min(self._at_once or len(pixels), len(pixels))
+        size = min(self._at_once or self._most(pixels), len(pixels))
         watched = pixels.device.type == "cuda" or not self._fits
         before = _state(self._model) if watched else None
         try:
@@ -107,6 +110,12 @@ class Gradients:
             if before is not None:
                 _restore(self._model, before)
         return None
+
+    def _most(self, pixels: Tensor) -> int:
+        """Return how many images a part has that nothing else limits."""
+        if self._whole or pixels.device.type != "cpu":
+            return len(pixels)
+        return max(1, _PIXELS_ON_CPU // pixels[0, 0].numel())
 
     def _parts(self, pixels: Tensor, losses: PartLosses, size: int) -> Tensor:
         self._model.zero_grad(set_to_none=True)
@@ -136,7 +145,7 @@ class Gradients:
             "%d%s",
             size,
             asked,
-            apart if looks_at_batches(self._model) else "",
+            apart if self._whole else "",
         )
         return asked
 

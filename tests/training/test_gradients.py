@@ -94,6 +94,19 @@ def test_gradients_of_parts_are_those_of_the_whole_batch(at_once):
         assert torch.equal(_gradient(model), wanted)
 
 
+@pytest.mark.parametrize(("build", "sizes"), [(_convnet, [4, 4, 2]), (_normed, [10])])
+def test_a_cpu_has_parts_of_so_many_pixels_unless_a_network_looks_at_the_batch(
+    monkeypatch, build, sizes
+):
+    monkeypatch.setattr("d4m.training.gradients._PIXELS_ON_CPU", 4 * 8**2 + 1)
+    pixels, class_ids = _batch()
+    wanted, _ = _whole(build(), pixels, class_ids)
+    model = _Small(build(), most=10)
+    _add(Gradients(model, "float32"), pixels, class_ids)
+    assert model.sizes == sizes
+    assert torch.allclose(_gradient(model), wanted, rtol=0, atol=1e-5 * wanted.abs().max().item())
+
+
 def test_parts_are_halved_until_they_fit_and_the_size_is_kept(caplog):
     pixels, class_ids = _batch(16)
     wanted, _ = _whole(_convnet(), pixels, class_ids)
