@@ -168,8 +168,7 @@ def _train_vae(settings: Mapping[str, Any], images: TrainingImages) -> Writer:
     from d4m.images.pixels import to_pixels
     from d4m.images.spool import Spool
 
-    count = sum(images.counts)
-    pixels = Spool(images.batches(), to_pixels, device=images.device, count=count)
+    pixels = Spool(images.batches(), to_pixels, device=images.device)
     own = AutoencoderSettings.among(settings)
     checkpoint = images.checkpoint
     vae = train_autoencoder(pixels, own, seed=settings["seed"], checkpoint=checkpoint)
@@ -207,4 +206,4 @@ def _spool_latents(images: TrainingImages, vae: Path) -> "Spool":
     from d4m.images.spool import Spool
 
     latents = encode_images(images.batches(), load_vae(vae).to(images.device))
-    return Spool(latents, torch.Tensor.float, device=images.device, count=sum(images.counts))
+    return Spool(latents, torch.Tensor.float, device=images.device)

@@ -173,7 +173,7 @@ def _train_adapter(pipeline: Any, settings: Mapping[str, Any], images: TrainingI
     counts = torch.tensor(images.counts)
     adapter = train_adapter(
         pipeline,
-        Spool(latents, torch.Tensor.float, device=images.device, count=sum(images.counts)),
+        Spool(latents, torch.Tensor.float, device=images.device),
         torch.repeat_interleave(torch.arange(len(counts)), counts).to(images.device),
         settings["prompts"],
         FinetuneSettings.among(settings),

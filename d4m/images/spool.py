@@ -25,8 +25,6 @@ class Spool:
         batches: arrays of rows, in order; each is read once and not kept.
         convert: a function from a tensor of rows to a float tensor, such as `to_pixels`.
         device: the device of the rows that indexing returns, and of rows that are not in a file.
-        count: how many rows there are, where that is known before; rows that stay in memory are
-            then put in their place as they come, and never there twice.
         largest_in_memory: in bytes; more rows than that are kept in an unnamed file in the system's
             folder for temporary files (`$TMPDIR`), which is mapped into memory and is deleted
             together with the spool. None: a third of a CUDA device's free memory, and 256 MiB of
@@ -47,7 +45,6 @@ class Spool:
         convert: Callable[[Tensor], Tensor],
         *,
         device: str | torch.device = "cpu",
-        count: int | None = None,
         largest_in_memory: int | None = None,
     ) -> None:
         """Read all batches."""
@@ -56,34 +53,24 @@ class Spool:
         self._file: FileIO | None = None
         self._row = np.empty((0,))
         most = room_on(self.device) if largest_in_memory is None else largest_in_memory
-        held, found, size = list[Tensor](), 0, 0
-        placed: Tensor | None = None
+        held, count, size = list[Tensor](), 0, 0
         for batch in batches:
             rows = torch.from_numpy(np.ascontiguousarray(batch))
+            if self._file is None and size + batch.nbytes <= most:
+                rows = rows.to(self.device)
+            held.append(rows)
+            count, size = count + len(batch), size + batch.nbytes
             if len(batch):
                 self._row = batch[:1].copy()
-            if count and len(batch) and not found and count * self._row.nbytes <= most:
-                placed = torch.empty((count, *rows.shape[1:]), dtype=rows.dtype, device=self.device)
-            if placed is not None:
-                placed[found : found + len(rows)] = rows
-            else:
-                if self._file is None and size + batch.nbytes <= most:
-                    rows = rows.to(self.device)
-                held.append(rows)
-            found, size = found + len(batch), size + batch.nbytes
             if size > most:
                 self._spill(held)
                 held.clear()
             del batch, rows
-        if found == 0:
+        if count == 0:
             msg = "wanted at least one row, found none"
             raise ValueError(msg)
-        assert count in (None, found), "the caller counted the rows"
-        if self._file is not None:
-            self._rows = self._map(self._file, found)
-        else:
-            self._rows = torch.cat(held) if placed is None else placed
-        self.shape = (found, *convert(torch.from_numpy(self._row)).shape[1:])
+        self._rows = torch.cat(held) if self._file is None else self._map(self._file, count)
+        self.shape = (count, *convert(torch.from_numpy(self._row)).shape[1:])
 
     def __len__(self) -> int:
         """Return the number of rows."""

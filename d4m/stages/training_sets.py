@@ -72,16 +72,8 @@ def real_set(
     """
     from d4m.images.mosaics import coarsen_images
 
-    counts = (
-        len(context.image_index(split, each).image_ids) if choose is None else len(choose(each))
-        for each in context.class_ids
-    )
     batches = labelled_batches(context, split, size_px=size_px, choose=choose, crop=crop)
-    return image_set(
-        context,
-        ((own, coarsen_images(batch, mosaic)) for own, batch in batches),
-        count=sum(counts),
-    )
+    return image_set(context, ((own, coarsen_images(batch, mosaic)) for own, batch in batches))
 
 
 def synthetic_set(
@@ -152,15 +144,12 @@ def random_rows(root: int, class_id: int, seed_number: int, *, of: int, count: i
     return np.sort(draw.choice(of, count, replace=False))
 
 
-def image_set(
-    context: StageContext, batches: Iterable[tuple[int, Batch]], *, count: int | None = None
-) -> "ImageSet":
+def image_set(context: StageContext, batches: Iterable[tuple[int, Batch]]) -> "ImageSet":
     """Return a set of images on the context's device.
 
     Args:
         context: says which device.
         batches: (class id, images of that class), all batches of a class in a row.
-        count: how many images there are, where that is known before.
     """
     import torch
 
@@ -170,12 +159,12 @@ def image_set(
 
     counts = Counter[int]()
 
-    def counted() -> Iterator[Batch]:
+    def count() -> Iterator[Batch]:
         for class_id, batch in batches:
             counts[class_id] += len(batch)
             yield batch
 
-    pixels = Spool(counted(), to_pixels, device=context.device, count=count)
+    pixels = Spool(count(), to_pixels, device=context.device)
     class_ids = torch.from_numpy(np.repeat(list(counts.keys()), list(counts.values())))
     return ImageSet(pixels, class_ids.to(context.device))
 

@@ -60,10 +60,9 @@ def _weights(*modules):
 @pytest.mark.parametrize(
     ("rows", "convert"), [(_images(11, channels=3), to_pixels), (_latents(11), torch.Tensor.float)]
 )
-@pytest.mark.parametrize("count", [None, 11])
-def test_rows_come_back_converted_bit_by_bit(rows, convert, count, largest_in_memory):
+def test_rows_come_back_converted_bit_by_bit(rows, convert, largest_in_memory):
     batches = _split(rows, 0, 0, 3, 4, 4, 9, 11, 11)  # empty ones at the start, middle and end
-    spool = Spool(batches, convert, count=count, largest_in_memory=largest_in_memory)
+    spool = Spool(batches, convert, largest_in_memory=largest_in_memory)
     wanted = convert(torch.from_numpy(rows))
     found = spool[torch.arange(11)]
     assert found.dtype == torch.float32
@@ -102,27 +101,19 @@ def _gatherings(draw):
     places = sorted(draw(st.lists(st.integers(0, count), max_size=6)))
     limit = draw(st.integers(0, rows.nbytes + 1))
     wanted = draw(st.lists(st.integers(0, count - 1), max_size=40))
-    known = draw(st.sampled_from([None, count]))
-    return rows, _split(rows, *places), known, limit, np.array(wanted, np.int64)
+    return rows, _split(rows, *places), limit, np.array(wanted, np.int64)
 
 
 @given(_gatherings())
 def test_gathering_is_numpys_indexing_for_any_split_and_any_limit(gathering):
-    rows, batches, count, limit, wanted = gathering
-    spool = Spool(batches, torch.Tensor.float, count=count, largest_in_memory=limit)
+    rows, batches, limit, wanted = gathering
+    spool = Spool(batches, torch.Tensor.float, largest_in_memory=limit)
     assert np.array_equal(spool[torch.from_numpy(wanted)].numpy(), rows[wanted].astype(np.float32))
     assert spool.shape == rows.shape
 
 
-@pytest.mark.parametrize(
-    ("largest_in_memory", "count", "kept"),
-    [
-        (IN_MEMORY, None, [0, 1, 2, 3, 4]),
-        (IN_MEMORY, 15, [0, 0, 0, 0, 0]),
-        (SPILLED, None, [0, 0, 0, 0, 0]),
-    ],
-)
-def test_batches_are_read_once_and_kept_only_to_be_joined(largest_in_memory, count, kept):
+@pytest.mark.parametrize("largest_in_memory", [IN_MEMORY, SPILLED])
+def test_batches_are_read_once_and_those_that_spilled_are_not_kept(largest_in_memory):
     images = _images(15)
     made, alive = list["ref[np.ndarray]"](), list[int]()
 
@@ -134,10 +125,10 @@ def test_batches_are_read_once_and_kept_only_to_be_joined(largest_in_memory, cou
             yield batch
             del batch
 
-    spool = Spool(batches(), to_pixels, count=count, largest_in_memory=largest_in_memory)
+    spool = Spool(batches(), to_pixels, largest_in_memory=largest_in_memory)
     for _ in range(2):
         assert torch.equal(spool[torch.arange(15)], to_pixels(images))
-    assert alive == kept
+    assert alive == ([0, 0, 0, 0, 0] if largest_in_memory == SPILLED else [0, 1, 2, 3, 4])
 
 
 def test_batches_that_are_not_contiguous_spill_as_their_copies_do():
