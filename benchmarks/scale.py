@@ -1,9 +1,9 @@
 """Time and peak memory of every stage over folders of different sizes, with a tiny pipeline.
 
 100 and 1,000 classes of 50 JPEG files of random colours each, a Stable Diffusion pipeline of a few
-channels with random weights, one image per class. A folder is run in a process of its own, whose
-peak of memory is reset before each stage, which Linux allows. Run it with `make bench-scale`;
-benchmarks/README.md reports what it printed.
+channels with random weights, one image per class unless `--ipc` says more. A folder is run in a
+process of its own, whose peak of memory is reset before each stage, which Linux allows. Run it with
+`make bench-scale`; benchmarks/README.md reports what it printed.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from d4m.recipe.recipe import load_recipe
 RECIPE = """\
 dataset: {{source: image_folder, path: {images}, size_px: {size_px}}}
 generator: {{pretrained: {{model: {model}}}}}
-prototypes: {{ipc: 1}}
+prototypes: {{ipc: {ipc}}}
 synthesis: {{num_inference_steps: 4}}
 teacher:
   architecture: resnet18
@@ -58,7 +58,7 @@ def main() -> None:
             files = classes * arguments.files
             pictures = folder / str(classes)
             write_images(pictures, classes, files=arguments.files, file_px=arguments.file_px)
-            found.append(_run(folder, classes, arguments.size_px))
+            found.append(_run(folder, classes, arguments.size_px, arguments.ipc))
             seconds = sum(own for own, _ in found[-1].values())
             peak = max(mib for _, mib in found[-1].values())
             each = 1000 * seconds / files
@@ -72,6 +72,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--files", type=int, default=50, help="per class")
     parser.add_argument("--file-px", type=int, default=32, help="of each file")
     parser.add_argument("--size-px", type=int, default=16, help="to which images are read")
+    parser.add_argument("--ipc", type=int, default=1, help="images per class")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -99,11 +100,11 @@ def write_images(folder: Path, classes: int, *, files: int = 50, file_px: int = 
             Image.fromarray(pixels).resize(edge).save(target / f"{number}.jpg")
 
 
-def _run(folder: Path, classes: int, size_px: int) -> Measured:
+def _run(folder: Path, classes: int, size_px: int, ipc: int) -> Measured:
     """Run all stages in a new store and a process of its own."""
     recipe = folder / f"classes_{classes}.yaml"
     images, model = folder / str(classes), folder / "model"
-    recipe.write_text(RECIPE.format(images=images, model=model, size_px=size_px))
+    recipe.write_text(RECIPE.format(images=images, model=model, size_px=size_px, ipc=ipc))
     command = [sys.executable, __file__, "--child", recipe, folder / f"store-{classes}"]
     printed = subprocess.run(command, env=os.environ, stdout=subprocess.PIPE, check=True).stdout
     rows = [json.loads(line) for line in printed.decode().splitlines() if line.startswith("[")]

@@ -9,7 +9,7 @@ from d4m.store.folder_storage import FolderStorage
 from d4m.store.storage import Storage
 
 StoreRoot = Path | str
-"""A folder, or the address of a place in an object store."""
+"""A folder or its path as text, or the address of a place in an object store."""
 
 
 def parse_root(text: str) -> StoreRoot:
@@ -35,8 +35,11 @@ def open_storage(root: StoreRoot) -> Storage:
     """Return the storage at a root, without reading or writing anything.
 
     Raises:
-        StoreError: the library for object stores is not installed.
+        StoreError: the address is none of an object store, or the library for them is not
+            installed.
     """
+    if isinstance(root, str):
+        root = parse_root(root)
     if isinstance(root, Path):
         return FolderStorage(root)
     from d4m.store.object_storage import ObjectStorage

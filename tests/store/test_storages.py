@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import sys
 import threading
 import time
 from datetime import timedelta
@@ -12,11 +11,10 @@ import numpy as np
 import obstore
 import pytest
 
-from d4m.errors import D4MError, DamagedUnitError, StoreError
+from d4m.errors import DamagedUnitError, StoreError
 from d4m.store.digest import digest_json
 from d4m.store.garbage import Keep, find_garbage, remove
 from d4m.store.manifest import Manifest, ManifestFolder, UnitRecord
-from d4m.store.open_storage import open_storage, parse_root
 from d4m.store.reference import Unit, reference_path, reference_text
 from d4m.store.storage import Entry
 from d4m.store.store import ArtifactStore
@@ -322,17 +320,3 @@ def test_a_copy_on_this_machine_hides_no_damage_of_the_objects(objects, monkeypa
     objects.storage.create(reference_path("teacher", FILES_UNIT.key), reference_text(reference))
     monkeypatch.setattr(objects.storage, "stamps", stamps)
     assert objects.find(FILES_UNIT.stage, FILES_UNIT.key) is None
-
-
-def test_without_obstore_the_message_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "obstore", None)
-    for name in ("object_storage", "object_server"):
-        monkeypatch.delitem(sys.modules, f"d4m.store.{name}", raising=False)
-    with pytest.raises(StoreError, match=r"pip install 'd4m\[objects\]'"):
-        open_storage("s3://bucket/x")
-
-
-@pytest.mark.parametrize("text", ["s3://", "http://host/x", "file:///tmp/x", "s3:///x"])
-def test_other_addresses_are_refused(text):
-    with pytest.raises(D4MError, match=r"wanted the path of a folder, or s3://bucket/prefix"):
-        parse_root(text)
