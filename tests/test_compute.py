@@ -211,3 +211,32 @@ def test_the_memory_that_a_thread_has_freed_is_handed_out_to_others():
     command = [sys.executable, "-c", _FREED_BY_A_THREAD]
     done = subprocess.run(command, env=plain, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 100  # of about 1,000 pages of 64 kB, or 16,000 of 4 kB
+
+
+_GAPS = """
+import os
+from pathlib import Path
+from d4m.compute import keep_freed_memory, return_freed_memory
+
+def resident_mib():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+keep_freed_memory()
+blocks = [(b"x" * 1_000_000, b"y" * 1000) for _ in range(200)]
+small = [each for _, each in blocks]  # between the large ones, so that no end of the heap is free
+del blocks
+before = resident_mib()
+return_freed_memory()
+print(before - resident_mib())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
+@pytest.mark.parametrize("own_choice", [{}, {"MALLOC_TOP_PAD_": "4096"}])
+def test_freed_memory_is_returned_when_it_is_asked_for_unless_the_environment_chooses(own_choice):
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-c", _GAPS]
+    done = subprocess.run(
+        command, env=plain | own_choice, capture_output=True, text=True, check=True
+    )
+    assert (int(done.stdout) < 10) if own_choice else (int(done.stdout) > 150)  # of 190 MiB

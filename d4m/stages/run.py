@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from d4m.compute import return_freed_memory
 from d4m.errors import StoreError
 from d4m.progress import progress
 from d4m.stages.base import Product, Stage, is_known, plan_stage, records
@@ -103,6 +104,7 @@ def run_stage(
             raise StoreError(msg)
         seen = context.seeing(stage.name, records(used))
         computed += _compute_unclaimed(stage, seen, missing, compute)
+        return_freed_memory()
     found = records(used)
     manifest = Manifest(stage.name, stage.version, {u.name: found[u.name] for u in units})
     context.manifests.publish(manifest)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from d4m.compute import Compute, keep_freed_memory
+from d4m.compute import Compute, keep_freed_memory, return_freed_memory
 from d4m.stages.base import Stage
 from d4m.stages.context import StageContext
 from d4m.stages.loaded_models import LoadedModels
@@ -141,6 +141,7 @@ def compute_shard(
     except Exception as failure:  # noqa: BLE001 - it is raised again where the work was given
         return Done(names, time.monotonic() - start, Failure.of(failure))
     finally:
+        return_freed_memory()
         if last:
             ray.wait(last, timeout=_LAST_WORDS_S)  # notes arrive in order, and before the outcome
     return Done(names, time.monotonic() - start)
