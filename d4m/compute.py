@@ -7,6 +7,7 @@ import ctypes
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -190,7 +191,7 @@ def return_freed_memory() -> None:
         malloc_trim(0)
 
 
-def _of_glibc(function: str) -> Any:
+def _of_glibc(function: str) -> Callable[..., Any] | None:
     """Return a function of glibc's allocator; None without glibc or with another choice of it."""
     if any(name in os.environ for name in _ALLOCATOR_CHOICES) or sys.platform != "linux":
         return None

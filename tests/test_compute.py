@@ -154,6 +154,16 @@ def test_no_student_at_a_time_is_refused():
         Compute(students_together=0)
 
 
+def _numbers(script: str, **own_choice: str) -> list[int]:
+    """Numbers that a script prints in a process whose allocator is chosen here alone."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(
+        command, env=plain | own_choice, capture_output=True, text=True, check=True
+    )
+    return [int(text) for text in done.stdout.split()]
+
+
 _FAULTS = """
 import resource
 from d4m.compute import keep_freed_memory
@@ -174,12 +184,7 @@ print(by_default, faults())
 @pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
 @pytest.mark.parametrize("own_choice", [{}, {"MALLOC_TOP_PAD_": "4096"}])
 def test_freed_memory_is_handed_out_again_unless_the_environment_chooses(own_choice):
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    command = [sys.executable, "-c", _FAULTS]
-    done = subprocess.run(
-        command, env=plain | own_choice, capture_output=True, text=True, check=True
-    )
-    by_default, kept = (int(text) for text in done.stdout.split())
+    by_default, kept = _numbers(_FAULTS, **own_choice)
     assert by_default > 20 * 1000  # at least a fault per 64 kB, whatever the size of a page
     if own_choice:
         assert kept > by_default / 2
@@ -207,10 +212,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
 def test_the_memory_that_a_thread_has_freed_is_handed_out_to_others():
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    command = [sys.executable, "-c", _FREED_BY_A_THREAD]
-    done = subprocess.run(command, env=plain, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 100  # of about 1,000 pages of 64 kB, or 16,000 of 4 kB
+    [faults] = _numbers(_FREED_BY_A_THREAD)
+    assert faults < 100  # of about 1,000 pages of 64 kB, or 16,000 of 4 kB
 
 
 _GAPS = """
@@ -232,11 +235,7 @@ print(before - resident_mib())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
-@pytest.mark.parametrize("own_choice", [{}, {"MALLOC_TOP_PAD_": "4096"}])
+@pytest.mark.parametrize("own_choice", [{}, {"MALLOC_MMAP_MAX_": "0"}])  # which leaves gaps, too
 def test_freed_memory_is_returned_when_it_is_asked_for_unless_the_environment_chooses(own_choice):
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    command = [sys.executable, "-c", _GAPS]
-    done = subprocess.run(
-        command, env=plain | own_choice, capture_output=True, text=True, check=True
-    )
-    assert (int(done.stdout) < 10) if own_choice else (int(done.stdout) > 150)  # of 190 MiB
+    [returned_mib] = _numbers(_GAPS, **own_choice)
+    assert (returned_mib < 10) if own_choice else (returned_mib > 150)  # of 190 MiB
