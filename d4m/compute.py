@@ -1,6 +1,6 @@
 """The device that arrays are computed on, batch sizes, memory mode, compiler, workers and process.
 
-None of them changes a result beyond rounding.
+None of them changes a result beyond rounding. The number format does, so it is a recipe's.
 """
 
 import ctypes
@@ -11,9 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from d4m.errors import D4MError
+
+if TYPE_CHECKING:
+    import torch
 
 Memory = Literal["full", "slicing", "offload"]
 Compiler = Literal["inductor", "cudagraphs", "eager"]
@@ -146,6 +149,22 @@ def _check_count(variable: str, value: int | None) -> None:
     if value is not None and value < 1:
         msg = f"{variable}: wanted a whole number of at least 1, found {value}"
         raise D4MError(msg)
+
+
+def computing_in(
+    precision: Literal["float32", "bfloat16"], device: "torch.device"
+) -> "torch.autocast":
+    """Return a context in which convolutions and matrix products use this number format.
+
+    Weights stay float32.
+
+    Args:
+        precision: the number format; `float32` changes nothing.
+        device: the device of the network and of what it sees.
+    """
+    import torch
+
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def spin_briefly() -> None:

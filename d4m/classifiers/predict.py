@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from d4m.classifiers.base import Classifier
 from d4m.classifiers.fitting_parts import FittingParts, scoring_batch
-from d4m.classifiers.precision import computing_in
+from d4m.compute import computing_in
 from d4m.images.spool import Spool, ranges
 from d4m.read_ahead import made_ahead
 from d4m.settings import Precision

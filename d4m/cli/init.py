@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from d4m.cli.app import app, console, open_pipeline
 from d4m.cli.cost import print_cost
-from d4m.environment import recipes_folder, store_root
+from d4m.environment import compute, recipes_folder, store_root
 from d4m.errors import SourceError
 from d4m.recipe.paths import expand_path
 from d4m.recipe.write import refuse_taken, write_new
@@ -66,7 +66,16 @@ def init(
         )
         raise SourceError(msg)
     chosen = choose(found, size_px=size_px, ipc=ipc)
-    lines = recipe_lines(chosen_name, place, found, chosen)
+    from d4m.reports.half_precision import bfloat16_gain  # imports torch, which takes a second
+
+    gain = bfloat16_gain(
+        chosen.student,
+        size_px=chosen.size_px,
+        channels=chosen.channels,
+        classes=len(found.names),
+        device=compute().device,
+    )
+    lines = recipe_lines(chosen_name, place, found, chosen, bfloat16_gain=gain)
     write_new(path, "".join(f"{line}\n" for line in lines))
     console.print(f"wrote {escape(str(path))}", soft_wrap=True)
     print_cost(estimate_cost(open_pipeline(chosen_name).look_ahead()))

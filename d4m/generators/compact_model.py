@@ -21,12 +21,14 @@ from diffusers import (
     StableDiffusionImg2ImgPipeline,
     UNet2DConditionModel,
 )
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from d4m.compute import computing_in
 from d4m.errors import GeneratorError
 from d4m.generators.fit import Fit, seeded
 from d4m.generators.rsm import sparsity_loss
@@ -88,8 +90,11 @@ def train_autoencoder(
     fit = Fit(vae, settings, generator, checkpoint=checkpoint)
     for rows in fit.batches(len(pixels), "autoencoder"):
         batch = pixels[rows]
-        posterior = vae.encode(batch).latent_dist
-        error = vae.decode(posterior.sample(generator)).sample - batch
+        with computing_in(settings.precision, batch.device):
+            moments = vae.encode(batch).latent_dist.parameters.float()
+            posterior = DiagonalGaussianDistribution(moments)
+            decoded = vae.decode(posterior.sample(generator)).sample
+        error = decoded.float() - batch
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         loss = error.square().mean() + settings.l1_weight * error.abs().mean()
         fit.step(loss + settings.kl_weight * kl)

@@ -18,6 +18,7 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from d4m.compute import computing_in
 from d4m.generators.denoiser_calls import DenoiserCalls
 from d4m.generators.fit import Fit, seeded
 from d4m.generators.kinds import find_denoiser, kind_of
@@ -114,13 +115,13 @@ def train_adapter(
     generator = torch.Generator(device).manual_seed(seed)
     fit = Fit(trained, settings, generator, checkpoint=checkpoint)
     noising, call = draw_noise(pipeline), DenoiserCalls(pipeline)
-    half = denoiser.dtype != torch.float32
+    precision = "float32" if denoiser.dtype == torch.float32 else "bfloat16"
     for rows in fit.batches(len(latents), "adapter"):
         clean = latents[rows]
         noisy, times, target = noising(clean, generator)
         dropped = torch.rand(len(rows), generator=generator, device=device)
         texts = [prompts[class_id] for class_id in class_ids[rows].tolist()]
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        with computing_in(precision, device):
             predicted = call(
                 model.base_model.model, noisy, times, texts, dropped < settings.prompt_dropout
             )

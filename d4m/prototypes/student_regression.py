@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from d4m.classifiers.precision import computing_in
 from d4m.classifiers.predict import features_of
 from d4m.classifiers.standardised import Standardised
+from d4m.compute import computing_in
 from d4m.images.image_set import ImageSet
 from d4m.prototypes.kernel_regression import kernel_network
 from d4m.prototypes.labels import Labels

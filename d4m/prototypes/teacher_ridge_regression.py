@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from d4m.classifiers.precision import computing_in
 from d4m.classifiers.predict import features_of, predict_logits
+from d4m.compute import computing_in
 from d4m.images.image_set import ImageSet
 from d4m.prototypes.class_groups import group_classes
 from d4m.prototypes.kernel_regression import kernel_network, regress

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from d4m.classifiers.precision import computing_in
 from d4m.classifiers.predict import predict_logits
+from d4m.compute import computing_in
 from d4m.images.image_set import ImageSet
 from d4m.prototypes.kernel_regression import regress_logistically
 from d4m.settings import Precision

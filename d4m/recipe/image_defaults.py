@@ -61,7 +61,7 @@ def settle(settings: RecipeSettings, facts: ImageFacts) -> RecipeSettings:
     for group in _GROUPS:
         if _is_open(settings, group) and (values := group.choose(settings, facts)):
             settings = _with(settings, group.section, values)
-    return settings
+    return settings.in_its_precision()
 
 
 def settled_values(stated: RecipeSettings, settled: RecipeSettings) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def describe_settled(stated: RecipeSettings, settled: RecipeSettings) -> str:
 _GROUPS = (
     _Group(
         ("generator", "compact", "autoencoder"),
-        frozenset(AutoencoderSettings.model_fields),
+        frozenset(AutoencoderSettings.model_fields) - {"precision"},
         distillation_rules.choose_autoencoder,
     ),
     _Group(

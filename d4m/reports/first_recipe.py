@@ -15,6 +15,7 @@ _SMALLEST_SHARE = 5  # real images of the smallest class for each distilled one
 _MANY_CLASSES = 100
 _NAMED = 5
 _SCALED = 4  # times the size above which scaled JPEG files take less time
+_WORTH_ITS_ROUNDING = 1.25  # times the speed of float32
 _SHAPES = 1.2  # ratio of the edges above which an image is clearly no square
 
 
@@ -78,7 +79,12 @@ def recipe_name(place: str) -> str:
 
 
 def recipe_lines(
-    name: str, dataset: Mapping[str, Any], found: Inspection, chosen: FirstChoices
+    name: str,
+    dataset: Mapping[str, Any],
+    found: Inspection,
+    chosen: FirstChoices,
+    *,
+    bfloat16_gain: float,
 ) -> Iterator[str]:
     """Yield the lines of a recipe, with comments.
 
@@ -87,6 +93,7 @@ def recipe_lines(
         dataset: keys of the section `dataset` that say where the images are.
         found: the images.
         chosen: what suits them.
+        bfloat16_gain: how many times as fast networks train in bfloat16 as in float32.
     """
     yield f"# {name}: {found.images:,} images of {len(found.names)} classes. Keys that are left out"
     yield "# have defaults; docs/reference/recipe.md has all of them."
@@ -104,6 +111,7 @@ def recipe_lines(
         yield f"  classes:  # without {_listed(found.empty)}: too few images"
         yield from (f"    {_text(each)}: {_text(each)}" for each in chosen.kept)
     yield from _prompt_lines(found)
+    yield _precision_line(bfloat16_gain)
     yield f"prototypes: {{ipc: {chosen.ipc}}}  # images per class of the distilled data set"
     yield "# Generator, teacher, refinement and students have defaults that follow these images:"
     yield f"# `d4m status {name}` prints them, and docs/reference/defaults.md says why."
@@ -115,6 +123,15 @@ def recipe_lines(
     yield f"  students: [{chosen.student}]  # of the depth that papers use for this size"
     yield "  seeds: 3  # students per row of the score table"
     yield "  baselines: [random_real]  # more: nearest_real, decoded_prototypes, full_data, ..."
+
+
+def _precision_line(gain: float) -> str:
+    if gain >= _WORTH_ITS_ROUNDING:
+        return f"precision: bfloat16  # {gain:.1f} times as fast as float32 where this was written"
+    return (
+        f"# precision: bfloat16  # where it is faster than float32; {gain:.1f} times as fast where "
+        f"this was written"
+    )
 
 
 def _prompt_lines(found: Inspection) -> Iterator[str]:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from d4m.settings.optimizer import Precision
 from d4m.settings.section import Section, Share
 
 Width = Annotated[int, Field(ge=8, multiple_of=8)]
@@ -24,6 +25,14 @@ class AutoencoderSettings(Section):
     l1_weight: float = Field(default=0.1, ge=0, description="Weight of the absolute error.")
     kl_weight: float = Field(
         default=1e-3, ge=0, description="Weight of the KL divergence to N(0, 1)."
+    )
+    precision: Precision = Field(
+        default="float32",
+        exclude_if=lambda value: value == "float32",
+        description=(
+            "Number format of convolutions and matrix products in the training. Weights stay "
+            "float32, and so does the work of the trained network."
+        ),
     )
 
 

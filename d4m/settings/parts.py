@@ -75,6 +75,8 @@ def _refinement(settings: RecipeSettings) -> JsonValue:
         found["batch_changes"] = [*settings.evaluation.hard.batch_changes]
         students = settings.evaluation.students
         found["students"] = [each.model_dump(mode="json") for each in students]
+        if settings.precision != "float32":
+            found["precision"] = settings.precision
     if refined or explaining or settings.synthesis.mosaic > 1:
         through = refined is not None and refined.through != "vae"
         found |= _looks(settings, drawn=left or through)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from d4m.classifiers.precision import computing_in
+from d4m.compute import computing_in
 from d4m.errors import ClassifierError
 from d4m.settings import Precision
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from d4m.classifiers.fitting_parts import FittingParts, scoring_batch
-from d4m.classifiers.precision import computing_in
+from d4m.compute import computing_in
 from d4m.images.image_set import ImageSet
 from d4m.settings import AugmentationSettings, Precision, SoftLabelSettings
 from d4m.training.ahead import batches_of_views

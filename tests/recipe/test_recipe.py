@@ -8,7 +8,7 @@ import pytest
 
 from d4m.errors import RecipeError
 from d4m.recipe.recipe import load_recipe, misnamed_recipes, recipe_names
-from d4m.settings import SECTIONS, RecipeSettings
+from d4m.settings import RecipeSettings
 
 
 def _load(folder, text, name="mine"):
@@ -83,7 +83,7 @@ generator:
         ),
         (
             "mine.yaml:2: prototype: unknown key (did you mean `prototypes`?); "
-            f"allowed here: {', '.join(SECTIONS)}, preset"
+            f"allowed here: {', '.join(RecipeSettings.model_fields)}, preset"
         ),
         "mine.yaml:4: synthesis.strength: Input should be less than or equal to 1; found 2",
         "mine.yaml:5: synthesis.guidance_scale: wanted a number or `auto`; found 'strong'",
@@ -102,7 +102,7 @@ generator:
         (
             "mine.yaml:14: generator.compact.autoencoder.step: unknown key (did you mean "
             "`steps`?); allowed here: channels, layers_per_block, steps, batch_size, "
-            "learning_rate, l1_weight, kl_weight"
+            "learning_rate, l1_weight, kl_weight, precision"
         ),
     ]
 

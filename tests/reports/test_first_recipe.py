@@ -13,6 +13,7 @@ from d4m.cli.init import find_place
 from d4m.page.write import render_report
 from d4m.recipe.recipe import load_recipe
 from d4m.reports.first_recipe import choose, describe_images, recipe_lines, recipe_name
+from d4m.reports.half_precision import bfloat16_gain
 from d4m.reports.inspection import inspect_images
 from d4m.reports.preflight.check import check_recipe
 from d4m.settings import RecipeSettings
@@ -107,12 +108,13 @@ def looked_at(tmp_path_factory):
     return look
 
 
-def draft(looked_at, kind, tmp_path):
+def draft(looked_at, kind, tmp_path, *, gain=1.0):
     place, found = looked_at(kind)
     chosen = choose(found, size_px=None, ipc=None)
     path = tmp_path / "recipes" / f"{kind}.yaml"
     path.parent.mkdir(exist_ok=True)
-    path.write_text("\n".join(recipe_lines(kind, place, found, chosen)), encoding="utf-8")
+    lines = recipe_lines(kind, place, found, chosen, bfloat16_gain=gain)
+    path.write_text("\n".join(lines), encoding="utf-8")
     return found, load_recipe(path)
 
 
@@ -200,6 +202,23 @@ def test_what_is_seen_is_said(looked_at):
     assert "classes: 1000, of 2 to 2 images each" in text["thousand"]
 
 
+@pytest.mark.parametrize(("gain", "precision"), [(1.9, "bfloat16"), (1.1, "float32")])
+def test_half_precision_is_written_where_it_is_faster(looked_at, tmp_path, gain, precision):
+    _, recipe = draft(looked_at, "grey", tmp_path, gain=gain)
+    assert recipe.settings.evaluation.optimizer.precision == precision
+    path = tmp_path / "recipes" / "grey.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert f"{gain} times as fast" in text
+    path.write_text(text.replace("# precision", "precision"), encoding="utf-8")
+    assert load_recipe(path).settings.precision == "bfloat16"
+
+
+def test_the_gain_of_half_precision_is_measured_in_training_steps():
+    """The network runs in both formats; how fast is the machine's affair."""
+    gain = bfloat16_gain("convnet3", size_px=8, channels=1, classes=3, device="cpu")
+    assert gain > 0
+
+
 def test_scaled_jpeg_files_are_proposed_for_large_photographs(looked_at, tmp_path):
     proposing = set[str]()
     for kind in FOLDERS:
@@ -214,7 +233,8 @@ def test_scaled_jpeg_files_are_proposed_for_large_photographs(looked_at, tmp_pat
 
 def test_a_name_with_several_meanings_gets_a_prompt_to_choose(looked_at):
     place, found = looked_at("colour")
-    lines = list(recipe_lines("colour", place, found, choose(found, size_px=16, ipc=2)))
+    chosen = choose(found, size_px=16, ipc=2)
+    lines = list(recipe_lines("colour", place, found, chosen, bfloat16_gain=1.0))
     [written] = [line for line in lines if line.startswith('  #   "crane": "a photo of a crane, ')]
     prompts = [line.replace("  # ", "  ") for line in lines if line.startswith("  #   ")]
     text = "\n".join(["dataset: {source: digits}", "prompts:", "  per_class:", *prompts])
