@@ -1,4 +1,4 @@
-# The one front door. Every target sets up what it needs; a fresh clone needs git, make and Python 3.11+.
+# The one front door. Every target sets up what it needs; a fresh clone needs git, make and Python 3.11 to 3.13.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -93,7 +93,7 @@ ablation: $(READY)             ## What each upgrade is worth on Fashion-MNIST; l
 	$(BIN)/python benchmarks/ablation.py
 
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] >= (3, 11) else "d4m needs Python 3.11 or later")'
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] < (3, 14) else "d4m needs Python 3.11, 3.12 or 3.13; name one by PYTHON=python3.13")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev

@@ -77,8 +77,8 @@ class Compute:
         """Check the values, which come from the environment."""
         if not _DEVICE.fullmatch(self.requested_device):
             msg = (
-                f"D4M_DEVICE: wanted auto, cpu, cuda, cuda:<number>, mps or xpu, found "
-                f"{self.requested_device!r}"
+                f"D4M_DEVICE: wanted auto, cpu, cuda, cuda:<number>, mps, xpu or xpu:<number>, "
+                f"found {self.requested_device!r}"
             )
             raise D4MError(msg)
         if self.memory not in get_args(Memory):
@@ -96,6 +96,25 @@ class Compute:
         if self.requested_device != "auto":
             return self.requested_device
         return "cuda" if _has_cuda_device() else "cpu"
+
+    def check_device(self) -> None:
+        """Refuse a device that this machine does not have, before anything is computed on it.
+
+        Raises:
+            D4MError: there is no such device.
+        """
+        kind, _, number = self.device.partition(":")
+        if kind == "cpu":
+            return
+        import torch
+
+        count = torch.get_device_module(kind).device_count()
+        if int(number or 0) >= count:
+            msg = (
+                f"D4M_DEVICE: wanted a device of this machine, found {self.device!r}; torch sees "
+                f"{count} devices of kind {kind!r} here. Choose another, or auto"
+            )
+            raise D4MError(msg)
 
     @property
     def most_together(self) -> int:

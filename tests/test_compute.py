@@ -12,6 +12,8 @@ import torch
 from d4m import environment
 from d4m.compute import Compute
 from d4m.errors import D4MError
+from d4m.pipeline import Pipeline
+from d4m.reports.cost.estimate import estimate_cost
 
 
 @pytest.fixture(autouse=True)
@@ -79,9 +81,23 @@ def test_a_named_device_is_used_as_named_and_torch_knows_it(monkeypatch, device)
 @pytest.mark.parametrize("device", ["", "gpu", "CPU", "cuda:", "cuda:x", "cuda: 0", "cpu\n", "c"])
 def test_an_unknown_device_is_refused(monkeypatch, device):
     monkeypatch.setenv("D4M_DEVICE", device)
-    message = f"D4M_DEVICE: wanted auto, cpu, cuda, cuda:<number>, mps or xpu, found {device!r}"
+    message = (
+        f"D4M_DEVICE: wanted auto, cpu, cuda, cuda:<number>, mps, xpu or xpu:<number>, found "
+        f"{device!r}"
+    )
     with pytest.raises(D4MError, match=f"^{re.escape(message)}$"):
         environment.compute()
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "xpu:99"])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_computed(workspace, device):
+    Compute("cpu").check_device()
+    pipeline = Pipeline(workspace.pipeline().recipe, workspace.store, Compute(device))
+    message = f"D4M_DEVICE: wanted a device of this machine, found '{device}'"
+    with pytest.raises(D4MError, match=message):
+        pipeline.run_stage("real_images")
+    with pytest.raises(D4MError, match=message):
+        estimate_cost(pipeline.look_ahead())
 
 
 @pytest.mark.parametrize(("text", "number"), [("1", 1), ("12", 12), ("007", 7)])

@@ -4,6 +4,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from d4m.cli.app import console
+from d4m.errors import D4MError
 from d4m.reports.cost.estimate import CostEstimate, estimate_cost
 from d4m.reports.cost.text import LONG_S, cost_lines, cost_rows
 from d4m.reports.plan_ahead import Outlook
@@ -20,8 +21,17 @@ def print_cost(estimate: CostEstimate) -> None:
         console.print(escape(line), soft_wrap=True)
 
 
+def estimate_here(outlook: Outlook) -> CostEstimate | None:
+    """Estimate the cost of a run; where only its workers have the device, say so in place of it."""
+    try:
+        return estimate_cost(outlook)
+    except D4MError as failure:
+        console.print(escape(f"no estimate: {failure}"), soft_wrap=True)
+        return None
+
+
 def print_long_cost(outlook: Outlook) -> None:
     """Print the cost of a run that takes more than ten minutes."""
-    estimate = estimate_cost(outlook)
-    if estimate.seconds > LONG_S:
+    estimate = estimate_here(outlook)
+    if estimate is not None and estimate.seconds > LONG_S:
         print_cost(estimate)

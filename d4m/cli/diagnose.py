@@ -69,5 +69,8 @@ def _relation_table(relations: Mapping[Objective, Relation]) -> Table:
     table.add_column("Spearman", justify="right")
     table.add_column("p", justify="right")
     for name, relation in relations.items():
-        table.add_row(name, f"{relation.spearman:+.2f}", f"{relation.chance:.3f}")
+        if relation.is_ordered:
+            table.add_row(name, f"{relation.spearman:+.2f}", f"{relation.chance:.3f}")
+        else:
+            table.add_row(name, "none: all sets are equal", "-")
     return table

@@ -8,13 +8,18 @@ import typer
 from rich.markup import escape
 
 from d4m.cli.app import app, console, open_pipeline
-from d4m.cli.cost import print_cost
+from d4m.cli.cost import estimate_here, print_cost
 from d4m.environment import compute, recipes_folder, store_root
-from d4m.errors import SourceError
+from d4m.errors import D4MError, SourceError
 from d4m.recipe.paths import expand_path
 from d4m.recipe.write import refuse_taken, write_new
-from d4m.reports.cost.estimate import estimate_cost
-from d4m.reports.first_recipe import choose, describe_images, recipe_lines, recipe_name
+from d4m.reports.first_recipe import (
+    FirstChoices,
+    choose,
+    describe_images,
+    recipe_lines,
+    recipe_name,
+)
 from d4m.reports.inspection import inspect_images, open_draft
 from d4m.sources.places import find_folder
 from d4m.store.open_storage import open_storage
@@ -66,20 +71,31 @@ def init(
         )
         raise SourceError(msg)
     chosen = choose(found, size_px=size_px, ipc=ipc)
-    from d4m.reports.half_precision import bfloat16_gain  # imports torch, which takes a second
-
-    gain = bfloat16_gain(
-        chosen.student,
-        size_px=chosen.size_px,
-        channels=chosen.channels,
-        classes=len(found.names),
-        device=compute().device,
-    )
+    gain = _bfloat16_gain(chosen, len(found.names))
     lines = recipe_lines(chosen_name, place, found, chosen, bfloat16_gain=gain)
     write_new(path, "".join(f"{line}\n" for line in lines))
     console.print(f"wrote {escape(str(path))}", soft_wrap=True)
-    print_cost(estimate_cost(open_pipeline(chosen_name).look_ahead()))
+    if (estimate := estimate_here(open_pipeline(chosen_name).look_ahead())) is not None:
+        print_cost(estimate)
     console.print(f"next: `d4m run {escape(chosen_name)}`", soft_wrap=True)
+
+
+def _bfloat16_gain(chosen: FirstChoices, classes: int) -> float | None:
+    """Measure bfloat16 on this machine's device; None where only workers elsewhere have it."""
+    from d4m.reports.half_precision import bfloat16_gain  # imports torch, which takes a second
+
+    device = compute()
+    try:
+        device.check_device()
+    except D4MError:
+        return None
+    return bfloat16_gain(
+        chosen.student,
+        size_px=chosen.size_px,
+        channels=chosen.channels,
+        classes=classes,
+        device=device.device,
+    )
 
 
 def find_place(images: str) -> Mapping[str, Any]:

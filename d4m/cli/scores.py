@@ -38,7 +38,7 @@ from d4m.stages.score_text import (
 
 _MAY_WRAP = ("recipe", "training set", "labels", "student")
 _WIDE = 100  # columns of a terminal that has room for all columns of a table
-_ONLY_WIDE = ("top-5 %", "views")
+_ONLY_WIDE = ("top-5 %", "views", "balanced")
 
 
 @app.command()
@@ -89,7 +89,11 @@ def compare(
         for name, each in shown.items()
     }
     if not any(rows.values()):
-        msg = f"wanted a training set in these recipes' score tables, found '{training_set}'"
+        known = dict.fromkeys(row.training_set for each in shown.values() for row in each.scores)
+        msg = (
+            f"wanted a training set in these recipes' score tables ({', '.join(known)}), found "
+            f"{training_set!r}"
+        )
         raise D4MError(msg)
     made = {f"{name}: {row.label}": row for name, each in rows.items() for row in each}
     differences = describe_differences(find_conditions(made))
@@ -145,7 +149,8 @@ def _print_facts(shown: Mapping[str, ShownDataset], made: Mapping[str, ScoreRow]
     """
     console.print(LEGEND)
     if console.width < _WIDE:
-        console.print(f"{' and '.join(_ONLY_WIDE)}: on terminals of {_WIDE} columns")
+        hidden = ", ".join(_ONLY_WIDE)
+        console.print(f"more columns on terminals of {_WIDE}: {hidden}", soft_wrap=True)
     for name, each in shown.items():
         facts = ranking_lines(each.scores)
         if each.weight is not None:
@@ -194,7 +199,11 @@ def _print_rows(rows: Sequence[Mapping[str, str]], title: str) -> None:
     if not rows:
         return
     console.print(title, soft_wrap=True)  # a table's own title is cut into lines of its width
-    table = Table(*rows[0], box=None)
+    wide = console.width >= _WIDE
+    kept = [name for name in rows[0] if wide or name not in _ONLY_WIDE]
+    table = Table(box=None, pad_edge=wide, padding=(0, 1))
+    for name in kept:
+        table.add_column(name, no_wrap=name not in _MAY_WRAP, overflow="fold")
     for row in rows:
-        table.add_row(*map(escape, row.values()))
+        table.add_row(*(escape(row[name]) for name in kept))
     console.print(table)

@@ -238,7 +238,7 @@ def open_contents(pipeline: Pipeline, version: str = "") -> Contents:
             key=units[_DATASET].key,
             settings=with_names(opened.settings, settings),
             classes=opened.classes,
-            scores=opened.scores,
+            scores=opened.named_scores(settings),
             folder=opened.folder,
             context=replace(context, upstream={**context.upstream, _DATASET: units}),
             earlier=True,

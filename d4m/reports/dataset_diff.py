@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from d4m.errors import StoreError
 from d4m.images.contact_sheet import draw_contact_sheet
 from d4m.reports.changes import setting_changes
 from d4m.scores.spread import Spread
+from d4m.settings import RecipeSettings
 from d4m.stages.context import StageContext
+from d4m.stages.display_names import names_of
 from d4m.stages.distilled_dataset import DistilledDataset
 from d4m.stages.score_table import ScoreRow
 from d4m.stages.synthetic_images import SyntheticImages
@@ -67,6 +69,18 @@ class DatasetVersion:
             scores=list(map(_row, json.loads(scores))),
             folder=folder,
         )
+
+    def named_scores(self, present: RecipeSettings) -> list[ScoreRow]:
+        """Return the rows with the names that a recipe has for the same students and teachers."""
+        names = names_of(self.settings, present)
+        return [
+            replace(
+                row,
+                student=names.get(row.student, row.student),
+                teacher=names.get(row.teacher, row.teacher),
+            )
+            for row in self.scores
+        ]
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,11 @@ class Relation:
     errors: Float64[np.ndarray, "set"]
 
     @property
+    def is_ordered(self) -> bool:
+        """Whether sets differ both in the objective and in the error, so that there are ranks."""
+        return bool(np.ptp(self.values) > 0 and np.ptp(self.errors) > 0)
+
+    @property
     def spearman(self) -> float:
         """Rank correlation: 1 where the objective orders sets as their students do."""
         return float(self._ranks.statistic)

@@ -84,7 +84,7 @@ def recipe_lines(
     found: Inspection,
     chosen: FirstChoices,
     *,
-    bfloat16_gain: float,
+    bfloat16_gain: float | None,
 ) -> Iterator[str]:
     """Yield the lines of a recipe, with comments.
 
@@ -93,7 +93,8 @@ def recipe_lines(
         dataset: keys of the section `dataset` that say where the images are.
         found: the images.
         chosen: what suits them.
-        bfloat16_gain: how many times as fast networks train in bfloat16 as in float32.
+        bfloat16_gain: how many times as fast networks train in bfloat16 as in float32; None: it
+            was not measured.
     """
     yield f"# {name}: {found.images:,} images of {len(found.names)} classes. Keys that are left out"
     yield "# have defaults; docs/reference/recipe.md has all of them."
@@ -111,7 +112,8 @@ def recipe_lines(
         yield f"  classes:  # without {_listed(found.empty)}: too few images"
         yield from (f"    {_text(each)}: {_text(each)}" for each in chosen.kept)
     yield from _prompt_lines(found)
-    yield _precision_line(bfloat16_gain)
+    if bfloat16_gain is not None:
+        yield _precision_line(bfloat16_gain)
     yield f"prototypes: {{ipc: {chosen.ipc}}}  # images per class of the distilled data set"
     yield "# Generator, teacher, refinement and students have defaults that follow these images:"
     yield f"# `d4m status {name}` prints them, and docs/reference/defaults.md says why."

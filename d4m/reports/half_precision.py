@@ -39,6 +39,7 @@ def bfloat16_gain(
     draw = stream_generator(0, "images")
     drawn = draw.random((_BATCH, channels, size_px, size_px), dtype="float32")
     pixels = torch.from_numpy(drawn).to(device)
+    class_ids = torch.zeros(_BATCH, dtype=torch.int64, device=device)
 
     # The clock also counts other processes of a busy machine, and a GPU's work is no CPU's time.
     clock = time.process_time if device == "cpu" else time.perf_counter
@@ -48,7 +49,7 @@ def bfloat16_gain(
         network.zero_grad()
         with computing_in(precision, pixels.device):
             logits = network(pixels)
-        F.cross_entropy(logits.float(), torch.zeros(_BATCH, dtype=int, device=device)).backward()
+        F.cross_entropy(logits.float(), class_ids).backward()
         gradients = [each.grad for each in network.parameters() if each.grad is not None]
         float(gradients[0].sum())  # waits for the device
         return clock() - since

@@ -93,9 +93,13 @@ def trace(context: StageContext, asset: str, units: Sequence[str]) -> list[Origi
         return Origin(asset, unit, digest, reference, sources)
 
     current = context.upstream.get(asset, {})
+    if asset not in context.upstream:
+        made = ", ".join(context.upstream) or "nothing; run the recipe first"
+        msg = f"recipe {context.recipe.name} has made no '{asset}' yet; it has made {made}"
+        raise MissingUpstreamError(msg)
     for unit in units:
         if unit not in current:
-            known = f"it has {', '.join(list(current)[:5])}" if current else "run the recipe first"
+            known = f"it has {', '.join(list(current)[:5])}" if current else "it has none"
             msg = f"{asset} of recipe {context.recipe.name} has no unit '{unit}'; {known}"
             raise MissingUpstreamError(msg)
     records = {unit: current[unit] for unit in units}

@@ -9,6 +9,7 @@ from typing import Literal
 from d4m.reports.changes import describe_changes
 from d4m.stages.base import Stage, plan_stage, records
 from d4m.stages.context import StageContext
+from d4m.stages.real_images import RealImages
 from d4m.stages.unit_names import class_of
 from d4m.store.reference import Reference, Unit
 
@@ -127,6 +128,10 @@ def _difference(context: StageContext, unit: Unit) -> str:
     if manifest is None or unit.name not in manifest.units:
         return "never computed for this recipe"
     record = manifest.units[unit.name]
+    if record.key == unit.key and unit.stage == RealImages.name:
+        return (
+            "its images are read again, because its unit is damaged or an image has changed unseen"
+        )
     if record.key == unit.key:
         return "its stored unit is missing or was set aside as damaged"
     earlier = context.store.find(unit.stage, record.key)

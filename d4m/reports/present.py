@@ -140,7 +140,7 @@ def _last_version(context: StageContext, changes: tuple[str, ...]) -> ShownDatas
     opened = DatasetVersion.open(context, versions[-1])
     return ShownDataset(
         split=opened.settings["evaluation"]["split"],
-        scores=opened.scores,
+        scores=opened.named_scores(context.recipe.settings),
         fidelity=[],
         folder=opened.folder,
         version=versions[-1].name,

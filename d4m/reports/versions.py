@@ -52,6 +52,12 @@ def find_version(context: StageContext, asset: str, wanted: str) -> ManifestVers
     by_place = {"current": -1, "previous": -2}
     if wanted in by_place and len(versions) >= -by_place[wanted]:
         return versions[by_place[wanted]]
+    if wanted in by_place:
+        msg = (
+            f"wanted the {wanted} version of {asset} of recipe {context.recipe.name}, which has "
+            f"{len(versions)} in all; `d4m run {context.recipe.name}` after a change adds one"
+        )
+        raise StoreError(msg)
     found = [
         version
         for version in versions

@@ -9,6 +9,8 @@ from d4m.sources.class_rows import named
 from d4m.sources.image_formats import ARCHIVE_SUFFIXES, IMAGE_SUFFIXES
 from d4m.sources.split_names import is_kind_of_files, is_wrapper, split_named
 
+_METADATA = "metadata.csv"  # in which the library `datasets` looks for labels
+
 _DEEPEST = 5
 
 
@@ -51,10 +53,15 @@ def hint_at_files(folder: Path) -> str:
     by_suffix = {name: Path(name).suffix.lower() for name in files}
     images = [name for name, suffix in by_suffix.items() if suffix in IMAGE_SUFFIXES]
     archives = [name for name, suffix in by_suffix.items() if suffix in ARCHIVE_SUFFIXES]
+    if images and _METADATA in files:
+        return (
+            f"; {folder} has {len(images)} images and a file {_METADATA}, which "
+            f"`dataset.source: huggingface` reads, if its columns are file_name and label"
+        )
     if images:
         return (
             f"; {folder} has {len(images)} images in no class folder: put those of each class "
-            f"into a folder with the class's name, or list them in a file metadata.csv next to "
+            f"into a folder with the class's name, or list them in a file {_METADATA} next to "
             f"them, with the columns file_name and label, and set `dataset.source: huggingface`"
         )
     return f"; unpack {named(archives)}" if archives else ""

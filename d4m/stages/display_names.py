@@ -54,6 +54,21 @@ def with_names(stored: Mapping[str, Any], present: RecipeSettings) -> dict[str, 
     }
 
 
+def names_of(stored: Mapping[str, Any], present: RecipeSettings) -> dict[str, str]:
+    """Return the name in a stored table of scores -> the recipe's, of students and teachers.
+
+    Args:
+        stored: the settings that the table belongs to, as `RecipeSettings` dumps them.
+        present: the recipe with the names.
+    """
+    named = with_names(stored, present)
+    return {
+        was["name"] or was["architecture"]: now["name"] or now["architecture"]
+        for section, networks in (("evaluation", "students"), ("teacher", "others"))
+        for was, now in zip(stored[section][networks], named[section][networks], strict=True)
+    }
+
+
 def _renamed(network: _Named, name: str) -> _Named:
     return network.model_copy(update={"name": _NO_NAME.sub("_", name)})
 

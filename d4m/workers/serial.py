@@ -16,4 +16,5 @@ class SerialWorkers(Workers):
         self, stage: Stage, context: StageContext, missing: Sequence[Unit], leave: Leaving
     ) -> list[str]:
         """Compute and publish units here."""
+        context.compute.check_device()
         return compute_here(stage, context, missing, leave)

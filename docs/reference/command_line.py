@@ -1,6 +1,7 @@
 """The text of command_line.md: every command with its arguments and options."""
 
 import inspect
+from enum import Enum
 from typing import Any, get_args, get_origin
 
 from page_text import NOTE, REQUIRED, cell, line, paragraphs
@@ -58,7 +59,14 @@ def _option(parameter: inspect.Parameter) -> str:
     given = [each for each in (info.default, *(info.param_decls or ())) if isinstance(each, str)]
     name = next(iter(given), f"--{parameter.name.replace('_', '-')}")
     kind = next((each for each in get_args(kind) if each is not type(None)), kind)
-    return name if kind is bool else f"{name} {_METAVARS.get(kind, 'FILE')}"
+    return name if kind is bool else f"{name} {_metavar(kind)}"
+
+
+def _metavar(kind: Any) -> str:
+    """Return the place of a value in a line of usage: the values, where there are few."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return "|".join(each.value for each in kind)
+    return _METAVARS.get(kind, "PATH")
 
 
 def _parameter(parameter: inspect.Parameter) -> tuple[str, str, str]:

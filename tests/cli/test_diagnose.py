@@ -1,6 +1,7 @@
 """Diagnose: the tables are what the library measures."""
 
 import numpy as np
+import pytest
 
 from d4m.cli.app import console
 from d4m.cli.diagnose import _relation_table
@@ -25,3 +26,11 @@ def test_an_objective_has_its_rank_correlation_and_how_likely_that_is_by_chance(
         console.print(_relation_table({"mean features": Relation(values, errors)}))
     last = capture.get().splitlines()[-1].split()
     assert last == ["mean", "features", "+0.80", "0.200"]  # 1 - 6 x 2 / (4 x 15)
+
+
+@pytest.mark.parametrize("equal", ["values", "errors"])
+def test_sets_that_are_all_equal_have_no_rank_correlation(equal):
+    figures = {"values": np.arange(3.0), "errors": np.arange(3.0)} | {equal: np.full(3, 0.5)}
+    with console.capture() as capture:
+        console.print(_relation_table({"mean features": Relation(**figures)}))
+    assert "none: all sets are equal" in capture.get().splitlines()[-1]

@@ -99,6 +99,24 @@ def test_compare_may_print_the_rows_of_one_training_set(compared):
     ]
 
 
+def test_compare_names_the_training_sets_that_there_are(compared):
+    error = refused(compared, "compare", "tiny", "other", "--training-set", "synthetik")
+    assert error == (
+        "wanted a training set in these recipes' score tables (synthetic, random_real, "
+        "nearest_real, full_data, teacher), found 'synthetik'"
+    )
+
+
+def test_a_narrow_terminal_shows_every_figure_of_a_lead_on_one_line(finished):
+    lines = call(finished, "show", "tiny", columns=80)
+    [start] = [n for n, line in enumerate(lines) if line.startswith("Top-1 minus that of random")]
+    wide = call(finished, "show", "tiny")
+    [far] = [n for n, line in enumerate(wide) if line.startswith("Top-1 minus that of random")]
+    for narrow, full in zip(lines[start + 1 : start + 7], wide[far + 1 : far + 7], strict=True):
+        assert len(narrow) <= 80
+        assert narrow.split() == full.split()[: len(narrow.split())]
+
+
 def test_compare_of_one_recipe_needs_no_column_for_its_name(finished):
     lines = call(finished, "compare", "tiny")
     shown = call(finished, "show", "tiny")

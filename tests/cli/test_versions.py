@@ -35,7 +35,17 @@ def test_lineage_of_a_whole_artifact_shows_one_of_many_units_alike(prompted):
     lines = call(prompted, "lineage", "tiny", "latents")
     assert lines[0].startswith("latents/class-00000 ")
     assert lines[-1] == "latents: and 9 more units, to class-00009"
-    assert refused(prompted, "lineage", "tiny", "latent").startswith("latent of recipe tiny has no")
+    assert refused(prompted, "lineage", "tiny", "latent").startswith(
+        "recipe tiny has made no 'latent'"
+    )
+
+
+def test_the_first_version_has_no_previous_one(finished):
+    for command in (["diff", "tiny"], ["restore", "tiny", "previous", "old"]):
+        error = refused(finished, *command)
+        assert error.startswith(
+            "wanted the previous version of distilled_dataset of recipe tiny, which has 1 in all"
+        )
 
 
 def test_history_lists_versions_with_reasons(prompted):

@@ -54,7 +54,8 @@ def test_what_is_no_data_set_is_refused(at_home, exports):
     at_home.write("fresh", "dataset: {source: digits}\n")
     for source, message in (
         (exports / "imagefolder", "wanted a folder that `d4m export` wrote as parquet"),
-        ("unknown", "unknown.yaml"),
+        ("unknown", "found neither .*/unknown nor a recipe 'unknown'"),
+        ("fres", "nor a recipe 'fres' .did you mean `fresh`"),
         ("fresh", "recipe fresh has no distilled_dataset yet"),
     ):
         with pytest.raises(D4MError, match=message):

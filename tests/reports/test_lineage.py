@@ -103,7 +103,14 @@ def test_images_are_traced_to_the_prototypes_they_were_made_of_and_not_to_later_
     assert len(_images(context, "prototypes", "class-00006")) == 5
 
 
-@pytest.mark.parametrize("asset", ["latents", "latent"])
-def test_a_unit_that_is_not_there_is_refused(finished_once, asset):
-    with pytest.raises(MissingUpstreamError, match=f"{asset} of recipe tiny has no unit 'class-9'"):
+@pytest.mark.parametrize(
+    ("asset", "message"),
+    [
+        ("latents", "latents of recipe tiny has no unit 'class-9'; it has class-00000, "),
+        ("synthesis_choice", "synthesis_choice of recipe tiny has no unit 'class-9'; it has none"),
+        ("latent", "recipe tiny has made no 'latent' yet; it has made .*latents, "),
+    ],
+)
+def test_a_unit_that_is_not_there_is_refused(finished_once, asset, message):
+    with pytest.raises(MissingUpstreamError, match=message):
         trace(finished_once.pipeline().open_context(), asset, ["class-9"])

@@ -11,8 +11,10 @@ from ruamel.yaml import YAML
 from safetensors.numpy import save_file
 
 from d4m.errors import RecipeError
+from d4m.recipe.write import write_recipe
 from tests.tiny_pipelines import save_pipeline
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 DIGITS = "dataset: {source: digits}\n"
 FOLDER = "dataset: {source: image_folder, path: ../images, size_px: 8, test_share: 0.3}\n"
 FEW = "prototypes: {ipc: 1}\n"
@@ -185,3 +187,29 @@ def test_a_thousand_classes_are_counted_without_opening_an_image(workspace):
         f"0 ('0000'): "
     )
     assert line.endswith("and 980 more classes; add images, lower it, or leave these classes out")
+
+
+HALF = "precision: bfloat16\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(path.read_text(encoding="utf-8") for path in sorted(RECIPES.glob("digits*.yaml"))),
+        DIGITS,
+        f"{DIGITS}{FEW}{HALF}",
+        f"preset: [dc, hard]\n{DIGITS}{FEW}",
+        f"preset: rded\n{DIGITS}{FEW}",
+        f"{DIGITS}synthesis: {{strength: auto, guidance_scale: auto}}\n",
+    ],
+)
+def test_a_recipe_that_is_written_from_its_settings_passes_and_means_the_same(workspace, text):
+    """As in an export and after `d4m restore`, where every key is named."""
+    workspace.write("first", text)
+    settings = workspace.pipeline("first").open_context().recipe.settings
+    path = workspace.recipes / "second.yaml"
+    write_recipe(path, settings.model_dump(mode="json"), comment="written from settings")
+    pipeline = workspace.pipeline("second")
+    pipeline.preflight()
+    assert pipeline.recipe.settings == settings
+    assert pipeline.open_context().recipe.settings == settings

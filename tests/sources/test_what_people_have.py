@@ -83,6 +83,14 @@ def test_images_next_to_labels_of_yolo_are_found_level_by_level(tmp_path):
         open_folder(tmp_path / "x" / "images")
 
 
+def test_a_list_that_is_there_is_named_with_the_source_that_reads_it(tmp_path):
+    fill(tmp_path / "x", 3)
+    (tmp_path / "x" / "metadata.csv").write_text("file_name,label")
+    message = r"has 3 images and a file metadata\.csv, which `dataset\.source: huggingface` reads"
+    with pytest.raises(SourceError, match=message):
+        open_folder(tmp_path / "x")
+
+
 # The library leaves the list open, and the collector closes it.
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"

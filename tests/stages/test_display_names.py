@@ -1,7 +1,7 @@
 """Names of students and teachers: away in what is stored, and back in what people see."""
 
 from d4m.settings import RecipeSettings
-from d4m.stages.display_names import with_names, without_names
+from d4m.stages.display_names import names_of, with_names, without_names
 
 NARROW = {"architecture": "resnet18", "options": {"channels": [8, 16]}}
 WIDE = {"architecture": "resnet18", "options": {"channels": [16, 32]}}
@@ -45,4 +45,9 @@ def test_networks_that_the_present_recipe_lacks_keep_their_stored_names():
     dump = stored.model_dump(mode="json")
     present = _settings([{"name": "narrow", **NARROW}, "convnet3"])
     names = [student["name"] for student in with_names(dump, present)["evaluation"]["students"]]
-    assert names == ["narrow", stored.evaluation.students[1].name]
+    unknown = stored.evaluation.students[1].name
+    assert names == ["narrow", unknown]
+    assert names_of(dump, present) == {
+        stored.evaluation.students[0].name: "narrow",
+        unknown: unknown,
+    }

@@ -127,12 +127,16 @@ def estimate_cost(outlook: Outlook) -> CostEstimate:
 
     Returns:
         An estimate. Units that wait for others count as if they had to be computed.
+
+    Raises:
+        D4MError: this machine does not have the device.
     """
     plan = CostPlan(outlook)
     device = outlook.context.device
     if not any(plan.missing(stage) for stage in _WORK):
         nothing = (StageCost(stage, 0, 0.0, 0.0, 0, 0) for stage in _WORK)
         return CostEstimate(tuple(nothing), device, _load())
+    outlook.context.compute.check_device()
     with Rates(outlook.present) as rates:
         # Before other probes, which import the libraries too.
         imports = [work for stage in _WORK for work in _imports(plan, stage)]

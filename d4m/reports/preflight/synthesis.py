@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from d4m.recipe.problems import Problem
 from d4m.recipe.recipe import Recipe
+from d4m.settings import PromptSettings
 
 _MUCH_NOISE = 0.3  # as a strength; 0.7 was tried with mosaics, and 0.05
 
@@ -58,9 +59,13 @@ def mosaic_warnings(recipe: Recipe) -> list[str]:
 
 
 def guidance_problems(recipe: Recipe) -> Iterator[Problem]:
-    """Yield a negative prompt of the recipe's own that nothing reads."""
+    """Yield a negative prompt of the recipe's own that nothing reads.
+
+    The default's text is nobody's own: every recipe that is exported or restored holds it.
+    """
     settings = recipe.settings
-    own = recipe.states("prompts", "negative") and settings.prompts.negative
+    plain = ("", PromptSettings().negative)
+    own = recipe.states("prompts", "negative") and settings.prompts.negative not in plain
     if own and settings.synthesis.guidance_scale == 1:
         text = (
             f"found {settings.prompts.negative!r}, which nothing reads without guidance; raise "
