@@ -11,6 +11,8 @@ from d4m.recipe.recipe import SUFFIXES, Recipe, load_recipe
 from d4m.store.checkpoints import EVERY_S
 from d4m.store.open_storage import StoreRoot, parse_root
 
+_EMPTY = "{}: wanted a folder, found nothing; name one, or unset the variable"
+
 
 def recipes_folder() -> Path:
     """Return the recipes folder: `$D4M_RECIPES`, else `recipes/`."""
@@ -115,6 +117,8 @@ def find_recipe(name_or_path: str) -> Recipe:
 
 
 def _root(variable: str, text: str) -> StoreRoot:
+    if not text:
+        raise D4MError(_EMPTY.format(variable))
     try:
         return parse_root(text)
     except D4MError as failure:
@@ -133,8 +137,11 @@ def _whole_number(variable: str) -> int | None:
 
 
 def _folder(variable: str, default: str) -> Path:
+    text = os.environ.get(variable, default)
+    if not text:
+        raise D4MError(_EMPTY.format(variable))
     try:
-        return expand_path(os.environ.get(variable, default)).absolute()
+        return expand_path(text).absolute()
     except D4MError as failure:
         msg = f"{variable}: {failure}"
         raise D4MError(msg) from None

@@ -1,7 +1,9 @@
 """The command line, without Dagster: every module adds its commands to the application."""
 
+import errno
 import logging
 import sys
+from typing import NoReturn
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -21,6 +23,9 @@ from d4m.cli.app import app as app
 from d4m.compute import keep_freed_memory, spin_briefly
 from d4m.errors import D4MError
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}  # where the output goes
+_NO_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # torch, which has no class for it
+
 
 def main() -> None:
     """Run the command line, and print expected errors without a traceback.
@@ -31,10 +36,23 @@ def main() -> None:
     keep_freed_memory()
     handler = RichHandler(console=Console(stderr=True), show_path=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():  # None: it was closed
         logging.getLogger("d4m.progress").setLevel(logging.INFO)
     try:
         app()
     except D4MError as failure:
-        Console(stderr=True).print(f"[red]error:[/red] {escape(str(failure))}", soft_wrap=True)
-        raise SystemExit(1) from None
+        _end(failure)
+    except OSError as failure:
+        if failure.errno not in _NO_ROOM:
+            raise
+        _end(failure)
+    except RuntimeError as failure:
+        if _NO_MEMORY not in str(failure):
+            raise
+        _end(D4MError(f"not enough memory for a network or its batch: {failure}"))
+
+
+def _end(failure: Exception) -> NoReturn:
+    """Print an error and end with code 1."""
+    Console(stderr=True).print(f"[red]error:[/red] {escape(str(failure))}", soft_wrap=True)
+    raise SystemExit(1) from None

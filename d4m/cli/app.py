@@ -1,8 +1,10 @@
 """The application that every command belongs to, and the parts that commands share."""
 
 import json
+import os
 from collections.abc import Iterable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +19,7 @@ from d4m.environment import (
     store_root,
     worker_settings,
 )
+from d4m.errors import D4MError
 from d4m.pipeline import Pipeline
 from d4m.recipe.recipe import recipe_names
 from d4m.stages.context import StageContext
@@ -33,7 +36,30 @@ app = typer.Typer(
     "$D4M_MEMORY: full, slicing or offload (full); $D4M_WORKERS: serial, ray, auto or "
     "ray://<host>:<port> (serial).",
 )
+if os.environ.get("COLUMNS", "").strip() == "0":  # as some terminals have it before their size
+    del os.environ["COLUMNS"]
 console = Console()
+
+
+def refuse_output(file: Path, suffix: str) -> None:
+    """Refuse a file that cannot be written as what it is, before anything is computed.
+
+    Args:
+        file: that a command is to write; one that is there is replaced.
+        suffix: of such files.
+
+    Raises:
+        D4MError: it has another suffix, is no file, or there is no folder for it.
+    """
+    if file.suffix.lower() != suffix:
+        msg = f"wanted a file that ends in {suffix}, found {file}"
+        raise D4MError(msg)
+    if file.exists() and not file.is_file():
+        msg = f"wanted a file to write, found {file}, which is something else"
+        raise D4MError(msg)
+    if not file.absolute().parent.is_dir():
+        msg = f"wanted a file in a folder that there is, found {file}; make the folder first"
+        raise D4MError(msg)
 
 
 def complete_recipe(beginning: str) -> list[str]:

@@ -69,10 +69,12 @@ def export(
     """Write the distilled data set into a folder that other tools read as it is."""
     from d4m.export.contents import open_contents
     from d4m.export.folder import write_export, write_test_images
-    from d4m.export.new_folder import refuse_existing
+    from d4m.export.new_folder import refuse_existing, refuse_nested
 
     for each in filter(None, (folder, test_images)):
         refuse_existing(each)
+    if test_images is not None:
+        refuse_nested(folder, test_images)
     contents = open_contents(open_pipeline(recipe), version)
     contents = contents.with_labels(labels.value if labels else None, epochs)
     if test_images is not None:

@@ -1,5 +1,6 @@
 """Write a first recipe for one's own images."""
 
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Any
@@ -10,9 +11,9 @@ from rich.markup import escape
 from d4m.cli.app import app, console, open_pipeline
 from d4m.cli.cost import estimate_here, print_cost
 from d4m.environment import compute, recipes_folder, store_root
-from d4m.errors import D4MError, SourceError
+from d4m.errors import D4MError, RecipeError, SourceError
 from d4m.recipe.paths import expand_path
-from d4m.recipe.write import refuse_taken, write_new
+from d4m.recipe.write import new_path, write_new
 from d4m.reports.first_recipe import (
     FirstChoices,
     choose,
@@ -58,9 +59,12 @@ def init(
     """
     place = find_place(images)
     chosen_name = name or recipe_name(str(place["path"]))
-    path = recipes_folder() / f"{chosen_name}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    refuse_taken(path)
+    try:
+        recipes_folder().mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        msg = f"cannot make the folder of recipes {recipes_folder()}: {failure}"
+        raise RecipeError(msg) from failure
+    path = new_path(recipes_folder(), chosen_name)
     found = inspect_images(place, open_storage(store_root()).cache)
     for line in describe_images(found):
         console.print(escape(line), soft_wrap=True)
@@ -74,10 +78,15 @@ def init(
     gain = _bfloat16_gain(chosen, len(found.names))
     lines = recipe_lines(chosen_name, place, found, chosen, bfloat16_gain=gain)
     write_new(path, "".join(f"{line}\n" for line in lines))
+    try:
+        outlook = open_pipeline(chosen_name).look_ahead()
+    except D4MError:
+        path.unlink()  # so that a corrected command can write it
+        raise
     console.print(f"wrote {escape(str(path))}", soft_wrap=True)
-    if (estimate := estimate_here(open_pipeline(chosen_name).look_ahead())) is not None:
+    if (estimate := estimate_here(outlook)) is not None:
         print_cost(estimate)
-    console.print(f"next: `d4m run {escape(chosen_name)}`", soft_wrap=True)
+    console.print(f"next: `d4m run {escape(shlex.quote(chosen_name))}`", soft_wrap=True)
 
 
 def _bfloat16_gain(chosen: FirstChoices, classes: int) -> float | None:
@@ -104,6 +113,9 @@ def find_place(images: str) -> Mapping[str, Any]:
     Raises:
         SourceError: there is no such folder or data set.
     """
+    if not images:
+        msg = "wanted a folder of images or a data set of the hub (owner/name), found nothing"
+        raise SourceError(msg)
     folder = find_folder(images, lambda path: expand_path(path).absolute())
     is_saved = any((folder.path / each).is_file() for each in _SAVED)
     if folder.path.is_file() or (folder.path.is_dir() and not is_saved):

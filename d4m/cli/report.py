@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from d4m.cli.app import RecipesArgument, app, console, open_pipeline
+from d4m.cli.app import RecipesArgument, app, console, open_pipeline, refuse_output
 from d4m.environment import store_root
 
 
@@ -38,6 +38,8 @@ def report(
     """
     from d4m.page.write import report_path, write_report
 
+    if output is not None:
+        refuse_output(output, ".html")
     pipelines = {name: open_pipeline(name) for name in recipes}
     file = output or report_path(store_root(), [each.recipe.name for each in pipelines.values()])
     write_report(pipelines, file, redundancy=parts if redundancy else None)

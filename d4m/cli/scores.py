@@ -27,6 +27,7 @@ from d4m.reports.standing import lead_rows, note_on
 from d4m.stages.chosen_settings import describe_choice
 from d4m.stages.distilled_dataset import score_json
 from d4m.stages.image_fidelity import FidelityRow
+from d4m.stages.real_images import RealImages
 from d4m.stages.score_table import ScoreRow
 from d4m.stages.score_text import (
     LEGEND,
@@ -109,8 +110,26 @@ def compare(
     console.print(_score_table(rows, splits.pop()))
     _print_facts(shown, made)
     _print_parts(rows)
+    if len({digests for each in shown.values() if (digests := _scored_on(each))}) > 1:
+        console.print(
+            "[yellow]these recipes are scored on different images[/yellow], so only rows of one "
+            "recipe can be compared",
+            soft_wrap=True,
+        )
     for line in differences:
         console.print(f"[yellow]rows differ in[/yellow] {escape(line)}", soft_wrap=True)
+
+
+def _scored_on(shown: ShownDataset) -> frozenset[str]:
+    """Return the digests of the images that scores are on; none where an old version is shown."""
+    if shown.context is None:
+        return frozenset()
+    units = shown.context.upstream.get(RealImages.name, {})
+    return frozenset(
+        record.digest
+        for name, record in units.items()
+        if record is not None and name.startswith(f"{shown.split}-")
+    )
 
 
 def _shown_json(shown: ShownDataset) -> dict[str, Any]:

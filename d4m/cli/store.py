@@ -21,6 +21,7 @@ _KINDS = {
     "version": "old versions",
     "mark": "marks and claims of runs that ended",
 }
+_MOST_DAYS = 36_500  # a century
 _TOGETHER = 50
 """Pieces of garbage that are removed at a time."""
 
@@ -32,12 +33,17 @@ def gc(
     ] = 3,
     days: Annotated[
         float,
-        typer.Option(min=0, help="Also keep all versions that were current within this many days."),
+        typer.Option(
+            min=0,
+            max=_MOST_DAYS,
+            help="Also keep all versions that were current within this many days.",
+        ),
     ] = 30,
     grace_hours: Annotated[
         float,
         typer.Option(
             min=0,
+            max=24 * _MOST_DAYS,
             help="Also keep everything that was made or found within this many hours, because a "
             "run may need it before a manifest names it. Choose more than any stage takes, or 0 if "
             "nothing runs.",

@@ -19,9 +19,10 @@ from d4m.cli.app import (
     print_checks,
     print_json,
     print_note,
+    refuse_output,
 )
 from d4m.errors import D4MError, SourceError
-from d4m.recipe.write import write_recipe
+from d4m.recipe.write import new_path, write_recipe
 from d4m.reports.changes import flatten
 from d4m.reports.dataset_diff import (
     DatasetDiff,
@@ -140,6 +141,8 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Compare two versions of the distilled data set: settings, units, scores, images."""
+    if picture is not None:
+        refuse_output(picture, ".png")
     context, outlook = _look_at(recipe, quiet=as_json)
     note = earlier_note(outlook, _DATASET) if outlook else ""
     versions = [find_version(context, _DATASET, name) for name in (old, new)]
@@ -216,7 +219,7 @@ def restore(
     found = find_version(context, _DATASET, version)
     settings = DatasetVersion.open(context, found).settings
     path = write_recipe(
-        context.recipe.folder / f"{name}.yaml",  # where its relative paths mean the same
+        new_path(context.recipe.folder, name),  # where its relative paths mean the same
         with_names(settings, context.recipe.settings),
         comment=f"Recipe {recipe} as it was in version {found.name}.",
     )

@@ -74,6 +74,18 @@ def refuse_existing(folder: Path) -> None:
         raise D4MError(msg)
 
 
+def refuse_nested(one: Path, other: Path) -> None:
+    """Refuse two new folders that are one, or of which one is in the other.
+
+    Raises:
+        D4MError: neither could be written whole without the other.
+    """
+    first, second = one.absolute(), other.absolute()
+    if first == second or first in second.parents or second in first.parents:
+        msg = f"wanted two folders apart from one another, found {one} and {other}"
+        raise D4MError(msg)
+
+
 def _lock_new(folder: Path) -> tuple[Path, int]:
     """Return a new unfinished folder, and the lock on it.
 

@@ -33,8 +33,8 @@ def push_export(contents: Contents, name: str, *, licence: str, public: bool) ->
         D4MError: the hub has something else under this name, or refuses.
     """
     refuse_name(name.rpartition("/")[2])
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
     try:
-        api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
         if api.repo_exists(name, repo_type="dataset"):
             _check_ours(name, api.list_repo_files(name, repo_type="dataset"))
         with TemporaryDirectory() as temporary:
@@ -50,7 +50,7 @@ def push_export(contents: Contents, name: str, *, licence: str, public: bool) ->
             )
         return str(address)
     except _REFUSALS as failure:
-        msg = f"cannot upload {contents.name} to {name}: {failure}"
+        msg = f"cannot upload {contents.name} to {name} at {api.endpoint}: {failure}"
         raise D4MError(msg) from failure
 
 

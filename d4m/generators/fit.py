@@ -8,6 +8,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
+from d4m.errors import GeneratorError
 from d4m.progress import track
 from d4m.settings import AutoencoderSettings, DenoiserSettings, FinetuneSettings
 from d4m.store.checkpoints import NOWHERE, Checkpoint, RandomStream, Stateful
@@ -15,6 +16,7 @@ from d4m.store.checkpoints import NOWHERE, Checkpoint, RandomStream, Stateful
 Built = TypeVar("Built")
 _WEIGHT_DECAY = 0.01
 _WARM_UP = 0.05
+_LOOK_EVERY = 50  # steps; to look at a loss makes a GPU wait
 
 
 def seeded(seed: int, build: Callable[[], Built]) -> Built:
@@ -59,6 +61,7 @@ class Fit:
             cycle_momentum=False,
         )
         self._checkpoint = checkpoint
+        self._loss = torch.zeros(())
         self._parts: dict[str, Stateful] = {
             "model": model,
             "optimizer": self._optimizer,
@@ -68,19 +71,38 @@ class Fit:
         }
 
     def batches(self, count: int, label: str) -> Iterator[Int64[Tensor, "row"]]:
-        """Draw the rows of each step's batch, with replacement; go on from a checkpoint."""
+        """Draw the rows of each step's batch, with replacement; go on from a checkpoint.
+
+        Raises:
+            GeneratorError: the training has diverged.
+        """
         first = (self._checkpoint.resume(self._parts) or {"step": 0})["step"]
+        steps = self._settings.steps
         shape = (self._settings.batch_size,)
         device = self._generator.device
-        for step in track(self._settings.steps, label, unit="step"):
+        for step in track(steps, label, unit="step"):
             if step < first:
                 continue
             yield torch.randint(count, shape, generator=self._generator, device=device)
+            if (step + 1) % _LOOK_EVERY == 0 or step + 1 == steps:
+                self._refuse_divergence(label, step + 1)
             if self._checkpoint.due():
                 self._checkpoint.save({"step": step + 1}, self._parts)
 
+    def _refuse_divergence(self, label: str, step: int) -> None:
+        """Stop a training whose loss is no number; nothing that follows would make it one."""
+        if self._loss.isfinite():
+            return
+        msg = (
+            f"the training of the {label} has diverged: its loss at step {step} is "
+            f"{float(self._loss)}. Lower its `learning_rate` in section `generator`, which is "
+            f"{self._settings.learning_rate:g}"
+        )
+        raise GeneratorError(msg)
+
     def step(self, loss: Tensor) -> None:
         """Take one optimizer step."""
+        self._loss = loss.detach()
         self._optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)

@@ -21,7 +21,7 @@ Draw = Callable[
 image per prototype, or as many tiles of it for each."""
 
 _DRAWN_AT_ONCE = 64
-_KEPT = 128 * 32**2  # values of pixels of a step, at most, for which the way back is kept
+_KEPT = 128 * 32**2  # pixels of all images of a step, at most, for which the way back is kept
 
 
 @runtime_checkable
@@ -185,7 +185,8 @@ class _Drawing:
         for part in self._parts:
             with torch.set_grad_enabled(self._kept is not None):
                 drawn.append(self._draw(self._latents[part], part))
-            if drawn[0].numel() * len(rows) > _KEPT * len(self._parts[0]):
+            # What the way back needs is as much for a colour image as for a grey one.
+            if drawn[0][:, 0].numel() * len(rows) > _KEPT * len(self._parts[0]):
                 drawn[-1], self._kept = drawn[-1].detach(), None
         if self._kept is not None:
             self._kept = drawn

@@ -64,6 +64,9 @@ class Recipe:
         found = self.folder / expand_path(path)
         try:
             return found.resolve()
+        except ValueError as failure:  # such as a character that no path can have
+            msg = f"{str(path)!a} is no path: {failure}"
+            raise D4MError(msg) from failure
         except (OSError, RuntimeError) as failure:  # Python 3.13 and later return the path instead
             msg = f"{found}: a link that leads back to itself; remove it or name what it stood for"
             raise D4MError(msg) from failure
@@ -83,7 +86,7 @@ class Recipe:
         return RecipeError(place_problems(self.document, problems, fill_in({}, names)))
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: str | Path) -> Recipe:
     """Read the recipe in a YAML file, and validate it as a whole.
 
     Args:
@@ -96,6 +99,7 @@ def load_recipe(path: Path) -> Recipe:
             settings. One line per problem:
             file, line, key, the value found and what is allowed.
     """
+    path = Path(path)
     name = _composed(path.stem)
     if not is_name(name):
         msg = f"{path.name!a}: {_WANTED_NAME}; rename the file"
@@ -173,7 +177,7 @@ def _visible(folder: Path) -> list[str]:
 
 def _presets(document: Document, value: object) -> list[str]:
     names = cast("list[object]", value) if isinstance(value, list) else [value]
-    unknown = [name for name in names if name not in PRESETS]
+    unknown = [name for name in names if not (isinstance(name, str) and name in PRESETS)]
     if unknown:
         line = document.sections.lc.data["preset"][0] + 1
         hint = did_you_mean(str(unknown[0]), list(PRESETS))

@@ -9,8 +9,25 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from d4m.errors import RecipeError
-from d4m.recipe.recipe import is_name, recipe_files
+from d4m.recipe.recipe import SUFFIXES, is_name, recipe_files
 from d4m.settings import RecipeSettings, as_written
+
+
+def new_path(folder: Path, name: str) -> Path:
+    """Return the file of a new recipe with this name.
+
+    Raises:
+        RecipeError: no recipe can have this name, there is one already, or there is no such folder.
+    """
+    if not is_name(name) or name.endswith(SUFFIXES):
+        msg = (
+            f"wanted the name of a new recipe, without a folder and without "
+            f"{' or '.join(SUFFIXES)}, found {name!r}; choose another"
+        )
+        raise RecipeError(msg)
+    path = folder / f"{name}{SUFFIXES[0]}"
+    refuse_taken(path)
+    return path
 
 
 def write_recipe(path: Path, settings: Mapping[str, Any], *, comment: str) -> Path:

@@ -184,7 +184,7 @@ def describe_sizes(found: Inspection) -> str:
 
 def _listed(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return ", ".join(each if each.isprintable() else _text(each) for each in names[:_NAMED]) + more
 
 
 def _text(value: object) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, TypeGuard
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 _ADDRESS = re.compile(r"(s3|gs|az)://[^/?#]+(/(?!\.{1,2}(?:/|$))[^/?#]+)*/*")
+_HALF_ADDRESS = re.compile(r"(s3|gs|az):/?(?!/)")
 _FORMS = "s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
 
 
@@ -30,6 +31,9 @@ def check_address(text: str) -> str:
         >>> check_address("s3://bucket/birds/"), check_address("owner/name/")
         ('s3://bucket/birds', 'owner/name/')
     """
+    if _HALF_ADDRESS.match(text):
+        msg = f"wanted two slashes after the colon, as in {_FORMS}"
+        raise ValueError(msg)
     if not is_address(text):
         return text
     if not _ADDRESS.fullmatch(text):

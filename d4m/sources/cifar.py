@@ -1,6 +1,5 @@
 """CIFAR-10 and CIFAR-100, read from torchvision's copy of their Python batches."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from d4m.errors import SourceError
+from d4m.recipe.paths import user_cache
 from d4m.settings import CifarSettings
 from d4m.sources.base import Split
 from d4m.sources.class_rows import class_table
@@ -170,4 +170,4 @@ class CifarSource(LabelledArraysSource):
 
 
 def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "d4m" / "cifar"
+    return user_cache() / "cifar"

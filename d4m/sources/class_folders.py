@@ -77,5 +77,9 @@ def junk_folders(root: Path) -> list[str]:
 
 
 def _scan(root: Path) -> list["os.DirEntry[str]"]:
-    with os.scandir(root) as scan:
-        return list(scan)
+    try:
+        with os.scandir(root) as scan:
+            return list(scan)
+    except PermissionError as failure:
+        msg = f"{root}: this user may not look into the folder; allow it, or take the folder away"
+        raise SourceError(msg) from failure

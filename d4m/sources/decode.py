@@ -29,6 +29,7 @@ _NO_IMAGE = f"not an image in {', '.join(FIRST_FORMATS[:-1])} or {FIRST_FORMATS[
 _LONGEST_REASON = 200
 _TIMES_AS_LARGE = 2  # as the result, for the filter to have something to average
 _ORIENTATION = 0x0112
+_PHOTOMETRIC, _WHITE_IS_ZERO = 0x0106, 0  # of TIFF
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -256,7 +257,10 @@ def _has_16_bits(opened: Image.Image) -> bool:
 def _levels(image: Image.Image) -> np.ndarray | None:
     """Return the levels of a grey image of 16 bits; None for another image."""
     if image.mode.startswith("I;16"):
-        return np.asarray(image)
+        levels = np.asarray(image)
+        # Pillow turns such images of 8 bits round, and leaves those of 16 as they are.
+        is_negative = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+        return FULL_RANGE - levels if is_negative else levels
     if image.mode == "I" and image.format == "PPM":  # Pillow has scaled its range to 16 bits
         return np.asarray(image).astype(np.uint16)
     return None

@@ -1,7 +1,6 @@
 """MNIST and Fashion-MNIST from their IDX files."""
 
 import gzip
-import os
 import struct
 import zlib
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from d4m.errors import SourceError
+from d4m.recipe.paths import user_cache
 from d4m.settings import MnistSettings
 from d4m.sources.base import Split
 from d4m.sources.class_table import ClassTable
@@ -151,7 +151,7 @@ def _download(source: str) -> Path:
     from torchvision.datasets import MNIST, FashionMNIST
 
     dataset = {"mnist": MNIST, "fashion_mnist": FashionMNIST}[source]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "d4m"
+    cache = user_cache()
     folder = cache / dataset.__name__ / "raw"
     try:
         dataset(str(cache), train=True, download=True)

@@ -22,7 +22,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from d4m.errors import D4MError
-from d4m.recipe.paths import expand_path
+from d4m.recipe.paths import expand_path, user_cache
 from d4m.store.digest import digest_folder, digest_json
 
 SIZE = "bytes"
@@ -43,7 +43,7 @@ def cache_folder() -> Path:
     """Return `$D4M_CACHE`, else `d4m` in the user's folder of caches."""
     if named := os.environ.get("D4M_CACHE"):
         return expand_path(named).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "d4m"
+    return user_cache()
 
 
 def cache_limit() -> float:

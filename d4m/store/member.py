@@ -5,6 +5,7 @@ written: that a unit of it is damaged is noted in one's own storage, by a file o
 reference would get there.
 """
 
+import errno
 import json
 import secrets
 from collections.abc import Callable
@@ -24,6 +25,13 @@ from d4m.store.storage import FileStamps, Storage
 
 # The errors that broken metadata may cause, because any word of the metadata may be wrong.
 BROKEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+# Errors of a reader that say nothing about the unit: no permission, a share that went away, too
+# little of something. A unit that another user can read must not be hidden from everybody.
+_OF_THE_READER = {
+    *(errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR),
+    *(errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+}
 
 _Content = TypeVar("_Content")
 
@@ -46,11 +54,15 @@ class Member:
 
         Raises:
             DamagedUnitError: the unit differs from what was written and was set aside.
+            StoreError: this process cannot read it.
         """
         reference = self._load_reference(stage, key)
         if reference is None or self._is_noted(reference):
             return None
-        found = self.storage.stamps(reference.folder)
+        try:
+            found = self.storage.stamps(reference.folder)
+        except OSError as failure:
+            raise self._unreadable(stage, key, failure) from failure
         if found == reference.files:
             return reference
         lost = sorted(set(reference.files) - set(found))
@@ -67,7 +79,9 @@ class Member:
 
         Raises:
             DamagedUnitError: the unit differs from what was written and was set aside.
+            StoreError: it is made of files, or this process cannot read it.
         """
+        _check_kind(reference, arrays=True)
 
         def read() -> tuple[dict[str, np.ndarray], str]:
             arrays = read_group(self._group(reference), reference.stage)
@@ -80,7 +94,9 @@ class Member:
 
         Raises:
             DamagedUnitError: the unit differs from what was written and was set aside.
+            StoreError: it is made of files, or this process cannot read it.
         """
+        _check_kind(reference, arrays=True)
 
         def read() -> tuple[StoredRows, str]:
             rows = StoredRows(self._group(reference), reference.stage)
@@ -93,7 +109,9 @@ class Member:
 
         Raises:
             DamagedUnitError: the unit differs from what was written and was set aside.
+            StoreError: it is made of arrays, or this process cannot read it.
         """
+        _check_kind(reference, arrays=False)
 
         def read() -> tuple[Path, str]:
             return self.storage.folder(reference.folder, reference.files, reference.digest)
@@ -145,6 +163,8 @@ class Member:
         try:
             content, found = read()
         except (*BROKEN, OSError) as failure:
+            if _is_of_the_reader(failure):
+                raise self._unreadable(reference.stage, reference.key, failure) from failure
             raise self.damaged(reference, f"cannot be read ({failure})") from failure
         if found != reference.digest:
             raise self.damaged(reference, "content digest differs from the published one")
@@ -162,9 +182,11 @@ class Member:
             self.retire(path)
             raise DamagedUnitError(stage, key, f"its reference is broken ({failure})") from failure
         except OSError as failure:
-            store = self.storage.locate(PurePosixPath())
-            msg = f"cannot read {stage}/{key[:12]} in the store at {store}: {failure}"
-            raise StoreError(msg) from failure
+            raise self._unreadable(stage, key, failure) from failure
+
+    def _unreadable(self, stage: str, key: str, failure: Exception) -> StoreError:
+        store = self.storage.locate(PurePosixPath())
+        return StoreError(f"cannot read {stage}/{key[:12]} in the store at {store}: {failure}")
 
     def _confirm_touched(self, reference: Reference, found: FileStamps) -> Reference:
         """Read files whose times have changed, as after a copy, and remember the new times."""
@@ -195,6 +217,22 @@ class Member:
             return json.loads(self.storage.read(path)).get("path") == unit
         except FileNotFoundError:
             return False
+
+
+def _check_kind(reference: Reference, *, arrays: bool) -> None:
+    """Refuse to read files as arrays, or arrays as files, which would look like damage."""
+    if reference.is_group == arrays:
+        return
+    found, use = ("files", "open_files") if arrays else ("arrays", "read or open_rows")
+    msg = f"{reference.stage}/{reference.key[:12]} is made of {found}; read it with {use}"
+    raise StoreError(msg)
+
+
+def _is_of_the_reader(failure: Exception) -> bool:
+    """Return whether a failure says nothing about what is stored."""
+    if isinstance(failure, OSError):
+        return failure.errno in _OF_THE_READER
+    return isinstance(failure, RuntimeError) and "can't start new thread" in str(failure)
 
 
 def _note(reference: Reference) -> PurePosixPath:

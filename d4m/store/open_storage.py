@@ -22,13 +22,12 @@ def parse_root(text: str) -> StoreRoot:
         >>> parse_root("s3://bucket/team/")
         's3://bucket/team'
     """
-    if not is_address(text):
-        return expand_path(text).absolute()
     try:
-        return check_address(text)
+        checked = check_address(text)
     except ValueError as failure:
         msg = f"{failure}, found {text!r}"
         raise StoreError(msg) from None
+    return checked if is_address(checked) else expand_path(checked).absolute()
 
 
 def open_storage(root: StoreRoot) -> Storage:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from d4m.classifiers.joined import Joined
+from d4m.errors import ClassifierError
 from d4m.images.image_set import ImageSet
 from d4m.progress import track
 from d4m.seeds import stream_generator, stream_seed
@@ -155,6 +156,7 @@ class TrainingLoop:
                 with _gradients_added_in_order(device):
                     mean_losses = self._epoch(at, steps, own, gradients, advance, saved)
                 del own  # views that are at hand, before those of the next epoch are
+                _refuse_divergence(epoch, mean_losses, settings)
                 if training.watch is not None:
                     training.watch(network.eval())
                 if epoch in curve_epochs:
@@ -247,6 +249,18 @@ class TrainingLoop:
             return found.unflatten(0, (len(self.models), -1)).mT
 
         return of_one if len(self.models) == 1 else of_all
+
+
+def _refuse_divergence(
+    epoch: int, mean_losses: Sequence[float], settings: OptimizerSettings
+) -> None:
+    if all(map(math.isfinite, mean_losses)):
+        return
+    msg = (
+        f"the training of a network has diverged: the mean loss of epoch {epoch + 1} is no finite "
+        f"number. Lower its `optimizer.learning_rate`, which is {settings.learning_rate:g}"
+    )
+    raise ClassifierError(msg)
 
 
 def _no_probe(model: nn.Module) -> tuple[float, float]:

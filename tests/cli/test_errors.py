@@ -1,8 +1,11 @@
 """Commands that cannot do what is asked say why, without a traceback."""
 
+import shlex
+import subprocess
+
 import pytest
 
-from tests.cli.commands import fail, refused
+from tests.cli.commands import D4M, fail, refused
 
 
 @pytest.mark.parametrize("command", ["show", "export"])
@@ -42,3 +45,69 @@ def test_a_store_that_cannot_be_used_is_an_error_without_a_traceback(workspace):
         error = refused(workspace, command, "tiny")
         assert error.startswith(f"cannot read the manifest {workspace.store}")
     assert workspace.store.read_text() == "a file where a folder is needed"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["report", "tiny", "--output", "page"], "wanted a file that ends in .html, found page"),
+        (["report", "tiny", "--output", "/dev/stdout"], "wanted a file that ends in .html"),
+        (["report", "tiny", "--output", "no/x.html"], "wanted a file in a folder that there is"),
+        (["diff", "tiny", "--picture", "x.bogus"], "wanted a file that ends in .png"),
+        (["diff", "tiny", "--picture", "."], "wanted a file that ends in .png"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_done(
+    finished_once, command, message
+):
+    assert refused(finished_once, *command).startswith(message)
+
+
+def test_a_folder_is_no_file_to_write(finished_once, tmp_path):
+    (tmp_path / "page.html").mkdir()
+    error = refused(finished_once, "report", "tiny", "--output", tmp_path / "page.html")
+    assert error.startswith("wanted a file to write, found ")
+
+
+@pytest.mark.parametrize("option", [["--days", "inf"], ["--grace-hours", "1e30"]])
+def test_garbage_is_kept_for_a_century_at_most(workspace, option):
+    _, errors = fail(workspace, "gc", *option, code=2)
+    assert "is not in the range" in " ".join(errors.replace("│", " ").split())
+
+
+def test_a_command_whose_stderr_is_closed_works(finished_once):
+    done = subprocess.run(
+        f"{shlex.quote(str(D4M))} status tiny 2>&-",
+        shell=True,
+        env=finished_once.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "real_images" in done.stdout
+
+
+def test_an_output_without_room_is_one_line(finished_once):
+    done = subprocess.run(
+        f"{shlex.quote(str(D4M))} show tiny --json > /dev/full",
+        shell=True,
+        env=finished_once.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_that_does_not_know_its_width_shows_all(finished_once):
+    done = subprocess.run(
+        [D4M, "list"],
+        env=finished_once.environment() | {"COLUMNS": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "tiny" in done.stdout

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.commands import call, refused
-from tests.conftest import ONE_STUDENT, TINY_RECIPE
+from tests.conftest import FOLDER_RECIPE, ONE_STUDENT, TINY_RECIPE
 
 
 @pytest.fixture
@@ -130,6 +130,17 @@ def test_compare_refuses_scores_on_different_images(finished):
     finished.write("validated", text.replace("seeds: 2", "seeds: 2, split: validation"))
     error = refused(finished, "compare", "tiny", "validated")
     assert error == ("some of these recipes are scored on test images, others on validation images")
+
+
+def test_compare_says_where_recipes_are_scored_on_different_images(compared, tmp_path):
+    said = "these recipes are scored on different images, so only rows of one recipe can be"
+    assert not any(said in line for line in call(compared, "compare", "tiny", "other"))
+    for number in range(8):
+        compared.draw("left", str(number))
+        compared.draw("right", str(number))
+    compared.write("folder", FOLDER_RECIPE)
+    compared.run("folder")
+    assert any(said in line for line in call(compared, "compare", "tiny", "folder"))
 
 
 def test_compare_before_the_first_run_says_what_to_do(finished):

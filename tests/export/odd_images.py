@@ -32,6 +32,13 @@ def _palette(**options):
     return _file(image, **options)
 
 
+def white_is_zero(tiff):
+    """Return a TIFF that Pillow wrote in grey, in which 0 is white instead of black."""
+    turned = tiff.replace(struct.pack("<HHII", 262, 3, 1, 1), struct.pack("<HHII", 262, 3, 1, 0))
+    assert turned != tiff
+    return turned
+
+
 def deep_png(colour_type, bands, *, most, transparent=None):
     """Return a PNG of 16 bits per channel, which Pillow writes for grey alone."""
 
@@ -76,5 +83,8 @@ ODD = {
     ),
     "deep.pgm": b"P5 6 4 4095\n" + _levels(4, 6, most=4096, dtype=">u2").tobytes(),
     "plain.tga": _file(Image.fromarray(_levels(9, 21, 4)), "TGA"),
+    "negative.tif": white_is_zero(
+        _file(Image.fromarray(_levels(14, 10, most=4096, dtype=np.uint16)), "TIFF")
+    ),
 }
 """Names and contents: transparency, palettes, orientations, shapes, 16 bits per channel."""

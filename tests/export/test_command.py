@@ -35,6 +35,16 @@ def test_export_onto_something_that_exists_is_refused_and_leaves_it_alone(
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize(
+    ("folder", "inner"), [("out", "out"), ("out", "out/in"), ("out/in", "out")]
+)
+def test_an_export_and_its_test_images_are_two_folders(finished_once, tmp_path, folder, inner):
+    places = [tmp_path / folder, "--test-images", tmp_path / inner]
+    error = refused(finished_once, "export", "tiny", *places)
+    assert error.startswith("wanted two folders apart from one another")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_one_name_that_load_dataset_cannot_read_is_refused(finished_once, tmp_path):
     """A folder `distilled` with a file distilled.py looks like a loading script."""
     for command, place in (("export", tmp_path / "distilled"), ("push", "someone/distilled")):

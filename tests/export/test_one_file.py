@@ -180,6 +180,32 @@ def test_test_images_that_cannot_be_used_are_refused_before_training(
     assert "epoch" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--epochs", "0"], "argument --epochs: wanted a whole number of at least 1, found '0'"),
+        (["--students", "-3"], "argument --students: wanted a whole number of at least 1"),
+        (["--device", "gpu"], "wanted a device of this machine, found --device gpu"),
+        (["--save", "/nowhere/x.pt"], "wanted a file in a folder that there is, found --save"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_training(exports, option, message, capsys):
+    from d4m.export.standalone.command import main
+
+    with pytest.raises(SystemExit) as refusal:
+        main(["train", "--data", str(exports / "parquet"), *option])
+    printed = capsys.readouterr()
+    assert message in f"{refusal.value} {printed.err}"
+    assert "epoch" not in printed.out
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]"])
+def test_a_damaged_description_is_named(tmp_path, text):
+    (tmp_path / "distilled.json").write_text(text)
+    with pytest.raises(ValueError, match=r"distilled\.json is damaged .*export again"):
+        DistilledDataset(tmp_path)
+
+
 def test_a_folder_per_class_is_read_by_name_or_number(exports, tmp_path):
     import pyarrow.parquet as pq
 

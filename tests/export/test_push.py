@@ -64,7 +64,7 @@ def test_a_data_set_of_others_is_left_alone(hub, finished_once):
 
 def test_a_name_that_the_hub_does_not_allow_is_refused(hub, finished_once):
     error = refused(finished_once, "push", "tiny", "no/such/name")
-    assert error.startswith("cannot upload tiny to no/such/name: ")
+    assert error.startswith(f"cannot upload tiny to no/such/name at {hub.address}: ")
     assert not hub.datasets
 
 
@@ -72,4 +72,4 @@ def test_a_hub_that_cannot_be_reached_is_named(monkeypatch, finished_once):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     error = refused(finished_once, "push", "tiny", "someone/tiny")
-    assert error.startswith("cannot upload tiny to someone/tiny: ")
+    assert error.startswith("cannot upload tiny to someone/tiny at http://127.0.0.1:9: ")

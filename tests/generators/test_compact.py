@@ -131,6 +131,17 @@ def test_the_noise_schedule_is_stable_diffusions():
     assert scheduler.config.prediction_type == "v_prediction"
 
 
+def test_a_training_that_diverges_stops_and_names_the_rate(digits, latents, pixels):
+    wild = {"learning_rate": 1e30, "channels": (8, 16), "steps": 3}
+    message = r"has diverged: its loss at step 3 is nan\. Lower its `learning_rate` .* is 1e\+30"
+    with pytest.raises(GeneratorError, match=f"the autoencoder {message}"):
+        compact.train_autoencoder(pixels, AutoencoderSettings(**wild), seed=0)
+    with pytest.raises(GeneratorError, match=f"the denoiser {message}"):
+        compact.train_denoiser(
+            latents, digits[1], digits[2], DenoiserSettings(text_width=16, **wild), seed=0
+        )
+
+
 @pytest.mark.parametrize(("size_px", "levels"), [(10, 3), (9, 2)])
 def test_an_image_size_that_does_not_halve_is_refused_with_both_numbers(size_px, levels):
     settings = AutoencoderSettings(channels=(8,) * levels, steps=1)

@@ -6,7 +6,7 @@ import pytest
 
 from d4m.environment import find_recipe, recipes_folder, store_root
 from d4m.errors import D4MError, RecipeError
-from d4m.recipe.paths import expand_path
+from d4m.recipe.paths import expand_path, user_cache
 from d4m.recipe.recipe import load_recipe
 
 
@@ -31,6 +31,40 @@ def test_a_variable_that_is_not_set_is_refused_by_name():
     assert str(caught.value) == (
         "/data/$NOWHERE/images: the variable $NOWHERE is not set; set it, or write the path in full"
     )
+
+
+@pytest.mark.parametrize("path", ["~nobody_has_this_name/x", "~data/birds"])
+def test_a_home_folder_that_nobody_knows_is_refused(path):
+    with pytest.raises(D4MError, match=f"{path}: nobody knows the home folder"):
+        expand_path(path)
+
+
+@pytest.mark.parametrize("path", ['"a\\0b"', '"\\ud800"', "~nobody_has_this_name/x"])
+def test_a_path_that_is_none_is_an_error_of_its_recipe_and_not_of_all(tmp_path, path):
+    """A traceback would end `d4m list`, and Dagster's sensor, for every recipe."""
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(f"dataset: {{source: image_folder, path: {path}, size_px: 8}}\n")
+    with pytest.raises(D4MError):
+        load_recipe(recipe).locate(load_recipe(recipe).settings.dataset.path)
+
+
+def test_without_a_home_folder_caches_are_among_temporary_files(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_cache() == tmp_path / "d4m"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert user_cache() == Path.home() / ".cache" / "d4m"
+    monkeypatch.setenv("XDG_CACHE_HOME", "~nobody_has_this_name/x")  # as without any home folder
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert user_cache().parent == tmp_path
+
+
+@pytest.mark.parametrize("variable", ["D4M_STORE", "D4M_RECIPES"])
+def test_an_empty_variable_is_no_folder(monkeypatch, variable):
+    """It would be the current one, where a run would write between other files."""
+    monkeypatch.setenv(variable, "")
+    folder = {"D4M_STORE": store_root, "D4M_RECIPES": recipes_folder}[variable]
+    with pytest.raises(D4MError, match=f"^{variable}: wanted a folder, found nothing"):
+        folder()
 
 
 @pytest.mark.parametrize("written", ["~/kept", "$HOME/kept", "${HOME}/kept"])

@@ -267,6 +267,28 @@ def test_names_that_dagster_the_store_or_a_shell_would_trip_over_are_refused(tmp
         load_recipe(tmp_path / f"{name}.yaml")
 
 
+@pytest.mark.parametrize("preset", ["{fast}", "[{fast: 1}]", "[[fast]]", "7", "null"])
+def test_a_preset_that_is_no_name_is_refused_with_those_there_are(tmp_path, preset):
+    [problem] = _problems(tmp_path, f"preset: {preset}\ndataset: {{source: digits}}\n")
+    assert problem.startswith("mine.yaml:1: preset: wanted one of paper, fast, ")
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [("prototypes", "ipc"), ("teacher", "epochs"), ("synthesis", "strength")],
+)
+def test_a_truth_value_is_no_number(tmp_path, section, key):
+    """YAML has many words for `true`, which Python takes for 1."""
+    [problem] = _problems(tmp_path, f"dataset: {{source: digits}}\n{section}: {{{key}: true}}\n")
+    assert f"{key}: wanted a number, found true" in problem
+
+
+def test_a_recipe_is_loaded_by_its_path_as_text(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("dataset: {source: digits}\n")
+    assert load_recipe(str(path)) == load_recipe(path)
+
+
 def test_misnamed_recipes_are_listed_apart(tmp_path):
     for name in ("a", "Ünïcode 2.0", "a...b", "\udcff", "line\nbreak", ".hidden"):
         (tmp_path / f"{name}.yaml").write_text("dataset: {source: digits}\n")

@@ -272,6 +272,14 @@ def test_init_writes_a_recipe_and_says_what_it_costs(tmp_path):
     assert (recipe.settings.prototypes.ipc, recipe.settings.dataset.size_px) == (2, 8)
     message = refused(workspace, "init", tmp_path / "tiny pictures")
     assert "wanted the name of a recipe that does not exist yet" in message
+    for name in ("birds.yaml", "../birds", "a/b"):
+        message = refused(workspace, "init", tmp_path / "tiny pictures", "--name", name)
+        assert message.startswith("wanted the name of a new recipe, without a folder and without ")
+    for option in (["--ipc", "1000"], ["--size-px", "9"]):
+        refused(workspace, "init", tmp_path / "tiny pictures", "--name", "wrong", *option)
+        assert not (workspace.recipes / "wrong.yaml").exists()
+    lines = call(workspace, "init", tmp_path / "tiny pictures", "--name", "two words")
+    assert lines[-1] == "next: `d4m run 'two words'`"
 
 
 def test_init_of_nothing_says_what_was_wanted(tmp_path):
@@ -279,5 +287,6 @@ def test_init_of_nothing_says_what_was_wanted(tmp_path):
     assert "wanted a folder of images or a data set of the hub" in refused(
         workspace, "init", tmp_path / "nowhere"
     )
+    assert "found nothing" in refused(workspace, "init", "")
     (tmp_path / "images" / "one").mkdir(parents=True)
     assert "wanted at least 2 classes" in refused(workspace, "init", tmp_path / "images")

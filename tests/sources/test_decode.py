@@ -20,6 +20,7 @@ from d4m.sources.decode import (
     quiet_pillow,
     raw_decoding,
 )
+from tests.export.odd_images import white_is_zero
 
 GREEN = (0, 200, 100)
 
@@ -131,6 +132,16 @@ def test_16_bit_grey_is_scaled_and_not_cut_off(kind, channels):
     levels = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024 + 200
     image = _decode(_bytes(Image.fromarray(levels), kind), channels=channels)
     assert np.array_equal(image, np.broadcast_to((levels // 256)[..., None], (8, 8, channels)))
+
+
+def test_16_bit_grey_in_which_0_is_white_is_turned_round():
+    """As gel scanners and archives of X-rays write them; Pillow leaves them as they are."""
+    levels = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024 + 200
+    content = white_is_zero(_bytes(Image.fromarray(levels), "TIFF"))
+    assert np.array_equal(_decode(content, channels=1)[..., 0], (65_535 - levels) // 256)
+    small = Image.fromarray(levels.astype(np.uint8))
+    eight = white_is_zero(_bytes(small, "TIFF"))
+    assert np.array_equal(_decode(eight, channels=1)[..., 0], 255 - np.asarray(small))
 
 
 def test_16_bit_grey_of_either_byte_order_is_scaled():

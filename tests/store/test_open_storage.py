@@ -25,6 +25,12 @@ def test_without_obstore_the_message_says_what_to_install(monkeypatch):
         open_storage("s3://bucket/x")
 
 
+@pytest.mark.parametrize("text", ["s3:/bucket/x", "gs:bucket"])
+def test_an_address_without_its_slashes_is_no_folder(text):
+    with pytest.raises(D4MError, match=r"wanted two slashes after the colon, as in s3://bucket/"):
+        parse_root(text)
+
+
 @pytest.mark.parametrize("text", ["s3://", "http://host/x", "file:///tmp/x", "s3:///x"])
 def test_other_addresses_are_refused(text):
     for read in (parse_root, open_storage):

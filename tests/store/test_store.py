@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 import zarr
 
-from d4m.errors import DamagedUnitError
+from d4m.errors import DamagedUnitError, StoreError
 from d4m.store.digest import canonical_json, digest_folder
 from d4m.store.layout import digest_group
+from d4m.store.member import Member
 from d4m.store.reference import Unit
 from d4m.store.store import ArtifactStore
 from tests.store.units import (
@@ -59,6 +61,39 @@ def test_a_unit_of_files_is_found_and_opened_where_it_was_written(store):
     assert digest_folder(folder) == reference.digest
     assert (folder / "unet" / "weights.safetensors").read_bytes() == bytes(range(256))
     store.verify(FILES_UNIT.stage, FILES_UNIT.key)
+
+
+def test_a_unit_that_is_read_as_the_other_kind_is_refused_and_stays(store, published):
+    """A question that does not suit a unit says nothing about the unit."""
+    store.publish_files(FILES_UNIT, write_files, {})
+    for read in (store.read_arrays, store.open_rows):
+        with pytest.raises(StoreError, match="is made of files; read it with open_files"):
+            read(FILES_UNIT.stage, FILES_UNIT.key)
+    with pytest.raises(StoreError, match="is made of arrays; read it with read or open_rows"):
+        store.open_files(UNIT.stage, UNIT.key)
+    assert store.find(UNIT.stage, UNIT.key) == published
+    store.verify(UNIT.stage, UNIT.key)
+    store.verify(FILES_UNIT.stage, FILES_UNIT.key)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "files"])
+def test_a_reader_that_may_open_no_more_files_sets_nothing_aside(store, published, kind):
+    """As without permission, or where a share has gone away: others can read the unit."""
+    files = store.publish_files(FILES_UNIT, write_files, {})
+    member = Member(store.storage)
+    read, reference = {
+        "arrays": (member.read_arrays, published),
+        "files": (member.open_files, files),
+    }[kind]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(StoreError, match="cannot read .*Too many open files") as refused:
+            read(reference)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not isinstance(refused.value, DamagedUnitError)
+    store.verify(reference.stage, reference.key)
 
 
 def test_a_unit_that_was_never_published_is_not_found_and_asking_writes_nothing(store, tmp_path):

@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from d4m.settings import (
-    MatchingSettings,
-)
+from d4m.errors import ClassifierError
+from d4m.settings import MatchingSettings
 from d4m.training.train import Training, train_with_hard_labels, train_with_soft_labels
 from tests.training.toys import (
     FAST,
@@ -50,6 +49,20 @@ def test_views_made_for_many_batches_at_once_equal_those_made_per_batch(monkeypa
     one_batch, two_batches, an_epoch = 1, 2 * 16 * 8 * 8, 1 << 20
     assert torch.equal(weights(one_batch), weights(an_epoch))
     assert torch.equal(weights(one_batch), weights(two_batches))
+
+
+def test_a_training_that_diverges_stops_and_names_the_rate():
+    """Weights that are no numbers would be scored, stored and handed on like others."""
+    images = toy_images()
+    wild = FAST.model_copy(update={"learning_rate": 1e30})
+    training = Training(epochs=3, optimizer=wild, seed=2)
+    message = r"has diverged: .* Lower its `optimizer\.learning_rate`, which is 1e\+30"
+    with pytest.raises(ClassifierError, match=message):
+        train_with_hard_labels(linear_model(), images, training, augmentation=VIEWS)
+    with pytest.raises(ClassifierError, match=message):
+        train_with_soft_labels(
+            linear_model(), images, label(images, epochs=3), training, matching=KL
+        )
 
 
 def test_hard_label_training_follows_its_seed_too():

@@ -116,16 +116,37 @@ def main(arguments: list[str] | None = None) -> None:
     command.add_argument("--model", choices=sorted(MODELS), default="convnet3")
     command.add_argument("--data", default=Path(__file__).parent, help="the exported folder")
     command.add_argument("--test", help="parquet, or a folder with one folder per class")
-    command.add_argument("--epochs", type=int, help="default: as in the recipe")
-    command.add_argument("--students", type=int, default=1, help="how many to train")
+    command.add_argument("--epochs", type=_count, help="default: as in the recipe")
+    command.add_argument("--students", type=_count, default=1, help="how many to train")
     command.add_argument("--seed", type=int, default=0, help="of the first student")
     command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     command.add_argument("--save", help="file for the last student's weights")
     chosen = parser.parse_args(arguments)
     try:
+        _check_device(chosen.device)
+        if chosen.save and not Path(chosen.save).absolute().parent.is_dir():
+            msg = f"wanted a file in a folder that there is, found --save {chosen.save}"
+            raise ValueError(msg)  # noqa: TRY301 - before a long training
         _train(chosen)
     except (OSError, ValueError) as failure:
         sys.exit(f"error: {failure}")
+
+
+def _count(text: str) -> int:
+    """Return a number of at least 1 that is given on the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        msg = f"wanted a whole number of at least 1, found {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that torch does not know, or that is not there."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as failure:  # AssertionError: torch without CUDA
+        msg = f"wanted a device of this machine, found --device {device}: {failure}"
+        raise ValueError(msg) from failure
 
 
 def _train(chosen: argparse.Namespace) -> None:

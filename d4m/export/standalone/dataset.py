@@ -40,8 +40,14 @@ class DistilledDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         if not (self.folder / "distilled.json").is_file():
             msg = f"wanted a folder that `d4m export` wrote, found no distilled.json in {folder}"
             raise FileNotFoundError(msg)
-        self.about: dict[str, Any] = json.loads((self.folder / "distilled.json").read_text("utf-8"))
-        self.classes: list[str] = self.about["classes"]
+        try:
+            self.about: dict[str, Any] = json.loads(
+                (self.folder / "distilled.json").read_text("utf-8")
+            )
+            self.classes: list[str] = self.about["classes"]
+        except (KeyError, TypeError, ValueError) as failure:
+            msg = f"{self.folder / 'distilled.json'} is damaged ({failure!r}); export again"
+            raise ValueError(msg) from failure
         table = _read_files(self.folder / "data", ["image", "label", "weight"])
         encoded = cast("list[dict[str, bytes]]", table["image"].to_pylist())
         self.images = torch.stack([decode_image(io.BytesIO(image["bytes"])) for image in encoded])

@@ -14,6 +14,7 @@ DECODED = "d4m_decoded"
 _MOST_PIXELS = 178_956_970
 _FULL_RANGE = 65_535
 _ORIENTATION = 0x0112
+_PHOTOMETRIC = 0x0106  # of TIFF
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -107,6 +108,8 @@ def _upright(opened: Image.Image, white: int) -> Image.Image:
 def _deep_grey(opened: Image.Image, white: int) -> Image.Image:
     """Scale a grey image of 16 bits to 8 bits."""
     levels = torch.frombuffer(bytearray(opened.convert("I").tobytes()), dtype=torch.int32)
+    if opened.mode.startswith("I;16") and getattr(opened, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
+        levels = _FULL_RANGE - levels  # a TIFF in which 0 is white
     if white == _FULL_RANGE:
         scaled = levels >> 8
     else:

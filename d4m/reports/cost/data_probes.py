@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from d4m.errors import SourceError
 from d4m.reports.cost.bench import Bench, Trial
 from d4m.reports.cost.plan import nearest_folder
 from d4m.settings import AugmentationSettings, SoftLabelSettings
@@ -49,6 +50,9 @@ def _image_read(bench: Bench, settings: Mapping[str, Any]) -> Trial:
     index = source.index("train", class_id)
     some = index.subset(np.arange(min(_MOST_READ, len(index.image_ids))))
     step = len(some.image_ids)
+    if step == 0:
+        msg = f"no image of class {source.class_table.names[class_id]} can be read"
+        raise SourceError(msg)
 
     def run(count: int) -> int:
         for _ in range(count // step):

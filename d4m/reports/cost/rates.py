@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 import resource
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from d4m.errors import D4MError
+from d4m.recipe.paths import user_cache
 from d4m.reports.cost import (
     baseline_probes,
     choice_probes,
@@ -134,8 +134,7 @@ class Rates:
 
 def rates_file() -> Path:
     """Return the file of all rates: in `$XDG_CACHE_HOME`, else in `~/.cache`."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return cache / "d4m" / "rates.json"
+    return user_cache() / "rates.json"
 
 
 def measure(trial: Trial, needed: float, *, device: str = "cpu") -> Rate:
