@@ -6,6 +6,7 @@ what `make test-browser` installs:
 
     python docs/draw_report.py digits_ipc1 digits
     python docs/draw_report.py fashion_mnist_class_labels_ipc10
+    python docs/draw_report.py icons
 """
 
 import shutil

@@ -106,8 +106,8 @@ class RecipeSettings(Section):
         description=(
             "Number format of the networks that are trained here, where their own `precision` is "
             "not named: the compact VAE, teachers, students, and those that a refinement asks. "
-            "`bfloat16` takes about half the time on a GPU and on a CPU that has it, and many "
-            "times as long on another."
+            "A step in `bfloat16` takes half to two thirds of the time on a CPU that has it, and "
+            "many times as long on another; GPUs of today have it."
         ),
     )
 

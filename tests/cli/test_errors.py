@@ -1,7 +1,7 @@
 """Commands that cannot do what is asked say why, without a traceback."""
 
-import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -77,8 +77,7 @@ def test_garbage_is_kept_for_a_century_at_most(workspace, option):
 
 def test_a_command_whose_stderr_is_closed_works(finished_once):
     done = subprocess.run(
-        f"{shlex.quote(str(D4M))} status tiny 2>&-",
-        shell=True,
+        ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", D4M, "status", "tiny"],
         env=finished_once.environment(),
         capture_output=True,
         text=True,
@@ -89,14 +88,15 @@ def test_a_command_whose_stderr_is_closed_works(finished_once):
 
 
 def test_an_output_without_room_is_one_line(finished_once):
-    done = subprocess.run(
-        f"{shlex.quote(str(D4M))} show tiny --json > /dev/full",
-        shell=True,
-        env=finished_once.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [D4M, "show", "tiny", "--json"],
+            env=finished_once.environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 1
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr

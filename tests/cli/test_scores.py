@@ -132,7 +132,7 @@ def test_compare_refuses_scores_on_different_images(finished):
     assert error == ("some of these recipes are scored on test images, others on validation images")
 
 
-def test_compare_says_where_recipes_are_scored_on_different_images(compared, tmp_path):
+def test_compare_says_where_recipes_are_scored_on_different_images(compared):
     said = "these recipes are scored on different images, so only rows of one recipe can be"
     assert not any(said in line for line in call(compared, "compare", "tiny", "other"))
     for number in range(8):

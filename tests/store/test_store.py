@@ -88,7 +88,7 @@ def test_a_reader_that_may_open_no_more_files_sets_nothing_aside(store, publishe
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
     try:
-        with pytest.raises(StoreError, match="cannot read .*Too many open files") as refused:
+        with pytest.raises(StoreError, match=r"cannot read .*Too many open files") as refused:
             read(reference)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
