@@ -79,6 +79,10 @@ SLOWEST_FIRST = (
     "reports/test_cost.py",
 )
 
+OF_SOLVER = pytest.mark.filterwarnings(  # of diffusers
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
 # No group of keys is left to the defaults that follow the images: these take minutes.
 TINY_RECIPE = """\
 dataset: {source: digits}

@@ -2,7 +2,9 @@
 
 import errno
 import logging
+import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
@@ -32,11 +34,13 @@ def main() -> None:
 
     Warnings go to stderr. So does a line of progress per minute where no terminal shows a bar.
     """
+    if sys.stderr is None:  # it was closed; a file that is opened later must not take its place
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     spin_briefly()
     keep_freed_memory()
     handler = RichHandler(console=Console(stderr=True), show_path=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    if sys.stderr is None or not sys.stderr.isatty():  # None: it was closed
+    if not sys.stderr.isatty():
         logging.getLogger("d4m.progress").setLevel(logging.INFO)
     try:
         app()

@@ -185,7 +185,7 @@ class _Drawing:
         for part in self._parts:
             with torch.set_grad_enabled(self._kept is not None):
                 drawn.append(self._draw(self._latents[part], part))
-            # What the way back needs is as much for a colour image as for a grey one.
+            # A colour image needs as much for the way back as a grey one.
             if drawn[0][:, 0].numel() * len(rows) > _KEPT * len(self._parts[0]):
                 drawn[-1], self._kept = drawn[-1].detach(), None
         if self._kept is not None:

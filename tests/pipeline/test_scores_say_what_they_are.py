@@ -87,7 +87,7 @@ def test_every_row_of_the_table_is_one_line_of_a_terminal(finished, columns):
         assert wanted[0][-5:] == ["%", "top-5", "%", "views", "seeds"]
         wanted = [[*wanted[0][:-4], "seeds"], *([*each[:-3], each[-1]] for each in wanted[1:])]
         printed = call(finished, "show", "tiny", columns=columns)
-        assert "top-5 % and views: on terminals of 100 columns" in printed
+        assert "more columns on terminals of 100: top-5 %, views, balanced" in printed
     assert [line.split() for line in lines] == wanted
     assert max(map(len, lines)) <= columns
 

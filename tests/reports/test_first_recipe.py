@@ -18,7 +18,7 @@ from d4m.reports.inspection import inspect_images
 from d4m.reports.preflight.check import check_recipe
 from d4m.settings import RecipeSettings
 from tests.cli.commands import call, refused
-from tests.conftest import Workspace
+from tests.conftest import OF_SOLVER, Workspace
 from tests.page.parsed import Page
 
 
@@ -146,10 +146,6 @@ def test_a_recipe_suits_its_images_and_passes_every_check_before_a_run(
     fewest = min(counts[name] for name in kept)
     assert recipe.settings.prototypes.ipc == max(1, fewest // 5)
 
-
-OF_SOLVER = pytest.mark.filterwarnings(  # of diffusers
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
 
 # As little training as there can be; the rest of a recipe is as it was written.
 SHORT = """\

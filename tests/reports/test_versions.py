@@ -74,6 +74,8 @@ def test_versions_are_found_by_name_digest_or_place(edited):
     with pytest.raises(StoreError, match="found 3 whose name or digest begins with '2'"):
         find_version(context, "synthetic_images", "2")
     with pytest.raises(StoreError, match=r"found 0 .*`d4m history tiny latents` lists all"):
+        find_version(context, "latents", "ffff")
+    with pytest.raises(StoreError, match=r"previous version of latents .*, which has 1 in all"):
         find_version(context, "latents", "previous")
     with pytest.raises(
         StoreError, match="recipe tiny has made no 'latent' yet; it has made baseline_images, dist"
