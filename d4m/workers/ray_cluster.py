@@ -59,6 +59,7 @@ class RayCluster:
         """Connect to Ray, or start one on this machine; use the one that this process has."""
         self._settings = settings
         self._asked: Any = None
+        self._arrived = ("", 0)
         self.ray: Any = _connect(settings.address)
 
     def share(self, compute: Compute, *, uses_device: bool) -> Share:
@@ -122,15 +123,17 @@ class RayCluster:
         What does not come in time is not asked for again, but waited for by the next call: a stage
         that fails may leave its question to the stage after it, whose first notes are the answer.
         """
-        self._asked = self._asked or self.notes.take.remote()
+        self._asked = self._asked or self.notes.take.remote(*self._arrived)
         ready, _ = self.ray.wait([self._asked], timeout=patience_s)
         if not ready:
             return []
         asked, self._asked = self._asked, None
         try:
-            return self.ray.get(asked)
+            life, arrived, notes = self.ray.get(asked)
         except self.ray.exceptions.RayActorError:
             return []
+        self._arrived = (life, arrived)
+        return notes
 
     def _nodes(self) -> list[dict[str, float]]:
         return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -56,20 +57,35 @@ class Note:
 
 
 class Notes:
-    """The messages of all workers, kept until they are asked for: an actor of Ray."""
+    """The messages of all workers, kept until they have arrived: an actor of Ray.
+
+    Ray calls a method again if its answer is lost on the way, so an answer takes nothing away.
+    """
 
     def __init__(self) -> None:
         """Hold none."""
+        self._life = secrets.token_hex(8)  # another one after the actor was lost
+        self._first = 0
         self._notes = list[Note]()
 
     def post(self, note: Note) -> None:
         """Add a message."""
         self._notes.append(note)
 
-    def take(self) -> list[Note]:
-        """Return the messages since the last call."""
-        notes, self._notes = self._notes, []
-        return notes
+    def take(self, life: str, arrived: int) -> tuple[str, int, list[Note]]:
+        """Return the messages that have not arrived, and what to say next time.
+
+        Args:
+            life: of the actor that the last answer was of.
+            arrived: how many of its messages have arrived.
+
+        Returns:
+            This actor's life, how many of its messages will then have arrived, and the messages.
+        """
+        old = arrived - self._first if life == self._life else 0
+        del self._notes[:old]
+        self._first += old
+        return self._life, self._first + len(self._notes), list(self._notes)
 
 
 class _Worker:
