@@ -1,4 +1,4 @@
-"""What workers say arrives once, whatever becomes of an answer."""
+"""Messages of workers arrive once, whatever becomes of an answer."""
 
 from d4m.workers.ray_task import Note, Notes
 
