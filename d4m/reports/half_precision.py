@@ -1,17 +1,17 @@
 """How much faster networks train in half precision on this device."""
 
-import time
-
 import torch
 import torch.nn.functional as F
 
 from d4m.classifiers.registry import build_classifier
 from d4m.compute import computing_in
+from d4m.reports.cost.bench import Trial
+from d4m.reports.cost.rates import measure
 from d4m.seeds import stream_generator
 from d4m.settings import ClassifierSettings, Precision
 
 _BATCH = 16
-_STEPS = 3
+_STEPS = 1000  # of a training, so that more than one is measured
 
 
 def bfloat16_gain(
@@ -19,8 +19,8 @@ def bfloat16_gain(
 ) -> float:
     """Return how many times as fast a training step is in bfloat16 as in float32; 0 without it.
 
-    The fastest of a few steps counts, after one to warm up. That takes about a second, and longer
-    where bfloat16 is slow.
+    It is measured as the rates of an estimate are, in a few seconds, and longer where bfloat16 is
+    slow.
 
     Args:
         architecture: of the network.
@@ -41,24 +41,19 @@ def bfloat16_gain(
     pixels = torch.from_numpy(drawn).to(device)
     class_ids = torch.zeros(_BATCH, dtype=torch.int64, device=device)
 
-    # The clock also counts other processes of a busy machine, and a GPU's work is no CPU's time.
-    clock = time.process_time if device == "cpu" else time.perf_counter
+    def each_s(precision: Precision) -> float:
+        def run(count: int) -> int:
+            for _ in range(count):
+                network.zero_grad()
+                with computing_in(precision, pixels.device):
+                    logits = network(pixels)
+                F.cross_entropy(logits.float(), class_ids).backward()
+            return 0
 
-    def step_s(precision: Precision) -> float:
-        since = clock()
-        network.zero_grad()
-        with computing_in(precision, pixels.device):
-            logits = network(pixels)
-        F.cross_entropy(logits.float(), class_ids).backward()
-        gradients = [each.grad for each in network.parameters() if each.grad is not None]
-        float(gradients[0].sum())  # waits for the device
-        return clock() - since
+        return measure(Trial(run), _STEPS, device=device).each_s
 
-    def fastest_s(precision: Precision) -> float:
-        return min([step_s(precision) for _ in range(1 + _STEPS)][1:])
-
-    plain_s = fastest_s("float32")
+    plain_s = each_s("float32")
     try:
-        return plain_s / fastest_s("bfloat16")
+        return plain_s / each_s("bfloat16")
     except RuntimeError:  # such as an operation that the device does not have
         return 0.0

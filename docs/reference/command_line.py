@@ -78,4 +78,4 @@ def _parameter(parameter: inspect.Parameter) -> tuple[str, str, str]:
     text = f"`{default}`" if default not in (None, "", False) else ""
     least = f" At least {info.min}." if info.min is not None else ""
     required = default is inspect.Parameter.empty
-    return f"`{shown}`", REQUIRED if required else text, cell(line(info.help) + least)
+    return cell(f"`{shown}`"), REQUIRED if required else text, cell(line(info.help) + least)
