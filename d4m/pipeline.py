@@ -22,11 +22,12 @@ from d4m.stages.image_fidelity import ImageFidelity
 from d4m.stages.latents import Latents
 from d4m.stages.prototypes import Prototypes
 from d4m.stages.real_images import RealImages
-from d4m.stages.run import StageReport, run_stage
+from d4m.stages.run import StageReport, StageRun
 from d4m.stages.soft_labels import SoftLabels
 from d4m.stages.synthesis_choice import SynthesisChoice
 from d4m.stages.synthetic_images import SyntheticImages
 from d4m.stages.teacher import Teacher
+from d4m.store.claims import wait_for_any
 from d4m.store.open_storage import StoreRoot
 from d4m.store.reference import Reference
 from d4m.store.store import ArtifactStore
@@ -88,6 +89,8 @@ class Pipeline:
     def run(self, look: Callable[[Outlook], None] | None = None) -> Iterator[StageReport]:
         """Run every stage in order; each report comes when its stage is done.
 
+        Where other runs compute all that a stage lacks, those stages that do not read it go first.
+
         Args:
             look: looks at what will be computed, before anything is.
 
@@ -97,11 +100,21 @@ class Pipeline:
         """
         context = self._checked_context()
         ahead = {} if look is None else _look_through(context, look)
-        for stage in STAGES:
-            report = self._run_stage(stage.name, context, ahead.get(stage.name))
-            if report.computed:  # which takes time, in which others may have replaced units
-                ahead.clear()
-            yield report
+        left, begun = dict(_BY_NAME), dict[str, StageRun]()
+        while left:
+            ready = [each for each in left.values() if left.keys().isdisjoint(each.upstream)]
+            for stage in ready:
+                if stage.name not in begun:
+                    begun[stage.name] = self._begin(stage.name, ahead.get(stage.name))
+                report = self._go_on(begun[stage.name], context)
+                if report is None or report.computed:  # time in which others may replace units
+                    ahead.clear()
+                if report is not None:
+                    del left[stage.name]
+                    yield report
+                    break
+            else:
+                wait_for_any([begun[stage.name].held for stage in ready])
 
     def run_stage(self, name: str) -> StageReport:
         """Compute what one artifact lacks; a damaged upstream unit is computed again on the way.
@@ -111,27 +124,37 @@ class Pipeline:
             MissingUpstreamError: an upstream artifact has not been made, or not as the recipe says.
             D4MError: the stage cannot do what the recipe asks.
         """
-        return self._run_stage(name, self._checked_context())
+        return self._finish(name, self._checked_context())
 
     def _checked_context(self) -> StageContext:
         context = self.open_context()
         check_recipe(context)
         return context
 
-    def _run_stage(
-        self, name: str, opened: StageContext, ahead: Mapping[str, Reference] | None = None
-    ) -> StageReport:
+    def _begin(self, name: str, ahead: Mapping[str, Reference] | None = None) -> StageRun:
+        return StageRun(_BY_NAME[name], self.workers.compute, ahead)
+
+    def _finish(self, name: str, opened: StageContext) -> StageReport:
+        run = self._begin(name)
+        while (report := self._go_on(run, opened)) is None:
+            wait_for_any([run.held])
+        return report
+
+    def _go_on(self, run: StageRun, opened: StageContext) -> StageReport | None:
+        """Go on with a stage, and make units again on the way that turn out to be damaged."""
+        stage = run.stage
         for _ in range(_MOST_REPAIRS):
             try:
                 context = _with_manifests(opened)
-                self._check_upstream(name, context)
-                stage = _BY_NAME[name]
-                return run_stage(stage, _seen_by(stage, context), self.workers.compute, ahead)
+                self._check_upstream(stage.name, context)
+                return run.go_on(_seen_by(stage, context))
             except DamagedUnitError as damage:
                 _log.warning("%s", damage)
-                if damage.stage != name:
-                    self._run_stage(damage.stage, opened)
-        msg = f"{name}: units were damaged again after {_MOST_REPAIRS} repairs; check the disk"
+                if damage.stage != stage.name:
+                    self._finish(damage.stage, opened)
+        msg = (
+            f"{stage.name}: units were damaged again after {_MOST_REPAIRS} repairs; check the disk"
+        )
         raise StoreError(msg)
 
     def _check_upstream(self, name: str, context: StageContext) -> None:

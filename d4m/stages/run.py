@@ -16,7 +16,7 @@ from d4m.stages.base import Product, Stage, is_known, plan_stage, records
 from d4m.stages.context import StageContext
 from d4m.stages.provenance import SECONDS, record_provenance
 from d4m.store.checkpoints import NOWHERE
-from d4m.store.claims import Claims
+from d4m.store.claims import Claims, wait_for_any
 from d4m.store.manifest import Manifest
 from d4m.store.pieces import ArrayPieces
 from d4m.store.reference import Reference, Unit
@@ -70,11 +70,114 @@ def compute_here(
     return computed
 
 
+class StageRun:
+    """One run of a stage, which other runs may hold up.
+
+    ```python
+    run = StageRun(stage)
+    while (report := run.go_on(context)) is None:
+        ...  # something else
+        wait_for_any([run.held])
+    ```
+
+    Args:
+        stage: what to make.
+        compute: who computes.
+        ahead: units of it that a plan ahead has found, by name; they are marked as used, which
+            shows whether they are still there, and whoever reads them checks them.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        compute: Computing = compute_here,
+        ahead: Mapping[str, Reference] | None = None,
+    ) -> None:
+        """Begin, and compute nothing yet."""
+        self.stage = stage
+        self._compute = compute
+        self._ahead = ahead
+        self._computed = list[str]()
+        self._start = time.monotonic()
+        self._held: tuple[Claims, Sequence[Unit]] | None = None
+
+    @property
+    def held(self) -> tuple[Claims, Sequence[Unit]]:
+        """The units that other runs compute, after `go_on` has returned None."""
+        assert self._held is not None, "asked of a stage that nothing holds up"
+        return self._held
+
+    def go_on(self, context: StageContext) -> StageReport | None:
+        """Have missing units computed; once there are none, make the manifest the current one.
+
+        Args:
+            context: what the stage reads.
+
+        Returns:
+            The report; None if other runs compute all that is missing, see `held`.
+
+        Raises:
+            DamagedUnitError: an upstream unit is damaged; it was set aside.
+            MissingUpstreamError: an upstream artifact has not been made.
+        """
+        stage, before = self.stage, len(self._computed)
+        while True:
+            units, stored = plan_stage(stage, context, self._ahead)
+            self._ahead = None  # missing units are looked up again, as others may have made them
+            used = context.store.mark_used(stored)
+            missing = [unit for unit in units if unit.name not in used and _is_ready(unit, used)]
+            if not missing and all(map(is_known, units)):
+                return self._finish(units, used, context)
+            lost = [unit.name for unit in missing if unit.name in self._computed[before:]]
+            if lost:
+                msg = f"{stage.name}: {lost} were stored and are gone again; check the disk"
+                raise StoreError(msg)
+            seen = context.seeing(stage.name, records(used))
+            if not self._compute_unclaimed(seen, missing):
+                return None
+            return_freed_memory()
+
+    def _finish(
+        self, units: Sequence[Unit], used: Mapping[str, Reference], context: StageContext
+    ) -> StageReport:
+        """Publish the manifest of a stage that has all its units."""
+        stage, found = self.stage, records(used)
+        manifest = Manifest(stage.name, stage.version, {u.name: found[u.name] for u in units})
+        context.manifests.publish(manifest)
+        made = context.seeing(stage.name, manifest.units)
+        stage.check(made)
+        reused = tuple(unit.name for unit in units if unit.name not in self._computed)
+        done = tuple(unit.name for unit in units if unit.name in self._computed)
+        return StageReport(manifest, done, reused, time.monotonic() - self._start, made)
+
+    def _compute_unclaimed(self, context: StageContext, missing: Sequence[Unit]) -> bool:
+        """Have those units computed that no other run computes; return whether there were any.
+
+        A run that waits is given half of the pieces that are left.
+        """
+        stage = self.stage
+        claims = Claims(context.store.storage, stage.name)
+        self._held = claims, missing
+        with claims.take(missing) as claim:
+            claimed = bool(claim.units)
+            published = context.store.find_all(claim.units)  # by another run, since the plan
+            left = [unit for unit in claim.units if unit.name not in published]
+            while left:
+                leave = claim.is_wanted if len(stage.pieces(context, left)) > 1 else _never
+                done = self._compute(stage, context, left, leave)
+                self._computed += done
+                if not done or not leave():
+                    break
+                pieces = stage.pieces(context, [unit for unit in left if unit.name not in done])
+                left = [unit for piece in pieces[: -(-len(pieces) // 2)] for unit in piece]
+                claim.keep(left)
+        return claimed
+
+
 def run_stage(
     stage: Stage,
     context: StageContext,
     compute: Computing = compute_here,
-    ahead: Mapping[str, Reference] | None = None,
 ) -> StageReport:
     """Have a stage's missing units computed, and make its manifest the current one.
 
@@ -82,68 +185,20 @@ def run_stage(
         stage: what to make.
         context: what the stage reads.
         compute: who computes.
-        ahead: units of it that a plan ahead has found, by name; they are marked as used, which
-            shows whether they are still there, and whoever reads them checks them.
 
     Raises:
         DamagedUnitError: an upstream unit is damaged; it was set aside.
         MissingUpstreamError: an upstream artifact has not been made.
     """
-    start = time.monotonic()
-    computed = list[str]()
-    while True:
-        units, stored = plan_stage(stage, context, ahead)
-        ahead = None  # units that were missing are looked up again, as others may have made them
-        used = context.store.mark_used(stored)
-        missing = [unit for unit in units if unit.name not in used and _is_ready(unit, used)]
-        if not missing and all(map(is_known, units)):
-            break
-        lost = [unit.name for unit in missing if unit.name in computed]
-        if lost:
-            msg = f"{stage.name}: {lost} were stored and are gone again; check the disk"
-            raise StoreError(msg)
-        seen = context.seeing(stage.name, records(used))
-        computed += _compute_unclaimed(stage, seen, missing, compute)
-        return_freed_memory()
-    found = records(used)
-    manifest = Manifest(stage.name, stage.version, {u.name: found[u.name] for u in units})
-    context.manifests.publish(manifest)
-    made = context.seeing(stage.name, manifest.units)
-    stage.check(made)
-    reused = tuple(unit.name for unit in units if unit.name not in computed)
-    done = tuple(unit.name for unit in units if unit.name in computed)
-    return StageReport(manifest, done, reused, time.monotonic() - start, made)
+    run = StageRun(stage, compute)
+    while (report := run.go_on(context)) is None:
+        wait_for_any([run.held])
+    return report
 
 
 def _is_ready(unit: Unit, used: Mapping[str, Reference]) -> bool:
     """Return whether all that a unit reads is there, units of its own stage included."""
     return is_known(unit) and all(own in used for own in unit.reads(unit.stage))
-
-
-def _compute_unclaimed(
-    stage: Stage, context: StageContext, missing: Sequence[Unit], compute: Computing
-) -> list[str]:
-    """Have those units computed that no other run computes; wait for that run if there are none.
-
-    A run that waits is given half of the pieces that are left.
-    """
-    claims, computed = Claims(context.store.storage, stage.name), list[str]()
-    with claims.take(missing) as claim:
-        claimed = bool(claim.units)
-        published = context.store.find_all(claim.units)  # by another run, since they were missing
-        left = [unit for unit in claim.units if unit.name not in published]
-        while left:
-            leave = claim.is_wanted if len(stage.pieces(context, left)) > 1 else _never
-            done = compute(stage, context, left, leave)
-            computed += done
-            if not done or not leave():
-                break
-            pieces = stage.pieces(context, [unit for unit in left if unit.name not in done])
-            left = [unit for piece in pieces[: -(-len(pieces) // 2)] for unit in piece]
-            claim.keep(left)
-    if not claimed:
-        claims.wait(missing)
-    return computed
 
 
 def _never() -> bool:

@@ -20,8 +20,8 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -84,7 +84,7 @@ class Claims:
     with claims.take(missing) as claim:
         ...  # compute and publish claim.units
     if not claim.units:
-        claims.wait(missing)
+        wait_for_any([(claims, missing)])
     ```
 
     Attributes:
@@ -136,25 +136,33 @@ class Claims:
             pulse.join()
             self._remove(path)
 
-    def wait(self, units: Iterable[Unit]) -> None:
-        """Wait until one of these units has no valid claim any more: published, or given up.
+    @contextmanager
+    def wish(self, units: Iterable[Unit]) -> Generator[Callable[[], bool]]:
+        """Let runs that compute these units see that another one waits, until the end of the block.
 
-        Runs that compute them see a wish meanwhile.
+        Yields:
+            What says whether one of the units has no valid claim any more: it is published, or
+            given up. To be asked again and again, which keeps the wish valid.
         """
         units = list(units)
         keys = {unit.key for unit in units}
-        _log.info("%s: another run computes these %d units; waiting for it", self.stage, len(keys))
-        wish = CLAIMS / self.stage / f"{secrets.token_hex(8)}{_WISH}"
+        path = CLAIMS / self.stage / f"{secrets.token_hex(8)}{_WISH}"
         wished = -_PULSE_S
+
+        def is_free() -> bool:
+            nonlocal wished
+            if not keys <= self._taken():
+                return True
+            if time.monotonic() - wished >= _PULSE_S:
+                wished = time.monotonic()
+                with suppress(StoreError, OSError):
+                    self.storage.write(path, _claim(units))
+            return False
+
         try:
-            while keys <= self._taken():
-                if time.monotonic() - wished >= _PULSE_S:
-                    wished = time.monotonic()
-                    with suppress(StoreError, OSError):
-                        self.storage.write(wish, _claim(units))
-                time.sleep(_LOOK_S)
+            yield is_free
         finally:
-            self._remove(wish)
+            self._remove(path)
 
     def _beat(self, claim: Claim, ended: threading.Event) -> None:
         """Renew a claim, and look for wishes, until the run ends its work on the units."""
@@ -204,6 +212,21 @@ class Claims:
         with suppress(FileNotFoundError):
             return self.storage.read(entry.path)
         return _claim(())  # it has just been removed
+
+
+def wait_for_any(held: Iterable[tuple[Claims, Sequence[Unit]]]) -> None:
+    """Wait until a unit has no valid claim any more: published, or given up because of the wish.
+
+    Args:
+        held: units of one stage or of several, with the claims that say who computes them.
+    """
+    held = list(held)
+    stages = ", ".join(f"{claims.stage} ({len(units)})" for claims, units in held)
+    _log.info("waiting for units that another run computes: %s", stages)
+    with ExitStack() as wishes:
+        free = [wishes.enter_context(claims.wish(units)) for claims, units in held]
+        while not any(is_free() for is_free in free):
+            time.sleep(_LOOK_S)
 
 
 def _claim(units: Iterable[Unit]) -> str:

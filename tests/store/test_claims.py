@@ -12,13 +12,14 @@ import pytest
 
 from d4m.errors import UnsafeStoreError
 from d4m.store import claims
-from d4m.store.claims import Claims
+from d4m.store.claims import Claims, wait_for_any
 from d4m.store.folder_storage import FolderStorage
 from d4m.store.open_storage import open_storage
 from d4m.store.reference import Unit
 from tests.object_stores import BUCKET, careless_moto, environment
 
 UNITS = [Unit("latents", "1", f"class-{n}", {"n": n}) for n in range(4)]
+OTHER = Unit("teacher", "1", "teacher", {})
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_whoever_waits_goes_on_when_the_first_unit_is_given_up(storage):
     with Claims(storage, "latents").take(UNITS):
 
         def wait():
-            Claims(storage, "latents").wait(UNITS)
+            wait_for_any([(Claims(storage, "latents"), UNITS)])
             ended.append(len(_files(storage)))
 
         waiting = threading.Thread(target=wait)
@@ -65,6 +66,23 @@ def test_whoever_waits_goes_on_when_the_first_unit_is_given_up(storage):
     assert ended == [0]
 
 
+def test_whoever_waits_for_several_stages_goes_on_when_one_is_given_up(storage):
+    ended = threading.Event()
+    held = [(Claims(storage, unit.stage), [unit]) for unit in (UNITS[0], OTHER)]
+
+    def wait():
+        wait_for_any(held)
+        ended.set()
+
+    with Claims(storage, "latents").take(UNITS[:1]):
+        with Claims(storage, OTHER.stage).take([OTHER]):
+            waiting = threading.Thread(target=wait)
+            waiting.start()
+            assert not ended.wait(0.3)
+        waiting.join()
+        assert len(_files(storage)) == 1  # the claim: the wish has gone
+
+
 def test_a_run_that_is_asked_gives_up_units_and_the_other_claims_them(storage, monkeypatch):
     monkeypatch.setattr(claims, "_PULSE_S", 0.01)
     monkeypatch.setattr(claims, "_LOOK_S", 0.01)
@@ -72,7 +90,7 @@ def test_a_run_that_is_asked_gives_up_units_and_the_other_claims_them(storage, m
 
     def other_run():
         own = Claims(storage, "latents")
-        own.wait(UNITS)
+        wait_for_any([(own, UNITS)])
         with own.take(UNITS) as claim:
             given.append(claim.units)
 
@@ -97,7 +115,9 @@ def test_a_wish_for_other_units_is_none_for_these(storage, monkeypatch):
         Claims(storage, "latents").take(mine) as claim,
     ):
         monkeypatch.setattr(claim, "renew", lambda *, wanted: seen.append(wanted))
-        waiting = threading.Thread(target=Claims(storage, "latents").wait, args=(others,))
+        waiting = threading.Thread(
+            target=wait_for_any, args=([(Claims(storage, "latents"), others)],)
+        )
         waiting.start()
         while not other.is_wanted():
             time.sleep(0.001)
@@ -145,7 +165,7 @@ def test_the_claim_of_another_machine_is_void_once_it_has_no_pulse(storage, monk
     with other.take(UNITS) as mine:
         assert mine.units == []
     monkeypatch.setattr(claims, "_VOID_S", 0.0)
-    other.wait(UNITS)
+    wait_for_any([(other, UNITS)])
     with other.take(UNITS) as mine:
         assert mine.units == UNITS
 
