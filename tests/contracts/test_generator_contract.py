@@ -33,6 +33,7 @@ from d4m.settings import (
 )
 from d4m.synthesis.samplers import use_scheduler
 from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images
+from tests.conftest import COPY_KEYWORD
 from tests.tiny_pipelines import save_pipeline
 
 PROTOTYPES = {
@@ -40,12 +41,7 @@ PROTOTYPES = {
     for channels in (4, 16)
 }
 SAMPLERS = ("pipeline", "pndm", "ddim", "dpmsolver++", "unipc")
-pytestmark = [
-    # diffusers 0.42 hands a tensor to `np.array` in a way that numpy 2 deprecates.
-    pytest.mark.filterwarnings(
-        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-    ),
-]
+pytestmark = COPY_KEYWORD
 
 
 IMAGES = ImagesDescription(["crane", "kite"], {"size_px": 8, "decoding": {"format": "png"}})

@@ -18,7 +18,7 @@ from d4m.store.open_storage import StoreRoot, open_storage
 from d4m_assets.partitions import PARTITIONS
 from d4m_assets.resources import StoreResource
 from tests.assets.conftest import computed_by, opened
-from tests.conftest import FOLDER_RECIPE, MADE, Workspace
+from tests.conftest import COPY_KEYWORD, FOLDER_RECIPE, MADE, Workspace
 from tests.export.hub import serving
 from tests.faults.conftest import often
 from tests.object_stores import BUCKET
@@ -30,8 +30,7 @@ pytestmark = [
     ),
     # huggingface_hub streams files by an older name of an argument of httpx.
     pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
-    # diffusers hands tensors to NumPy, whose older protocol they have.
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    COPY_KEYWORD,
 ]
 
 EARLIER = FOLDER_RECIPE.replace("ipc: 1", "ipc: 2")

@@ -24,12 +24,9 @@ from d4m.generators.pretrained import PretrainedGenerator
 from d4m.settings import PretrainedSettings, SynthesisSettings
 from d4m.synthesis.samplers import use_scheduler
 from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images
+from tests.conftest import COPY_KEYWORD
 from tests.tiny_pipelines import LABELS, LATENT, build_pipeline
 
-# diffusers 0.42 passes a tensor to `np.array` in a way that numpy 2 deprecates.
-COPY_KEYWORD = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
 PROTOTYPES = np.random.default_rng(0).normal(size=(6, *LATENT)).astype(np.float32)
 
 

@@ -19,15 +19,10 @@ from d4m.images.pixels import to_images, to_pixels
 from d4m.settings import PretrainedSettings, SynthesisSettings
 from d4m.synthesis.samplers import use_scheduler
 from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images
+from tests.conftest import COPY_KEYWORD
 from tests.tiny_pipelines import IMAGE, save_pipeline
 
-pytestmark = [
-    pytest.mark.parity,
-    # diffusers 0.42 passes a tensor to `np.array` in a way that numpy 2 deprecates.
-    pytest.mark.filterwarnings(
-        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-    ),
-]
+pytestmark = [pytest.mark.parity, COPY_KEYWORD]
 COUNT, STEPS, STRENGTH, GUIDANCE = 4, 6, 0.7, 5.0
 PROMPTS = ["crane", "a photo of kite", "hen", "hen x"]
 COMPUTE = Compute("cpu", batch_size=COUNT)

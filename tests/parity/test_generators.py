@@ -20,15 +20,10 @@ from d4m.images.pixels import to_images, to_pixels
 from d4m.settings import PretrainedSettings, SynthesisSettings
 from d4m.synthesis.samplers import use_scheduler
 from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images
+from tests.conftest import COPY_KEYWORD
 from tests.tiny_pipelines import IMAGE, LATENT, build_pipeline, save_pipeline
 
-pytestmark = [
-    pytest.mark.parity,
-    # diffusers 0.42 passes a tensor to `np.array` in a way that numpy 2 deprecates.
-    pytest.mark.filterwarnings(
-        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-    ),
-]
+pytestmark = [pytest.mark.parity, COPY_KEYWORD]
 STOCK = {"sd": StableDiffusionImg2ImgPipeline, "sdxl": StableDiffusionXLImg2ImgPipeline}
 COUNT, STEPS, STRENGTH, GUIDANCE = 6, 7, 0.7, 5.0
 COMPUTE = Compute("cpu", batch_size=COUNT)

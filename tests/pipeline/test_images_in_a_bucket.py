@@ -8,7 +8,7 @@ from d4m.errors import RecipeError
 from d4m.pipeline import STAGES
 from d4m.recipe.recipe import load_recipe
 from tests.cli.commands import call, refused
-from tests.conftest import FOLDER_RECIPE, OF_SOLVER
+from tests.conftest import COPY_KEYWORD, FOLDER_RECIPE
 from tests.object_stores import Files, environment, make_bucket, moto
 
 NOTHING = {stage.name: () for stage in STAGES}
@@ -53,7 +53,7 @@ def test_all_but_the_index_is_that_of_the_folder(pets, images):
     assert pets.run("pets")["real_images"]
 
 
-@OF_SOLVER
+@COPY_KEYWORD
 def test_commands_take_an_address(pets, images):
     lines = call(pets, "init", images.address, "--ipc", "1", "--size-px", "8")
     assert "classes: 2, of 8 to 8 images each" in "\n".join(lines)

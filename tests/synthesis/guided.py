@@ -1,7 +1,6 @@
 """Latents that a tiny pipeline draws under mode guidance."""
 
 import numpy as np
-import pytest
 import torch
 
 from d4m.generators.conditions import Conditions
@@ -10,10 +9,6 @@ from d4m.synthesis.mode_guidance import guide_to_modes
 from d4m.synthesis.samplers import use_scheduler
 from tests.tiny_pipelines import LATENT, image_to_image
 
-# Raised by some of diffusers' samplers: see tests/synthesis/test_synthesize.py.
-COPY_KEYWORD = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
 PROMPTS = {"sd": ["crane", "kite", "hen"], "sdxl": ["crane", "kite", "hen"], "dit": ["0", "1", "2"]}
 STEPS = 10
 

@@ -20,11 +20,8 @@ from d4m.images.pixels import to_images
 from d4m.settings import AutoencoderSettings, DenoiserSettings, SynthesisSettings
 from d4m.synthesis.samplers import use_scheduler
 from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images
+from tests.conftest import COPY_KEYWORD
 
-# diffusers 0.42 passes a tensor to `np.array` in a way that numpy 2 deprecates.
-COPY_KEYWORD = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
 NAMES = ("zero", "one", "two")
 STEPS = 6
 
