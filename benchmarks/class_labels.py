@@ -1,8 +1,9 @@
 """Synthetic and real training sets of recipes under class labels, with the spread of their scores.
 
-The stages up to the synthetic images run as in `d4m run`; then students are trained on the rows
-that need no teacher. All units are stored, so `d4m run` finds them again. Random real images alone
-need no generator: `--rows random_real` trains none.
+The stages that the rows need run as in `d4m run`: for random real images those alone, for real
+images through the generator no prototypes, for the others all up to the synthetic images. Then
+students are trained on the rows, none of which needs a teacher. All units are stored, so `d4m run`
+finds them again.
 """
 
 import argparse
@@ -30,6 +31,11 @@ STAGES = (
     "prototypes",
     "synthetic_images",
 )
+_LAST_STAGE = {
+    "random_real": "real_images",
+    "decoded_real": "synthesis_choice",
+    "diffused_real": "synthesis_choice",
+}
 _ROWS = (
     "synthetic",
     "random_real",
@@ -64,7 +70,8 @@ def with_evaluation(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 def _show(recipe: Recipe, rows: Sequence[str]) -> None:
     pipeline = Pipeline(recipe, store_root(), compute())
-    for stage in STAGES if set(rows) - {"random_real"} else STAGES[:1]:
+    last = max(STAGES.index(_LAST_STAGE.get(row, STAGES[-1])) for row in rows)
+    for stage in STAGES[: last + 1]:
         report = pipeline.run_stage(stage)
         print(f"{recipe.name}: {stage}, {report.seconds:.0f} s", flush=True)
     runs = [
