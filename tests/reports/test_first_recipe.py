@@ -18,7 +18,7 @@ from d4m.reports.inspection import inspect_images
 from d4m.reports.preflight.check import check_recipe
 from d4m.settings import RecipeSettings
 from tests.cli.commands import call, refused
-from tests.conftest import OF_SOLVER, Workspace
+from tests.conftest import COPY_KEYWORD, Workspace
 from tests.page.parsed import Page
 
 
@@ -156,7 +156,7 @@ soft_labels: {epochs: 2}
 """
 
 
-@OF_SOLVER
+@COPY_KEYWORD
 @pytest.mark.parametrize("kind", ["grey", "icons", "colour", "photographs", "many"])
 def test_a_recipe_runs_to_its_report(looked_at, tmp_path, monkeypatch, kind):
     """With transparent pixels and a class too small, as without: every stage, and the page."""
@@ -252,7 +252,7 @@ def test_names_of_recipes_are_words_of_a_shell():
     assert recipe_name("owner/tiny-set") == "tiny_set"
 
 
-@OF_SOLVER
+@COPY_KEYWORD
 def test_init_writes_a_recipe_and_says_what_it_costs(tmp_path):
     workspace = Workspace(tmp_path / "workspace")
     for label in ("left", "right"):
