@@ -212,11 +212,12 @@ def test_two_threads_train_the_same_denoiser_twice():
     names = ("zero", "one", "two", "three")
     latents = torch.randn(256, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     class_ids = torch.arange(256) % len(names)
+    small = DenoiserSettings(steps=2, channels=(8, 16))
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         first, second = (
-            compact.train_denoiser(latents, class_ids, names, DenoiserSettings(steps=6), seed=1)
+            compact.train_denoiser(latents, class_ids, names, small, seed=1)
             for _ in range(2)
         )
     finally:
