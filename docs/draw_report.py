@@ -5,6 +5,7 @@ alone is drawn at a desk into a picture with its name. Run it where the recipes 
 what `make test-browser` installs:
 
     python docs/draw_report.py digits_ipc1 digits
+    python docs/draw_report.py fashion_mnist_ipc10
     python docs/draw_report.py fashion_mnist_class_labels_ipc10
     python docs/draw_report.py icons
 """
