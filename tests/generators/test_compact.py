@@ -217,8 +217,7 @@ def test_two_threads_train_the_same_denoiser_twice():
     torch.set_num_threads(2)
     try:
         first, second = (
-            compact.train_denoiser(latents, class_ids, names, small, seed=1)
-            for _ in range(2)
+            compact.train_denoiser(latents, class_ids, names, small, seed=1) for _ in range(2)
         )
     finally:
         torch.set_num_threads(before)
