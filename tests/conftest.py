@@ -79,11 +79,6 @@ SLOWEST_FIRST = (
     "reports/test_cost.py",
 )
 
-# diffusers 0.42 passes a tensor to `np.array` in a way that numpy 2 deprecates.
-COPY_KEYWORD = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 # No group of keys is left to the defaults that follow the images: these take minutes.
 TINY_RECIPE = """\
 dataset: {source: digits}

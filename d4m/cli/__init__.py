@@ -32,7 +32,8 @@ _NO_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # torch, which has no
 def main() -> None:
     """Run the command line, and print expected errors without a traceback.
 
-    Warnings go to stderr. So does a line of progress per minute where no terminal shows a bar.
+    Warnings go to stderr. So does a line when another run has to be waited for, and a line of
+    progress per minute where no terminal shows a bar.
     """
     if sys.stderr is None:  # it was closed; a file that is opened later must not take its place
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
@@ -40,6 +41,7 @@ def main() -> None:
     keep_freed_memory()
     handler = RichHandler(console=Console(stderr=True), show_path=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("d4m.store.claims").setLevel(logging.INFO)
     if not sys.stderr.isatty():
         logging.getLogger("d4m.progress").setLevel(logging.INFO)
     try:

@@ -33,7 +33,7 @@ from d4m.settings import (
 )
 from d4m.synthesis.samplers import use_scheduler
 from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images
-from tests.conftest import COPY_KEYWORD
+from tests.marks import COPY_KEYWORD
 from tests.tiny_pipelines import save_pipeline
 
 PROTOTYPES = {

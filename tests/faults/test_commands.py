@@ -18,9 +18,10 @@ from d4m.store.open_storage import StoreRoot, open_storage
 from d4m_assets.partitions import PARTITIONS
 from d4m_assets.resources import StoreResource
 from tests.assets.conftest import computed_by, opened
-from tests.conftest import COPY_KEYWORD, FOLDER_RECIPE, MADE, Workspace
+from tests.conftest import FOLDER_RECIPE, MADE, Workspace
 from tests.export.hub import serving
 from tests.faults.conftest import often
+from tests.marks import COPY_KEYWORD
 from tests.object_stores import BUCKET
 
 pytestmark = [

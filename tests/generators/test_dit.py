@@ -24,7 +24,7 @@ from d4m.generators.pretrained import PretrainedGenerator
 from d4m.settings import PretrainedSettings, SynthesisSettings
 from d4m.synthesis.samplers import use_scheduler
 from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images
-from tests.conftest import COPY_KEYWORD
+from tests.marks import COPY_KEYWORD
 from tests.tiny_pipelines import LABELS, LATENT, build_pipeline
 
 PROTOTYPES = np.random.default_rng(0).normal(size=(6, *LATENT)).astype(np.float32)

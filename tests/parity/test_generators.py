@@ -20,7 +20,7 @@ from d4m.images.pixels import to_images, to_pixels
 from d4m.settings import PretrainedSettings, SynthesisSettings
 from d4m.synthesis.samplers import use_scheduler
 from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images
-from tests.conftest import COPY_KEYWORD
+from tests.marks import COPY_KEYWORD
 from tests.tiny_pipelines import IMAGE, LATENT, build_pipeline, save_pipeline
 
 pytestmark = [pytest.mark.parity, COPY_KEYWORD]

@@ -8,7 +8,8 @@ from d4m.errors import RecipeError
 from d4m.pipeline import STAGES
 from d4m.recipe.recipe import load_recipe
 from tests.cli.commands import call, refused
-from tests.conftest import COPY_KEYWORD, FOLDER_RECIPE
+from tests.conftest import FOLDER_RECIPE
+from tests.marks import COPY_KEYWORD
 from tests.object_stores import Files, environment, make_bucket, moto
 
 NOTHING = {stage.name: () for stage in STAGES}

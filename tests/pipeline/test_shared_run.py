@@ -1,14 +1,20 @@
 """Where another run computes a stage, a run goes on with those that do not read it."""
 
+import subprocess
+import threading
+
 import pytest
 
 from d4m.pipeline import STAGES
 from d4m.store.claims import Claims
 from d4m.store.folder_storage import FolderStorage
+from tests.cli.commands import D4M
+from tests.conftest import MADE
 
 NAMES = [stage.name for stage in STAGES]
 FIRST = ["real_images", "teacher", "baseline_images"]
 """The stages that need neither the generator nor latents."""
+PATIENCE_S = 300
 
 
 @pytest.fixture
@@ -54,3 +60,21 @@ def test_a_stage_counts_what_it_computed_before_it_was_held_and_after(finished, 
     report = next(run)
     assert report.computed == tuple(unit.name for unit in lost)
     assert len(report.reused) == 7
+
+
+def test_a_run_says_that_it_waits(finished, lose):
+    vae, said = lose("generator", 1), "waiting for units that another run computes: generator (1)"
+    with _claimed(finished, vae):
+        run = subprocess.Popen(
+            [D4M, "run", "tiny"],
+            env=finished.environment() | {"COLUMNS": "120"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        patience = threading.Timer(PATIENCE_S, run.kill)
+        patience.start()
+        assert any(said in line for line in run.stderr)
+    run.communicate()
+    patience.cancel()
+    assert run.returncode in MADE

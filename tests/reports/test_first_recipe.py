@@ -18,7 +18,8 @@ from d4m.reports.inspection import inspect_images
 from d4m.reports.preflight.check import check_recipe
 from d4m.settings import RecipeSettings
 from tests.cli.commands import call, refused
-from tests.conftest import COPY_KEYWORD, Workspace
+from tests.conftest import Workspace
+from tests.marks import COPY_KEYWORD
 from tests.page.parsed import Page
 
 

@@ -20,7 +20,7 @@ from d4m.synthesis.mode_guidance import (
 )
 from d4m.synthesis.samplers import use_scheduler
 from d4m.synthesis.synthesize import ImageRequest, synthesize_images
-from tests.conftest import COPY_KEYWORD
+from tests.marks import COPY_KEYWORD
 from tests.synthesis.guided import (
     PROMPTS,
     STEPS,

@@ -11,7 +11,7 @@ from d4m.settings import SynthesisSettings
 from d4m.synthesis.samplers import use_scheduler
 from d4m.synthesis.set_guidance import ClassLatents
 from d4m.synthesis.synthesize import ImageRequest, denoise, synthesize_images
-from tests.conftest import COPY_KEYWORD
+from tests.marks import COPY_KEYWORD
 from tests.synthesis.guided import record_predictions
 from tests.tiny_pipelines import LATENT, image_to_image
 

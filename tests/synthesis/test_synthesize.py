@@ -20,7 +20,7 @@ from d4m.images.pixels import to_images
 from d4m.settings import AutoencoderSettings, DenoiserSettings, SynthesisSettings
 from d4m.synthesis.samplers import use_scheduler
 from d4m.synthesis.synthesize import ImageRequest, decode_latents, synthesize_images
-from tests.conftest import COPY_KEYWORD
+from tests.marks import COPY_KEYWORD
 
 NAMES = ("zero", "one", "two")
 STEPS = 6
