@@ -113,7 +113,7 @@ def find_rates() -> dict[str, Rate]:
         "decode": Rate("JPEG of 500 x 375 to 512 px", _decode_s() * 1e3, "ms of a core", here),
         "digest": Rate("sha256", _digest_s(1_000_000_000), "s of a core per GB", here),
         "kmeans": Rate(
-            "k-means of a class, 1,300 latents", 62.8, "s of a core", "measured: `make bench-data`"
+            "k-means of a class, 1,300 latents", 26.9, "s of a core", "measured: `make bench-data`"
         ),
         "large": Rate(
             "denoiser and VAE on a GPU", 300, "TFLOP/s", "assumed: 30 % of an H100's dense rate"
