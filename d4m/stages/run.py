@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,10 @@ from d4m.store.reference import Reference, Unit
 
 _log = logging.getLogger(__name__)
 
-Leaving = Callable[[], bool]
-"""Says whether to leave units that nobody has begun, because another run waits for a part."""
+Begin = Callable[[Sequence[Unit]], bool]
+"""Asked before each of a stage's pieces, in order: whether it was not given to another run."""
 
-Computing = Callable[[Stage, StageContext, Sequence[Unit], Leaving], list[str]]
+Computing = Callable[[Stage, StageContext, Sequence[Unit], Begin], list[str]]
 """Computes and publishes missing units; returns the names of those that it did."""
 
 
@@ -50,23 +51,20 @@ class StageReport:
 
 
 def compute_here(
-    stage: Stage, context: StageContext, missing: Sequence[Unit], leave: Leaving
+    stage: Stage, context: StageContext, missing: Sequence[Unit], begin: Begin
 ) -> list[str]:
     """Compute and publish units in this process; return their names as they were done."""
     computed = list[str]()
-    pieces = [{unit.name for unit in piece} for piece in stage.pieces(context, missing)]
-    piece_of = {name: piece for piece in pieces for name in piece}
     with (
         progress(len(missing), stage.name, unit="unit") as counted,
         closing(computed_units(stage, context, missing)) as units,
     ):
-        for unit in units:
-            computed.append(unit.name)
-            counted.step()
-            begun = piece_of[unit.name]
-            begun.remove(unit.name)
-            if not begun and leave():
+        for piece in stage.pieces(context, missing):
+            if not begin(piece):
                 break
+            for unit in islice(units, len(piece)):
+                computed.append(unit.name)
+                counted.step()
     return computed
 
 
@@ -151,26 +149,16 @@ class StageRun:
         return StageReport(manifest, done, reused, time.monotonic() - self._start, made)
 
     def _compute_unclaimed(self, context: StageContext, missing: Sequence[Unit]) -> bool:
-        """Have those units computed that no other run computes; return whether there were any.
-
-        A run that waits is given half of the pieces that are left.
-        """
-        stage = self.stage
-        claims = Claims(context.store.storage, stage.name)
+        """Have those units computed that no other run computes; return whether there were any."""
+        claims = Claims(context.store.storage, self.stage.name)
         self._held = claims, missing
         with claims.take(missing) as claim:
             claimed = bool(claim.units)
             published = context.store.find_all(claim.units)  # by another run, since the plan
             left = [unit for unit in claim.units if unit.name not in published]
-            while left:
-                leave = claim.is_wanted if len(stage.pieces(context, left)) > 1 else _never
-                done = self._compute(stage, context, left, leave)
-                self._computed += done
-                if not done or not leave():
-                    break
-                pieces = stage.pieces(context, [unit for unit in left if unit.name not in done])
-                left = [unit for piece in pieces[: -(-len(pieces) // 2)] for unit in piece]
-                claim.keep(left)
+            if left:
+                claim.divide(self.stage.pieces(context, left))
+                self._computed += self._compute(self.stage, context, left, claim.begin)
         return claimed
 
 
@@ -199,10 +187,6 @@ def run_stage(
 def _is_ready(unit: Unit, used: Mapping[str, Reference]) -> bool:
     """Return whether all that a unit reads is there, units of its own stage included."""
     return is_known(unit) and all(own in used for own in unit.reads(unit.stage))
-
-
-def _never() -> bool:
-    return False
 
 
 def computed_units(stage: Stage, context: StageContext, missing: Sequence[Unit]) -> Generator[Unit]:

@@ -10,7 +10,7 @@ Claims are written one run at a time, under a short lock. They save work, and co
 depends on them: if two runs compute a unit all the same, the first to publish it wins. A claim is
 renewed by a thread while its run lives. One that has not changed for a minute, by the clock of
 whoever looks at it, or whose process has ended on this machine, is void, and so is such a lock or
-wish. Whoever sees a wish gives up a part of what it has not begun, see `Claim`.
+wish. Whoever sees a wish gives up half of what it has not begun, see `Claim`.
 """
 
 import json
@@ -42,9 +42,10 @@ class Claim:
     """The units that one run computes, until the end of `Claims.take`.
 
     ```python
-    for unit in claim.units:
-        if claim.is_wanted():
-            claim.keep(half_of_the_rest)
+    claim.divide(pieces)
+    for piece in pieces:
+        if not claim.begin(piece):
+            break
     ```
 
     Args:
@@ -57,22 +58,33 @@ class Claim:
         self.units = units
         self._write = write
         self._lock = threading.Lock()
-        self._wanted = False
+        self._waiting = dict[str, list[Unit]]()  # pieces by the key of their first unit
 
-    def is_wanted(self) -> bool:
-        """Return whether another run waits for a part of these units, since the last `keep`."""
-        return self._wanted
+    def divide(self, pieces: Sequence[list[Unit]]) -> None:
+        """Say which units are computed together, and in which order.
 
-    def keep(self, units: list[Unit]) -> None:
-        """Give up all other units, which another run may claim at once."""
+        From now on, whenever another run waits for some of them, it is given the last half of the
+        pieces but the first that have not begun.
+        """
         with self._lock:
-            self.units, self._wanted = units, False
-            self._write(units)
+            self._waiting = {piece[0].key: piece for piece in pieces[1:]}
+
+    def begin(self, piece: Sequence[Unit]) -> bool:
+        """Keep a piece, whoever waits; return whether it has not been given away."""
+        with self._lock:
+            for unit in piece:
+                self._waiting.pop(unit.key, None)
+            return piece[0] in self.units
 
     def renew(self, *, wanted: bool) -> None:
-        """Write the claim again, with another pulse."""
+        """Write the claim again, with another pulse, and without what a run that waits is given."""
         with self._lock:
-            self._wanted = wanted
+            if wanted:
+                pieces = [*self._waiting.values()]
+                given = pieces[len(pieces) // 2 :]
+                self._waiting = {piece[0].key: piece for piece in pieces[: len(pieces) // 2]}
+                keys = {unit.key for piece in given for unit in piece}
+                self.units = [unit for unit in self.units if unit.key not in keys]
             self._write(self.units)
 
 
@@ -168,8 +180,8 @@ class Claims:
         """Renew a claim, and look for wishes, until the run ends its work on the units."""
         while not ended.wait(_PULSE_S):
             with suppress(StoreError, OSError):
-                own, wishes = {unit.key for unit in claim.units}, self._valid(_WISH)
-                claim.renew(wanted=any(own & {*json.loads(text)["keys"]} for text in wishes))
+                own = {unit.key for unit in claim.units}
+                claim.renew(wanted=any(own & keys for keys in self._unanswered()))
 
     @contextmanager
     def _lock(self) -> Generator[None]:
@@ -182,6 +194,12 @@ class Claims:
             yield
         finally:
             self.storage.delete(entry)
+
+    def _unanswered(self) -> list[set[str]]:
+        """Return the keys of each wish none of whose units is free."""
+        wishes = [set[str](json.loads(text)["keys"]) for text in self._valid(_WISH)]
+        taken = self._taken() if wishes else set[str]()
+        return [keys for keys in wishes if keys <= taken]
 
     def _taken(self) -> set[str]:
         """Return the keys of all valid claims."""

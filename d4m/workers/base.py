@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from d4m.stages.base import Stage
 from d4m.stages.context import StageContext
-from d4m.stages.run import Leaving
+from d4m.stages.run import Begin
 from d4m.store.reference import Unit
 
 
@@ -19,15 +19,15 @@ class Workers(ABC):
 
     @abstractmethod
     def compute(
-        self, stage: Stage, context: StageContext, missing: Sequence[Unit], leave: Leaving
+        self, stage: Stage, context: StageContext, missing: Sequence[Unit], begin: Begin
     ) -> list[str]:
         """Compute and publish units that do not read one another, in any order.
 
         Results do not depend on who computes them, nor on the order.
 
         Returns:
-            The names of the units that are published: all of them, or those that were begun before
-            `leave` said yes.
+            The names of the units that are published: all of them but the pieces that `begin`
+            refused.
 
         Raises:
             D4MError: a unit cannot be computed; those that are published stay.

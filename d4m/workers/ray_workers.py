@@ -13,7 +13,7 @@ from d4m.errors import WorkerError
 from d4m.progress import Progress, progress
 from d4m.stages.base import Stage
 from d4m.stages.context import StageContext
-from d4m.stages.run import Leaving, compute_here
+from d4m.stages.run import Begin, compute_here
 from d4m.store.reference import Unit
 from d4m.workers.base import Workers
 from d4m.workers.ray_cluster import RayCluster
@@ -42,12 +42,12 @@ class RayWorkers(Workers):
         self._cluster: RayCluster | None = None
 
     def compute(
-        self, stage: Stage, context: StageContext, missing: Sequence[Unit], leave: Leaving
+        self, stage: Stage, context: StageContext, missing: Sequence[Unit], begin: Begin
     ) -> list[str]:
         """Have units computed and published by Ray's workers."""
         if not stage.needs_worker(missing):
-            return compute_here(stage, context, missing, leave)
-        return ShardRun(self.cluster(), stage, context, missing, leave).run()
+            return compute_here(stage, context, missing, begin)
+        return ShardRun(self.cluster(), stage, context, missing, begin).run()
 
     def cluster(self) -> RayCluster:
         """Return the Ray of the settings, which is started or joined at the first call."""
@@ -85,7 +85,7 @@ class ShardRun:
         stage: whose units.
         context: what the stage reads; it is sent once.
         missing: the units.
-        leave: says when to give out no more.
+        begin: asked before a piece is given out.
     """
 
     def __init__(
@@ -94,10 +94,10 @@ class ShardRun:
         stage: Stage,
         context: StageContext,
         missing: Sequence[Unit],
-        leave: Leaving,
+        begin: Begin,
     ) -> None:
         """Cut the work into pieces; give out none."""
-        self._leave = leave
+        self._begin = begin
         self._cluster, self._ray = cluster, cluster.ray
         self._stage, self._missing = stage, missing
         self._boxed = [cluster.ray.put((stage, context))]
@@ -110,7 +110,7 @@ class ShardRun:
         self._longest_s = 0.0
 
     def run(self) -> list[str]:
-        """Return the names of the published units, once all are, or those that were given out.
+        """Return the names of the published units, once all are but those that another run has.
 
         Raises:
             D4MError: a unit cannot be computed.
@@ -132,10 +132,9 @@ class ShardRun:
     def _give(self) -> bool:
         """Give shards to free workers; return whether any worker has one."""
         slots = self._cluster.slots(self._share)
-        if self._leave() and self._done:
-            return bool(self._given)
         while len(self._given) < slots and len(self._shards):
-            self._submit(self._shards.take(slots))
+            if pieces := [piece for piece in self._shards.take(slots) if self._begin(piece)]:
+                self._submit(pieces)
         if len(self._given) < slots and (slow := self._find_slow()):
             slow.doubled = True
             left = self._not_done(slow.pieces)

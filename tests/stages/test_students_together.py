@@ -138,7 +138,7 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_bits(finished, monkeypat
     assert not list(finished.store.rglob("*.checkpoint*"))
 
 
-def test_a_run_that_leaves_work_to_another_ends_after_a_piece(finished_once, tmp_path):
+def test_a_run_ends_before_the_first_piece_that_another_run_was_given(finished_once, tmp_path):
     class Pairs(Squares):
         def pieces(self, context, missing):  # noqa: ARG002
             return [list(missing[start : start + 2]) for start in range(0, len(missing), 2)]
@@ -147,4 +147,11 @@ def test_a_run_that_leaves_work_to_another_ends_after_a_piece(finished_once, tmp
     stage = Pairs(tmp_path, count=6)
     units: list[Unit] = stage.plan(context)
     copied = replace(context, store=type(context.store)(tmp_path / "store"))
-    assert compute_here(stage, copied, units, lambda: True) == ["00", "01"]
+    asked = list[list[Unit]]()
+
+    def begin(piece):
+        asked.append([*piece])
+        return len(asked) < 3
+
+    assert compute_here(stage, copied, units, begin) == ["00", "01", "02", "03"]
+    assert asked == [units[:2], units[2:4], units[4:]]

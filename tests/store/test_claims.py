@@ -12,7 +12,7 @@ import pytest
 
 from d4m.errors import UnsafeStoreError
 from d4m.store import claims
-from d4m.store.claims import Claims, wait_for_any
+from d4m.store.claims import Claim, Claims, wait_for_any
 from d4m.store.folder_storage import FolderStorage
 from d4m.store.open_storage import open_storage
 from d4m.store.reference import Unit
@@ -25,6 +25,13 @@ OTHER = Unit("teacher", "1", "teacher", {})
 @pytest.fixture
 def storage(tmp_path):
     return FolderStorage(tmp_path / "store")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Claims are renewed, and looked at, a hundred times as often."""
+    monkeypatch.setattr(claims, "_PULSE_S", 0.01)
+    monkeypatch.setattr(claims, "_LOOK_S", 0.01)
 
 
 def _files(storage):
@@ -83,9 +90,46 @@ def test_whoever_waits_for_several_stages_goes_on_when_one_is_given_up(storage):
         assert len(_files(storage)) == 1  # the claim: the wish has gone
 
 
-def test_a_run_that_is_asked_gives_up_units_and_the_other_claims_them(storage, monkeypatch):
-    monkeypatch.setattr(claims, "_PULSE_S", 0.01)
-    monkeypatch.setattr(claims, "_LOOK_S", 0.01)
+def _divided(units):
+    """Return a claim on units, each of which is a piece, and what it has written."""
+    written = list[list[Unit]]()
+    claim = Claim(units, lambda units: written.append([*units]))
+    claim.divide([[unit] for unit in units])
+    return claim, written
+
+
+def test_half_of_the_pieces_that_have_not_begun_are_given_away_each_time():
+    claim, written = _divided(UNITS)
+    assert claim.begin(UNITS[:1])
+    claim.renew(wanted=False)
+    claim.renew(wanted=True)
+    claim.renew(wanted=True)
+    claim.renew(wanted=True)
+    assert written == [UNITS, UNITS[:2], UNITS[:1], UNITS[:1]]
+    assert [claim.begin([unit]) for unit in UNITS] == [True, False, False, False]
+
+
+def test_the_first_piece_is_kept_before_it_begins_and_so_is_each_that_has_begun():
+    claim, written = _divided(UNITS)
+    assert all(claim.begin([unit]) for unit in UNITS[1:])
+    claim.renew(wanted=True)
+    assert written == [UNITS]
+    assert claim.begin(UNITS[:1])
+
+
+def test_units_of_a_piece_are_given_away_together():
+    written = list[list[Unit]]()
+    claim = Claim(UNITS, lambda units: written.append([*units]))
+    claim.divide([UNITS[:1], UNITS[1:]])
+    claim.renew(wanted=True)
+    assert written == [UNITS[:1]]
+    assert not claim.begin(UNITS[1:])
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_that_is_asked_gives_units_away_in_the_midst_of_one_and_the_other_claims_them(
+    storage,
+):
     given = list[list[Unit]]()
 
     def other_run():
@@ -95,48 +139,56 @@ def test_a_run_that_is_asked_gives_up_units_and_the_other_claims_them(storage, m
             given.append(claim.units)
 
     with Claims(storage, "latents").take(UNITS) as claim:
-        assert not claim.is_wanted()
+        claim.divide([[unit] for unit in UNITS])
+        assert claim.begin(UNITS[:1])
         other = threading.Thread(target=other_run)
         other.start()
-        while not claim.is_wanted():
-            time.sleep(0.001)
-        claim.keep(UNITS[:2])
         other.join()
         assert claim.units == UNITS[:2]
     assert given == [UNITS[2:]]
     assert _files(storage) == []
 
 
-def test_a_wish_for_other_units_is_none_for_these(storage, monkeypatch):
-    monkeypatch.setattr(claims, "_PULSE_S", 0.01)
-    mine, others, seen = UNITS[1:], UNITS[:1], list[bool]()
+@pytest.mark.usefixtures("quick")
+def test_a_wish_is_answered_once(storage):
     with (
-        Claims(storage, "latents").take(others) as other,
-        Claims(storage, "latents").take(mine) as claim,
+        Claims(storage, "latents").take(UNITS) as claim,
+        Claims(storage, "latents").wish(UNITS) as is_free,
     ):
-        monkeypatch.setattr(claim, "renew", lambda *, wanted: seen.append(wanted))
+        claim.divide([[unit] for unit in UNITS])
+        while not is_free():
+            time.sleep(0.001)
+        [path] = [path for path in _files(storage) if path.suffix == ".json"]
+        texts = set()
+        while len(texts) < 4:  # it looks again and again
+            texts.add(path.read_text())
+        assert len(claim.units) == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_wish_for_other_units_is_none_for_these(storage):
+    mine, others, held = UNITS[2:], UNITS[:2], Claims(storage, "latents")
+    with held.take(others) as other, held.take(mine) as claim:
+        claim.divide([[unit] for unit in mine])
+        other.divide([[unit] for unit in others])
         waiting = threading.Thread(
             target=wait_for_any, args=([(Claims(storage, "latents"), others)],)
         )
         waiting.start()
-        while not other.is_wanted():
-            time.sleep(0.001)
-        before = len(seen)
-        while len(seen) < before + 2:
-            time.sleep(0.001)
-    waiting.join()
-    assert not any(seen)
+        waiting.join()
+        assert (other.units, claim.units) == (others[:1], mine)
 
 
-def test_the_wish_of_a_process_that_was_killed_is_no_wish(storage, monkeypatch):
-    monkeypatch.setattr(claims, "_PULSE_S", 0.01)
+@pytest.mark.usefixtures("quick")
+def test_the_wish_of_a_process_that_was_killed_is_no_wish(storage):
     _leave_claim(storage, host=socket.gethostname(), process=_ended_process())
     [path] = _files(storage)
     path.rename(path.with_suffix(".wish"))
     with Claims(storage, "latents").take(UNITS) as claim:
+        claim.divide([[unit] for unit in UNITS])
         while len(_files(storage)) > 1:
             time.sleep(0.001)
-        assert not claim.is_wanted()
+        assert claim.units == UNITS
 
 
 def _ended_process():
@@ -170,8 +222,8 @@ def test_the_claim_of_another_machine_is_void_once_it_has_no_pulse(storage, monk
         assert mine.units == UNITS
 
 
-def test_a_living_run_renews_its_claim(storage, monkeypatch):
-    monkeypatch.setattr(claims, "_PULSE_S", 0.01)
+@pytest.mark.usefixtures("quick")
+def test_a_living_run_renews_its_claim(storage):
     with Claims(storage, "latents").take(UNITS):
         [path] = _files(storage)
         texts = set()
