@@ -25,7 +25,8 @@ from d4m.cli.app import app as app
 from d4m.compute import keep_freed_memory, spin_briefly
 from d4m.errors import D4MError
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}  # where the output goes
+# No room where the output goes, and names that no file system takes.
+_EXPECTED = {errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG}
 _NO_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # torch, which has no class for it
 
 
@@ -49,7 +50,7 @@ def main() -> None:
     except D4MError as failure:
         _end(failure)
     except OSError as failure:
-        if failure.errno not in _NO_ROOM:
+        if failure.errno not in _EXPECTED:
             raise
         _end(failure)
     except RuntimeError as failure:

@@ -1,5 +1,7 @@
 """Hand a distilled data set on: as a folder, or to the hub."""
 
+import shutil
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -77,11 +79,14 @@ def export(
         refuse_nested(folder, test_images)
     contents = open_contents(open_pipeline(recipe), version)
     contents = contents.with_labels(labels.value if labels else None, epochs)
-    if test_images is not None:
-        write_test_images(contents, test_images)
-        console.print(f"wrote {escape(str(test_images))}", soft_wrap=True)
-    write_export(contents, folder, form=form.value, licence=licence)
-    console.print(f"wrote {escape(str(folder))}", soft_wrap=True)
+    with ExitStack() as unless_all_is_written:
+        if test_images is not None:
+            write_test_images(contents, test_images)
+            unless_all_is_written.callback(shutil.rmtree, test_images, ignore_errors=True)
+        write_export(contents, folder, form=form.value, licence=licence)
+        unless_all_is_written.pop_all()
+    for written in filter(None, (test_images, folder)):
+        console.print(f"wrote {escape(str(written))}", soft_wrap=True)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from d4m.cli.app import JsonOption, app, console, open_pipeline, print_json
-from d4m.environment import recipes_folder
+from d4m.environment import recipes_folder, store_root
 from d4m.errors import D4MError, MissingUpstreamError
 from d4m.recipe.recipe import recipe_names
 from d4m.reports.plan_ahead import Outlook
@@ -23,8 +23,10 @@ def list_recipes(as_json: JsonOption = False) -> None:
 
     The score is top-1 of the first student on the synthetic images, next to that on random real
     images with the same labels. Where the recipe was edited and not run, the state says that the
-    score is of an earlier version. Nothing is computed.
+    score is of an earlier version. Scores on test images and on validation images are not to be
+    compared. Nothing is computed.
     """
+    store_root()  # a wrong one is no recipe's fault
     found = {name: _look_at(name) for name in recipe_names(recipes_folder())}
     if as_json:
         print_json(found)
@@ -35,16 +37,16 @@ def list_recipes(as_json: JsonOption = False) -> None:
             soft_wrap=True,
         )
         return
-    table = Table("recipe", "state", "top-1 %", "random real %", box=None)
+    table = Table("recipe", "state", "top-1 %", "random real %", "scored on", box=None)
     for name, row in found.items():
         scores = (_percent(row["top1"].get(each)) for each in _COMPARED)
-        table.add_row(escape(name), escape(row["state"]), *scores)
+        table.add_row(escape(name), escape(row["state"]), *scores, row["split"] or "-")
     console.print(table)
 
 
 def _look_at(name: str) -> dict[str, Any]:
     """Return the state and the score of a recipe, whatever is wrong with it."""
-    nothing = {"student": None, "labels": None, "top1": {}, "version": ""}
+    nothing = {"student": None, "labels": None, "top1": {}, "split": None, "version": ""}
     try:
         outlook = open_pipeline(name).look_ahead(refuse=False)
     except D4MError as failure:
@@ -55,7 +57,8 @@ def _look_at(name: str) -> dict[str, Any]:
         return {"state": _state(outlook), **nothing}
     earlier = ", scores of an earlier version" if shown.version else ""
     state = _state(outlook) + earlier
-    return {"state": state, **_score(shown.scores), "version": shown.version}
+    score = _score(shown.scores)
+    return {"state": state, **score, "split": shown.split, "version": shown.version}
 
 
 def _state(outlook: Outlook) -> str:

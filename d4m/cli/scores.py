@@ -22,12 +22,11 @@ from d4m.cli.app import (
 )
 from d4m.errors import D4MError
 from d4m.reports.conditions import describe_device, describe_differences, find_conditions
-from d4m.reports.present import ShownDataset
+from d4m.reports.present import ShownDataset, are_scored_apart
 from d4m.reports.standing import lead_rows, note_on
 from d4m.stages.chosen_settings import describe_choice
 from d4m.stages.distilled_dataset import score_json
 from d4m.stages.image_fidelity import FidelityRow
-from d4m.stages.real_images import RealImages
 from d4m.stages.score_table import ScoreRow
 from d4m.stages.score_text import (
     LEGEND,
@@ -98,19 +97,26 @@ def compare(
         raise D4MError(msg)
     made = {f"{name}: {row.label}": row for name, each in rows.items() for row in each}
     differences = describe_differences(find_conditions(made))
+    apart = are_scored_apart(shown.values())
     if as_json:
         each = {
             name: {**_shown_json(shown[name]), "scores": list(map(score_json, rows[name]))}
             for name in rows
         }
-        print_json({"recipes": each, "rows_differ_in": list(differences)})
+        print_json(
+            {
+                "recipes": each,
+                "scored_on_different_images": apart,
+                "rows_differ_in": list(differences),
+            }
+        )
         return
     for name, each in shown.items():
         print_note(name, each.note)
     console.print(_score_table(rows, splits.pop()))
     _print_facts(shown, made)
     _print_parts(rows)
-    if len({digests for each in shown.values() if (digests := _scored_on(each))}) > 1:
+    if apart:
         console.print(
             "[yellow]these recipes are scored on different images[/yellow], so only rows of one "
             "recipe can be compared",
@@ -118,18 +124,6 @@ def compare(
         )
     for line in differences:
         console.print(f"[yellow]rows differ in[/yellow] {escape(line)}", soft_wrap=True)
-
-
-def _scored_on(shown: ShownDataset) -> frozenset[str]:
-    """Return the digests of the images that scores are on; none where an old version is shown."""
-    if shown.context is None:
-        return frozenset()
-    units = shown.context.upstream.get(RealImages.name, {})
-    return frozenset(
-        record.digest
-        for name, record in units.items()
-        if record is not None and name.startswith(f"{shown.split}-")
-    )
 
 
 def _shown_json(shown: ShownDataset) -> dict[str, Any]:

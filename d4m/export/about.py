@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from d4m.export.contents import Contents
 from d4m.sources.value_range import FULL_RANGE
 
@@ -17,6 +19,20 @@ def about_set(contents: Contents) -> dict[str, Any]:
     """Return names, sizes, how students were trained, and how real images are decoded."""
     statistics, recipe = contents.statistics(), contents.recipe
     evaluation = recipe.evaluation
+    soft = contents.has_labels or "soft" in evaluation.labels
+    hard = evaluation.hard
+    learnt = {
+        "epochs": recipe.soft_labels.epochs,
+        "optimizer": evaluation.optimizer,
+        "matching": evaluation.matching,
+    }
+    if not soft:
+        learnt = {
+            "epochs": hard.epochs or recipe.soft_labels.epochs,
+            "optimizer": hard.optimizer or evaluation.optimizer,
+            "augmentation": hard.augmentation or recipe.soft_labels.augmentation,
+            "batch_changes": hard.batch_changes,
+        }
     images, size_px, channels = contents.shape
     return {
         "name": contents.name,
@@ -26,9 +42,8 @@ def about_set(contents: Contents) -> dict[str, Any]:
         "channels": channels,
         "real_images": _decoding(contents),
         "training": {
-            "epochs": recipe.soft_labels.epochs,
-            "optimizer": evaluation.optimizer.model_dump(mode="json"),
-            "matching": evaluation.matching.model_dump(mode="json"),
+            "labels": "soft" if soft else "hard",
+            **{name: to_jsonable_python(value) for name, value in learnt.items()},
             "mean": statistics and statistics.mean,
             "deviation": statistics and statistics.deviation,
         },

@@ -9,11 +9,12 @@ from ruamel.yaml import YAML
 
 from d4m.export.contents import Contents
 from d4m.recipe.private_paths import name_source
+from d4m.stages.distilled_dataset import note_without_labels
 from d4m.stages.score_text import LEGEND, markdown_table, ranking_lines
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
 _LARGEST = "100K<n<1M"
-_TAGS = ("dataset-distillation", "synthetic", "soft-labels", "d4m", "diffusion")
+_TAGS = ("dataset-distillation", "synthetic", "d4m", "diffusion")
 
 CITATION = """\
 @inproceedings{su2024d4m,
@@ -93,7 +94,6 @@ for epoch in range(data.epochs):
         ...  # pixels in [-1, 1]; logits are to be divided by a temperature
 ```
 """
-_USE_NO_LABELS = "There are no soft labels here: the students asked the teacher as they trained.\n"
 
 _IMAGE_FILES = {
     "parquet": "| `data/` | `image`, `label`, `weight` (1 on average: the share of its class that "
@@ -105,7 +105,7 @@ _IMAGE_FILES = {
 }
 _TABLE_FILES = """\
 | `scores/` | the score table |
-| `distilled.py`, `distilled.json` | a loader and a training loop, and what they must know |
+| `distilled.py`, `distilled.json` | a loader, a loop that trains on soft labels, and their facts |
 | `croissant.json` | these tables in the Croissant format |"""
 _LABEL_FILES = (
     "| `soft_labels/` | a row per epoch and image: how the view was made, and the teacher's logits "
@@ -154,7 +154,7 @@ def _front_matter(contents: Contents, form: str, licence: str) -> dict[str, Any]
         "license": licence,
         "task_categories": ["image-classification"],
         "size_categories": [next((name for most, name in _SIZES if images < most), _LARGEST)],
-        "tags": list(_TAGS),
+        "tags": [*_TAGS, *(["soft-labels"] if contents.has_labels and form == "parquet" else [])],
         "configs": [
             {
                 "config_name": name,
@@ -179,7 +179,7 @@ def _card(contents: Contents, form: str) -> str:
         _PAPER_FILES,
     ]
     use = _USE[form]
-    use += f"\n{_USE_LABELS if labelled else _USE_NO_LABELS}" if tables else ""
+    use += f"\n{_USE_LABELS if labelled else note_without_labels(settings)}" if tables else ""
     failed = ["", "## Checks that fail", "", *(f"- {each}" for each in contents.failed), ""]
     return _CARD.format(
         name=contents.name,

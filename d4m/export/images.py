@@ -19,6 +19,7 @@ from d4m.stages.training_sets import labelled_batches, view_size_px
 
 _GROUP_IMAGES = 100  # the hub's viewer reads a row group per page
 _TAR_BYTES = 256 << 20
+_NAME_BYTES = 255  # that file systems take
 _UNSAFE = re.compile(r"[^\w.+-]+")
 
 
@@ -125,7 +126,8 @@ def _row(image: ExportedImage, contents: Contents) -> dict[str, Any]:
 
 
 def _folder_name(class_id: int, name: str) -> str:
-    return f"{class_id:05d}_{_UNSAFE.sub('_', name)}".rstrip("_.")
+    text = f"{class_id:05d}_{_UNSAFE.sub('_', name)}".encode()[:_NAME_BYTES]
+    return text.decode(errors="ignore").rstrip("_.")
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:

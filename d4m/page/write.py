@@ -13,6 +13,7 @@ from d4m.page.scores import Figures
 from d4m.page.template import page_environment
 from d4m.pipeline import Pipeline
 from d4m.recipe.private_paths import hide_folder
+from d4m.reports.present import are_scored_apart
 from d4m.stages.set_bytes import bytes_in_words
 from d4m.store.digest import digest_json
 from d4m.store.durable import write_atomically
@@ -127,6 +128,7 @@ def render_parts(parts: Sequence[Part], *, made_of: str = "") -> str:
     return page.render(
         parts=parts,
         scored=scored,
+        scored_apart=are_scored_apart(part.shown for part in parts if part.shown),
         split=next(iter(splits), "test"),
         figures=Figures(scored),
         names=" ".join(part.name for part in parts),

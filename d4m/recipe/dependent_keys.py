@@ -50,9 +50,9 @@ def _minimax_by_recipe(sections: Mapping[str, Any]) -> Sections:
     if size_px is not None:
         crop = {"resize_px": size_px, "crop_px": size_px, "resampling": "bilinear"}
         filled["test_crop"] = crop
-    if ipc is not None and ipc > 10:
-        fewer = ((50, 1500), (200, 1000), (500, 500))
-        epochs = next((epochs for most, epochs in fewer if ipc <= most), 300)
+    if ipc is not None and not 1 < ipc <= 10:
+        most_images = ((1, 3000), (50, 1500), (200, 1000), (500, 500))
+        epochs = next((epochs for most, epochs in most_images if ipc <= most), 300)
         filled["hard"] = {"epochs": epochs}
     return {"evaluation": filled} if filled else {}
 

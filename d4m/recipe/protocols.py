@@ -74,8 +74,8 @@ def rded() -> Sections:
 def minimax() -> Sections:
     """Return the training with class labels of the tables of ImageNette and ImageWoof.
 
-    There are 2,000 epochs; 1,500 with `prototypes.ipc` above 10, 1,000 above 50, 500 above 200 and
-    300 above 500. Test images are resized to `synthesis.size_px` and cropped to a square.
+    There are 2,000 epochs; 3,000 with `prototypes.ipc` 1, 1,500 above 10, 1,000 above 50, 500 above
+    200 and 300 above 500. Test images are resized to `synthesis.size_px` and cropped to a square.
 
     Source:
         vimar-gu/MinimaxDiffusion (Gu et al., CVPR 2024), argument.py, data.py and train.py, with

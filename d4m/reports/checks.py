@@ -187,7 +187,7 @@ def _class_order(context: StageContext) -> CheckResult:
 
 
 def _beats_random_real(context: StageContext) -> CheckResult:
-    """Fail where a row is behind random real images by more than chance; say where each stands.
+    """Warn where a row is behind random real images by more than chance; say where each stands.
 
     A level row passes: with few students almost every row is level, and people learn to ignore a
     warning that chance switches on and off. The summary calls the row level.

@@ -18,12 +18,15 @@ from d4m.settings import RecipeSettings
 from d4m.stages.context import StageContext
 from d4m.stages.display_names import names_of
 from d4m.stages.distilled_dataset import DistilledDataset
+from d4m.stages.evaluation_scores import EvaluationScores
+from d4m.stages.real_images import RealImages
 from d4m.stages.score_table import ScoreRow
 from d4m.stages.synthetic_images import SyntheticImages
 from d4m.stages.unit_names import class_of
 from d4m.store.manifest import ManifestVersion
 
 _IMAGES = SyntheticImages.name
+_SCORES = EvaluationScores.name
 _SHEET_CLASSES = 20
 _SHEET_IMAGES = 10
 _GAP_PX = 24
@@ -69,6 +72,17 @@ class DatasetVersion:
             scores=list(map(_row, json.loads(scores))),
             folder=folder,
         )
+
+    def scored_on(self, context: StageContext) -> frozenset[str]:
+        """Return the digests of the images that students were scored on; none if they are gone."""
+        scored = {held for name, held in self.upstream.items() if _asset(name) == _SCORES}
+        images = f"{RealImages.name}/{self.settings['evaluation']['split']}-"
+        for version in context.manifests.versions(_SCORES):
+            for record in version.manifest.units.values():
+                if record.digest in scored and (unit := context.store.find(_SCORES, record.key)):
+                    read = unit.inputs["upstream"].items()
+                    return frozenset(held for name, held in read if name.startswith(images))
+        return frozenset()
 
     def named_scores(self, present: RecipeSettings) -> list[ScoreRow]:
         """Return the rows with the names that a recipe has for the same students and teachers."""

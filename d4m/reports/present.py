@@ -1,6 +1,6 @@
 """Find the data set that belongs to the present recipe; else the last one, and what changed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from d4m.stages.display_names import with_names
 from d4m.stages.distilled_dataset import DistilledDataset
 from d4m.stages.evaluation_scores import EvaluationScores
 from d4m.stages.image_fidelity import FidelityRow, ImageFidelity, fidelity_rows
+from d4m.stages.real_images import RealImages
 from d4m.stages.score_table import ScoreRow, score_rows
 from d4m.stages.set_bytes import SetBytes, set_bytes
 
@@ -36,6 +37,8 @@ class ShownDataset:
         context: the recipe's artifacts that are whole; None for an earlier version.
         version: name of an earlier version; empty where it belongs to the present recipe.
         changes: how the present recipe differs from that version, in words.
+        scored_on: digests of the images that its students were scored on; empty where the store has
+            them no longer.
     """
 
     split: str
@@ -46,6 +49,7 @@ class ShownDataset:
     context: StageContext | None = None
     version: str = ""
     changes: tuple[str, ...] = ()
+    scored_on: frozenset[str] = frozenset()
 
     @property
     def note(self) -> str:
@@ -88,7 +92,13 @@ def shown_dataset(outlook: Outlook) -> ShownDataset:
         folder=present.open_files(_DATASET, _DATASET) if packed else None,
         weight=set_bytes(present),
         context=present,
+        scored_on=_scored_on(present),
     )
+
+
+def are_scored_apart(shown: Iterable[ShownDataset]) -> bool:
+    """Return whether some of these data sets were scored on other images than others."""
+    return len({each.scored_on for each in shown if each.scored_on}) > 1
 
 
 def earlier_note(outlook: Outlook, artifact: str) -> str:
@@ -124,7 +134,15 @@ def scores_so_far(outlook: Outlook) -> tuple[ShownDataset, str] | None:
     if not rows:
         return None
     split = settings.evaluation.split
-    shown = ShownDataset(split, rows, [], None, weight=set_bytes(present), context=present)
+    shown = ShownDataset(
+        split,
+        rows,
+        [],
+        None,
+        weight=set_bytes(present),
+        context=present,
+        scored_on=_scored_on(present),
+    )
     return shown, f"{len(planned.stored)} of {len(planned.units)} scores are there"
 
 
@@ -145,6 +163,15 @@ def _last_version(context: StageContext, changes: tuple[str, ...]) -> ShownDatas
         folder=opened.folder,
         version=versions[-1].name,
         changes=changes,
+        scored_on=opened.scored_on(context),
+    )
+
+
+def _scored_on(present: StageContext) -> frozenset[str]:
+    own = f"{present.recipe.settings.evaluation.split}-"
+    units = present.upstream.get(RealImages.name, {})
+    return frozenset(
+        record.digest for name, record in units.items() if record and name.startswith(own)
     )
 
 

@@ -61,9 +61,16 @@ _LABEL_NOTES = {
     "`gaps * scales / 255` below it, and last all other classes do. Divide by the temperature of "
     "your choice before the softmax.",
 }
-_ONLINE_NOTE = "There are no soft labels here: the students asked the teacher as they trained."
+_NO_LABELS = "There are no soft labels here: the students "
+_ONLINE_NOTE = f"{_NO_LABELS}asked the teacher as they trained."
+_HARD_NOTE = f"{_NO_LABELS}learnt the classes, as `evaluation.hard` of `recipe.yaml` says."
 
 _SHEET_ROWS = 100
+
+
+def note_without_labels(settings: RecipeSettings) -> str:
+    """Return why a data set holds no soft labels, in words."""
+    return _ONLINE_NOTE if "soft" in settings.evaluation.labels else _HARD_NOTE
 
 
 class DistilledDataset(Stage):
@@ -155,7 +162,7 @@ def _card(
     lines: Sequence[str],
 ) -> str:
     stored = settings.soft_labels.mode == "stored"
-    notes = _LABEL_NOTES[settings.soft_labels.format] if stored else _ONLINE_NOTE
+    notes = _LABEL_NOTES[settings.soft_labels.format] if stored else note_without_labels(settings)
     return _CARD.format(
         name=name,
         images=sum(counts),

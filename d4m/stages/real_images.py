@@ -108,8 +108,12 @@ def _describe_class(
         f"{counts.pop('train')} training, "
         f"{', '.join(f'{count} {split}' for split, count in counts.items())} images"
     )
-    reasons = [reason for index in indexes.values() for reason in index.unreadable.values()]
+    unreadable = [each for index in indexes.values() for each in index.unreadable.items()]
+    reasons = [reason for _, reason in unreadable]
     copies = sum(reason.startswith(LEFT_OUT) for reason in reasons)
-    lost = [f"{len(reasons) - copies} more cannot be read"] if len(reasons) > copies else []
+    lost = []
+    if len(reasons) > copies:
+        example = next(each for each in unreadable if not each[1].startswith(LEFT_OUT))
+        lost = [f"{len(reasons) - copies} more cannot be read, such as {': '.join(example)}"]
     lost += [f"{copies} more are copies"] if copies else []
     return f"{text} ({', '.join(lost)})" if lost else text

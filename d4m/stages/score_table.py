@@ -91,8 +91,9 @@ class Ranking:
     """DD-Ranking's scores of the first student, from the rows of one table.
 
     Attributes:
-        label_robust: LRS with its parts; None without full_data, random_real, soft and hard rows.
-        augmentation_robust: ARS; None without rows trained without augmentation.
+        label_robust: LRS with its parts; None without full_data, random_real, soft and hard rows,
+            and before all of these have equally many seeds.
+        augmentation_robust: ARS; None without rows trained without augmentation, and likewise.
     """
 
     label_robust: LabelRobustness | None
@@ -163,23 +164,21 @@ def rank(rows: Sequence[ScoreRow]) -> Ranking:
     Source:
         Li et al., "DD-Ranking" (2025); see `d4m.scores.dd_ranking`.
     """
-    synthetic, random = (_top1(rows, each) for each in ("synthetic", "random_real"))
-    plain, random_plain = (
-        _top1(rows, each, augmented=False) for each in ("synthetic", "random_real")
-    )
-    hard, full = (_top1(rows, each, labels="hard") for each in ("synthetic", "full_data"))
-    if synthetic is None or random is None:
-        return Ranking(None, None)
+    soft = [_first(rows, each) for each in ("synthetic", "random_real")]
+    hard = [_first(rows, each, labels="hard") for each in ("synthetic", "full_data")]
+    plain = [_first(rows, each, augmented=False) for each in ("synthetic", "random_real")]
     label_robust = augmentation_robust = None
-    if hard is not None and full is not None:
+    if top1 := _top1_of_equals([*soft, *hard]):
+        synthetic, random, synthetic_hard, real_hard = top1
         label_robust = label_robust_score(
-            real_hard=full, synthetic_hard=hard, synthetic=synthetic, random=random
+            real_hard=real_hard, synthetic_hard=synthetic_hard, synthetic=synthetic, random=random
         )
-    if plain is not None and random_plain is not None:
+    if top1 := _top1_of_equals([*soft, *plain]):
+        synthetic, random, synthetic_plain, random_plain = top1
         augmentation_robust = augmentation_robust_score(
             synthetic_augmented=synthetic,
             random_augmented=random,
-            synthetic_plain=plain,
+            synthetic_plain=synthetic_plain,
             random_plain=random_plain,
         )
     return Ranking(label_robust, augmentation_robust)
@@ -277,14 +276,21 @@ def teacher_by_student(rows: Sequence[ScoreRow]) -> dict[str, dict[str, ScoreRow
     return matrix if len(matrix) > 1 else {}
 
 
-def _top1(
+def _first(
     rows: Sequence[ScoreRow],
     training_set: str,
     *,
     labels: Labels = "soft",
     augmented: bool = True,
-) -> float | None:
-    """Return the mean accuracy of the first such row, which is the first student's."""
+) -> ScoreRow | None:
+    """Return the first such row, which is the first student's."""
     key = (training_set, labels, augmented)
-    found = (r.top1 for r in rows if (r.training_set, r.labels, r.augmented) == key)
+    found = (row for row in rows if (row.training_set, row.labels, row.augmented) == key)
     return next(found, None)
+
+
+def _top1_of_equals(rows: Sequence[ScoreRow | None]) -> list[float]:
+    """Return the mean accuracies of rows with equally many seeds; none if a row or seed lacks."""
+    known = [row for row in rows if row is not None]
+    equal = len(known) == len(rows) and len({row.seeds for row in known}) == 1
+    return [row.top1 for row in known] if equal else []

@@ -25,7 +25,14 @@ def test_an_objective_has_its_rank_correlation_and_how_likely_that_is_by_chance(
     with console.capture() as capture:
         console.print(_relation_table({"mean features": Relation(values, errors)}))
     last = capture.get().splitlines()[-1].split()
-    assert last == ["mean", "features", "+0.80", "0.200"]  # 1 - 6 x 2 / (4 x 15)
+    # 1 - 6 x 2 / (4 x 15); of the 24 orders of four sets, 4 are as good and 4 as bad
+    assert last == ["mean", "features", "+0.80", "0.333"]
+
+
+def test_three_sets_in_one_order_may_well_be_chance_and_twenty_are_none():
+    few, many = (Relation(np.arange(float(n)), np.arange(n) / n) for n in (3, 20))
+    assert (few.spearman, few.chance) == pytest.approx((1, 2 / 6))
+    assert (many.spearman, many.chance) == pytest.approx((1, 2 / 10_000))  # none of 9,999 is as far
 
 
 @pytest.mark.parametrize("equal", ["values", "errors"])

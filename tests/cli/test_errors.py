@@ -102,6 +102,11 @@ def test_an_output_without_room_is_one_line(finished_once):
     assert "Traceback" not in done.stderr
 
 
+def test_a_name_that_no_file_system_takes_is_an_error_in_one_line(workspace):
+    _, error = fail(workspace, "status", "a" * 300)
+    assert error.splitlines()[0].startswith("error: [Errno 36] File name too long")
+
+
 def test_a_terminal_that_does_not_know_its_width_shows_all(finished_once):
     done = subprocess.run(
         [D4M, "list"],

@@ -1,9 +1,12 @@
 """Show and compare: tables."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from d4m.page.write import render_report
 from tests.cli.commands import call, refused
 from tests.conftest import FOLDER_RECIPE, ONE_STUDENT, TINY_RECIPE
 
@@ -141,6 +144,16 @@ def test_compare_says_where_recipes_are_scored_on_different_images(compared):
     compared.write("folder", FOLDER_RECIPE)
     compared.run("folder")
     assert any(said in line for line in call(compared, "compare", "tiny", "folder"))
+    compared.write("folder", FOLDER_RECIPE.replace("ipc: 1", "ipc: 2"))  # its last version is shown
+    assert any(said in line for line in call(compared, "compare", "tiny", "folder"))
+    apart = {
+        other: json.loads("".join(call(compared, "compare", "tiny", other, "--json")))
+        for other in ("other", "folder")
+    }
+    assert not apart["other"]["scored_on_different_images"]
+    assert apart["folder"]["scored_on_different_images"]
+    page = compared.pipeline("folder"), compared.pipeline("tiny")
+    assert said[1:] in render_report({each.recipe.name: each for each in page})
 
 
 def test_compare_before_the_first_run_says_what_to_do(finished):

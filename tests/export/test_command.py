@@ -12,6 +12,7 @@ import d4m.export.new_folder
 from d4m.errors import D4MError
 from d4m.export.contents import open_contents
 from d4m.export.folder import write_export
+from d4m.export.images import _folder_name
 from d4m.export.standalone.dataset import DistilledDataset
 from d4m.settings import SoftLabelSettings
 from d4m.training.label_formats import pack_logits, unpack_logits
@@ -113,6 +114,18 @@ def test_labels_are_packed_again_and_pruned_where_asked(finished_once, tmp_path,
         assert np.array_equal(pixels.numpy(), whole.views(epoch % 2)[0].numpy())
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "a class is `gaps * scale / 255` below the highest" in card
+
+
+def test_test_images_do_not_stay_where_the_set_itself_cannot_be_written(finished_once, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    out, images = tmp_path / "file" / "out", tmp_path / "images"
+    refused(finished_once, "export", "tiny", out, "--test-images", images)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_class_of_a_long_name_has_a_folder_that_file_systems_take():
+    assert _folder_name(3, "é" * 300) == "00003_" + "é" * 124
+    assert _folder_name(3, "a/b...") == "00003_a_b"
 
 
 def test_a_set_without_soft_labels_says_so(finished_once, tmp_path):

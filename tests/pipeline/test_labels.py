@@ -34,6 +34,8 @@ def test_online_there_are_no_labels_in_the_store_nor_in_the_data_set(lab):
     cards = [(folder / "README.md").read_text() for folder in (with_labels, without)]
     assert ["soft_labels.zarr" in card for card in cards] == [True, False]
     assert ["the students asked the teacher as they trained" in c for c in cards] == [False, True]
+    without = (dataset_folder(lab.context("hard")) / "README.md").read_text()
+    assert "the students learnt the classes, as `evaluation.hard` of `recipe.yaml` says" in without
 
 
 def _trained(context, *names):

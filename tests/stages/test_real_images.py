@@ -62,7 +62,7 @@ def test_classes_too_small_for_want_of_readable_files_are_named(workspace: Works
     message = (
         r"wanted at least 3 training images \(`prototypes\.ipc`\) and 1 image of every other split "
         r"in every class; found class 1 \('b'\): 2 training, 1 test images \(4 more cannot be "
-        r"read\); add images, or lower `prototypes\.ipc`$"
+        r"read, such as b/broken-0\.png: the file is empty\); add images, or lower `prototypes\.ipc`$"
     )
     with pytest.raises(SourceError, match=message):
         _run(workspace, ipc=3)
@@ -91,7 +91,8 @@ def test_of_many_small_classes_twenty_are_named(workspace: Workspace):
     for path in (workspace.folder / "images" / "train").glob("*/001.png"):
         path.write_bytes(b"")
     with pytest.raises(
-        SourceError, match=r"images \(1 more cannot be read\); and 3 more classes; "
+        SourceError,
+        match=r"images \(1 more cannot be read, such as \S+: [^)]+\); and 3 more classes; ",
     ):
         _run(workspace)
     assert len(_run(workspace, ipc=1)) == 0  # all are indexed by now
@@ -105,7 +106,8 @@ def test_where_a_share_is_held_out_the_message_names_it(workspace: Workspace):
             Image.new("L", (8, 8), number).save(folder / f"{number}.png")
     (workspace.folder / "images" / "b" / "0.png").write_bytes(b"")
     message = (
-        r"class 1 \('b'\): [01] training, [01] test images \(1 more cannot be read\); add images, "
+        r"class 1 \('b'\): [01] training, [01] test images "
+        r"\(1 more cannot be read, such as b/0\.png: the file is empty\); add images, "
         r"change `dataset\.test_share` \(0\.2\), or leave these classes out$"
     )
     with pytest.raises(SourceError, match=message):

@@ -105,6 +105,17 @@ def test_rankings_have_a_line_each_where_their_rows_exist():
     assert ranking_lines([ROW, random, *plain]) == ["DD-Ranking, augmentation-robust score: 26.9"]
 
 
+@pytest.mark.parametrize("late", range(6))
+def test_rankings_wait_until_all_their_rows_have_the_same_seeds(late):
+    random = replace(ROW, training_set="random_real")
+    hard = replace(ROW, labels="hard")
+    full = replace(ROW, training_set="full_data", labels="hard")
+    plain = [replace(row, augmented=False) for row in (ROW, random)]
+    rows = [ROW, random, hard, full, *plain]
+    rows[late] = replace(rows[late], seeds=ROW.seeds - 1)
+    assert len(ranking_lines(rows)) == (0 if late < 2 else 1)
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "text"),
     [

@@ -119,9 +119,7 @@ class DistilledDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
     def _read_epoch(self, epoch: int) -> tuple[dict[str, Tensor], int]:
         """Return the columns of the row group that holds an epoch, and its place among them."""
         if not self._groups:
-            msg = (
-                f"{self.folder} has no soft labels: its students asked the teacher as they trained"
-            )
+            msg = f"{self.folder} has no soft labels; its README.md says what its students learnt"
             raise ValueError(msg)
         epoch %= self.epochs
         start, path, group = next(each for each in reversed(self._groups) if each[0] <= epoch)
