@@ -61,7 +61,7 @@ def changed_recipes(
         if look.state == before.state:
             now[name] = before
             continue
-        arrived = bool(context.cursor) and not before.state  # while the sensor was on
+        arrived = bool(context.cursor) and name not in seen  # while the sensor was on
         followed = name in made or (arrived or before.followed if context.cursor else False)
         now[name] = _Seen(look.state, before.generation + 1, followed)
         if look.recipe is None:
@@ -115,7 +115,7 @@ def _say_why(left: Sequence[str], *, remembered: int) -> str:
         remembered: number of recipes that a sensor knows; 0 for a schedule.
     """
     if not left:
-        return f"{remembered} recipes, none of which has changed since it was run"
+        return f"{remembered} recipes, none of which has changed since it was last looked at"
     listed = ", ".join(left[:_MOST_SAID]) + (", ..." if len(left) > _MOST_SAID else "")
     return (
         f"{len(left)} recipes are not run, as they have never been materialized: {listed}; "

@@ -22,10 +22,13 @@ def print_cost(estimate: CostEstimate) -> None:
 
 
 def estimate_here(outlook: Outlook) -> CostEstimate | None:
-    """Estimate the cost of a run; where only its workers have the device, say so in place of it."""
+    """Estimate the cost of a run; where nothing can be measured here, say so in place of it.
+
+    Only its workers may have the device, and no disk may have room for the files of a probe.
+    """
     try:
         return estimate_cost(outlook)
-    except D4MError as failure:
+    except (D4MError, OSError) as failure:
         console.print(escape(f"no estimate: {failure}"), soft_wrap=True)
         return None
 

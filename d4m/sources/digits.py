@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
@@ -82,18 +81,19 @@ class DigitsSource(ImageSource):
 
     def _remember(self) -> None:
         """Write the file; only what computes asks for this, as planning writes nothing."""
-        if self._place is None or self._place.exists():
+        if self._place is None or self._kept is not None:
             return
         unfinished = self._place.with_name(f".{secrets.token_hex(8)}.npz")
         try:
             self._place.parent.mkdir(parents=True, exist_ok=True)
-            found = self._arrays
+            found = {name: self._arrays[name] for name in ("images", "labels", "train", "test")}
             np.savez(
                 unfinished,
                 images=found["images"],
                 labels=found["labels"],
                 train=found["train"],
                 test=found["test"],
+                digest=np.array(digest_arrays(found)),
             )
             unfinished.replace(self._place)
         except OSError as failure:
@@ -116,16 +116,30 @@ class DigitsSource(ImageSource):
         return self._arrays["images"]
 
     @cached_property
+    def _kept(self) -> Mapping[str, np.ndarray] | None:
+        """What the file holds; None where there is none, or it is damaged."""
+        return _read_kept(self._place) if self._place else None
+
+    @cached_property
     def _arrays(self) -> Mapping[str, np.ndarray]:
         """The images, their labels, and the numbers of each split's images."""
-        with suppress(OSError, ValueError, KeyError, BadZipFile):
-            if self._place:
-                with self._place.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                    return {name: file[name] for name in ("images", "labels", *self.splits)}
+        if self._kept is not None:
+            return self._kept
         if self._settings.test_images == _SHIPPED:
             with suppress(OSError, ValueError):
                 return _read_shipped(self.size_px)
         return _ask_scikit_learn(self._settings.test_images, self.size_px)
+
+
+def _read_kept(file: Path) -> Mapping[str, np.ndarray] | None:
+    """Return what a file holds; None where there is none, or it is damaged."""
+    # A damaged file makes numpy and zipfile raise errors of many kinds, or none at all.
+    with suppress(Exception):
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
+            arrays = {name: kept[name] for name in kept.files}
+        digest = str(arrays.pop("digest"))
+        return arrays if digest_arrays(arrays) == digest else None
+    return None
 
 
 def _read_shipped(size_px: int) -> Mapping[str, np.ndarray]:

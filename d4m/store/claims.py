@@ -227,9 +227,12 @@ class Claims:
         return True
 
     def _read(self, entry: Entry) -> str:
-        with suppress(FileNotFoundError):
+        try:
             return self.storage.read(entry.path)
-        return _claim(())  # it has just been removed
+        except FileNotFoundError:
+            return _claim(())  # it has just been removed
+        except UnicodeDecodeError:
+            return ""  # which is no claim
 
 
 def wait_for_any(held: Iterable[tuple[Claims, Sequence[Unit]]]) -> None:

@@ -72,6 +72,18 @@ def _files_below(folder: Path | str) -> Iterator[os.DirEntry[str]]:
                 yield entry
 
 
+def share_as_folders(folder: Path) -> None:
+    """Let whoever may read and write a folder read and write the files in it.
+
+    Libraries written in Rust (safetensors) make files that nobody else may read, whatever the
+    process's mask says; folders are made by the mask.
+    """
+    for path in folder.rglob("*"):
+        mode = path.parent.stat().st_mode & 0o666
+        if path.is_file() and path.stat().st_mode & 0o666 != mode:
+            path.chmod(mode)
+
+
 def make_durable(folder: Path) -> None:
     """Sync every file below a folder, then the folders, so that a reference can safely name it."""
     for path in folder.rglob("*"):

@@ -8,7 +8,13 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from d4m.store.digest import digest_folder
-from d4m.store.durable import create_atomically, file_stats, make_durable, write_atomically
+from d4m.store.durable import (
+    create_atomically,
+    file_stats,
+    make_durable,
+    share_as_folders,
+    write_atomically,
+)
 from d4m.store.storage import Entry, FileStamps, Storage
 
 _Item = TypeVar("_Item")
@@ -46,8 +52,8 @@ class FolderStorage(Storage):
         return os.path.relpath(file, self.root)
 
     def is_recipe(self, place: str) -> bool:
-        """Return whether the recipe file is still there."""
-        return (self.root / place).is_file()
+        """Return whether the recipe file is still there, also where the store is a link."""
+        return (self.root / place).is_file() or Path(os.path.normpath(self.root / place)).is_file()
 
     def each(
         self, function: Callable[[_Item], _Result], items: Iterable[_Item]
@@ -83,7 +89,8 @@ class FolderStorage(Storage):
         return folder
 
     def seal(self, draft: Path, path: PurePosixPath) -> FileStamps:  # noqa: ARG002
-        """Sync the files and folders."""
+        """Sync the files and folders, which whoever may read the folder may read."""
+        share_as_folders(draft)
         make_durable(draft)
         return file_stats(draft)
 

@@ -145,16 +145,20 @@ class _Search:
     def recipe(self, name: str) -> Iterator[Garbage]:
         """Find the old versions of a recipe's artifacts, and note which units the others name."""
         manifests = ManifestFolder(self.storage, name)
-        for asset in manifests.assets():
-            current = manifests.current(asset)
-            if current is None:
+        folders = (entry for entry in self.storage.entries(manifests.folder) if entry.is_folder)
+        for asset in (entry.path.name for entry in folders):
+            current, versions = manifests.current(asset), manifests.versions(asset)
+            names = manifests.version_names(asset)
+            if current is None and not names and asset not in manifests.assets():
+                continue
+            if current is None or len(versions) < len(names):
                 msg = (
-                    f"the manifest of {asset} in {self.storage.locate(manifests.folder)} is "
-                    f"damaged, so the units that it names are unknown and nothing was removed; run "
-                    f"that recipe first"
+                    f"a manifest of {asset} in {self.storage.locate(manifests.folder)} is damaged "
+                    f"or gone, so the units that it names are unknown and nothing was removed; run "
+                    f"that recipe if it is the current one, and remove the file of a version to "
+                    f"give it up"
                 )
                 raise StoreError(msg)
-            versions = manifests.versions(asset)
             cut = _first_kept(versions, self.keep)
             for version in versions[:cut]:
                 path = manifests.folder / asset / f"{version.name}.json"

@@ -95,7 +95,7 @@ class ManifestFolder:
         """The folder of this recipe's manifests, relative to the store's root."""
         if self._place is None or self._is_ours():
             return self._shared
-        return self._shared.with_name(f"{self._shared.name}~{digest_json(self._place)[:8]}")
+        return self._own
 
     def current(self, asset: str) -> Manifest | None:
         """Read an artifact's current manifest, or return None if the artifact was never made.
@@ -138,7 +138,7 @@ class ManifestFolder:
         folder = self.folder / manifest.asset
         text = canonical_json(asdict(manifest))
         made = datetime.now(UTC)
-        if names := self._names_of(manifest.asset):  # the clock may have been set back
+        if names := self.version_names(manifest.asset):  # the clock may have been set back
             made = max(made, _time_of(names[-1]) + timedelta(microseconds=1))
         name = f"{made.strftime(_TIME)}-{manifest.digest[:8]}.json"
         self.storage.write(folder / name, text)
@@ -152,8 +152,15 @@ class ManifestFolder:
         Raises:
             StoreError: the store cannot be read.
         """
-        found = self.storage.each(lambda name: self._version(asset, name), self._names_of(asset))
+        names = self.version_names(asset)
+        found = self.storage.each(lambda name: self._version(asset, name), names)
         return [version for version in found if version is not None]
+
+    def version_names(self, asset: str) -> list[str]:
+        """Return the names of an artifact's versions, oldest first, also of damaged ones."""
+        entries = self.storage.entries(self.folder / asset)
+        names = (entry.path.stem for entry in entries if entry.path.suffix == ".json")
+        return sorted(name for name in names if _VERSION_NAME.fullmatch(name))
 
     def assets(self) -> list[str]:
         """Return the names of the artifacts that have been made."""
@@ -201,21 +208,26 @@ class ManifestFolder:
             raise StoreError(msg) from failure
 
     def _is_ours(self) -> bool:
-        """Return whether no other recipe file that still exists has this folder."""
+        """Return whether this recipe has the shared folder.
+
+        It has where no other recipe file that still exists does, unless it has one of its own: the
+        other file may be away for a while.
+        """
         recorded = self._recorded_place(self._shared)
-        return recorded in (None, self._place) or not self.storage.is_recipe(str(recorded))
+        if recorded in (None, self._place):
+            return True
+        own = self._recorded_place(self._own) == self._place
+        return not own and not self.storage.is_recipe(str(recorded))
+
+    @property
+    def _own(self) -> PurePosixPath:
+        return self._shared.with_name(f"{self._shared.name}~{digest_json(self._place)[:8]}")
 
     def _recorded_place(self, folder: PurePosixPath) -> str | None:
         try:
             return json.loads(self.storage.read(folder / _PLACE))["recipe"]
         except (OSError, *_BROKEN):
             return None
-
-    def _names_of(self, asset: str) -> list[str]:
-        """Return the names of an artifact's versions, oldest first."""
-        entries = self.storage.entries(self.folder / asset)
-        names = (entry.path.stem for entry in entries if entry.path.suffix == ".json")
-        return sorted(name for name in names if _VERSION_NAME.fullmatch(name))
 
 
 def _time_of(version_name: str) -> datetime:

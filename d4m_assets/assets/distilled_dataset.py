@@ -3,6 +3,7 @@
 import dagster as dg
 from PIL import Image
 
+from d4m.errors import D4MError
 from d4m.pipeline import Pipeline
 from d4m.stages.context import StageContext
 from d4m.stages.distilled_dataset import DistilledDataset
@@ -21,12 +22,15 @@ def _describe(context: StageContext) -> Metadata:
     command = f"d4m export {context.recipe.name} <folder>"
     store = context.store
     pipeline = Pipeline(context.stated, store.root, context.compute, fallbacks=store.fallbacks)
-    report = keep_report(pipeline)
+    try:
+        report = dg.MetadataValue.path(keep_report(pipeline))
+    except (D4MError, OSError) as failure:  # a store that is only read
+        report = dg.MetadataValue.text(f"not written: {failure}")
     with Image.open(folder / "contact_sheet.png") as sheet:
         return {
             "dagster/row_count": dg.MetadataValue.int(images),
             "bytes": dg.MetadataValue.int(sum(size for size, _ in reference.files.values())),
-            "report": dg.MetadataValue.path(report),
+            "report": report,
             "folder": dg.MetadataValue.path(folder),
             "to take it away": dg.MetadataValue.text(command),
             "contact sheet": picture(sheet),

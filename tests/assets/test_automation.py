@@ -195,6 +195,16 @@ def test_a_recipe_that_comes_back_is_run_again(ticks: Ticks, workspace: Workspac
     assert back[0].run_key != first[0].run_key
 
 
+def test_recipes_that_were_away_for_a_tick_are_not_taken_for_new_ones(
+    fresh: Ticks, workspace: Workspace
+):
+    assert fresh.requested() == []  # it was never materialized
+    away = workspace.recipes.rename(workspace.folder / "away")
+    assert fresh.requested() == []
+    away.rename(workspace.recipes)
+    assert fresh.requested() == []
+
+
 def test_what_cannot_be_read_holds_up_no_other(ticks: Ticks, workspace: Workspace):
     (workspace.recipes / "folder.yaml").mkdir()
     assert ticks.requested() == ["tiny"]

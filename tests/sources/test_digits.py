@@ -119,6 +119,24 @@ def test_digits_are_kept_in_a_file_that_may_be_lost(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_damaged_file_of_digits_is_not_believed_and_is_written_again(tmp_path):
+    def look():
+        found = DigitsSource(DigitsSettings(source="digits"), tmp_path)
+        found.index("test", 9)
+        return found.fingerprint("test", 9)
+
+    assert look() == TEST_FINGERPRINT
+    [file] = tmp_path.iterdir()
+    whole = file.read_bytes()
+    for place in range(0, len(whole), 997):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 8]) + whole[place + 1 :])
+        assert look() == TEST_FINGERPRINT, place
+    for short in (b"", whole[:1000]):
+        file.write_bytes(short)
+        assert look() == TEST_FINGERPRINT
+        assert file.read_bytes() == whole
+
+
 def test_names_are_the_english_words_in_order(source):
     assert source.class_table.names[0] == "zero"
     assert source.class_table.names[7] == "seven"

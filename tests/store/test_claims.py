@@ -232,11 +232,12 @@ def test_a_living_run_renews_its_claim(storage):
     assert all(json.loads(text)["keys"] == sorted(u.key for u in UNITS) for text in texts)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"keys": 3}'])
-def test_a_broken_claim_counts_as_none(storage, text):
+@pytest.mark.parametrize("name", ["0.json", "0.wish", "lock"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"keys": 3}', b'{"keys": ["\xb5"]}'])
+def test_a_broken_claim_wish_or_lock_counts_as_none(storage, name, content):
     folder = storage.root / "claims" / "latents"
     folder.mkdir(parents=True)
-    (folder / "0.json").write_text(text)
+    (folder / name).write_bytes(content)
     with Claims(storage, "latents").take(UNITS) as mine:
         assert mine.units == UNITS
 

@@ -211,6 +211,17 @@ def test_with_a_damaged_manifest_nothing_is_removed(store, versions):  # noqa: A
         list(find_garbage(store.storage, STRICT))
 
 
+@pytest.mark.parametrize(("name", "kept"), [("current.json", 0), ("current.json", 40), ("2*", 40)])
+def test_with_a_manifest_gone_or_cut_short_nothing_is_removed(store, versions, name, kept):  # noqa: ARG001
+    path = max((store.root / "recipes" / "digits" / "latents").glob(name))
+    text = path.read_text()
+    path.unlink()
+    if kept:
+        path.write_text(text[:kept])
+    with pytest.raises(StoreError, match=r"manifest of latents in .*digits is damaged or gone"):
+        list(find_garbage(store.storage, STRICT))
+
+
 def test_a_store_that_does_not_exist_has_no_garbage(tmp_path):
     assert list(find_garbage(FolderStorage(tmp_path / "nowhere"), STRICT)) == []
 

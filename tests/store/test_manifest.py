@@ -165,3 +165,35 @@ def test_a_clock_that_was_set_back_does_not_change_the_order_of_versions(manifes
     versions = manifests.versions("latents")
     assert [version.manifest for version in versions] == [_MANIFEST, later]
     assert versions[1].name.startswith("30000101T000000.000000Z-")
+
+
+def _of(folder, recipes):
+    """The manifests of `digits.yaml` in a folder of recipes, in a store next to these."""
+    file = recipes / "digits.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    return ManifestFolder(FolderStorage(folder), "digits", file)
+
+
+def test_a_recipe_keeps_its_manifests_while_another_ones_file_is_away(tmp_path):
+    first, second = (_of(tmp_path / "store", tmp_path / name) for name in ("ada", "bob"))
+    first.publish(_MANIFEST)
+    second.publish(_MANIFEST)
+    assert (first.folder.name, second.folder.name[:7]) == ("digits", "digits~")
+    (tmp_path / "ada").rename(tmp_path / "away")
+    again = _of(tmp_path / "store", tmp_path / "bob")
+    assert again.folder == second.folder
+    moved = _of(tmp_path / "store", tmp_path / "away")  # as one that was moved for good
+    assert moved.folder == first.folder
+
+
+def test_a_store_that_is_a_link_keeps_recipes_of_one_name_apart(tmp_path):
+    (tmp_path / "disk" / "store").mkdir(parents=True)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "store").symlink_to(tmp_path / "disk" / "store")
+    first, second = (
+        _of(tmp_path / "linked" / "store", tmp_path / "linked" / name) for name in ("ada", "bob")
+    )
+    first.publish(_MANIFEST)
+    assert second.current("latents") is None
+    assert first.current("latents") == _MANIFEST

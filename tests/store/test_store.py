@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import zarr
+from safetensors.torch import save_file
 
 from d4m.errors import DamagedUnitError, StoreError
 from d4m.store.digest import canonical_json, digest_folder
@@ -61,6 +63,24 @@ def test_a_unit_of_files_is_found_and_opened_where_it_was_written(store):
     assert digest_folder(folder) == reference.digest
     assert (folder / "unet" / "weights.safetensors").read_bytes() == bytes(range(256))
     store.verify(FILES_UNIT.stage, FILES_UNIT.key)
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o002, 0o664), (0o022, 0o644), (0o077, 0o600)])
+def test_weights_may_be_read_by_whom_the_mask_lets_in(tmp_path, mask, mode):
+    """safetensors makes files that their owner alone may read."""
+    before = os.umask(mask)
+    try:
+        store = ArtifactStore(tmp_path / "store")
+        weights = {"weight": torch.zeros(2)}
+        store.publish_files(FILES_UNIT, lambda folder: save_file(weights, folder / "w.st"), {})
+        store.publish_arrays(UNIT, ARRAYS, {})
+    finally:
+        os.umask(before)
+    files = [path for path in store.root.rglob("*") if path.is_file()]
+    assert {path.name: path.stat().st_mode & 0o777 for path in files} == {
+        path.name: mode for path in files
+    }
+    assert any(path.name == "w.st" for path in files)
 
 
 def test_a_unit_that_is_read_as_the_other_kind_is_refused_and_stays(store, published):
