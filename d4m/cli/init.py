@@ -1,5 +1,6 @@
 """Write a first recipe for one's own images."""
 
+import re
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,10 +17,12 @@ from d4m.recipe.paths import expand_path
 from d4m.recipe.write import new_path, write_new
 from d4m.reports.first_recipe import (
     FirstChoices,
+    check_size,
     choose,
     describe_images,
     recipe_lines,
     recipe_name,
+    refuse_too_few,
 )
 from d4m.reports.inspection import inspect_images, open_draft
 from d4m.sources.places import find_folder
@@ -57,6 +60,8 @@ def init(
     Every image is opened once. Sizes, colours, classes, files that cannot be read, and class names
     with several meanings are printed. Nothing is computed.
     """
+    if size_px is not None:
+        check_size(size_px)
     place = find_place(images)
     chosen_name = name or recipe_name(str(place["path"]))
     try:
@@ -68,21 +73,18 @@ def init(
     found = inspect_images(place, open_storage(store_root()).cache)
     for line in describe_images(found):
         console.print(escape(line), soft_wrap=True)
-    if len(found.names) - len(found.empty) < 2:
-        msg = (
-            f"wanted at least 2 classes with 2 images or more, found "
-            f"{len(found.names) - len(found.empty)} in {images}; add images"
-        )
-        raise SourceError(msg)
+    refuse_too_few(found, images)
     chosen = choose(found, size_px=size_px, ipc=ipc)
     gain = _bfloat16_gain(chosen, len(found.names))
     lines = recipe_lines(chosen_name, place, found, chosen, bfloat16_gain=gain)
     write_new(path, "".join(f"{line}\n" for line in lines))
     try:
         outlook = open_pipeline(chosen_name).look_ahead()
-    except D4MError:
+    except D4MError as failure:
         path.unlink()  # so that a corrected command can write it
-        raise
+        without_file = re.sub(rf"{re.escape(str(path))}(:\d+)?: ", "", str(failure))
+        msg = f"no recipe was written, as it could not run: {without_file}"
+        raise D4MError(msg) from failure
     console.print(f"wrote {escape(str(path))}", soft_wrap=True)
     if (estimate := estimate_here(outlook)) is not None:
         print_cost(estimate)

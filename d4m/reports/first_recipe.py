@@ -1,21 +1,29 @@
 """The first recipe for images that were looked at; each choice has its reason as a comment."""
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from d4m.errors import RecipeError, SourceError
 from d4m.recipe.training_rules import convnet_for
 from d4m.reports.inspection import Inspection
+from d4m.settings.dataset import SizePx
 
 _LARGEST_PX, _SMALLEST_PX, _DIVISOR = 64, 8, 4
+_HALVED = 2  # divides every size, as generators halve images
 _MOST_PER_CLASS = 10
 _SMALLEST_SHARE = 5  # real images of the smallest class for each distilled one
 _MANY_CLASSES = 100
 _NAMED = 5
 _SCALED = 4  # times the size above which scaled JPEG files take less time
 _WORTH_ITS_ROUNDING = 1.25  # times the speed of float32
+_FEWEST_CLASSES = 2
+_INSTEAD = ", or with `d4m init` and the folder of the training images alone"
 _SHAPES = 1.2  # ratio of the edges above which an image is clearly no square
 
 
@@ -38,6 +46,69 @@ class FirstChoices:
     kept: tuple[str, ...]
 
 
+def check_size(size_px: int) -> None:
+    """Refuse a height and width that no first recipe can have.
+
+    Args:
+        size_px: as the user names it.
+
+    Raises:
+        RecipeError: it is odd, or not in the range of the setting.
+    """
+    limits = TypeAdapter[int](SizePx).json_schema()
+    low, high = limits["minimum"], limits["maximum"]
+    if not low <= size_px <= high or size_px % _HALVED:
+        msg = f"`--size-px`: wanted an even number from {low} to {high}, found {size_px}; name one"
+        raise RecipeError(msg)
+
+
+def refuse_too_few(found: Inspection, place: str) -> None:
+    """Refuse images of which fewer than two classes can be used.
+
+    Args:
+        found: the images.
+        place: where they are, for messages.
+
+    Raises:
+        SourceError: there are fewer than two classes with a training and a test image.
+    """
+    usable = len(found.names) - len(found.empty)
+    if usable >= _FEWEST_CLASSES:
+        return
+    trained = len(found.names) - len(found.lacking("train"))
+    if found.unreadable and not found.images:
+        msg = (
+            f"wanted images in at least {_FEWEST_CLASSES} classes of {place}, found "
+            f"{len(found.unreadable)} files of which none can be read, such as "
+            f"{_example(found.unreadable)}; {_advise(next(iter(found.unreadable)))}"
+        )
+    elif found.test_place and trained >= _FEWEST_CLASSES:
+        msg = (
+            f"wanted test images of at least {_FEWEST_CLASSES} classes of {place}, found those of "
+            f"{usable} in {found.test_place}; add images there, or hold out a share of the "
+            f"training images: with `{found.hold_out}` in the section `dataset` of a recipe"
+            f"{_INSTEAD if found.hold_out.startswith('splits') else ''}"
+        )
+    else:
+        msg = (
+            f"wanted at least {_FEWEST_CLASSES} classes with 2 images or more, found {usable} in "
+            f"{place}; add images"
+        )
+    raise SourceError(msg)
+
+
+def _advise(file: str) -> str:
+    """Return what to do with files that cannot be read, by the name of one."""
+    if file.lower().endswith(".parquet"):
+        return "set `dataset.source: huggingface` in a recipe to read tables"
+    return "save them as PNG or JPEG files, with 8 or 16 bits per channel"
+
+
+def _example(unreadable: Mapping[str, str]) -> str:
+    first, reason = next(iter(unreadable.items()))
+    return f"{first}: {reason}"
+
+
 def choose(found: Inspection, *, size_px: int | None, ipc: int | None) -> FirstChoices:
     """Choose what suits the images.
 
@@ -45,6 +116,9 @@ def choose(found: Inspection, *, size_px: int | None, ipc: int | None) -> FirstC
         found: the images.
         size_px: height and width, if the user names them.
         ipc: images per class, if the user names their number.
+
+    Raises:
+        RecipeError: `ipc` is more than the training images of the smallest class.
 
     Example:
         >>> sizes = ((500, 333), (640, 480))
@@ -56,7 +130,14 @@ def choose(found: Inspection, *, size_px: int | None, ipc: int | None) -> FirstC
     size = size_px or max(_SMALLEST_PX, min(_LARGEST_PX, found.edge_px) // _DIVISOR * _DIVISOR)
     lost = set(found.empty)
     pairs = zip(found.names, found.counts["train"], strict=True)
-    fewest = min((count for name, count in pairs if name not in lost), default=1)
+    kept = ((count, name) for name, count in pairs if name not in lost)
+    fewest, smallest = min(kept, default=(1, ""))
+    if ipc and ipc > fewest:
+        msg = (
+            f"`--ipc`: wanted 1 to {fewest} images per class, as class '{smallest}' has {fewest} "
+            f"training images, found {ipc}; lower it or add images"
+        )
+        raise RecipeError(msg)
     return FirstChoices(
         size,
         1 if found.grey else 3,
@@ -109,7 +190,7 @@ def recipe_lines(
     if found.transparent:
         yield "  background: [255, 255, 255]  # behind transparent pixels: red, green, blue"
     if chosen.kept:
-        yield f"  classes:  # without {_listed(found.empty)}: too few images"
+        yield f"  classes:  # without {_listed(found.empty)}: no training or no test images"
         yield from (f"    {_text(each)}: {_text(each)}" for each in chosen.kept)
     yield from _prompt_lines(found)
     if bfloat16_gain is not None:
@@ -152,32 +233,57 @@ def describe_images(found: Inspection) -> Iterator[str]:
     splits = ", ".join(f"{sum(counts):,} {split}" for split, counts in found.counts.items())
     yield f"images: {found.images:,} ({splits})"
     yield f"classes: {len(found.names)}, of {min(per_class):,} to {max(per_class):,} images each"
-    yield f"sizes: {describe_sizes(found)}"
-    formats = ", ".join(f"{name} {count}" for name, count in found.formats.items())
-    colours = "grey" if found.grey else "colour"
-    clear = f"; {found.transparent} have transparent pixels" if found.transparent else ""
-    yield f"pixels: {colours}{clear}; of {len(found.sizes)} looked at: {formats}"
+    if found.sizes:
+        yield from _describe_pixels(found)
     if found.described:
         yield f"folders: {found.described}"
     if found.unreadable:
-        first, reason = next(iter(found.unreadable.items()))
-        yield f"bad files: {len(found.unreadable)} are left out, such as {first}: {reason}"
-    if found.empty:
-        yield (
-            f"too small: {_listed(found.empty)} lack a training or a test image; the recipe leaves "
-            f"them out"
-        )
+        count = len(found.unreadable)
+        yield f"bad files: {count} are left out, such as {_example(found.unreadable)}"
+    if found.images:
+        yield from _describe_lacking(found)
     if found.homonyms:
         named = "; ".join(f"{name} ({gloss})" for name, gloss in found.homonyms.items())
         yield f"names with several meanings, one of which is: {named}; see `prompts` in the recipe"
 
 
+def _describe_pixels(found: Inspection) -> Iterator[str]:
+    yield f"sizes: {describe_sizes(found)}"
+    formats = ", ".join(f"{name} {count}" for name, count in found.formats.items())
+    colours = "grey" if found.grey else "colour"
+    clear = f"; {found.transparent} have transparent pixels" if found.transparent else ""
+    yield f"pixels: {colours}{clear}; of {len(found.sizes)} looked at: {formats}"
+
+
+def _describe_lacking(found: Inspection) -> Iterator[str]:
+    """Yield which classes are left out, and which split lacks their images."""
+    if found.empty and not found.test_place:
+        yield (
+            f"too small: {_listed(found.empty)} lack a training or a test image; the recipe leaves "
+            f"them out"
+        )
+        return
+    if names := found.lacking("train"):
+        yield f"left out, as there are no training images: {_listed(names)}"
+    if names := found.lacking("test"):
+        yield (
+            f"left out, as {found.test_place} has no images: {_listed(names)}; "
+            f"`{found.hold_out}` in the section `dataset` keeps them, as it holds out a share of "
+            f"the training images instead"
+        )
+
+
 def describe_sizes(found: Inspection) -> str:
-    """Return the range of the images' sizes in words."""
-    widths, heights = zip(*found.sizes, strict=True)
-    if len(set(found.sizes)) == 1:
-        return f"all are {widths[0]} x {heights[0]} px"
-    text = f"{min(widths)} x {min(heights)} to {max(widths)} x {max(heights)} px"
+    """Return the smallest and the largest of the images' sizes in words.
+
+    Args:
+        found: the images, of which at least one can be read.
+    """
+    by_area = sorted({*found.sizes}, key=lambda size: (math.prod(size), size))
+    smallest, largest = (f"{width} x {height}" for width, height in (by_area[0], by_area[-1]))
+    if len(by_area) == 1:
+        return f"all are {smallest} px"
+    text = f"{smallest} to {largest} px"
     wide = sum(max(size) > _SHAPES * min(size) for size in found.sizes)
     return f"{text}, {wide} of {len(found.sizes)} clearly no squares" if wide else text
 

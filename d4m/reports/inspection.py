@@ -16,10 +16,13 @@ from ruamel.yaml import YAML
 from d4m.images.evenly import spread_evenly
 from d4m.progress import track
 from d4m.recipe.recipe import load_recipe
-from d4m.sources.base import ImageIndex, ImageSource, Split
+from d4m.settings import ImageFolderSettings
+from d4m.sources.base import SPLITS, ImageIndex, ImageSource, Split
 from d4m.sources.class_table import SHIPPED_TABLES, shipped_class_table
 from d4m.sources.decode import quiet_pillow
+from d4m.sources.places import find_folder
 from d4m.sources.registry import open_source
+from d4m.sources.split_folders import find_split_folders
 
 _MOST_SAMPLED = 1000
 _COLOURLESS = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "F")
@@ -40,6 +43,9 @@ class Inspection:
         described: which folders are the splits, and what is left out.
         homonyms: class name -> the meaning that well-known data sets give to it, for names with
             several meanings.
+        test_place: the folder or split of the test images, if a class cannot be used; "" where a
+            share of the training images is held out, or every class can be used.
+        hold_out: the key of `dataset` with which a share is held out instead; "" likewise.
     """
 
     names: tuple[str, ...]
@@ -51,6 +57,8 @@ class Inspection:
     formats: Mapping[str, int]
     described: str
     homonyms: Mapping[str, str]
+    test_place: str = ""
+    hold_out: str = ""
 
     @property
     def images(self) -> int:
@@ -59,14 +67,19 @@ class Inspection:
 
     @property
     def edge_px(self) -> int:
-        """The median of the shorter edges."""
-        return int(np.median([min(size) for size in self.sizes]))
+        """The median of the shorter edges; 0 if no image can be read."""
+        return int(np.median([min(size) for size in self.sizes])) if self.sizes else 0
 
     @property
     def empty(self) -> tuple[str, ...]:
         """The classes that lack a training or a test image, and so cannot be used."""
-        each = zip(self.names, self.counts["train"], self.counts["test"], strict=True)
-        return tuple(name for name, train, test in each if not train or not test)
+        lacking = {*self.lacking("train"), *self.lacking("test")}
+        return tuple(name for name in self.names if name in lacking)
+
+    def lacking(self, split: Split) -> tuple[str, ...]:
+        """Return the classes without a readable image in a split."""
+        pairs = zip(self.names, self.counts[split], strict=True)
+        return tuple(name for name, count in pairs if not count)
 
 
 def inspect_images(dataset: Mapping[str, Any], cache_folder: Path) -> Inspection:
@@ -87,12 +100,14 @@ def inspect_images(dataset: Mapping[str, Any], cache_folder: Path) -> Inspection
             indexes[split, class_id] = source.index(split, class_id)
     unreadable = [index.unreadable.items() for index in indexes.values()]
     looks = list(_look_closely(source, indexes))
+    counts: dict[Split, tuple[int, ...]] = {
+        split: tuple(len(indexes[split, c].image_ids) for c in range(len(names)))
+        for split in source.splits
+    }
+    apart = not source.test_is_held_out and not all((*counts["train"], *counts["test"]))
     return Inspection(
         names,
-        {
-            split: tuple(len(indexes[split, c].image_ids) for c in range(len(names)))
-            for split in source.splits
-        },
+        counts,
         dict(each for items in unreadable for each in items),
         tuple(look.size for look in looks),
         all(look.grey for look in looks),
@@ -100,7 +115,19 @@ def inspect_images(dataset: Mapping[str, Any], cache_folder: Path) -> Inspection
         Counter(look.format for look in looks),
         source.describe(),
         {name: _glosses()[name.lower()] for name in names if name.lower() in _glosses()},
+        *(_find_test_place(dataset) if apart else ()),
     )
+
+
+def _find_test_place(dataset: Mapping[str, Any]) -> tuple[str, str]:
+    """Return where the test images are, and the key that holds out training images instead."""
+    if dataset["source"] != "image_folder":
+        return f"the split '{dataset.get('test_split', 'test')}'", "test_split: null"
+    settings = ImageFolderSettings.model_validate(dataset)
+    path = find_folder(settings.path, Path).path
+    roots = find_split_folders(path, settings.splits, None).roots
+    train, test = (roots[split].relative_to(path).as_posix() for split in SPLITS)
+    return f"{test}/", f"splits: {{train: {train}}}"
 
 
 def open_draft(dataset: Mapping[str, Any], cache_folder: Path) -> ImageSource:

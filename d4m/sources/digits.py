@@ -117,7 +117,7 @@ class DigitsSource(ImageSource):
 
     @cached_property
     def _kept(self) -> Mapping[str, np.ndarray] | None:
-        """What the file holds; None where there is none, or it is damaged."""
+        """The arrays of the file; None where there is none, or it is damaged."""
         return _read_kept(self._place) if self._place else None
 
     @cached_property

@@ -12,7 +12,13 @@ from ruamel.yaml import YAML
 from d4m.cli.init import find_place
 from d4m.page.write import render_report
 from d4m.recipe.recipe import load_recipe
-from d4m.reports.first_recipe import choose, describe_images, recipe_lines, recipe_name
+from d4m.reports.first_recipe import (
+    choose,
+    describe_images,
+    describe_sizes,
+    recipe_lines,
+    recipe_name,
+)
 from d4m.reports.half_precision import bfloat16_gain
 from d4m.reports.inspection import inspect_images
 from d4m.reports.preflight.check import check_recipe
@@ -192,7 +198,7 @@ def test_what_is_seen_is_said(looked_at):
     assert "pixels: grey; of 24 looked at: PNG 24" in text["grey"]
     assert "bad files: 1 are left out, such as dog/broken.png: " in text["colour"]
     assert "names with several meanings, one of which is: crane (" in text["colour"]
-    assert "sizes: 400 x 375 to 500 x 500 px, 8 of 8 clearly no squares" in text["photographs"]
+    assert "sizes: 500 x 375 to 400 x 500 px, 8 of 8 clearly no squares" in text["photographs"]
     assert "pixels: colour; of 8 looked at: JPEG 8" in text["photographs"]
     assert "10 have transparent pixels" in text["icons"]
     assert "too small: alone lack a training or a test image" in text["icons"]
@@ -272,9 +278,6 @@ def test_init_writes_a_recipe_and_says_what_it_costs(tmp_path):
     for name in ("birds.yaml", "../birds", "a/b"):
         message = refused(workspace, "init", tmp_path / "tiny pictures", "--name", name)
         assert message.startswith("wanted the name of a new recipe, without a folder and without ")
-    for option in (["--ipc", "1000"], ["--size-px", "9"]):
-        refused(workspace, "init", tmp_path / "tiny pictures", "--name", "wrong", *option)
-        assert not (workspace.recipes / "wrong.yaml").exists()
     lines = call(workspace, "init", tmp_path / "tiny pictures", "--name", "two words")
     assert lines[-1] == "next: `d4m run 'two words'`"
 
@@ -287,3 +290,11 @@ def test_init_of_nothing_says_what_was_wanted(tmp_path):
     assert "found nothing" in refused(workspace, "init", "")
     (tmp_path / "images" / "one").mkdir(parents=True)
     assert "wanted at least 2 classes" in refused(workspace, "init", tmp_path / "images")
+
+
+def test_the_sizes_that_are_shown_are_those_of_images(tmp_path):
+    for number, size in enumerate(((9, 30), (12, 12), (30, 9), (8, 40))):
+        for label in ("a", "b"):
+            save(tmp_path / "images", label, number, noise([number, len(label)], *size, 3))
+    found = inspect_images(find_place(str(tmp_path / "images")), tmp_path / "cache")
+    assert describe_sizes(found) == "12 x 12 to 40 x 8 px, 6 of 8 clearly no squares"
