@@ -69,8 +69,11 @@ class HuggingFaceSource(ImageSource):
         self.decoding = file_decoding(settings, self._white)
         self.test_is_held_out = settings.test_split is None
         loaded = load_splits(settings, folder)
-        self._splits = self._choose_splits(loaded)
-        self._unused = sorted({*loaded}.difference(named_splits(settings).values()))
+        self._splits = self._choose_splits(loaded.datasets)
+        self._unused = sorted({*loaded.datasets}.difference(named_splits(settings).values()))
+        self._left_out = loaded.left_out
+        if self._left_out:
+            _log.warning("%s: %s", settings.path, self._left_out)
         self.splits = (*SPLITS, "validation") if settings.validation_split else SPLITS
         labels: dict[Split, list[str]] = {split: self._labels(split) for split in self._splits}
         matched = self._match(rows, labels)
@@ -117,14 +120,14 @@ class HuggingFaceSource(ImageSource):
         return len(self._rows(split, class_id))
 
     def describe(self) -> str:
-        """Return which splits of the data set are used, and class names that look the same."""
+        """Return which splits are used, what is left out, and class names that look the same."""
         settings = self._settings
         held = f"{settings.test_share:.0%} of it, and at least 1 image of each class"
         text = f"train: split {settings.train_split}; test: "
         text += held if settings.test_split is None else f"split {settings.test_split}"
         validation, unused = settings.validation_split, ", ".join(self._unused)
         parts = [text, validation and f"validation: split {validation}"]
-        parts += [unused and f"not used: split {unused}"]
+        parts += [unused and f"not used: split {unused}", self._left_out]
         return "; ".join(filter(None, [*parts, describe_lookalikes(self.class_table.names)]))
 
     def _describe_named_files(
@@ -220,7 +223,8 @@ class HuggingFaceSource(ImageSource):
         if lost:
             msg = (
                 f"wanted a label in every row of {self._place}, found none in {len(lost)} rows of "
-                f"the {split} images, the first of them row {lost[0]}; choose another split"
+                f"the {split} images, the first of them row {lost[0]}; fill in these labels, "
+                f"remove the rows, or choose another split"
             )
             raise SourceError(msg)
         return [names[v] for v in values] if names is not None else [str(v) for v in values]

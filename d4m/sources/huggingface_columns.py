@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _TEXT = ("string", "large_string")
-_WHOLE = ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool")
+WHOLE = ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool")
 
 
 def check_columns(settings: HuggingFaceSettings, split: str, dataset: "Dataset") -> None:
@@ -21,7 +21,7 @@ def check_columns(settings: HuggingFaceSettings, split: str, dataset: "Dataset")
     kinds = {name: _kind(feature) for name, feature in dataset.features.items()}
     wanted = {
         "image": (settings.image_column, ("Image", "binary", "large_binary")),
-        "label": (settings.label_column, ("ClassLabel", *_TEXT, *_WHOLE)),
+        "label": (settings.label_column, ("ClassLabel", *_TEXT, *WHOLE)),
     }
     for role, (column, allowed) in wanted.items():
         if kinds.get(column) not in allowed:
