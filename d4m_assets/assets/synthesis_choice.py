@@ -19,7 +19,11 @@ _COLUMNS = {
 def _describe(context: StageContext) -> Metadata:
     chosen = describe_choice(context)
     if not chosen:
-        return {"chosen": dg.MetadataValue.text("strength and guidance scale are as the recipe has them")}
+        return {
+            "chosen": dg.MetadataValue.text(
+                "strength and guidance scale are as the recipe has them"
+            )
+        }
     rows = [
         {
             "strength": row["strength"],

@@ -62,7 +62,8 @@ def test_classes_too_small_for_want_of_readable_files_are_named(workspace: Works
     message = (
         r"wanted at least 3 training images \(`prototypes\.ipc`\) and 1 image of every other split "
         r"in every class; found class 1 \('b'\): 2 training, 1 test images \(4 more cannot be "
-        r"read, such as b/broken-0\.png: the file is empty\); add images, or lower `prototypes\.ipc`$"
+        r"read, such as b/broken-0\.png: the file is empty\); add images, or lower "
+        r"`prototypes\.ipc`$"
     )
     with pytest.raises(SourceError, match=message):
         _run(workspace, ipc=3)
