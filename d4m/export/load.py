@@ -1,6 +1,5 @@
 """Load a distilled data set from an exported folder, or from the store by its recipe."""
 
-import shutil
 from pathlib import Path
 
 from d4m.environment import compute, find_recipe, recipes_folder, store_fallbacks, store_root
@@ -46,6 +45,9 @@ def load_distilled(folder_or_recipe: str | Path) -> DistilledDataset:
     contents = open_contents(Pipeline(recipe, root, compute(), fallbacks=store_fallbacks()))
     cached = open_storage(root).cache / "exports" / contents.key
     if not (cached / _ABOUT).is_file():
-        shutil.rmtree(cached, ignore_errors=True)
-        write_export(contents, cached)
+        try:
+            write_export(contents, cached)
+        except D4MError:
+            if not (cached / _ABOUT).is_file():  # another process was quicker
+                raise
     return DistilledDataset(cached)

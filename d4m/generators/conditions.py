@@ -1,7 +1,7 @@
 """Encode prompts for a denoiser, each distinct text once."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -73,14 +73,14 @@ class Conditions:
         self._device = torch.device(device)
         self._guided = guided
         self._negative: _Encoded | None = None
-        self._kept = lru_cache(maxsize=_KEPT_TEXTS)(self._encode)
+        self._kept = OrderedDict[str, _Encoded]()  # lru_cache of a method would keep the pipeline
 
     def arguments(self, prompts: Sequence[str]) -> dict[str, Any]:
         """Return the pipeline call's keyword arguments for these prompts, one prompt per image."""
         if isinstance(self._pipeline, DiTImg2ImgPipeline):
             return {"class_labels": self._pipeline.find_class_ids(prompts)}
         kind = _kind(self._pipeline)
-        encoded = [self._kept(prompt) for prompt in prompts]
+        encoded = [self._encode_once(prompt) for prompt in prompts]
         arguments = {
             name: torch.cat(tensors)
             for name, tensors in zip(
@@ -93,6 +93,14 @@ class Conditions:
                 repeats = (len(prompts), *[1] * (tensor.ndim - 1))
                 arguments[f"negative_{name}"] = tensor.repeat(repeats)
         return arguments
+
+    def _encode_once(self, text: str) -> _Encoded:
+        """Return what a text is encoded to, as it was kept if it is among the last ones."""
+        found = self._kept.pop(text, None) or self._encode(text)
+        self._kept[text] = found
+        if len(self._kept) > _KEPT_TEXTS:
+            self._kept.popitem(last=False)
+        return found
 
     def _encode(self, text: str) -> _Encoded:
         """Return the text encoders' hidden states, and pooled outputs or a mask where there are."""

@@ -153,7 +153,8 @@ def room_on(device: torch.device) -> int:
     """Return how many bytes of rows may be kept on a device."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return free // _SHARE_OF_DEVICE
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (free + kept) // _SHARE_OF_DEVICE
     return _LARGEST_IN_MEMORY
 
 

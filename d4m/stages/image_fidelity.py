@@ -16,7 +16,8 @@ from d4m.stages.compared_sets import (
     read_training_set,
     training_set_inputs,
 )
-from d4m.stages.context import StageContext
+from d4m.stages.context import Inputs, StageContext
+from d4m.stages.mosaics import edge_of
 from d4m.stages.student_runs import read_scored_set, scored_inputs
 from d4m.stages.teacher import load_teacher, teacher_inputs
 from d4m.stages.training_sets import synthetic_set
@@ -73,10 +74,13 @@ class ImageFidelity(Stage):
     def plan(self, context: StageContext) -> list[Unit]:
         """Return one unit per compared set; the whole training data is not among them."""
         shared = scored_inputs(context) | teacher_inputs(context)
-        return [
-            self.unit(context, name, training_set_inputs(context, name) | shared)
-            for name in _compared(context.recipe.settings)
-        ]
+        images = {
+            name: training_set_inputs(context, name) for name in _compared(context.recipe.settings)
+        }
+        if edge_of(images["synthetic"].settings) > 1:
+            # units that lack this compared mosaics with whole decoded prototypes
+            images["synthetic"] |= Inputs({"decoded": "tiles"})
+        return [self.unit(context, name, own | shared) for name, own in images.items()]
 
     def compute(
         self, context: StageContext, missing: Sequence[Unit]
@@ -92,7 +96,10 @@ class ImageFidelity(Stage):
             found = _features(teacher, read_training_set(context, unit.settings, seed_number=0))
             measured = measure_features(real, found)
             if unit.settings["training_set"] == "synthetic":
-                decoded = _features(teacher, synthetic_set(context, "decoded_prototypes"))
+                prototypes = synthetic_set(
+                    context, "decoded_prototypes", mosaic=edge_of(unit.settings)
+                )
+                decoded = _features(teacher, prototypes)
                 of_decoded = measure_features(real, decoded)
                 measured |= {f"decoded_{name}": of_decoded[name] for name in _OF_DECODED}
             yield unit, {key: np.array(value) for key, value in measured.items()}

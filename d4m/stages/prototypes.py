@@ -78,7 +78,8 @@ class Prototypes(Stage):
             settings = PrototypeSettings.among(own[0].settings)
             together = _together(settings)
             found = _prototypes_together(context, settings, own[0], root) if together else []
-            for unit in own:
+            # The checkpoint of a refinement is the first unit's, and ends with it: it is the last.
+            for unit in (*own[1:], own[0]) if together else own:
                 class_id = class_id_of(unit.name)
                 if together:
                     fitted = found[class_id]

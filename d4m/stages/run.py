@@ -126,7 +126,8 @@ class StageRun:
             missing = [unit for unit in units if unit.name not in used and _is_ready(unit, used)]
             if not missing and all(map(is_known, units)):
                 return self._finish(units, used, context)
-            lost = [unit.name for unit in missing if unit.name in self._computed[before:]]
+            done = {*self._computed[before:]}
+            lost = [unit.name for unit in missing if unit.name in done]
             if lost:
                 msg = f"{stage.name}: {lost} were stored and are gone again; check the disk"
                 raise StoreError(msg)
@@ -144,8 +145,9 @@ class StageRun:
         context.manifests.publish(manifest)
         made = context.seeing(stage.name, manifest.units)
         stage.check(made)
-        reused = tuple(unit.name for unit in units if unit.name not in self._computed)
-        done = tuple(unit.name for unit in units if unit.name in self._computed)
+        computed = {*self._computed}
+        reused = tuple(unit.name for unit in units if unit.name not in computed)
+        done = tuple(unit.name for unit in units if unit.name in computed)
         return StageReport(manifest, done, reused, time.monotonic() - self._start, made)
 
     def _compute_unclaimed(self, context: StageContext, missing: Sequence[Unit]) -> bool:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from sys import intern
 from typing import Any
@@ -41,7 +42,7 @@ class Unit:
         names = (name for name in self.inputs["upstream"] if name.startswith(prefix))
         return [name.removeprefix(prefix) for name in names]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The cache key: the sha256 of stage, version and inputs, but not of the name."""
         return digest_json(

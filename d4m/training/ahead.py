@@ -1,7 +1,9 @@
 """Make views ahead of the step that uses them, where that does not change them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
@@ -46,7 +48,7 @@ def batches_of_views(
     groups = [batches[start : start + together] for start in range(0, len(batches), together)]
     make = partial(replay_views, images.pixels, views)
     if isinstance(images.pixels, Spool) and images.pixels.from_file and together == 1:
-        pieces = made_ahead(make, batches, ahead=1, threads=1, start=_compute_alone)
+        pieces = _made_alone(make, batches, ahead=1, threads=1)
     else:
         pieces = map(make, map(np.concatenate, groups))
     for several, pixels in zip(groups, pieces, strict=True):
@@ -61,18 +63,22 @@ def _in_pieces(
     channels = images.pixels.shape[1]
     threads = processor_threads()
     ahead = max(threads, _BYTES_AHEAD // (4 * channels * _PIXELS_AT_ONCE))
-    before = torch.get_num_threads()
-    made = made_ahead(
-        partial(replay_views, images.pixels, views),
-        (piece for pieces in cuts for piece in pieces),
-        ahead=ahead,
-        threads=threads,
-        start=_compute_alone,
-    )
-    try:
+    make = partial(replay_views, images.pixels, views)
+    made = _made_alone(make, chain.from_iterable(cuts), ahead=ahead, threads=threads)
+    with closing(made):
         for rows, pieces in zip(batches, cuts, strict=True):
             pixels = [next(made) for _ in pieces]
             yield rows, pixels[0] if len(pixels) == 1 else torch.cat(pixels)
+
+
+def _made_alone(
+    make: Callable[[Rows], Pixels], pieces: Iterable[Rows], *, ahead: int, threads: int
+) -> Generator[Pixels]:
+    """Make pieces ahead in threads each of which computes without others."""
+    before = torch.get_num_threads()
+    made = made_ahead(make, pieces, ahead=ahead, threads=threads, start=_compute_alone)
+    try:
+        yield from made
     finally:
         made.close()
         torch.set_num_threads(before)  # threads that start later count on this number

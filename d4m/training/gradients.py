@@ -173,12 +173,16 @@ def _lay_out(model: nn.Module, memory_format: torch.memory_format) -> None:
 
 def _state(model: nn.Module) -> tuple[list[Tensor], Tensor, Tensor | None]:
     """Return copies of what a forward pass changes: buffers and random generators."""
-    cuda = any(weight.is_cuda for weight in model.parameters())
+    cuda = _cuda_of(model)
     return (
         [buffer.clone() for buffer in model.buffers()],
         torch.get_rng_state(),
-        torch.cuda.get_rng_state() if cuda else None,
+        None if cuda is None else torch.cuda.get_rng_state(cuda),
     )
+
+
+def _cuda_of(model: nn.Module) -> torch.device | None:
+    return next((weight.device for weight in model.parameters() if weight.is_cuda), None)
 
 
 def _restore(model: nn.Module, before: tuple[list[Tensor], Tensor, Tensor | None]) -> None:
@@ -186,5 +190,6 @@ def _restore(model: nn.Module, before: tuple[list[Tensor], Tensor, Tensor | None
     for buffer, kept in zip(model.buffers(), buffers, strict=True):
         buffer.data.copy_(kept)
     torch.set_rng_state(state)
-    if cuda_state is not None:
-        torch.cuda.set_rng_state(cuda_state)
+    cuda = _cuda_of(model)
+    if cuda is not None and cuda_state is not None:
+        torch.cuda.set_rng_state(cuda_state, cuda)

@@ -8,7 +8,6 @@ import numpy as np
 from d4m.settings import MADE
 from d4m.stages.baseline_images import BaselineImages
 from d4m.stages.context import StageContext
-from d4m.stages.unit_names import distillation_of
 from d4m_assets.metadata import SHEET_CLASSES, contact_sheet
 from d4m_assets.stage_asset import Metadata, stage_asset
 
@@ -19,7 +18,7 @@ def _describe(context: StageContext) -> Metadata:
     units = [unit for _, unit in context.all_of("baseline_images").reads]
     for baseline in MADE:
         made = [unit for unit in units if unit.startswith(f"{baseline}-")]
-        if not made or distillation_of(made[0]):
+        if not made:
             continue
         arrays = [context.read("baseline_images", unit) for unit in made[:SHEET_CLASSES]]
         class_ids = np.concatenate([each["class_ids"] for each in arrays])

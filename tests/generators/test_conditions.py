@@ -1,5 +1,8 @@
 """Each text is encoded once, in a batch of its own, as the stock pipeline encodes it."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -28,6 +31,19 @@ def test_every_distinct_text_and_the_negative_prompt_are_encoded_once_and_alone(
     for batch in (["crane", "crane", "kite"], ["kite", "hen", "crane"], ["hen", "hen"]):
         conditions.arguments(batch)
     assert all(sizes == [1] * (3 + 1) for sizes in counts.values())
+
+
+def test_nothing_keeps_the_conditions_when_their_stage_is_over():
+    """They hold the pipeline, whose weights would stay on the device."""
+    conditions = Conditions(image_to_image("sd"), NEGATIVE, device="cpu")
+    conditions.arguments(["hen", "crane"])
+    held = weakref.ref(conditions)
+    gc.disable()  # which would find a cycle some time later
+    try:
+        del conditions
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from d4m.classifiers.predict import penultimate_features
 from d4m.export.contents import open_contents
 from d4m.images.mosaics import coarsen_images, unpack_images
 from d4m.images.pixels import to_images
@@ -14,8 +15,17 @@ from d4m.prototypes.clusters import fit_prototypes
 from d4m.reports.lineage import image_origins, trace
 from d4m.seeds import stream_seed
 from d4m.stages.compared_sets import read_training_set
-from d4m.stages.training_sets import cluster_weights
-from tests.pipeline.laboratory import BLOCKS, CLASSES, recipe_text, scores_of, unit_of
+from d4m.stages.image_fidelity import measure_features
+from d4m.stages.student_runs import read_scored_set
+from d4m.stages.training_sets import cluster_weights, synthetic_set
+from tests.pipeline.laboratory import (
+    BLOCKS,
+    CLASSES,
+    recipe_text,
+    scores_of,
+    teacher_of,
+    unit_of,
+)
 
 
 @pytest.fixture
@@ -49,6 +59,21 @@ def test_students_and_teacher_see_the_tiles(context):
     for block in BLOCKS:
         assert context.read("soft_labels", block)["logits"].shape[1:] == (40, 10)
     assert int(scores_of(context)["views"]) == 4 * 40
+
+
+def test_fidelity_compares_tiles_with_tiles(context):
+    settings = unit_of(context, "synthetic", "image_fidelity").inputs["settings"]
+    teacher = teacher_of(context)
+    decoded = synthetic_set(context, "decoded_prototypes", mosaic=2)
+    assert len(decoded) == 40
+    real, tiles = (
+        penultimate_features(teacher, images.pick(torch.arange(len(images))).pixels).numpy()
+        for images in (read_scored_set(context, settings), decoded)
+    )
+    expected = measure_features(real, tiles)
+    found = context.read("image_fidelity", "synthetic")
+    assert float(found["decoded_frechet"]) == pytest.approx(expected["frechet"], rel=1e-4)
+    assert float(found["decoded_precision"]) == pytest.approx(expected["precision"], abs=1e-6)
 
 
 def test_real_images_that_stand_for_clusters_have_no_more_detail_than_a_tile(context):

@@ -1,12 +1,18 @@
 """Images that are refined are the images that come out."""
 
+from contextlib import closing
+
 import numpy as np
 import torch
 
 from d4m.images.pixels import to_images
+from d4m.pipeline import STAGES
 from d4m.stages.prototype_drawing import drawing
 from d4m.stages.prototypes import Prototypes
+from d4m.stages.run import computed_units
 from tests.pipeline.laboratory import CLASSES, RECIPES, recipe_text, unit_of
+
+STAGE_NAMES = [stage.name for stage in STAGES]
 
 
 def _prototypes(context):
@@ -72,3 +78,23 @@ def test_prototypes_that_are_refined_towards_a_teacher_depend_on_the_views_that_
     context = lab.edited("ridge", changes, until="prototypes")
     lab.write("brighter", recipe_text(changes | {"soft_labels.augmentation": {"brightness": 0.4}}))
     assert {unit.state for unit in lab.pipeline("brighter").plan()["prototypes"]} == {"cached"}
+
+
+def test_a_refinement_stopped_between_its_units_is_not_made_again(lab, monkeypatch, caplog):
+    lab.context("classes")
+    lab.write("stopped", recipe_text(RECIPES["classes"] | {"prototypes.refinement": {"steps": 4}}))
+    for name in sorted(Prototypes.upstream, key=STAGE_NAMES.index):
+        lab.pipeline("stopped").run_stage(name)
+    monkeypatch.setenv("D4M_CHECKPOINT_SECONDS", "0")
+    context, stage = lab.pipeline("stopped").open_context(), Prototypes()
+    with closing(computed_units(stage, context, stage.plan(context))) as made:
+        published = {next(made).name for _ in range(4)}
+    caplog.set_level("INFO", "d4m")
+    report = lab.pipeline("stopped").run_stage("prototypes")
+    assert set(report.computed) == {*CLASSES} - published
+    assert "goes on from its checkpoint at step 4" in caplog.text
+    monkeypatch.delenv("D4M_CHECKPOINT_SECONDS")
+    again = {unit.name: arrays for unit, arrays in stage.compute(context, stage.plan(context))}
+    for name in CLASSES:
+        stored = report.context.read("prototypes", name)["prototypes"]
+        assert np.array_equal(stored, again[name]["prototypes"])

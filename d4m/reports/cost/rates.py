@@ -227,7 +227,10 @@ def _wait_for(device: str) -> None:
     """Wait until a device has done all that it was asked to do."""
     import torch
 
-    torch.get_device_module(device).synchronize()
+    if device.startswith("cuda"):  # one of several
+        torch.cuda.synchronize(device)
+    else:
+        torch.get_device_module(device).synchronize()
 
 
 def _rate(
