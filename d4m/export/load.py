@@ -1,5 +1,6 @@
 """Load a distilled data set from an exported folder, or from the store by its recipe."""
 
+import shutil
 from pathlib import Path
 
 from d4m.environment import compute, find_recipe, recipes_folder, store_fallbacks, store_root
@@ -45,6 +46,8 @@ def load_distilled(folder_or_recipe: str | Path) -> DistilledDataset:
     contents = open_contents(Pipeline(recipe, root, compute(), fallbacks=store_fallbacks()))
     cached = open_storage(root).cache / "exports" / contents.key
     if not (cached / _ABOUT).is_file():
+        if cached.is_dir() and not (cached / _ABOUT).is_file():  # it was cleared in part
+            shutil.rmtree(cached, ignore_errors=True)
         try:
             write_export(contents, cached)
         except D4MError:

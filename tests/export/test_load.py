@@ -50,6 +50,18 @@ def test_a_recipe_is_exported_into_the_cache_once_per_version(at_home):
     assert len(d4m.load("tiny")) == 30
 
 
+def test_processes_that_load_a_recipe_at_once_all_get_it(at_home):
+    """As the ranks of a distributed training do."""
+    code = "import d4m; print(len(d4m.load('tiny')))"
+    begun = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=at_home.folder, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    assert [process.communicate()[0] for process in begun] == ["30\n"] * 3
+
+
 def test_what_is_no_data_set_is_refused(at_home, exports):
     at_home.write("fresh", "dataset: {source: digits}\n")
     for source, message in (
