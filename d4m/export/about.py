@@ -19,15 +19,17 @@ def about_set(contents: Contents) -> dict[str, Any]:
     """Return names, sizes, how students were trained, and how real images are decoded."""
     statistics, recipe = contents.statistics(), contents.recipe
     evaluation = recipe.evaluation
-    soft = contents.has_labels or "soft" in evaluation.labels
-    hard = evaluation.hard
-    learnt = {
-        "epochs": recipe.soft_labels.epochs,
-        "optimizer": evaluation.optimizer,
-        "matching": evaluation.matching,
-    }
-    if not soft:
+    if contents.has_labels or "soft" in evaluation.labels:
         learnt = {
+            "labels": "soft",
+            "epochs": recipe.soft_labels.epochs,
+            "optimizer": evaluation.optimizer,
+            "matching": evaluation.matching,
+        }
+    else:
+        hard = evaluation.hard
+        learnt = {
+            "labels": "hard",
             "epochs": hard.epochs or recipe.soft_labels.epochs,
             "optimizer": hard.optimizer or evaluation.optimizer,
             "augmentation": hard.augmentation or recipe.soft_labels.augmentation,
@@ -42,8 +44,7 @@ def about_set(contents: Contents) -> dict[str, Any]:
         "channels": channels,
         "real_images": _decoding(contents),
         "training": {
-            "labels": "soft" if soft else "hard",
-            **{name: to_jsonable_python(value) for name, value in learnt.items()},
+            **to_jsonable_python(learnt),
             "mean": statistics and statistics.mean,
             "deviation": statistics and statistics.deviation,
         },

@@ -59,6 +59,7 @@ class Claim:
         self._write = write
         self._lock = threading.Lock()
         self._waiting = dict[str, list[Unit]]()  # pieces by the key of their first unit
+        self._given = set[str]()
 
     def divide(self, pieces: Sequence[list[Unit]]) -> None:
         """Say which units are computed together, and in which order.
@@ -74,7 +75,7 @@ class Claim:
         with self._lock:
             for unit in piece:
                 self._waiting.pop(unit.key, None)
-            return piece[0] in self.units
+            return piece[0].key not in self._given
 
     def renew(self, *, wanted: bool) -> None:
         """Write the claim again, with another pulse, and without what a run that waits is given."""
@@ -83,8 +84,8 @@ class Claim:
                 pieces = [*self._waiting.values()]
                 given = pieces[len(pieces) // 2 :]
                 self._waiting = {piece[0].key: piece for piece in pieces[: len(pieces) // 2]}
-                keys = {unit.key for piece in given for unit in piece}
-                self.units = [unit for unit in self.units if unit.key not in keys]
+                self._given |= {unit.key for piece in given for unit in piece}
+                self.units = [unit for unit in self.units if unit.key not in self._given]
             self._write(self.units)
 
 
